@@ -1,0 +1,171 @@
+"""What a model is to the rest of the system: a prompt in, deltas out.
+
+The spine imports this file alone. ``chat`` speaks to any chat-completions server, ``llamacpp`` runs the embedded
+one, ``scripted`` is the deterministic model that ships for tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+
+from antiphon.wire import Json
+
+
+class Text(msgspec.Struct, frozen=True, gc=False):
+    """Answer text. ``logprobs``: entries ``{token, logprob, bytes, top_logprobs}`` when they were asked for."""
+
+    text: str
+    logprobs: tuple[Json, ...] = ()
+
+
+class Reasoning(msgspec.Struct, frozen=True, gc=False):
+    """Raw reasoning text; never part of the answer."""
+
+    text: str
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """Text by which the model declines."""
+
+    text: str
+
+
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """A piece of a function call. ``key`` is the provider's own (its index), so that calls may interleave.
+
+    The first piece of a key carries ``name``; ``arguments`` pieces join to one JSON text. ``call_id`` is the
+    provider's id for the call, or empty: then one is made.
+    """
+
+    key: int
+    name: str = ""
+    arguments: str = ""
+    call_id: str = ""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of one sampling. ``input`` includes ``cached``; ``output`` includes ``reasoning``."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The last delta of every sample, exactly one. ``usage`` is None when the server did not say."""
+
+    reason: Literal["stop", "length", "content_filter"] = "stop"
+    usage: Usage | None = None
+
+
+Delta: TypeAlias = Text | Reasoning | Refusal | Call | Finish
+
+
+class Function(msgspec.Struct, frozen=True):
+    """A function the model may call. ``parameters`` is a JSON schema; None means any object."""
+
+    name: str
+    description: str | None = None
+    parameters: Json | None = None
+    strict: bool = True
+
+
+class ToolChoice(msgspec.Struct, frozen=True):
+    """``auto``: the model decides. ``required``: at least one call. ``none``: no call.
+
+    ``names`` limits which of the prompt's functions may be called; empty means all. One name with ``required``
+    is the API's forced function.
+    """
+
+    mode: Literal["none", "auto", "required"] = "auto"
+    names: tuple[str, ...] = ()
+
+
+class TextFormat(msgspec.Struct, frozen=True):
+    """``text.format``: ``schema`` and ``name`` are set for ``json_schema`` only."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    name: str = ""
+    schema: Json | None = None
+    strict: bool = False
+
+
+class Prompt(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one sampling needs, in the API's own item form; a model converts it at its own boundary.
+
+    Attributes:
+        items: the whole context, oldest first, as API items (``message`` with ``role`` and a list of parts,
+            ``function_call``, ``function_call_output``, ``reasoning``, …). Kinds a model cannot be shown are left out by
+            the model's own translation.
+        instructions: the system text in front of the context, or None.
+        max_output_tokens: bound on generated tokens, or None for the model's own.
+        top_logprobs: how many alternatives per token; None when no logprobs are wanted.
+        effort: reasoning effort, or None.
+        prefix: an assistant text to continue (not repeated in the deltas); empty for none.
+    """
+
+    items: tuple[Json, ...]
+    instructions: str | None = None
+    functions: tuple[Function, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool = True
+    format: TextFormat = TextFormat()
+    verbosity: str | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    max_output_tokens: int | None = None
+    top_logprobs: int | None = None
+    effort: str | None = None
+    user: str | None = None
+    prefix: str = ""
+
+
+class Model(Protocol):
+    """One model.
+
+    Attributes:
+        name: the name really used, shown in ``x-antiphon-model``.
+        sees: whether it accepts images.
+        context_tokens: its context window, or None when unknown.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sees(self) -> bool: ...
+
+    @property
+    def context_tokens(self) -> int | None: ...
+
+    def sample(self, prompt: Prompt) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Delta]]]:
+        """Sample once.
+
+        Entering returns once the model's server has accepted the prompt. The iterator yields one non-empty batch per read of the
+        upstream; the last delta of the last batch is the only ``Finish``. Leaving the context stops the upstream.
+
+        Raises:
+            antiphon.wire.errors.ApiError: on entering or while iterating; an upstream that ends without a
+                finish reason is ``UpstreamError``.
+        """
+        ...
+
+    async def count(self, prompt: Prompt) -> int:
+        """Tokens of the rendered prompt."""
+        ...
+
+
+class ContextTooLong(Exception):
+    """The prompt does not fit. ``prompt_tokens`` and ``context_tokens`` when the server said them."""
+
+    def __init__(self, prompt_tokens: int | None = None, context_tokens: int | None = None) -> None:
+        super().__init__("prompt longer than the context window")
+        self.prompt_tokens = prompt_tokens
+        self.context_tokens = context_tokens

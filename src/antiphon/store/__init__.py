@@ -1,0 +1,100 @@
+"""What the rest of the system asks of a store. The spine imports this file alone.
+
+Every call takes the ``owner``; another owner's id is answered exactly as a missing one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from antiphon.wire import Id
+
+
+class StoredItem(msgspec.Struct, frozen=True):
+    """One item: ``doc`` is its JSON, whole, as the API shows it."""
+
+    id: Id
+    type: str
+    doc: bytes
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A response as it is kept: the envelope without ``output``, and its items.
+
+    Attributes:
+        doc: JSON of the Response object with ``"output": []``.
+        input: this request's own input items, in order; nothing of the chain before it.
+        output: the final output items, in order.
+        created_at: Unix seconds.
+    """
+
+    id: Id
+    owner: str
+    created_at: int
+    status: str
+    model: str
+    previous_response_id: Id | None
+    doc: bytes
+    input: Sequence[StoredItem]
+    output: Sequence[StoredItem]
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of a list, in the order asked for."""
+
+    items: Sequence[StoredItem]
+    has_more: bool
+
+
+class UnknownCursor(Exception):
+    """``after`` names nothing in that list."""
+
+
+class StoreUnavailable(Exception):
+    """The store cannot take the write, or cannot be read: disk full, read-only, corrupt, closed. The text says which."""
+
+
+class ResponseStore(Protocol):
+    """Where responses outlive the process.
+
+    Every method may raise ``StoreUnavailable``. A method that returned has done all of its work durably (memory
+    stores excepted); one that raised has done nothing.
+    """
+
+    async def commit(self, record: Record) -> None:
+        """Keep a finished response: one transaction, durable when it returns."""
+        ...
+
+    async def get(self, owner: str, id: Id) -> Record | None:
+        """The response with its output; ``input`` is empty here (page through ``items``)."""
+        ...
+
+    async def items(
+        self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+    ) -> Page | None:
+        """A page of the response's own input items; None when there is no such response.
+
+        Raises:
+            UnknownCursor: ``after`` is not one of them.
+        """
+        ...
+
+    async def history(self, owner: str, id: Id) -> list[StoredItem] | None:
+        """The whole context up to and including response ``id``: input and output of every response of its chain,
+        oldest first, in one query. None when ``id`` is missing or deleted; a deleted ancestor still contributes.
+        """
+        ...
+
+    async def delete(self, owner: str, id: Id) -> bool:
+        """Hide the response for ever; its children keep working. False when there is none.
+
+        What no visible response's chain needs any more is removed from the store in the same transaction.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what is queued, then let go of everything."""
+        ...
