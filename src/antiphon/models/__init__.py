@@ -169,3 +169,28 @@ class ContextTooLong(Exception):
         super().__init__("prompt longer than the context window")
         self.prompt_tokens = prompt_tokens
         self.context_tokens = context_tokens
+
+
+class Roster(Protocol):
+    """The models a server has, by the names callers use."""
+
+    async def find(self, name: str) -> Model:
+        """The model that answers to ``name``.
+
+        Raises:
+            antiphon.wire.errors.InvalidRequest: ``model_not_found``.
+            antiphon.wire.errors.ApiError: the model's server could not be asked.
+        """
+        ...
+
+    async def names(self) -> Sequence[str]:
+        """Every name worth listing."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether a request would find a model now."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and processes."""
+        ...

@@ -53,19 +53,32 @@ class UnknownCursor(Exception):
     """``after`` names nothing in that list."""
 
 
+class DuplicateResponse(Exception):
+    """A response of that id is kept already, visible or hidden; nothing was changed."""
+
+
 class StoreUnavailable(Exception):
-    """The store cannot take the write, or cannot be read: disk full, read-only, corrupt, closed. The text says which."""
+    """The store cannot take the write, or cannot be read: disk full, read-only, corrupt, closed. The text
+    says which.
+    """
 
 
 class ResponseStore(Protocol):
     """Where responses outlive the process.
 
-    Every method may raise ``StoreUnavailable``. A method that returned has done all of its work durably (memory
-    stores excepted); one that raised has done nothing.
+    Every method may raise ``StoreUnavailable``. A method that returned has done all of its work durably
+    (memory stores excepted); one that raised has done nothing.
     """
 
     async def commit(self, record: Record) -> None:
-        """Keep a finished response: one transaction, durable when it returns."""
+        """Keep a finished response: one transaction, durable when it returns.
+
+        A ``previous_response_id`` that is not kept (removed meanwhile, or another owner's) adds nothing to
+        the history. A caller that is cancelled while it waits does not know whether the response was kept.
+
+        Raises:
+            DuplicateResponse: the id is taken.
+        """
         ...
 
     async def get(self, owner: str, id: Id) -> Record | None:
@@ -77,14 +90,20 @@ class ResponseStore(Protocol):
     ) -> Page | None:
         """A page of the response's own input items; None when there is no such response.
 
+        Args:
+            after: the id of the last item of the page before; where an id occurs more than once, its last
+                occurrence in ``order`` counts, so that paging always ends.
+            limit: how many items at most; 1 or more.
+
         Raises:
             UnknownCursor: ``after`` is not one of them.
         """
         ...
 
     async def history(self, owner: str, id: Id) -> list[StoredItem] | None:
-        """The whole context up to and including response ``id``: input and output of every response of its chain,
-        oldest first, in one query. None when ``id`` is missing or deleted; a deleted ancestor still contributes.
+        """The whole context up to and including response ``id``: input and output of every response of its
+        chain, oldest first, input before output, in one query. None when ``id`` is missing or deleted; a
+        deleted ancestor still contributes.
         """
         ...
 

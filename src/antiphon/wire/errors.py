@@ -83,6 +83,10 @@ class RateLimited(ApiError):
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
+SORRY = "The server had an error while processing your request."
+"""All that a caller reads of a fault of ours."""
+
+
 class ServerError(ApiError):
     """500: our own fault."""
 

@@ -1,0 +1,1 @@
+"""Benchmarks: figures side by side, taken in one run on one machine."""

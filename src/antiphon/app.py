@@ -1,0 +1,198 @@
+"""The composition root: the only place that chooses plug-ins and wires them together.
+
+An ``Engine`` is the whole system without its edge. The HTTP server puts routes in front of it, the Python client calls
+it in its own process. There are no globals: several engines live side by side.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Literal, TypeVar
+
+import msgspec
+
+from antiphon import context, intake
+from antiphon.config import Config
+from antiphon.models import Roster
+from antiphon.run import Run
+from antiphon.store import Page, ResponseStore, StoreUnavailable, UnknownCursor
+from antiphon.wire import Id, Json
+from antiphon.wire.errors import InvalidRequest, NotFound, Unavailable
+from antiphon.wire.response import Response
+
+_ID_BYTES = 24
+_POOL_BYTES = 32 * _ID_BYTES
+_T = TypeVar("_T")
+
+
+class RandomIds:
+    """Fresh ids such as ``resp_…``: 192 bits of the system's randomness in hexadecimal, fetched for many at a time."""
+
+    def __init__(self) -> None:
+        self._pool = ""
+
+    def __call__(self, prefix: str) -> Id:
+        """The next id of that prefix."""
+        if not self._pool:
+            self._pool = secrets.token_hex(_POOL_BYTES)
+        body, self._pool = self._pool[: 2 * _ID_BYTES], self._pool[2 * _ID_BYTES :]
+        return f"{prefix}_{body}"
+
+
+class Engine:
+    """Accepts requests and answers for what is stored. Every method takes the ``owner`` it acts for."""
+
+    def __init__(
+        self,
+        config: Config,
+        roster: Roster,
+        store: ResponseStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        ids: Callable[[str], str] | None = None,
+    ) -> None:
+        self.config = config
+        self.roster = roster
+        self.store = store
+        self._clock = clock
+        self.ids = ids or RandomIds()
+        self._defaults = intake.Defaults(strict=config.strict)
+        self._response = msgspec.json.Decoder(Response)
+
+    async def accept(self, body: Json, owner: str) -> Run:
+        """Check a create request whole: parameters, model, and the context it builds on.
+
+        Raises:
+            ApiError: the request cannot be run; nothing has happened.
+        """
+        plan = intake.plan(body, defaults=self._defaults, ids=self.ids, now=int(self._clock()))
+        model = await self.roster.find(plan.response.model)
+        history = await self._history(owner, plan.previous_response_id)
+        prompt = context.build(plan.prompt, history, sees=model.sees)
+        return Run(plan, prompt, model, owner, self.store, self._clock, self.ids)
+
+    async def _history(self, owner: str, previous: Id | None) -> Sequence[Json]:
+        if previous is None:
+            return ()
+        items = await _asked(self.store.history(owner, previous))
+        if items is None:
+            raise InvalidRequest(
+                f"Previous response with id '{previous}' not found.",
+                code="previous_response_not_found",
+                param="previous_response_id",
+            )
+        return [msgspec.json.decode(item.doc) for item in items]
+
+    async def retrieve(self, owner: str, id: Id) -> Response:
+        """A stored response as it ended.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        record = await _asked(self.store.get(owner, id))
+        if record is None:
+            raise _missing(id)
+        response = self._response.decode(record.doc)
+        response.output = [msgspec.json.decode(item.doc) for item in record.output]
+        return response
+
+    async def input_items(
+        self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+    ) -> Page:
+        """A page of the input items of a stored response.
+
+        Raises:
+            NotFound: there is no such response.
+            InvalidRequest: ``after`` is not one of its items.
+        """
+        try:
+            page = await _asked(self.store.items(owner, id, after=after, limit=limit, order=order))
+        except UnknownCursor as error:
+            raise InvalidRequest(f"Item with id '{after}' not found in this list.", param="after") from error
+        if page is None:
+            raise _missing(id)
+        return page
+
+    async def delete(self, owner: str, id: Id) -> None:
+        """Delete a stored response; those that continue it keep working.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        if not await _asked(self.store.delete(owner, id)):
+            raise _missing(id)
+
+
+async def _asked(answer: Awaitable[_T]) -> _T:
+    try:
+        return await answer
+    except StoreUnavailable as error:
+        raise Unavailable("The store of responses cannot be reached.", internal=str(error)) from error
+
+
+def _missing(id: Id) -> NotFound:
+    return NotFound(f"Response with id '{id}' not found.")
+
+
+class CannotOpen(Exception):
+    """The engine could not be opened; the text says why, for people."""
+
+
+Say = Callable[[str], None]
+"""Where progress goes that people want to read."""
+
+
+@asynccontextmanager
+async def open_engine(config: Config, say: Say, url: str = "") -> AsyncGenerator[Engine]:
+    """The engine that ``config`` describes, closed at the end. ``url`` is where it will be served, for those who find
+    its folder in use.
+
+    Raises:
+        CannotOpen: the store or the model could not be opened; the text says why.
+    """
+    async with AsyncExitStack() as stack:
+        store = await _store(config, url)
+        stack.push_async_callback(store.close)
+        roster = await (_upstream(config) if config.upstream else _embedded(config, say))
+        stack.push_async_callback(roster.close)
+        yield Engine(config, roster, store)
+
+
+async def _store(config: Config, url: str) -> ResponseStore:
+    if config.store == "memory":
+        from antiphon.store.memory import MemoryStore
+
+        return MemoryStore()
+    from antiphon.store.sqlite import SqliteStore
+
+    try:
+        store = await SqliteStore.open(config.data)
+    except StoreUnavailable as error:
+        raise CannotOpen(str(error)) from error
+    store.announce(url)
+    return store
+
+
+async def _upstream(config: Config) -> Roster:
+    from antiphon.models.upstream import upstream_models
+
+    return upstream_models(
+        config.upstream,
+        key=config.upstream_key,
+        only=config.model,
+        sees=config.upstream_sees,
+        aliases=config.aliases,
+        connections_max=config.upstream_connections_max,
+    )
+
+
+async def _embedded(config: Config, say: Say) -> Roster:
+    from antiphon.models.embedded import CannotEmbed, embedded_model
+
+    try:
+        return await embedded_model(config.model, config.data, say)
+    except CannotEmbed as error:
+        raise CannotOpen(str(error)) from error

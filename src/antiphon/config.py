@@ -1,0 +1,135 @@
+"""What can be set, and where it comes from: flags over environment (``ANTIPHON_*``) over the TOML file."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+class ConfigError(Exception):
+    """A setting that cannot be used; the text names it and says what would do."""
+
+
+def default_data() -> Path:
+    """Where responses are kept when nothing else is said."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "antiphon"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A server's settings.
+
+    Attributes:
+        host: address to listen on; only loopback, because nothing asks for a key yet.
+        port: TCP port; 0 takes a free one.
+        data: folder of the database and the logs.
+        store: ``sqlite`` keeps responses in ``data``; ``memory`` forgets them at the end.
+        strict: whether an undocumented parameter is an error instead of being ignored and named in a header.
+        model: an embedded model's catalogue name or the path of a ``.gguf`` file; empty chooses one that fits here.
+            With ``upstream``: the one model of it to offer.
+        upstream: base URL of a chat-completions server, such as ``http://127.0.0.1:8000/v1``; empty for the embedded
+            model.
+        upstream_key: bearer token for ``upstream``. Never logged.
+        upstream_sees: whether the upstream's models accept images.
+        aliases: model names of ours for names of the upstream's.
+        body_bytes_max: largest request body.
+        upstream_connections_max: connections to the upstream at once.
+        drain_s: how long open requests may go on after a signal to stop.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8484
+    data: Path = field(default_factory=default_data)
+    store: Literal["sqlite", "memory"] = "sqlite"
+    strict: bool = False
+    model: str = ""
+    upstream: str = ""
+    upstream_key: str = field(default="", repr=False)
+    upstream_sees: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    body_bytes_max: int = 64 * 1024 * 1024
+    upstream_connections_max: int = 1000
+    drain_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.host not in _LOOPBACK:
+            raise ConfigError(
+                f"host {self.host!r} is not a loopback address: without keys, anyone who reaches the port could use "
+                "the model and read every response. Use 127.0.0.1."
+            )
+        if self.upstream and not self.upstream.startswith(("http://", "https://")):
+            raise ConfigError(f"upstream {self.upstream!r} is not an http(s) URL")
+
+
+def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None) -> Config:
+    """Put a Config together; a flag that is None was not given.
+
+    Raises:
+        ConfigError: an unknown or unusable setting; the text names it and where it came from.
+    """
+    settings: dict[str, Any] = {}
+    if file is not None:
+        settings |= {name: _parsed(name, value, str(file)) for name, value in _read(file).items()}
+    for entry in fields(Config):
+        variable = f"ANTIPHON_{entry.name.upper()}"
+        if environ.get(variable):
+            settings[entry.name] = _parsed(entry.name, environ[variable], variable)
+    settings |= {name: _parsed(name, value, f"--{name}") for name, value in flags.items() if value is not None}
+    return Config(**settings)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def _parsed(name: str, value: Any, source: str) -> Any:
+    known = {entry.name: str(entry.type) for entry in fields(Config)}
+    if name not in known:
+        raise ConfigError(f"{source}: there is no setting {name!r}; there are {', '.join(sorted(known))}")
+    try:
+        return _convert(known[name], value)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{source}: {name} cannot be {value!r} ({error})") from error
+
+
+def _convert(kind: str, value: Any) -> Any:
+    match kind:
+        case "int":
+            return int(value)
+        case "float":
+            return float(value)
+        case "bool":
+            return _bool(value)
+        case "Path":
+            return Path(value).expanduser()
+        case "str":
+            return str(value)
+        case "Mapping[str, str]":
+            return _mapping(value)
+        case _:
+            if value not in ("sqlite", "memory"):
+                raise ValueError("one of sqlite, memory")
+            return value
+
+
+def _bool(value: Any) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if str(value).lower() not in words:
+        raise ValueError("true or false")
+    return words[str(value).lower()]
+
+
+def _mapping(value: Any) -> dict[str, str]:
+    """A TOML table, or ``name=real,name=real`` from the environment."""
+    if not isinstance(value, str):
+        return {str(name): str(real) for name, real in dict(value).items()}
+    return {name: real for name, _, real in (pair.partition("=") for pair in value.split(",") if pair)}

@@ -1,0 +1,86 @@
+"""Plan + stored items -> Prompt: the whole context in order, checked for what a model cannot be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from antiphon.models import Prompt
+from antiphon.wire import Json
+from antiphon.wire.errors import InvalidRequest, NotFound
+
+_OUTPUTS = {
+    "function_call_output": "function_call",
+    "custom_tool_call_output": "custom_tool_call",
+}
+
+
+def build(prompt: Prompt, history: Sequence[Json], *, sees: bool) -> Prompt:
+    """Put the chain's items in front of the request's own.
+
+    Raises:
+        InvalidRequest: an output without its call, a call without its output, or an image for a model that cannot
+            see.
+        NotFound: a reference to an item that is not there.
+    """
+    items = (*history, *prompt.items)
+    _check_references(prompt.items)
+    _check_calls(items)
+    if not sees:
+        _refuse_images(items, offset=len(history))
+    return msgspec.structs.replace(prompt, items=items)
+
+
+def shorten(prompt: Prompt, keep: float) -> Prompt | None:
+    """Drop the oldest items, down to the share ``keep`` (0–1) of them; None when nothing more can go.
+
+    The last user message and what follows stays. A call and its output go together.
+    """
+    last = max((i for i, item in enumerate(prompt.items) if item.get("role") == "user"), default=0)
+    drop = min(last, max(1, round(len(prompt.items) * (1 - keep))))
+    if drop == 0:
+        return None
+    gone = {item.get("call_id") for item in prompt.items[:drop] if item["type"] in _OUTPUTS.values()}
+    rest = [i for i in prompt.items[drop:] if i["type"] not in _OUTPUTS or i["call_id"] not in gone]
+    return msgspec.structs.replace(prompt, items=tuple(rest))
+
+
+def _check_references(items: Iterable[Json]) -> None:
+    for item in items:
+        if item["type"] == "item_reference":
+            raise NotFound(f"Item with id '{item['id']}' not found.", param="input")
+
+
+def _check_calls(items: Sequence[Json]) -> None:
+    """Every call needs one output, every output its call, in that order (texts as the official API words them)."""
+    pending: dict[str, str] = {}
+    answered: set[str] = set()
+    for item in items:
+        kind, call_id = item["type"], item.get("call_id")
+        if kind in _OUTPUTS.values() and call_id:
+            pending[call_id] = kind
+        elif kind in _OUTPUTS and call_id not in answered and pending.pop(call_id or "", None) is None:
+            name = _OUTPUTS[kind].replace("_", " ")
+            raise InvalidRequest(f"No tool call found for {name} output with call_id {call_id}.", param="input")
+        if kind in _OUTPUTS and call_id:
+            answered.add(call_id)
+    for call_id, kind in pending.items():
+        raise InvalidRequest(f"No tool output found for {kind.replace('_', ' ')} {call_id}.", param="input")
+
+
+def _refuse_images(items: Sequence[Json], offset: int) -> None:
+    for i, item in enumerate(items):
+        for j, part in enumerate(_parts(item)):
+            if part.get("type") == "input_image":
+                param = f"input[{i - offset}].content[{j}]" if i >= offset else "previous_response_id"
+                raise InvalidRequest(
+                    "This model does not accept images. Remove the image, or choose a model that sees.",
+                    code="unsupported_value",
+                    param=param,
+                )
+
+
+def _parts(item: Json) -> Sequence[Json]:
+    content: str | list[Json] | None = item.get("content") or item.get("output")
+    return content if isinstance(content, list) else ()

@@ -1,0 +1,136 @@
+"""The edge: one table of routes, one place for what goes wrong. No decisions about responses are made here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from re import Pattern
+from urllib.parse import urlsplit
+
+from starlette.routing import compile_path
+from starlette.types import Receive, Scope, Send
+
+from antiphon.app import Engine
+from antiphon.http import models, openapi, responses
+from antiphon.http.exchange import ClientGone, Exchange
+from antiphon.http.sse import Pulse
+from antiphon.wire.errors import SORRY, ApiError, InvalidRequest, MethodNotAllowed, NotFound, ServerError
+
+access = logging.getLogger("antiphon.access")
+
+Handler = Callable[[Exchange, Pulse], Awaitable[None]]
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way in. ``path`` may hold ``{names}``."""
+
+    method: str
+    path: str
+    handler: Handler
+    pattern: Pattern[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pattern", compile_path(self.path)[0])
+
+
+ROUTES = (
+    Route("POST", "/v1/responses", responses.create),
+    Route("GET", "/v1/responses/{response_id}", responses.retrieve),
+    Route("DELETE", "/v1/responses/{response_id}", responses.delete),
+    Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items),
+    Route("GET", "/v1/models", models.list_models),
+    Route("GET", "/v1/models/{model:path}", models.retrieve_model),
+    Route("GET", "/health", models.health),
+    Route("GET", "/readyz", models.ready),
+    Route("GET", "/openapi.json", openapi.document),
+)
+
+
+class HttpApp:
+    """The ASGI application over an engine."""
+
+    def __init__(self, engine: Engine, routes: tuple[Route, ...] = ROUTES) -> None:
+        self.engine = engine
+        self.routes = routes
+        self._pulse: Pulse | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's scope."""
+        match scope["type"]:
+            case "http":
+                await self._serve(scope, receive, send)
+            case "lifespan":
+                await self._live(receive, send)
+            case "websocket":
+                await send({"type": "websocket.close", "code": 1008, "reason": "WebSocket is not served here"})
+            case _:
+                pass
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._pulse = Pulse()
+        beat = asyncio.create_task(self._pulse.beat())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        beat.cancel()
+        with suppress(asyncio.CancelledError):
+            await beat
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        route, params = self._route(scope)
+        exchange = Exchange(scope, receive, send, self.engine, params)
+        try:
+            await self._handle(exchange, route)
+        except ApiError as error:
+            await exchange.fail(error)
+        except ClientGone:
+            exchange.status = 499
+        except Exception as error:
+            exchange.headers["x-should-retry"] = "false"
+            failure = ServerError(SORRY, internal=repr(error))
+            failure.__cause__ = error
+            await exchange.fail(failure)
+        if access.isEnabledFor(logging.INFO):
+            duration_ms = (time.perf_counter() - began) * 1000
+            line = "%s %s %s %d %.1fms"
+            access.info(line, exchange.request_id, scope["method"], scope["path"], exchange.status, duration_ms)
+
+    def _route(self, scope: Scope) -> tuple[Route | ApiError, dict[str, str]]:
+        path, method, others = scope["path"], scope["method"], list[str]()
+        for route in self.routes:
+            found = route.pattern.match(path)
+            if found and route.method == method:
+                return route, found.groupdict()
+            if found:
+                others.append(route.method)
+        if others:
+            allow = {"allow": ", ".join(others)}
+            return MethodNotAllowed(f"Not allowed to {method} on {path}.", headers=allow), {}
+        return NotFound(f"Invalid URL ({method} {path})", code="unknown_url"), {}
+
+    async def _handle(self, exchange: Exchange, route: Route | ApiError) -> None:
+        if isinstance(route, ApiError):
+            raise route
+        _refuse_foreign_pages(exchange.scope)
+        assert self._pulse is not None, "the server runs the application's lifespan"
+        self._pulse.exchanges.add(exchange)
+        try:
+            await route.handler(exchange, self._pulse)
+        finally:
+            self._pulse.exchanges.discard(exchange)
+
+
+def _refuse_foreign_pages(scope: Scope) -> None:
+    """A page of another site, open in a browser on this machine, may not use the server behind its user's back."""
+    for name, value in scope["headers"]:
+        origin: str = value.decode("latin-1")
+        if name == b"origin" and urlsplit(origin).hostname not in _LOOPBACK:
+            raise InvalidRequest("Requests from web pages of other sites are refused.", code="foreign_origin")

@@ -1,0 +1,159 @@
+"""One HTTP request and its answer. Errors take the documented envelope here, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from antiphon.app import Engine
+from antiphon.wire import Json
+from antiphon.wire.errors import ApiError, BodyTooLarge, InvalidRequest, ServerError
+
+log = logging.getLogger("antiphon.http")
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class ClientGone(Exception):
+    """The client closed its connection before the answer was whole."""
+
+
+class Exchange:
+    """A request on its way through a handler.
+
+    Attributes:
+        request_id: ``req_…``, sent as ``x-request-id`` and named in the log.
+        params: what the path held, by name.
+        headers: extra headers of the answer.
+        started: whether the answer's head has been sent.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, engine: Engine, params: Mapping[str, str]) -> None:
+        self.scope = scope
+        self.engine = engine
+        self.params = params
+        self.request_id = engine.ids("req")
+        self.headers: dict[str, str] = {}
+        self.started = False
+        self.status = 0
+        self.owner = ""
+        self._work: asyncio.Task[Any] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._receive = receive
+        self._send = send
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        """The query string's pairs, in order."""
+        return parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+
+    async def json(self) -> Any:
+        """The body, decoded.
+
+        Raises:
+            BodyTooLarge: over ``body_bytes_max``.
+            InvalidRequest: not JSON.
+        """
+        body = await self._body(self.engine.config.body_bytes_max)
+        try:
+            return _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"We could not parse the JSON body of your request: {error}.") from error
+
+    async def _body(self, bytes_max: int) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > bytes_max:
+                # The rest is not read; the connection cannot be used again.
+                self.headers["connection"] = "close"
+                raise BodyTooLarge(f"The request body is larger than {bytes_max} bytes.")
+            if not message.get("more_body"):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    @asynccontextmanager
+    async def attended(self) -> AsyncGenerator[None]:
+        """Work inside as long as the client is there; ``watch`` is called when the work takes its time.
+
+        Raises:
+            ClientGone: it left; what was running inside has been cancelled.
+        """
+        self._work = asyncio.current_task()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._work is None or self._watch is None or not self._watch.done():
+                raise
+            self._work.uncancel()
+            raise ClientGone from None
+        finally:
+            self._work = None
+            if self._watch is not None:
+                self._watch.cancel()
+
+    def watch(self) -> None:
+        """Cancel the work that is attended once the client leaves. Harmless when called again."""
+        if self._watch is None and self._work is not None:
+            self._watch = asyncio.create_task(self._until_gone(self._work))
+
+    async def _until_gone(self, work: asyncio.Task[Any]) -> None:
+        message: Message = {}
+        while message.get("type") != "http.disconnect":
+            message = await self._receive()
+        work.cancel()
+
+    async def start(self, status: int, content_type: str, length: int | None = None) -> None:
+        """Send the answer's head. ``length`` in bytes where it is known."""
+        headers = {"content-type": content_type, "x-request-id": self.request_id, **self.headers}
+        if length is not None:
+            headers["content-length"] = str(length)
+        self.started, self.status = True, status
+        pairs: Sequence[tuple[bytes, bytes]] = [
+            (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+
+    async def write(self, body: bytes, *, more: bool = False) -> None:
+        """Send bytes of the answer's body; waits while the client is slow."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def reply(self, body: object, status: int = 200) -> None:
+        """Answer with JSON."""
+        data = _encode(body)
+        await self.start(status, "application/json", len(data))
+        await self.write(data)
+
+    async def fail(self, error: ApiError) -> None:
+        """Answer with an error in the documented envelope, unless the answer has begun."""
+        self.note(error)
+        if self.started:
+            return
+        self.headers |= error.headers
+        if error.status in (409, 500) or (error.status > 500 and error.status not in (502, 503, 504)):
+            # The official clients try these again twice; nothing would be different the next time.
+            self.headers["x-should-retry"] = "false"
+        with suppress(OSError):
+            await self.reply(envelope(error), error.status)
+
+    def note(self, error: ApiError) -> None:
+        """Write the error to the log, under the request's id. Its public text stays out: it may quote the answer."""
+        if error.internal or error.status >= 500:
+            cause = error.__cause__ if isinstance(error, ServerError) else None
+            log.error("%s %s: %s", self.request_id, error.code, error.internal, exc_info=cause)
+
+
+def envelope(error: ApiError) -> Json:
+    """``{"error": {message, type, param, code}}``."""
+    return {"error": error.body()}

@@ -1,0 +1,95 @@
+"""The handlers of ``/v1/responses``. They carry; they decide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from antiphon import intake
+from antiphon.http.exchange import ClientGone, Exchange
+from antiphon.http.sse import EventStream, Pulse
+from antiphon.log import Unread
+from antiphon.run import Failed, Run, respond
+from antiphon.wire import Json
+
+_IMAGE = "message.input_image.image_url"
+
+
+async def create(exchange: Exchange, pulse: Pulse) -> None:
+    """``POST /v1/responses``."""
+    body = await exchange.json()
+    async with exchange.attended():
+        run = await exchange.engine.accept(body, exchange.owner)
+        exchange.headers["x-antiphon-model"] = run.model.name
+        if run.plan.ignored:
+            exchange.headers["x-antiphon-ignored"] = ", ".join(run.plan.ignored)
+        await (_stream(exchange, run, pulse) if run.plan.stream else _whole(exchange, run))
+
+
+async def _whole(exchange: Exchange, run: Run) -> None:
+    try:
+        response = await respond(run, Unread())
+    except Failed as failed:
+        raise failed.error from failed
+    await exchange.reply(response)
+
+
+async def _stream(exchange: Exchange, run: Run, pulse: Pulse) -> None:
+    exchange.headers |= {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    log = EventStream(exchange, pulse, obfuscate=run.plan.obfuscate)
+    try:
+        await respond(run, log)
+    except Failed as failed:
+        if not exchange.started:
+            raise failed.error from failed
+        exchange.note(failed.error)
+    finally:
+        log.drop()
+    await log.end()
+
+
+async def retrieve(exchange: Exchange, pulse: Pulse) -> None:
+    """``GET /v1/responses/{response_id}``."""
+    await exchange.reply(await exchange.engine.retrieve(exchange.owner, exchange.params["response_id"]))
+
+
+async def delete(exchange: Exchange, pulse: Pulse) -> None:
+    """``DELETE /v1/responses/{response_id}``."""
+    id = exchange.params["response_id"]
+    await exchange.engine.delete(exchange.owner, id)
+    await exchange.reply({"id": id, "object": "response.deleted", "deleted": True})
+
+
+async def input_items(exchange: Exchange, pulse: Pulse) -> None:
+    """``GET /v1/responses/{response_id}/input_items``."""
+    query = intake.page_query(exchange.query)
+    page = await exchange.engine.input_items(
+        exchange.owner, exchange.params["response_id"], after=query.after, limit=query.limit, order=query.order
+    )
+    items: list[Json] = [msgspec.json.decode(item.doc) for item in page.items]
+    await exchange.reply(
+        _listed(items if _IMAGE in query.include else [_unseen(item) for item in items], page.has_more)
+    )
+
+
+def _listed(items: Sequence[Json], has_more: bool) -> Json:
+    ids = [item["id"] for item in items]
+    return {
+        "object": "list",
+        "data": items,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+        "has_more": has_more,
+    }
+
+
+def _unseen(item: Json) -> Json:
+    """The item without its images' data, which is only listed when the request includes it."""
+    content = item.get("content")
+    if not isinstance(content, list):
+        return item
+    return item | {"content": [part | {"image_url": None} if "image_url" in part else part for part in content]}
+
+
+__all__ = ["ClientGone", "create", "delete", "input_items", "retrieve"]

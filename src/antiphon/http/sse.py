@@ -1,0 +1,115 @@
+"""Server-sent events: a log whose only reader is one HTTP client.
+
+Frames that are ready together leave in one write, and no frame is split between two writes. A reader that is slow
+holds up its own response and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from antiphon.http.exchange import Exchange
+from antiphon.log import encode
+from antiphon.wire import Json
+
+DONE = b"data: [DONE]\n\n"
+_PING = b": ping\n\n"
+_QUANTUM_BYTES = 32
+_NOISE = b"Wm4kTq9ZxR2vLc7NbY1sHd8PfGj3aEu6"
+_LATE_S = 0.5
+_SILENT_S = 15.0
+_HEADS: dict[str, bytes] = {}
+
+
+def frame(event: Json, *, obfuscate: bool) -> bytes:
+    """An event as SSE bytes.
+
+    With ``obfuscate``, a delta is padded to a multiple of 32 bytes, so that the sizes seen on the network do not tell
+    the words. The padding follows from the event alone: a replay is the same byte for byte.
+    """
+    type = event["type"]
+    data = encode(event)
+    if obfuscate and type.endswith(".delta"):
+        data = data[:-1] + b',"obfuscation":"' + _NOISE[: -(len(data) + 17) % _QUANTUM_BYTES] + b'"}'
+    head = _HEADS.get(type)
+    if head is None:
+        head = _HEADS[type] = f"event: {type}\ndata: ".encode()
+    return head + data + b"\n\n"
+
+
+class EventStream:
+    """The log of a response that is streamed to one client."""
+
+    def __init__(self, exchange: Exchange, pulse: Pulse, *, obfuscate: bool) -> None:
+        self._exchange = exchange
+        self._obfuscate = obfuscate
+        self._frames: list[bytes] = []
+        self._pulse = pulse
+        self._writing = False
+        self.moved = pulse.now()
+        pulse.streams.add(self)
+
+    def append(self, event: Json) -> None:
+        """See ``Log.append``."""
+        self._frames.append(frame(event, obfuscate=self._obfuscate))
+
+    async def flush(self) -> None:
+        """See ``Log.flush``. The answer's head goes out with the first frames."""
+        if self._frames:
+            data = b"".join(self._frames)
+            self._frames.clear()
+            await self._write(data)
+
+    async def _write(self, data: bytes, *, more: bool = True) -> None:
+        self._writing = True
+        if not self._exchange.started:
+            await self._exchange.start(200, "text/event-stream; charset=utf-8")
+        await self._exchange.write(data, more=more)
+        self._writing = False
+        self.moved = self._pulse.now()
+
+    async def beat(self, now: float) -> None:
+        """Show what waits too long; tell a silent connection that we are there."""
+        if self._writing:
+            return
+        if self._frames and now - self.moved > _LATE_S:
+            await self.flush()
+        elif self._exchange.started and now - self.moved > _SILENT_S:
+            await self._write(_PING)
+
+    async def end(self) -> None:
+        """Send the rest and ``[DONE]``."""
+        self._pulse.streams.discard(self)
+        await self._write(b"".join(self._frames) + DONE, more=False)
+
+    def drop(self) -> None:
+        """Nobody reads any more."""
+        self._pulse.streams.discard(self)
+
+
+class Pulse:
+    """Looks after all that is open, four times a second: early frames are not held back by a slow first token, and a
+    client that left is noticed. What is over before the next beat costs next to nothing.
+    """
+
+    def __init__(self) -> None:
+        self.streams: set[EventStream] = set()
+        self.exchanges: set[Exchange] = set()
+        self.now = asyncio.get_running_loop().time
+
+    async def beat(self) -> None:
+        """Run until cancelled."""
+        while True:
+            await asyncio.sleep(_LATE_S / 2)
+            for exchange in self.exchanges:
+                exchange.watch()
+            for stream in list(self.streams):
+                # A slow reader would hold up the others: each stream is written by a task of its own.
+                task = asyncio.ensure_future(stream.beat(self.now()))
+                task.add_done_callback(_quietly)
+
+
+def _quietly(task: asyncio.Task[None]) -> None:
+    with suppress(asyncio.CancelledError):
+        task.exception()

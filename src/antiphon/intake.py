@@ -1,0 +1,401 @@
+"""Request -> Plan: every default, alias, limit and refusal of ``POST /responses``, once.
+
+Pure: the clock and the ids are passed in, so that one body gives one plan. ``wire.request`` says what a body may hold,
+``wire.items`` what an item becomes, ``toolset`` what the model may call; here is what the members mean together.
+
+Source: the API's reference and its error codes. Where this server refuses what the API documents, the text says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+
+from antiphon.models import Prompt, TextFormat
+from antiphon.toolset import choice_of, flat, flat_choice, toolset
+from antiphon.wire import Id, Json
+from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.items import Ids, normal, typed
+from antiphon.wire.request import (
+    TEXT_CHARS_MAX,
+    CreateRequest,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    PageQuery,
+    PromptCacheOptions,
+)
+from antiphon.wire.response import Response
+from antiphon.wire.strict import refusal
+from antiphon.wire.validation import checked, missing, too_long, too_many, wrong_type
+
+__all__ = ["Defaults", "Ids", "PageQuery", "Plan", "page_query", "plan"]
+
+LOGPROBS: Final = "message.output_text.logprobs"
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server's configuration decides about requests.
+
+    Attributes:
+        strict: whether an undocumented member is an error; else it is ignored and listed.
+        model: the model of a request that names none; None makes the name mandatory.
+        input_chars_max: bound on each text of the input, in characters.
+        items_max: bound on the number of input items.
+        temperature, top_p: the values in force when the request gives none.
+    """
+
+    strict: bool = False
+    model: str | None = None
+    input_chars_max: int = TEXT_CHARS_MAX
+    items_max: int = 10_000
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One accepted request.
+
+    Attributes:
+        response: the template: ``in_progress``, every echo filled, no output.
+        prompt: what the model is asked; ``items`` are this request's own, without the history in front.
+        input: this request's items in normal form, each with an id: what is stored and listed.
+        include: the optional data that the caller wants to see.
+        obfuscate: whether stream deltas are padded.
+        ignored: JSON paths of undocumented members that were passed over.
+    """
+
+    response: Response
+    prompt: Prompt
+    input: tuple[Json, ...]
+    stream: bool
+    store: bool
+    include: frozenset[str]
+    obfuscate: bool
+    previous_response_id: Id | None
+    ignored: tuple[str, ...]
+
+
+def plan(body: object, *, defaults: Defaults, ids: Ids, now: int) -> Plan:
+    """What to do for ``body``, the decoded JSON of a create request.
+
+    Args:
+        ids: makes a fresh id of a prefix; called for the response first, then for items in order.
+        now: Unix seconds.
+
+    Raises:
+        InvalidRequest: the first thing wrong, with the official code and the JSON path.
+    """
+    raw = _canonical(body, defaults)
+    _refuse_missing(raw)
+    _refuse_oversized(raw, defaults)
+    request, ignored = checked(raw, CreateRequest, strict=defaults.strict)
+    _refuse_conflicts(request)
+    _refuse_unserved(request)
+    id = ids("resp")
+    items = _items(raw, ids, defaults)
+    _refuse_empty(request, items)
+    response, prompt = _answer(request, raw, items, id, now, defaults)
+    options = request.stream_options
+    return Plan(
+        response=response,
+        prompt=prompt,
+        input=items,
+        stream=bool(request.stream),
+        store=response.store,
+        include=frozenset[str](request.include or ()),
+        obfuscate=options is None or options.include_obfuscation is not False,
+        previous_response_id=request.previous_response_id,
+        ignored=ignored,
+    )
+
+
+# --- the body's one form ---------------------------------------------------------------------------------------------
+
+
+def _canonical(body: object, defaults: Defaults) -> Json:
+    """The body without its nulls and short forms. ``null`` means absent, but for ``model`` and ``input``."""
+    if not isinstance(body, dict):
+        raise InvalidRequest("Invalid body: expected a JSON object.", code="invalid_type")
+    given = cast(Json, body)
+    raw = {key: value for key, value in given.items() if value is not None or key in ("model", "input")}
+    if "model" not in raw and defaults.model is not None:
+        raw["model"] = defaults.model
+    for key, canonical in _CANONICAL.items():
+        if key in raw:
+            raw[key] = canonical(raw[key])
+    return raw
+
+
+def _input_form(value: Any) -> Any:
+    if isinstance(value, dict):
+        return [typed(value)]
+    return [typed(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
+
+
+def _tools_form(value: Any) -> Any:
+    return [flat(tool) for tool in cast("list[Any]", value)] if isinstance(value, list) else value
+
+
+_CANONICAL: Final = {"input": _input_form, "tools": _tools_form, "tool_choice": flat_choice}
+
+
+def _items(raw: Json, ids: Ids, defaults: Defaults) -> tuple[Json, ...]:
+    given: str | list[Json] = raw.get("input", "")
+    if isinstance(given, str):
+        given = [{"type": "message", "role": "user", "content": given}] if given else []
+    return normal(given, ids, chars_max=defaults.input_chars_max)
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+_MESSAGES = (
+    "Unsupported parameter: 'messages'. In the Responses API, this parameter has moved to 'input'. "
+    "Try again with the new parameter. See the API documentation for more information: "
+    "https://platform.openai.com/docs/api-reference/responses/create."
+)
+_SOURCES: Final = ("previous_response_id", "conversation", "prompt")
+
+
+def _refuse_missing(raw: Json) -> None:
+    if "model" not in raw:
+        raise missing(("model",)).error()
+    if "messages" in raw:
+        raise InvalidRequest(_MESSAGES, code="unsupported_parameter", param="messages")
+    if "input" not in raw and not any(source in raw for source in _SOURCES):
+        raise missing(("input",)).error()
+
+
+def _refuse_oversized(raw: Json, defaults: Defaults) -> None:
+    given = raw.get("input")
+    if isinstance(given, str) and len(given) > defaults.input_chars_max:
+        raise too_long(("input",), len(given), defaults.input_chars_max).error()
+    if isinstance(given, list):
+        count = len(cast("list[Any]", given))
+        if count > defaults.items_max:
+            raise too_many(("input",), count, defaults.items_max).error()
+
+
+def _refuse_conflicts(request: CreateRequest) -> None:
+    if request.previous_response_id is not None and request.conversation is not None:
+        text = (
+            "Mutually exclusive parameters. Ensure you are only providing one of: "
+            "'previous_response_id' or 'conversation'."
+        )
+        raise InvalidRequest(text, code="mutually_exclusive_parameters", param="previous_response_id")
+    if request.stream_options is not None and not request.stream:
+        text = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        raise InvalidRequest(text, code="invalid_value", param="stream_options")
+    reasoning, text = request.reasoning, request.text
+    _refuse_two("reasoning_effort", request.reasoning_effort, "reasoning.effort", reasoning and reasoning.effort)
+    _refuse_two("verbosity", request.verbosity, "text.verbosity", text and text.verbosity)
+
+
+def _refuse_two(alias: str, given: object, name: str, value: object) -> None:
+    if given is not None and value is not None and given != value:
+        text = f"Mutually exclusive parameters. '{alias}' and '{name}' differ; provide one of them."
+        raise InvalidRequest(text, code="mutually_exclusive_parameters", param=alias)
+
+
+_UNSERVED: Final = {
+    "conversation": ("unsupported_parameter", "Unsupported parameter: 'conversation'. Use 'previous_response_id'."),
+    "prompt": ("unsupported_parameter", "Unsupported parameter: 'prompt'. This server keeps no hosted prompts."),
+    "multi_agent": ("unsupported_parameter", "Unsupported parameter: 'multi_agent'. One request runs one agent here."),
+    "background": ("unsupported_value", "Unsupported value: 'background' does not support true on this server yet."),
+}
+"""What the API documents and this server does not do: code and text by member."""
+
+
+def _refuse_unserved(request: CreateRequest) -> None:
+    for name, (code, text) in _UNSERVED.items():
+        if getattr(request, name) not in (None, False):
+            raise InvalidRequest(text, code=code, param=name)
+    window = request.background_options and request.background_options.completion_window
+    if window in ("2h", "8h") and not request.background:
+        text = f"Invalid value: '{window}'. This completion window needs 'background' to be true."
+        raise InvalidRequest(text, code="invalid_value", param="background_options.completion_window")
+
+
+def _refuse_empty(request: CreateRequest, items: Sequence[Json]) -> None:
+    if not items and request.previous_response_id is None:
+        text = "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation' must be provided."
+        raise InvalidRequest(text, code="missing_required_parameter")
+
+
+# --- the plan's parts ------------------------------------------------------------------------------------------------
+
+
+def _answer(
+    request: CreateRequest, raw: Json, items: tuple[Json, ...], id: Id, now: int, defaults: Defaults
+) -> tuple[Response, Prompt]:
+    """The response's template and the prompt, which share most of their values."""
+    offered = toolset(request.tools or (), raw.get("tools", ()))
+    choice = choice_of(request.tool_choice, offered)
+    format, format_echo = _format(request, items)
+    verbosity = request.verbosity or (request.text and request.text.verbosity) or None
+    reasoning = _reasoning(request)
+    prompt = Prompt(
+        items=items,
+        instructions=request.instructions,
+        functions=offered.functions,
+        tool_choice=choice,
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        format=format,
+        verbosity=verbosity,
+        temperature=defaults.temperature if request.temperature is None else request.temperature,
+        top_p=defaults.top_p if request.top_p is None else request.top_p,
+        presence_penalty=request.presence_penalty or 0.0,
+        frequency_penalty=request.frequency_penalty or 0.0,
+        max_output_tokens=request.max_output_tokens,
+        top_logprobs=(request.top_logprobs or 0) if LOGPROBS in (request.include or ()) else None,
+        effort=reasoning["effort"],
+        user=request.user,
+    )
+    response = Response(
+        id=id,
+        created_at=now,
+        frequency_penalty=prompt.frequency_penalty,
+        instructions=prompt.instructions,
+        max_output_tokens=prompt.max_output_tokens,
+        max_tool_calls=request.max_tool_calls,
+        metadata=request.metadata or {},
+        model=request.model,
+        parallel_tool_calls=prompt.parallel_tool_calls,
+        presence_penalty=prompt.presence_penalty,
+        previous_response_id=request.previous_response_id,
+        prompt_cache_key=request.prompt_cache_key,
+        prompt_cache_retention=_retention(request.prompt_cache_retention),
+        reasoning=reasoning,
+        safety_identifier=request.safety_identifier,
+        store=request.store is not False,
+        temperature=prompt.temperature,
+        text={"format": format_echo, "verbosity": verbosity or "medium"},
+        tool_choice=raw.get("tool_choice", "auto"),
+        tools=offered.echo,
+        top_logprobs=request.top_logprobs or 0,
+        top_p=prompt.top_p,
+        truncation=request.truncation or "disabled",
+        user=request.user,
+    )
+    _echo_asked(response, request)
+    return response, prompt
+
+
+def _retention(value: str | None) -> str | None:
+    return "in_memory" if value == "in-memory" else value  # The hyphen is how SDKs before 2.34 spelled it.
+
+
+def _echo_asked(response: Response, request: CreateRequest) -> None:
+    """The members that a response shows only when the request had them."""
+    if request.image is not None:
+        # ``auto`` is for the server to decide, and it never compresses.
+        response.image = {"context_compression": "disabled"}
+    if request.prompt_cache_options is not None:
+        response.prompt_cache_options = _cache_options(request.prompt_cache_options)
+    if request.access_programs is not None:
+        response.access_programs = {"cyber": request.access_programs.cyber}
+
+
+def _cache_options(options: PromptCacheOptions) -> Json:
+    echo: Json = {"mode": options.mode or "implicit", "ttl": options.ttl or "30m"}
+    if options.comparison_response_id is not None:
+        echo["comparison_response_id"] = options.comparison_response_id
+    return echo
+
+
+def _reasoning(request: CreateRequest) -> Json:
+    """``{effort, summary}`` always; ``mode`` and ``context`` when given."""
+    given = request.reasoning
+    if given is None:
+        return {"effort": request.reasoning_effort, "summary": None}
+    echo: Json = {
+        "effort": given.effort or request.reasoning_effort,
+        "summary": given.summary or given.generate_summary,
+    }
+    if given.mode is not None:
+        echo["mode"] = given.mode
+    if given.context is not None:
+        echo["context"] = given.context
+    return echo
+
+
+def _format(request: CreateRequest, items: Sequence[Json]) -> tuple[TextFormat, Json]:
+    """``text.format`` for the model, and as the response shows it."""
+    match request.text and request.text.format:
+        case JsonSchemaFormat(name=name, schema=schema, description=description, strict=strict):
+            _refuse_loose(name, schema, bool(strict))
+            echo: Json = {"type": "json_schema", "name": name, "description": description, "schema": schema}
+            return TextFormat("json_schema", name, schema, bool(strict)), {**echo, "strict": bool(strict)}
+        case JsonObjectFormat():
+            _refuse_unsaid(request, items)
+            return TextFormat("json_object"), {"type": "json_object"}
+        case _:
+            return TextFormat(), {"type": "text"}
+
+
+def _refuse_loose(name: str, schema: Json, strict: bool) -> None:
+    fault = refusal(schema) if strict else None
+    if fault:
+        text = f"Invalid schema for response_format '{name}': {fault}"
+        raise InvalidRequest(text, code="invalid_json_schema", param="text.format.schema")
+
+
+def _refuse_unsaid(request: CreateRequest, items: Sequence[Json]) -> None:
+    """A model not told to write JSON may write blanks for ever. What an earlier response said is not known here."""
+    if request.previous_response_id is not None or "json" in (request.instructions or "").lower():
+        return
+    if not any("json" in text.lower() for item in items for text in _texts(item)):
+        text = (
+            "Response input messages must contain the word 'json' in some form to use 'text.format' "
+            "of type 'json_object'."
+        )
+        raise InvalidRequest(text, code="invalid_value", param="input")
+
+
+def _texts(item: Json) -> Iterator[str]:
+    for key in ("content", "output"):
+        value: Any = item.get(key)
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            yield from _part_texts(cast("list[Any]", value))
+
+
+def _part_texts(parts: Iterable[Any]) -> Iterator[str]:
+    for part in parts:
+        if isinstance(part, dict):
+            text: Any = cast(Json, part).get("text")
+            if isinstance(text, str):
+                yield text
+
+
+# --- listings --------------------------------------------------------------------------------------------------------
+
+
+def page_query(params: Iterable[tuple[str, str]]) -> PageQuery:
+    """The query of a listing, from its decoded ``(key, value)`` pairs; keys that no listing has are passed over.
+
+    ``include`` may come as ``include[]=a&include[]=b``, ``include=a&include=b`` or ``include=a,b``.
+
+    Raises:
+        InvalidRequest: a limit that is no integer from 1 to 100, or an unknown order or include.
+    """
+    raw: Json = {}
+    include: list[str] = []
+    for key, value in params:
+        if key in ("include", "include[]"):
+            include += [part for part in value.split(",") if part]
+        else:
+            raw[key] = value
+    raw["include"] = include
+    if "limit" in raw:
+        raw["limit"] = _integer(raw["limit"])
+    return checked(raw, PageQuery, strict=False)[0]
+
+
+def _integer(text: str) -> int:
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+        raise wrong_type(("limit",), "an integer", text).error()
+    return int(text)

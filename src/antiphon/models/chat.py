@@ -1,0 +1,283 @@
+"""Any server that speaks OpenAI chat completions: vLLM, SGLang, llama-server, Ollama, LM Studio, hosted ones.
+
+``chat_body`` says what is sent, ``chat_stream`` reads what comes back, ``chat_errors`` what comes back
+instead; here is the conversation over HTTP between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from antiphon.models import ContextTooLong, Delta, Prompt
+from antiphon.models.chat_body import body, holds_to_schema, messages
+from antiphon.models.chat_config import ChatConfig
+from antiphon.models.chat_errors import answered
+from antiphon.models.chat_stream import ChatStream
+from antiphon.wire import Json
+from antiphon.wire.errors import ApiError, InvalidRequest, Unavailable, UpstreamError, UpstreamTimeout
+
+__all__ = ["ChatConfig", "ChatModel"]
+
+_TRAILER_S: Final = 1.0
+"""How long the last bytes of a finished answer are waited for, so that its connection can serve again."""
+_PLAIN_BODY_BYTES_MAX: Final = 1024 * 1024
+"""Above it aiohttp wants a file, which it sends in pieces."""
+_SCHEMA_REFUSED: Final = ("response_format", "json_schema", "guided", "structured")
+"""Words with which a server says that it holds no answer to any schema."""
+
+
+class ChatModel:
+    """One model of one server; implements ``antiphon.models.Model``.
+
+    Args:
+        config: the server and the model.
+        session: whose connections are used; one of its own when None. A session passed in is not closed.
+    """
+
+    def __init__(self, config: ChatConfig, session: aiohttp.ClientSession | None = None) -> None:
+        self.config = config
+        self._base_url = config.base_url.rstrip("/")
+        self._session = session
+        self._own_session = session is None
+        self._draining: set[asyncio.Task[None]] = set()
+        self._native_calls = config.forced_calls == "native"
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=config.connect_s, sock_read=config.idle_s)
+        self._headers = {"Accept-Encoding": "identity", **config.headers, "Content-Type": "application/json"}
+        if config.api_key:
+            self._headers["Authorization"] = f"Bearer {config.api_key}"
+
+    @property
+    def name(self) -> str:
+        return self.config.name or self.config.model
+
+    @property
+    def sees(self) -> bool:
+        return self.config.sees
+
+    @property
+    def context_tokens(self) -> int | None:
+        return self.config.context_tokens
+
+    @property
+    def continues(self) -> bool:
+        """Whether ``Prompt.prefix`` may be used."""
+        return self.config.continues is not None
+
+    async def close(self) -> None:
+        """Closes the connections that are its own."""
+        for task in tuple(self._draining):
+            task.cancel()
+        await asyncio.gather(*self._draining, return_exceptions=True)
+        if self._own_session and self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    @asynccontextmanager
+    async def sample(self, prompt: Prompt) -> AsyncGenerator[AsyncIterator[Sequence[Delta]]]:
+        """Sample once; see ``Model.sample``. Leaving closes the connection at once unless the answer is
+        complete.
+
+        Raises:
+            ContextTooLong: the prompt does not fit the model's window.
+            InvalidRequest: the server refused what the caller asked for.
+            RateLimited: the server is over its limit; its ``Retry-After`` is kept.
+            Unavailable: the server cannot be reached.
+            UpstreamTimeout: it is silent for longer than ``idle_s``.
+            UpstreamError: it failed, in whatever other way, or ended in the midst of its answer.
+        """
+        response, stream = await self._start(prompt)
+        try:
+            yield _Batches(response, stream)
+        finally:
+            self._leave(response, stream)
+
+    async def count(self, prompt: Prompt) -> int:
+        """Tokens of the prompt as the server's template renders it.
+
+        Raises:
+            InvalidRequest: ``unsupported_operation``, when the server has no way to count.
+        """
+        root = self._base_url.removesuffix("/v1")
+        functions = body(prompt, self.config, native_calls=True).get("tools")
+        shown: Json = {"messages": messages(prompt, self.config, native_calls=True)}
+        if functions:
+            shown["tools"] = functions
+        match self.config.counter:
+            case "llamacpp":
+                rendered = await self._ask(f"{root}/apply-template", shown)
+                text = {"content": rendered.get("prompt", ""), "add_special": True, "parse_special": True}
+                return len((await self._ask(f"{root}/tokenize", text)).get("tokens", ()))
+            case "vllm":
+                return int((await self._ask(f"{root}/tokenize", {"model": self.config.model, **shown})).get("count", 0))
+            case None:
+                raise InvalidRequest(
+                    f"The server of the model {self.name!r} cannot count tokens.", code="unsupported_operation"
+                )
+
+    # The request.
+
+    async def _start(self, prompt: Prompt) -> tuple[aiohttp.ClientResponse, ChatStream]:
+        try:
+            return await self._start_either_way(prompt)
+        except ContextTooLong as error:
+            clipped = _clipped(prompt, error)
+            if clipped is None:
+                raise
+            return await self._start_either_way(clipped)
+
+    async def _start_either_way(self, prompt: Prompt) -> tuple[aiohttp.ClientResponse, ChatStream]:
+        """A required call is had by a schema, or by the server's own ``tool_choice`` when it refuses that."""
+        if self._native_calls or not holds_to_schema(prompt, self.config):
+            return await self._start_once(prompt, native=self._native_calls)
+        try:
+            return await self._start_once(prompt, native=False)
+        except InvalidRequest as refusal:
+            started = await self._start_once(prompt, native=True)
+            # One schema may be too much for it; remember only that it takes none.
+            self._native_calls = any(word in refusal.message.lower() for word in _SCHEMA_REFUSED)
+            return started
+
+    async def _start_once(self, prompt: Prompt, *, native: bool) -> tuple[aiohttp.ClientResponse, ChatStream]:
+        forced = holds_to_schema(prompt, self.config) and not native
+        sent = body(prompt, self.config, native_calls=native)
+        response = await self._post(f"{self._base_url}/chat/completions", sent)
+        whole = response.content_type == "application/json"
+        return response, ChatStream(prompt, self.config, forced=forced, whole=whole)
+
+    async def _post(self, url: str, sent: Json) -> aiohttp.ClientResponse:
+        """Posts, and returns once the server has answered 200."""
+        data = msgspec.json.encode(sent)
+        try:
+            response = await self._post_once_more(url, data)
+            if response.status == 200:
+                return response
+            try:
+                error_body = await _read_bounded(response, self.config.error_bytes_max)
+            finally:
+                response.close()
+        except _FAILURES as error:
+            raise _failure(error) from error
+        raise answered(response.status, error_body, response.headers, self.config.api_key)
+
+    async def _post_once_more(self, url: str, data: bytes) -> aiohttp.ClientResponse:
+        """Posts again when the server was just closing the idle connection: sampling changes nothing."""
+        try:
+            return await self._post_once(url, data)
+        except (aiohttp.ClientConnectorError, TimeoutError):
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            return await self._post_once(url, data)
+
+    async def _post_once(self, url: str, data: bytes) -> aiohttp.ClientResponse:
+        large = len(data) > _PLAIN_BODY_BYTES_MAX
+        return await self._connections().post(
+            url,
+            data=io.BytesIO(data) if large else data,
+            headers=self._headers,
+            timeout=self._timeout,
+            allow_redirects=False,  # the key is for this server alone
+        )
+
+    def _connections(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=self.config.connections_max)
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        return self._session
+
+    async def _ask(self, url: str, sent: Json) -> Json:
+        """Posts, and reads the whole answer."""
+        response = await self._post(url, sent)
+        try:
+            data = await _read_bounded(response, self.config.line_bytes_max)
+        except _FAILURES as error:
+            raise _failure(error) from error
+        finally:
+            response.close()
+        try:
+            return msgspec.json.decode(data, type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise UpstreamError("The model's server wrote what cannot be read.", internal=str(error)) from None
+
+    # The end.
+
+    def _leave(self, response: aiohttp.ClientResponse, stream: ChatStream) -> None:
+        if not stream.finished:
+            response.close()
+        elif not response.content.at_eof():
+            task = asyncio.create_task(_drain(response))
+            self._draining.add(task)
+            task.add_done_callback(self._draining.discard)
+
+
+class _Batches:
+    """The batches of one answer, one per read."""
+
+    def __init__(self, response: aiohttp.ClientResponse, stream: ChatStream) -> None:
+        self._content = response.content
+        self._stream = stream
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
+        return self
+
+    async def __anext__(self) -> Sequence[Delta]:
+        while not self._stream.finished:
+            try:
+                data = await self._content.readany()
+            except _FAILURES as error:
+                raise _failure(error, streaming=True) from error
+            batch = self._stream.feed(data) if data else self._stream.end()
+            if batch:
+                return batch
+        raise StopAsyncIteration
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Reads what follows the end of an answer, usually a few bytes that are on their way."""
+    try:
+        async with asyncio.timeout(_TRAILER_S):
+            while not response.content.at_eof():
+                await response.content.readany()
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        pass
+    finally:
+        response.close()
+
+
+async def _read_bounded(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
+    """The body, or as much of it as the bound allows."""
+    out = bytearray()
+    while len(out) < bytes_max and not response.content.at_eof():
+        out += await response.content.readany()
+    return bytes(out[:bytes_max])
+
+
+def _clipped(prompt: Prompt, error: ContextTooLong) -> Prompt | None:
+    """The prompt with an answer short enough, when it was only the answer's bound that did not fit.
+
+    ``max_output_tokens`` is a bound, not a wish: some servers refuse one that reaches beyond the window.
+    """
+    used, window, wanted = error.prompt_tokens, error.context_tokens, prompt.max_output_tokens
+    if used is None or window is None or wanted is None or not 0 < window - used < wanted:
+        return None
+    return msgspec.structs.replace(prompt, max_output_tokens=window - used)
+
+
+_FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError)
+
+
+def _failure(error: Exception, *, streaming: bool = False) -> ApiError:
+    """aiohttp's failure as ours. No address in what callers read."""
+    if isinstance(error, TimeoutError):
+        return UpstreamTimeout("The model's server did not answer in time.", internal=repr(error))
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return Unavailable("The model's server cannot be reached.", internal=repr(error.os_error))
+    if streaming:
+        return UpstreamError("The model's server ended mid-stream.", code="upstream_ended", internal=repr(error))
+    return Unavailable("The model's server closed the connection.", internal=repr(error))

@@ -1,0 +1,82 @@
+"""What is known about one model behind one chat-completions server."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from antiphon.wire import Json
+
+Thinks: TypeAlias = Literal["never", "tags", "opened"]
+"""How reasoning shows in the answer's text. ``tags``: perhaps ``<think>…</think>`` in front of it.
+``opened``: the template opened the tag in the prompt, so that only ``</think>`` comes. ``never``: the text is
+not looked at."""
+
+
+class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One model. The defaults suit llama-server, vLLM, SGLang, LM Studio and Ollama alike.
+
+    Attributes:
+        base_url: where ``/chat/completions`` is found, such as ``http://127.0.0.1:8080/v1``.
+        model: the server's own name for the model.
+        name: the name shown to callers; ``model`` when empty.
+        api_key: sent as a bearer token when not empty. Not in ``repr``, never logged.
+        headers: sent with every request.
+        sees: whether images are shown to it.
+        context_tokens: its context window, None when unknown.
+        forced_calls: how ``tool_choice: required`` is kept. ``schema``: the answer is held to a JSON schema,
+            which every server named above enforces token by token. ``native``: the server's own
+            ``tool_choice``, for hosted models.
+        continues: whose way of continuing a begun answer the server speaks; None when it cannot.
+        counter: whose way of counting a prompt's tokens the server speaks; None when it cannot.
+        effort: how reasoning effort is sent: as the field ``reasoning_effort``, to the ``template``, or not
+            at all.
+        thinks: how reasoning shows in the answer's text.
+        text_calls: whether calls written as plain text are recognised.
+        replays_reasoning: whether earlier reasoning is sent back, as ``reasoning_content``.
+        developer_role: whether the server's templates know ``developer``; otherwise it is sent as ``system``.
+        one_system: whether all system texts in front are joined into one message; most templates take only
+            one.
+        late_system_role: the role of a system message that comes after the conversation began. Most templates
+            take ``system`` there; those that raise an error need ``user``.
+        max_tokens_field: the field that bounds an answer.
+        extra: fields laid over every request body, such as ``{"top_k": 20}`` or ``chat_template_kwargs``.
+        connections_max: connections open at once; 0 for no limit.
+        connect_s: bound on getting a connection.
+        idle_s: bound on silence of the server, before its answer and within it.
+        line_bytes_max: bound on one line of a stream, and on an answer that is not one.
+        error_bytes_max: how much of an error's body is read.
+    """
+
+    base_url: str
+    model: str
+    name: str = ""
+    api_key: str = ""
+    headers: dict[str, str] = {}
+    sees: bool = False
+    context_tokens: int | None = None
+    forced_calls: Literal["schema", "native"] = "schema"
+    continues: Literal["llamacpp", "vllm"] | None = None
+    counter: Literal["llamacpp", "vllm"] | None = None
+    effort: Literal["field", "template"] | None = None
+    thinks: Thinks = "tags"
+    text_calls: bool = True
+    replays_reasoning: bool = False
+    developer_role: bool = False
+    one_system: bool = True
+    late_system_role: Literal["system", "user"] = "system"
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    extra: Json = {}
+    connections_max: int = 0
+    connect_s: float = 10.0
+    idle_s: float = 600.0
+    line_bytes_max: int = 16 * 1024 * 1024
+    error_bytes_max: int = 64 * 1024
+
+    def __repr__(self) -> str:
+        return f"ChatConfig(model={self.model!r}, name={self.name!r})"
+
+    def __rich_repr__(self) -> Any:
+        yield "model", self.model
+        yield "name", self.name

@@ -1,0 +1,133 @@
+"""One response, from accepted to its terminal event.
+
+A response that is stored commits before its terminal event can be seen, so ``completed`` on the wire means durable. A
+response that fails leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from antiphon.assembler import Assembler
+from antiphon.intake import Plan
+from antiphon.log import Log
+from antiphon.models import Finish, Model, Prompt
+from antiphon.models import Usage as Tokens
+from antiphon.store import Record, ResponseStore, StoredItem, StoreUnavailable
+from antiphon.turn import check_format, take_turn
+from antiphon.wire import Json
+from antiphon.wire.errors import SORRY, ApiError, RateLimited, ServerError, Unavailable
+from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageTotal
+from antiphon.writer import Writer
+
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+class Run(msgspec.Struct, frozen=True):
+    """All that one response needs: what was asked, of whom, and where it goes. ``clock`` gives Unix seconds."""
+
+    plan: Plan
+    prompt: Prompt
+    model: Model
+    owner: str
+    store: ResponseStore
+    clock: Callable[[], float]
+    ids: Callable[[str], str]
+
+
+class Failed(Exception):
+    """The response failed after its stream had begun; the stream says so. ``error`` is what a caller may know."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+async def respond(run: Run, log: Log) -> Response:
+    """Write the response to ``log`` and return it as it ended.
+
+    Raises:
+        Failed: something went wrong; ``error`` and ``response.failed`` have been appended, and nothing is stored.
+    """
+    writer = Writer(log.append, run.ids)
+    writer.start(run.plan.response)
+    try:
+        response = await _work(run, writer, log)
+    except Exception as cause:
+        error = cause if isinstance(cause, ApiError) else ServerError(SORRY, internal=repr(cause))
+        error.__cause__ = error.__cause__ or (None if error is cause else cause)
+        writer.fail(error, response_code(error))
+        raise Failed(error) from cause
+    writer.end(response)
+    await log.flush()
+    return response
+
+
+async def _work(run: Run, writer: Writer, log: Log) -> Response:
+    calls_max = None if run.prompt.parallel_tool_calls else 1
+    assembler = Assembler(writer, run.ids, calls_max=calls_max)
+    truncate = run.plan.response.truncation == "auto"
+    finish = await take_turn(run.model, run.prompt, assembler, log, truncate=truncate)
+    if finish.reason == "stop":
+        check_format(run.prompt.format, writer.state.response.output)
+    assembler.end()
+    response = _ended(writer.state.response, finish, int(run.clock()))
+    if run.plan.store:
+        await _keep(run, response)
+    return response
+
+
+def _ended(response: Response, finish: Finish, now: int) -> Response:
+    reason = _INCOMPLETE.get(finish.reason)
+    return msgspec.structs.replace(
+        response,
+        status="incomplete" if reason else "completed",
+        completed_at=None if reason else now,
+        incomplete_details={"reason": reason} if reason else None,
+        usage=_usage(finish.usage) if finish.usage else None,
+    )
+
+
+def _usage(tokens: Tokens) -> UsageTotal:
+    return UsageTotal(
+        tokens.input,
+        InputDetails(tokens.cached),
+        tokens.output,
+        OutputDetails(tokens.reasoning),
+        tokens.input + tokens.output,
+    )
+
+
+async def _keep(run: Run, response: Response) -> None:
+    record = Record(
+        id=response.id,
+        owner=run.owner,
+        created_at=response.created_at,
+        status=response.status,
+        model=response.model,
+        previous_response_id=response.previous_response_id,
+        doc=msgspec.json.encode(msgspec.structs.replace(response, output=[])),
+        input=_stored(run.plan.input),
+        output=_stored(response.output),
+    )
+    try:
+        await run.store.commit(record)
+    except StoreUnavailable as error:
+        raise Unavailable("The response could not be stored.", internal=str(error)) from error
+
+
+def _stored(items: Sequence[Json]) -> list[StoredItem]:
+    return [StoredItem(item["id"], item["type"], msgspec.json.encode(item)) for item in items]
+
+
+def response_code(error: ApiError) -> str:
+    """The code of the Response's own ``error``, which has a closed list of codes."""
+    match error:
+        case RateLimited():
+            return "rate_limit_exceeded"
+        case ApiError(status=400):
+            return "invalid_prompt"
+        case _:
+            return "server_error"

@@ -1,0 +1,98 @@
+"""``antiphon serve``: an engine behind a socket, and what a newcomer reads when it is up."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import uvicorn
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.syntax import Syntax
+
+from antiphon.app import CannotOpen, Engine, open_engine
+from antiphon.config import Config
+from antiphon.http import HttpApp
+
+_BACKLOG = 2048
+
+
+class ServeFailed(Exception):
+    """The server could not start; the text says why, for people."""
+
+
+def serve(config: Config, listener: socket.socket) -> None:
+    """Serve on ``listener`` until a signal says stop.
+
+    Raises:
+        ServeFailed: the model or the store could not be opened.
+    """
+    settings = uvicorn.Config(_no_app, loop="auto")
+    with asyncio.Runner(loop_factory=settings.get_loop_factory()) as runner:
+        runner.run(_serve(config, listener))
+
+
+async def _no_app(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("only asked for its event loop")
+
+
+async def _serve(config: Config, listener: socket.socket) -> None:
+    console = Console(stderr=True, highlight=False)
+    url = f"http://{_host(config.host)}:{listener.getsockname()[1]}/v1"
+    try:
+        async with open_engine(config, console.print, url) as engine:
+            await _Server(config, engine, console, url).serve(sockets=[listener])
+    except CannotOpen as error:
+        raise ServeFailed(str(error)) from error
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which tells people where it is once it is there."""
+
+    def __init__(self, config: Config, engine: Engine, console: Console, url: str) -> None:
+        super().__init__(
+            uvicorn.Config(
+                HttpApp(engine),
+                loop="none",
+                http="httptools",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_graceful_shutdown=round(config.drain_s),
+            )
+        )
+        self._console = console
+        self._url = url
+        self._engine = engine
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        names = await self._engine.roster.names()
+        _welcome(self._console, self._url, names[0] if names else "MODEL", str(self._engine.config.data))
+
+
+def _welcome(console: Console, url: str, model: str, data: str) -> None:
+    curl = f"""curl {url}/responses -H 'Content-Type: application/json' \\
+  -d '{{"model": "{model}", "input": "Say hello in three languages."}}'"""
+    python = f"""from openai import OpenAI
+
+client = OpenAI(base_url="{url}", api_key="none")
+response = client.responses.create(model="{model}", input="Say hello in three languages.")
+print(response.output_text)"""
+    console.print(f"[bold]Antiphon[/] serves [bold cyan]{escape(url)}[/] with [bold]{escape(model)}[/]")
+    console.print(f"Responses are kept in {escape(data)}\n")
+    for text, language in ((curl, "bash"), (python, "python")):
+        if console.is_terminal:
+            console.print(Padding(Syntax(text, language, background_color="default"), (0, 0, 1, 0)))
+        else:
+            console.print(escape(text) + "\n", soft_wrap=True)

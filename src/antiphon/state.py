@@ -1,0 +1,282 @@
+"""The response is the fold of its events. Whatever the grammar forbids is refused here, and only here.
+
+``State.fold`` takes one event; ``State.response`` is the Response so far. Nothing else builds one. Pieces of a text
+are kept apart until someone asks, so that a text of n pieces costs n and not n².
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from antiphon.grammar import EVENTS, KINDS, TERMINAL, Kind, Op, Part, Rule, Stream
+from antiphon.wire import Json
+from antiphon.wire.response import Response
+
+
+class GrammarError(Exception):
+    """An event that may not come here. From our own writer it is a bug; from a recorded stream, a finding."""
+
+
+@dataclass(slots=True)
+class Growing:
+    """A text on its way: its pieces, and the log probabilities that came with them."""
+
+    stream: Stream
+    pieces: list[str] = field(default_factory=list[str])
+    logprobs: list[Json] = field(default_factory=list[Json])
+    whole: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All of it so far."""
+        return "".join(self.pieces) if self.whole is None else self.whole
+
+
+@dataclass(slots=True)
+class OpenPart:
+    """A part that is not done. ``place`` is its index in its list."""
+
+    part: Part
+    place: int
+    doc: Json
+    text: Growing
+
+    def snapshot(self) -> Json:
+        """The part as it stands, as a new object."""
+        doc = self.doc | {self.part.stream.field: self.text.text}
+        return doc | {"logprobs": self.text.logprobs} if self.part.stream.logprobs else doc
+
+
+@dataclass(slots=True)
+class OpenItem:
+    """An item that is not done: its parts by (list, place), and the text on the item itself."""
+
+    index: int
+    kind: Kind
+    doc: Json
+    text: Growing | None
+    parts: dict[tuple[str, int], OpenPart] = field(default_factory=dict[tuple[str, int], OpenPart])
+    closed: dict[tuple[str, int], Json] = field(default_factory=dict[tuple[str, int], Json])
+
+    def snapshot(self) -> Json:
+        """The item as it stands, as a new object."""
+        doc = dict(self.doc)
+        if self.text is not None:
+            doc[self.text.stream.field] = self.text.text
+        for name in {part.list for part in self.kind.parts.values()}:
+            doc[name] = self._list(name)
+        return doc
+
+    def _list(self, name: str) -> list[Json]:
+        parts = self.closed | {key: part.snapshot() for key, part in self.parts.items()}
+        return [parts[key] for key in sorted(parts) if key[0] == name]
+
+    def length(self, name: str) -> int:
+        """How many parts the list ``name`` has."""
+        return sum(key[0] == name for key in (*self.closed, *self.parts))
+
+
+class State:
+    """One response, folded from its events in order.
+
+    Attributes:
+        seq: the number the next event must bear.
+        open: items that are not done, by output index.
+        ended: whether a terminal event has been folded.
+    """
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.open: dict[int, OpenItem] = {}
+        self.ended = False
+        self._items: list[Json] = []
+        self._base: Response | None = None
+        self._failing = False
+
+    @property
+    def length(self) -> int:
+        """How many items the output has; the next item's index."""
+        return len(self._items)
+
+    @property
+    def response(self) -> Response:
+        """The Response so far, with a list of its own.
+
+        Raises:
+            GrammarError: nothing has been folded yet.
+        """
+        if self._base is None:
+            raise GrammarError("a stream begins with response.created")
+        if self.ended:
+            return self._base
+        return msgspec.structs.replace(self._base, output=self._output())
+
+    def _output(self) -> list[Json]:
+        return [self.open[i].snapshot() if i in self.open else item for i, item in enumerate(self._items)]
+
+    def fold(self, event: Json) -> None:
+        """Take one event.
+
+        Raises:
+            GrammarError: the event may not come here; the state is as before.
+        """
+        rule = EVENTS.get(event["type"])
+        if rule is None:
+            raise GrammarError(f"unknown event type {event['type']!r}")
+        if event["sequence_number"] != self.seq:
+            raise GrammarError(f"sequence_number {event['sequence_number']} where {self.seq} is due")
+        if self.ended:
+            raise GrammarError(f"{event['type']} after the terminal event")
+        if self._base is None and rule.status != "created":
+            raise GrammarError(f"{event['type']} before response.created")
+        self._apply(rule, event)
+        self.seq += 1
+
+    def _apply(self, rule: Rule, event: Json) -> None:
+        match rule.op:
+            case Op.GROW:
+                text = self._text(rule, event)
+                text.pieces.append(event["delta"])
+                if rule.stream is not None and rule.stream.logprobs:
+                    text.logprobs.extend(event["logprobs"])
+            case Op.WHOLE:
+                self._whole(rule, event)
+            case Op.OPEN_ITEM:
+                self._open_item(event)
+            case Op.CLOSE_ITEM:
+                self._close_item(event)
+            case Op.OPEN_PART:
+                self._open_part(event)
+            case Op.CLOSE_PART:
+                self._close_part(event)
+            case Op.NOTE:
+                self._note(event)
+            case Op.ERROR:
+                self._failing = True
+            case Op.ENVELOPE:
+                self._envelope(rule.status, event["response"])
+
+    # Items
+
+    def _open_item(self, event: Json) -> None:
+        index, item = event["output_index"], event["item"]
+        kind = KINDS.get(item["type"])
+        if kind is None:
+            raise GrammarError(f"unknown item type {item['type']!r}")
+        if index != len(self._items):
+            raise GrammarError(f"output_index {index} where {len(self._items)} is due")
+        if any(item["id"] == other["id"] for other in self._items):
+            raise GrammarError(f"item id {item['id']} is in use")
+        self._items.append(item)
+        self.open[index] = OpenItem(index, kind, item, Growing(kind.stream) if kind.stream else None)
+
+    def _item(self, event: Json) -> OpenItem:
+        item = self.open.get(event["output_index"])
+        if item is None:
+            raise GrammarError(f"{event['type']}: no open item at output_index {event['output_index']}")
+        if "item_id" in event and event["item_id"] != item.doc["id"]:
+            raise GrammarError(f"{event['type']}: item_id {event['item_id']} is not {item.doc['id']}")
+        return item
+
+    def _close_item(self, event: Json) -> None:
+        item, done = self._item(event), event["item"]
+        for name in ("id", "type", "call_id", "name"):
+            if name in item.doc and done.get(name) != item.doc[name]:
+                raise GrammarError(f"item {item.doc['id']}: {name} changed between added and done")
+        if item.parts:
+            raise GrammarError(f"item {item.doc['id']} is done while a part of it is open")
+        if done.get("status") == "in_progress":
+            raise GrammarError(f"item {item.doc['id']} is done, yet in_progress")
+        folded = item.snapshot()
+        for name in self._folded_fields(item):
+            if (done.get(name) or folded[name]) != folded[name]:
+                raise GrammarError(f"item {item.doc['id']}: {name} differs from what its events said")
+        self._items[item.index] = done
+        del self.open[item.index]
+
+    @staticmethod
+    def _folded_fields(item: OpenItem) -> list[str]:
+        texts = [item.text.stream.field] if item.text is not None and (item.text.pieces or item.text.whole) else []
+        return texts + sorted({key[0] for key in item.closed})
+
+    def _note(self, event: Json) -> None:
+        item = self._item(event)
+        if event["type"] not in item.kind.notes:
+            raise GrammarError(f"{event['type']} does not belong to a {item.kind.type}")
+        if "annotation" in event:
+            part = self._part_at(item, ("content", event["content_index"]))
+            part.doc = part.doc | {"annotations": [*part.doc.get("annotations", []), event["annotation"]]}
+
+    # Parts and texts
+
+    def _open_part(self, event: Json) -> None:
+        item, doc = self._item(event), event["part"]
+        part = item.kind.parts.get(doc["type"])
+        if part is None or part.added != event["type"]:
+            raise GrammarError(f"a {item.kind.type} has no part {doc['type']!r}")
+        place = event[part.index]
+        if place != item.length(part.list):
+            raise GrammarError(f"{part.index} {place} where {item.length(part.list)} is due")
+        item.parts[part.list, place] = OpenPart(part, place, doc, Growing(part.stream))
+
+    def _close_part(self, event: Json) -> None:
+        item, doc = self._item(event), event["part"]
+        known = item.kind.parts.get(doc["type"])
+        if known is None or known.done != event["type"]:
+            raise GrammarError(f"a {item.kind.type} has no part {doc['type']!r}")
+        part = self._part_at(item, (known.list, event[known.index]))
+        if part.part is not known:
+            raise GrammarError(f"part {part.place} was opened as {part.part.type}, and closes as {doc['type']}")
+        if part.text.whole is None:
+            raise GrammarError(f"part {part.place} of {item.doc['id']} is done before its text is")
+        if doc[known.stream.field] != part.text.text:
+            raise GrammarError(f"part {part.place} of {item.doc['id']} differs from what its deltas said")
+        item.closed[known.list, part.place] = doc
+        del item.parts[known.list, part.place]
+
+    @staticmethod
+    def _part_at(item: OpenItem, key: tuple[str, int]) -> OpenPart:
+        part = item.parts.get(key)
+        if part is None:
+            raise GrammarError(f"item {item.doc['id']} has no open part {key[1]} in {key[0]}")
+        return part
+
+    def _text(self, rule: Rule, event: Json) -> Growing:
+        item = self._item(event)
+        text = item.text if rule.part is None else self._part_at(item, (rule.part.list, event[rule.part.index])).text
+        if text is None or text.stream is not rule.stream:
+            raise GrammarError(f"{event['type']} does not belong there")
+        if text.whole is not None:
+            raise GrammarError(f"{event['type']} after the text was done")
+        return text
+
+    def _whole(self, rule: Rule, event: Json) -> None:
+        text = self._text(rule, event)
+        whole = event[text.stream.field]
+        if text.pieces and whole != text.text:
+            raise GrammarError(f"{event['type']} differs from what its deltas said")
+        text.whole = whole
+
+    # The envelope
+
+    def _envelope(self, status: str, response: Response) -> None:
+        if status == "created" and self._base is not None:
+            raise GrammarError("response.created comes once, first")
+        if self._base is not None and response.id != self._base.id:
+            raise GrammarError("the response changed its id")
+        if status in TERMINAL:
+            self._end(status, response)
+        self._base = response
+
+    def _end(self, status: str, response: Response) -> None:
+        if response.status != status:
+            raise GrammarError(f"response.{status} carries status {response.status!r}")
+        if self.open and status != "failed":
+            raise GrammarError(f"response.{status} while items are open: {sorted(self.open)}")
+        kept = [item["id"] for item in response.output]
+        due = [item["id"] for item in self._items if item.get("status") != "incomplete" or item["id"] in kept]
+        if kept != due:
+            raise GrammarError(f"the final output holds {kept} where the events made {due}")
+        self.ended = True

@@ -1,0 +1,106 @@
+"""Responses in one SQLite file: durable without a service, owned by one process.
+
+Commits go through one thread that groups them; reads have their own connections and never wait for a commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from antiphon.store import Page, Record, StoredItem
+from antiphon.store.sqlite import statements, threads
+from antiphon.store.sqlite.connection import Limits, connect, connect_reader, make_file, translating
+from antiphon.store.sqlite.lane import Lane
+from antiphon.store.sqlite.lock import FolderInUse, FolderLock, Owner, owner_of
+from antiphon.store.sqlite.upgrade import bring_up_to_date
+from antiphon.wire import Id
+
+__all__ = ["DATABASE_NAME", "FolderInUse", "Limits", "Owner", "SqliteStore", "owner_of"]
+
+DATABASE_NAME = "antiphon.db"
+"""The database's file in its folder; ``-wal`` and ``-shm`` beside it belong to it."""
+
+
+class _Ground(NamedTuple):
+    """What a store stands on once its folder is ready."""
+
+    lock: FolderLock
+    writer: sqlite3.Connection
+    readers: list[sqlite3.Connection]
+
+
+class SqliteStore:
+    """A ``ResponseStore`` in a folder. Made by ``open``; belongs to the event loop that opened it."""
+
+    def __init__(self, ground: _Ground, limits: Limits) -> None:
+        self._lock = ground.lock
+        commits = partial(threads.commit_in_groups, ground.writer, limits.group_max)
+        reads = [partial(threads.read, reader) for reader in ground.readers]
+        self._writes = Lane("antiphon-store-writer", limits.pending_max, [commits])
+        self._reads = Lane("antiphon-store-reader", limits.pending_max, reads)
+
+    @classmethod
+    async def open(cls, folder: Path, *, limits: Limits | None = None) -> SqliteStore:
+        """Own the folder, make it when it is missing, and bring its database up to date.
+
+        Raises:
+            FolderInUse: another process owns it, or another store of this process.
+            StoreUnavailable: no database, damaged, of a newer schema, or not writable; the text says which.
+        """
+        limits = limits or Limits()
+        path = folder / DATABASE_NAME
+        with translating(path):
+            ground = await asyncio.to_thread(_prepared, path, limits)
+        return cls(ground, limits)
+
+    def announce(self, url: str) -> None:
+        """Tell other processes, through ``owner_of``, the base URL under which this one serves."""
+        self._lock.announce(url)
+
+    async def commit(self, record: Record) -> None:
+        """See ``ResponseStore.commit``."""
+        await self._writes.run(partial(statements.commit, record=record))
+
+    async def get(self, owner: str, id: Id) -> Record | None:
+        """See ``ResponseStore.get``."""
+        return await self._reads.run(partial(statements.get, owner=owner, id=id))
+
+    async def items(
+        self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+    ) -> Page | None:
+        """See ``ResponseStore.items``."""
+        page = partial(statements.items, owner=owner, id=id, after=after, limit=limit, order=order)
+        return await self._reads.run(page)
+
+    async def history(self, owner: str, id: Id) -> list[StoredItem] | None:
+        """See ``ResponseStore.history``."""
+        return await self._reads.run(partial(statements.history, owner=owner, id=id))
+
+    async def delete(self, owner: str, id: Id) -> bool:
+        """See ``ResponseStore.delete``."""
+        return await self._writes.run(partial(statements.delete, owner=owner, id=id))
+
+    async def close(self) -> None:
+        """See ``ResponseStore.close``; the folder is free when it returns."""
+        # The writer's connection is the last, and folds the write-ahead log into the database.
+        await self._reads.close()
+        await self._writes.close()
+        self._lock.release()
+
+
+def _prepared(path: Path, limits: Limits) -> _Ground:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as undo:
+        lock = FolderLock.take(path.parent)
+        undo.callback(lock.release)
+        make_file(path)
+        bring_up_to_date(path, limits)
+        writer = undo.enter_context(closing(connect(path, limits)))
+        readers = [undo.enter_context(closing(connect_reader(path, limits))) for _ in range(limits.readers)]
+        undo.pop_all()
+    return _Ground(lock, writer, readers)

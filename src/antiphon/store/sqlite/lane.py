@@ -1,0 +1,102 @@
+"""The way from the event loop to threads and back: bounded, in order, one wake-up of the loop per batch."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from antiphon.store import StoreUnavailable
+from antiphon.store.sqlite.connection import translated
+
+T = TypeVar("T")
+Work: TypeAlias = Callable[[sqlite3.Connection], T]
+
+
+class Job(NamedTuple):
+    """Work, and whom to tell."""
+
+    work: Work[Any]
+    future: asyncio.Future[Any]
+
+
+class Outcome(NamedTuple):
+    """What came of a job: a value, or an error."""
+
+    future: asyncio.Future[Any]
+    value: Any
+    error: Exception | None = None
+
+
+class Lane:
+    """Carries jobs to threads. Belongs to the event loop that runs when it is made.
+
+    Args:
+        pending_max: jobs under way before ``run`` holds its callers back.
+        threads: each is given the lane, and takes jobs until it meets None.
+    """
+
+    def __init__(self, name: str, pending_max: int, threads: Sequence[Callable[[Lane], None]]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._slots = asyncio.Semaphore(pending_max)
+        self._closed = False
+        self.jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._threads = [Thread(target=body, args=(self,), name=name, daemon=True) for body in threads]
+        for thread in self._threads:
+            thread.start()
+
+    async def run(self, work: Work[T]) -> T:
+        """Have a thread do the work.
+
+        Raises:
+            StoreUnavailable: the lane is closed, or the work's own reason.
+        """
+        await self._slots.acquire()
+        if self._closed:
+            self._slots.release()
+            raise StoreUnavailable("The store is closed.")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self.jobs.put(Job(work, future))
+        return await future
+
+    async def close(self) -> None:
+        """Let the threads finish what is queued, and end. Harmless when closed already."""
+        if not self._closed:
+            self._closed = True
+            for _ in self._threads:
+                self.jobs.put(None)
+        await asyncio.to_thread(self._join)
+
+    def deliver(self, outcomes: Sequence[Outcome]) -> None:
+        """Called by a thread: tell the callers."""
+        try:
+            self._loop.call_soon_threadsafe(self._settle, outcomes)
+        except RuntimeError:
+            # The loop is closed: nobody waits any more.
+            return
+
+    def _settle(self, outcomes: Sequence[Outcome]) -> None:
+        for future, value, error in outcomes:
+            # Freed here, not in ``run``: a caller that was cancelled leaves its job in the queue.
+            self._slots.release()
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+
+    def _join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+
+def attempt(job: Job, db: sqlite3.Connection) -> Outcome:
+    """Do the work; never raises."""
+    try:
+        return Outcome(job.future, job.work(db))
+    except Exception as error:
+        return Outcome(job.future, None, translated(error))

@@ -1,0 +1,150 @@
+"""One process owns a folder. The lock lies with the operating system, which lets go of it however the process
+ends; the file's text only says whom to ask.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from antiphon.store import StoreUnavailable
+
+LOCK_NAME = "owner.lock"
+
+_TEXT_BYTES = 1024
+"""The text is padded to one length and written in one call, so that a reader never meets half of it."""
+
+_ATTEMPTS, _PAUSE_S = 5, 0.02
+"""A glance by ``owner_of`` holds the lock for some microseconds; that must not keep an owner out."""
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """The process that owns a folder.
+
+    Attributes:
+        started_at: Unix seconds.
+        url: the base URL it serves; None until it is known.
+    """
+
+    pid: int
+    started_at: int
+    url: str | None = None
+
+    def __str__(self) -> str:
+        serving = f"serving {self.url}" if self.url else "address not known"
+        return f"process {self.pid} ({serving})"
+
+
+class FolderInUse(StoreUnavailable):
+    """Another store, of this process or another, owns the folder.
+
+    Attributes:
+        owner: who; None when its text could not be read.
+    """
+
+    def __init__(self, folder: Path, owner: Owner | None) -> None:
+        super().__init__(
+            f"The folder {folder} is in use by {owner or 'a process that left no name'}."
+            " One process owns a folder: use that server, or stop it first."
+        )
+        self.owner = owner
+
+
+class FolderLock:
+    """The right to a folder, from ``take`` to ``release`` or the end of the process."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._owner = Owner(os.getpid(), int(time.time()))
+        _write(handle, self._owner)
+
+    @classmethod
+    def take(cls, folder: Path) -> FolderLock:
+        """Own the folder.
+
+        Raises:
+            FolderInUse: somebody else does.
+            OSError: the lock file cannot be made here.
+        """
+        path = folder / LOCK_NAME
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if not _locked_soon(handle):
+                raise FolderInUse(folder, _read(path))
+            return cls(handle)
+        except BaseException:
+            os.close(handle)
+            raise
+
+    def announce(self, url: str) -> None:
+        """Write down the base URL that the owner serves, for ``owner_of``."""
+        self._owner = msgspec.structs.replace(self._owner, url=url)
+        _write(self._handle, self._owner)
+
+    def release(self) -> None:
+        """Let go. The file stays: removing it would let two processes lock two files of one name."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+
+def owner_of(folder: Path) -> Owner | None:
+    """Who owns the folder now; None when nobody does, or when its text cannot be read."""
+    path = folder / LOCK_NAME
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        return None if _locked(handle) else _read(path)
+    finally:
+        os.close(handle)
+
+
+def _locked_soon(handle: int) -> bool:
+    for _ in range(_ATTEMPTS - 1):
+        if _locked(handle):
+            return True
+        time.sleep(_PAUSE_S)
+    return _locked(handle)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _locked(handle: int) -> bool:
+        # A locked byte cannot be read by others: take one behind the text.
+        os.lseek(handle, _TEXT_BYTES, os.SEEK_SET)
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _locked(handle: int) -> bool:
+        # flock, not lockf: it belongs to this open file, so a second one in the same process is refused too.
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _write(handle: int, owner: Owner) -> None:
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.write(handle, msgspec.json.encode(owner).ljust(_TEXT_BYTES))
+
+
+def _read(path: Path) -> Owner | None:
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(_TEXT_BYTES), type=Owner)
+    except (OSError, msgspec.DecodeError):
+        return None

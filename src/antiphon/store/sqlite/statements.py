@@ -1,0 +1,157 @@
+"""The hot statements, by hand. Each read is one statement, hence one consistent view."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+from antiphon.store import DuplicateResponse, Page, Record, StoredItem, UnknownCursor
+from antiphon.wire import Id
+
+CHAIN_RESPONSES_MAX = 100_000
+"""Where a walk along a chain ends, should a damaged file hold a ring."""
+
+_INSERT_RESPONSE = """
+INSERT INTO response (id, owner, status, model, previous_response_id, created_at, doc)
+VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+
+_INSERT_ITEM = """
+INSERT INTO item (owner, response_id, dir, pos, id, type, doc) VALUES (?, ?, ?, ?, ?, ?, ?)"""
+
+# The document is large: it comes with the first row alone.
+_GET = """
+SELECT r.status, r.model, r.previous_response_id, r.created_at,
+       CASE WHEN i.pos > 0 THEN NULL ELSE CAST(r.doc AS BLOB) END, i.id, i.type, CAST(i.doc AS BLOB)
+FROM response r LEFT JOIN item i ON i.response_id = r.id AND i.dir = 'out'
+WHERE r.id = :id AND r.owner = :owner AND r.deleted_at IS NULL
+ORDER BY i.pos"""
+
+# The first column is NULL when ``after`` is unknown, the item's are when the page is empty; without any row
+# there is no such response.
+_ITEMS = """
+WITH here(id, pos) AS (
+  SELECT r.id, CASE WHEN :after IS NULL THEN {start} ELSE (
+    SELECT {last}(pos) FROM item
+    WHERE owner = :owner AND id = :after AND response_id = r.id AND dir = 'in') END
+  FROM response r WHERE r.id = :id AND r.owner = :owner AND r.deleted_at IS NULL)
+SELECT here.pos, i.id, i.type, CAST(i.doc AS BLOB)
+FROM here LEFT JOIN item i ON i.response_id = here.id AND i.dir = 'in' AND i.pos {behind} here.pos
+ORDER BY i.pos {order} LIMIT :limit + 1"""
+
+_PAGES = {
+    "asc": _ITEMS.format(start="-1", last="max", behind=">", order="ASC"),
+    "desc": _ITEMS.format(start="1 << 62", last="min", behind="<", order="DESC"),
+}
+
+_HISTORY = f"""
+WITH RECURSIVE chain(id, previous, depth) AS (
+  SELECT id, previous_response_id, 0 FROM response
+  WHERE id = :id AND owner = :owner AND deleted_at IS NULL
+  UNION ALL
+  SELECT r.id, r.previous_response_id, chain.depth + 1 FROM chain JOIN response r ON r.id = chain.previous
+  WHERE r.owner = :owner AND chain.depth < {CHAIN_RESPONSES_MAX})
+SELECT i.id, i.type, CAST(i.doc AS BLOB)
+FROM chain LEFT JOIN item i ON i.response_id = chain.id
+ORDER BY chain.depth DESC, i.dir, i.pos"""
+
+_HIDE = """
+UPDATE response SET deleted_at = CAST(strftime('%s', 'now') AS INTEGER)
+WHERE id = :id AND owner = :owner AND deleted_at IS NULL"""
+
+# From a hidden response without children upwards, as long as the next one is hidden and has no other child.
+_REMOVE = f"""
+WITH RECURSIVE doomed(id, previous, depth) AS (
+  SELECT id, previous_response_id, 0 FROM response
+  WHERE id = :id AND NOT EXISTS (
+    SELECT 1 FROM response child WHERE child.previous_response_id = :id AND child.owner = :owner)
+  UNION ALL
+  SELECT r.id, r.previous_response_id, doomed.depth + 1 FROM doomed JOIN response r ON r.id = doomed.previous
+  WHERE r.owner = :owner AND r.deleted_at IS NOT NULL AND doomed.depth < {CHAIN_RESPONSES_MAX}
+    AND NOT EXISTS (
+      SELECT 1 FROM response child
+      WHERE child.previous_response_id = r.id AND child.owner = :owner AND child.id <> doomed.id))
+DELETE FROM response WHERE id IN (SELECT id FROM doomed)"""
+
+
+def commit(db: sqlite3.Connection, record: Record) -> None:
+    """Insert a response and its items.
+
+    Raises:
+        DuplicateResponse: the id is taken.
+    """
+    row = (
+        record.id,
+        record.owner,
+        record.status,
+        record.model,
+        record.previous_response_id,
+        record.created_at,
+        record.doc.decode(),
+    )
+    if not db.execute(_INSERT_RESPONSE, row).rowcount:
+        raise DuplicateResponse(record.id)
+    db.executemany(_INSERT_ITEM, _item_rows(record))
+
+
+def get(db: sqlite3.Connection, owner: str, id: Id) -> Record | None:
+    """The visible response with its output."""
+    rows = db.execute(_GET, {"owner": owner, "id": id}).fetchall()
+    if not rows:
+        return None
+    status, model, previous_response_id, created_at, doc, *_ = rows[0]
+    return Record(
+        id=id,
+        owner=owner,
+        created_at=created_at,
+        status=status,
+        model=model,
+        previous_response_id=previous_response_id,
+        doc=doc,
+        input=(),
+        output=_stored(row[5:] for row in rows),
+    )
+
+
+def items(
+    db: sqlite3.Connection, owner: str, id: Id, after: Id | None, limit: int, order: Literal["asc", "desc"]
+) -> Page | None:
+    """A page of the visible response's input.
+
+    Raises:
+        UnknownCursor: ``after`` is not in it.
+    """
+    named = {"owner": owner, "id": id, "after": after, "limit": limit}
+    rows = db.execute(_PAGES[order], named).fetchall()
+    if not rows:
+        return None
+    if rows[0][0] is None:
+        raise UnknownCursor(after)
+    return Page(_stored(row[1:] for row in rows[:limit]), len(rows) > limit)
+
+
+def history(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
+    """The items of the visible response's whole chain."""
+    rows = db.execute(_HISTORY, {"owner": owner, "id": id}).fetchall()
+    return _stored(rows) if rows else None
+
+
+def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
+    """Hide the response, then remove what nobody needs any more; items go with their response."""
+    named = {"owner": owner, "id": id}
+    if not db.execute(_HIDE, named).rowcount:
+        return False
+    db.execute(_REMOVE, named)
+    return True
+
+
+def _item_rows(record: Record) -> Iterator[tuple[str, Id, str, int, Id, str, str]]:
+    sides: tuple[tuple[str, Sequence[StoredItem]], ...] = (("in", record.input), ("out", record.output))
+    for side, listed in sides:
+        for pos, item in enumerate(listed):
+            yield record.owner, record.id, side, pos, item.id, item.type, item.doc.decode()
+
+
+def _stored(rows: Iterable[Sequence[Any]]) -> list[StoredItem]:
+    """The rows ``(id, type, doc)`` as items; a left join's empty row is none."""
+    return [StoredItem(id, type, doc) for id, type, doc in rows if id is not None]

@@ -1,0 +1,66 @@
+"""What the store's threads do: one commits requests in groups, the others read."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from antiphon.store.sqlite.connection import translated
+from antiphon.store.sqlite.lane import Job, Lane, Outcome, attempt
+
+
+def commit_in_groups(db: sqlite3.Connection, group_max: int, lane: Lane) -> None:
+    """One transaction for all that wait, so that they share its fsync. Callers hear of it after the commit.
+
+    A group in which anything fails is undone and tried again one by one, so that a bad request fails alone, and a
+    disk too full for one may have room for others. Whatever fails, the thread lives on.
+    """
+    while group := _waiting(lane, group_max):
+        lane.deliver(_committed(db, group))
+    db.close()
+
+
+def read(db: sqlite3.Connection, lane: Lane) -> None:
+    """One statement after the other, each on the newest committed state."""
+    while job := lane.jobs.get():
+        lane.deliver([attempt(job, db)])
+    db.close()
+
+
+def _waiting(lane: Lane, group_max: int) -> list[Job]:
+    """Waits for one job and takes the others that are there; none when the lane is closed and empty."""
+    group: list[Job] = []
+    while job := lane.jobs.get():
+        group.append(job)
+        if len(group) == group_max or lane.jobs.empty():
+            return group
+    if group:
+        # The sign to end was for the next call.
+        lane.jobs.put(None)
+    return group
+
+
+def _committed(db: sqlite3.Connection, group: list[Job]) -> list[Outcome]:
+    try:
+        db.execute("BEGIN IMMEDIATE")
+    except Exception as error:
+        # Not one by one: if another program holds the database, each try takes the whole busy timeout.
+        return [Outcome(job.future, None, translated(error)) for job in group]
+    try:
+        outcomes = [Outcome(job.future, job.work(db)) for job in group]
+        db.execute("COMMIT")
+    except Exception as error:
+        _roll_back(db)
+        if len(group) > 1:
+            return [outcome for job in group for outcome in _committed(db, [job])]
+        return [Outcome(group[0].future, None, translated(error))]
+    return outcomes
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    if not db.in_transaction:
+        return
+    try:
+        db.execute("ROLLBACK")
+    except sqlite3.Error:
+        # SQLite rolled back by itself; the next BEGIN tells if it did not.
+        return

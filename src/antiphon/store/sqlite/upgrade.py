@@ -1,0 +1,102 @@
+"""Brings a database to today's schema when it is opened. SQLAlchemy and Alembic are imported only when there
+is something to do: a start on a current database pays neither their time nor their memory.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from antiphon.store import StoreUnavailable
+from antiphon.store.migrations import HEAD
+from antiphon.store.sqlite.connection import Limits, connect, make_file
+
+SCRIPTS = Path(__file__).parents[1] / "migrations"
+
+
+def bring_up_to_date(path: Path, limits: Limits, *, head: str = HEAD, scripts: Path = SCRIPTS) -> None:
+    """Make the tables in an empty file; migrate an older schema, after a backup copy beside it.
+
+    All migrations run in one transaction: one that fails leaves the database as it was.
+
+    Raises:
+        StoreUnavailable: the schema is a newer program's, or the database is not ours.
+        sqlite3.Error: the file is no database, or the disk refuses.
+    """
+    with closing(connect(path, limits)) as db:
+        found = _revision(db, path)
+        if found == head:
+            return
+        if found is not None:
+            _refuse_unknown(found, path, head, scripts)
+            _back_up(db, path.with_name(f"{path.name}.before-{head}"))
+        # Rebuilding a table, as SQLite's migrations do, must not touch the rows that point at it.
+        db.execute("PRAGMA foreign_keys = OFF")
+        _migrate(db, scripts)
+
+
+def _revision(db: sqlite3.Connection, path: Path) -> str | None:
+    """The schema's revision; None for a database without tables."""
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return None
+    if "alembic_version" not in tables:
+        raise StoreUnavailable(f"{path} is a database of another program: it has tables, but no alembic_version.")
+    row = db.execute("SELECT version_num FROM alembic_version").fetchone()
+    return row[0] if row else None
+
+
+def _refuse_unknown(found: str, path: Path, head: str, scripts: Path) -> None:
+    known = {script.name.partition("_")[0] for script in (scripts / "versions").glob("*.py")}
+    if found not in known:
+        raise StoreUnavailable(
+            f"{path} has schema {found}, made by a newer version of Antiphon; this one knows schemas up to"
+            f" {head}. Upgrade Antiphon, or open a backup made before that upgrade."
+        )
+
+
+def _back_up(db: sqlite3.Connection, copy: Path) -> None:
+    """A whole copy under its final name, or none."""
+    unfinished = copy.with_name(f"{copy.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    make_file(unfinished)
+    with closing(sqlite3.connect(unfinished)) as target:
+        db.backup(target)
+    unfinished.replace(copy)
+    if os.name == "posix":
+        _sync_folder(copy.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _migrate(db: sqlite3.Connection, scripts: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import Connection, create_engine, event
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.pool import StaticPool
+
+    engine = create_engine("sqlite+pysqlite://", creator=lambda: db, poolclass=StaticPool)
+
+    def begin(connection: Connection) -> None:
+        # The module's own transactions would leave table changes outside.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "begin", begin)
+    config = Config()
+    config.set_main_option("script_location", str(scripts).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except DBAPIError as error:
+        raise error.orig or error from error

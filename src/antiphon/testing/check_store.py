@@ -1,0 +1,326 @@
+"""What every store must do. A backend's own tests call ``check_store``, or each of ``CHECKS`` by itself.
+
+Needs no test framework: a failed check raises ``AssertionError``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, TypeAlias
+
+from antiphon.store import (
+    DuplicateResponse,
+    Record,
+    ResponseStore,
+    StoredItem,
+    StoreUnavailable,
+    UnknownCursor,
+)
+from antiphon.wire import Id
+
+OpenStore: TypeAlias = Callable[[], AbstractAsyncContextManager[ResponseStore]]
+"""Each call gives an empty store of its own, and closes it in the end, closed already or not."""
+
+Check: TypeAlias = Callable[[ResponseStore], Awaitable[None]]
+
+OWNER = "owner_a"
+STRANGER = "owner_b"
+
+
+def an_item(id: Id) -> StoredItem:
+    """An item whose document holds what tends to be lost: other scripts, escapes, NUL as JSON writes it."""
+    return StoredItem(id, "message", f'{{"id":"{id}","text":"naïve 漢字 🙂 \\u0000 \\n"}}'.encode())
+
+
+def a_record(
+    id: Id,
+    *,
+    previous: Id | None = None,
+    owner: str = OWNER,
+    input: Sequence[Id] | None = None,
+    output: Sequence[Id] | None = None,
+) -> Record:
+    """A response with one item in and one out, ``<id>_in`` and ``<id>_out``, unless told."""
+    return Record(
+        id=id,
+        owner=owner,
+        created_at=1_700_000_000,
+        status="completed",
+        model="test-model",
+        previous_response_id=previous,
+        doc=f'{{"id":"{id}","output":[]}}'.encode(),
+        input=[an_item(each) for each in ([f"{id}_in"] if input is None else input)],
+        output=[an_item(each) for each in ([f"{id}_out"] if output is None else output)],
+    )
+
+
+async def history_ids(store: ResponseStore, id: Id, owner: str = OWNER) -> list[Id] | None:
+    """The ids of a history's items."""
+    found = await store.history(owner, id)
+    return None if found is None else [item.id for item in found]
+
+
+async def check_store(open_store: OpenStore) -> None:
+    """Run every check, each on a store of its own.
+
+    Raises:
+        AssertionError: the store does not keep a promise; its text begins with the check's name.
+    """
+    for check in CHECKS:
+        try:
+            async with open_store() as store:
+                await check(store)
+        except AssertionError as error:
+            raise AssertionError(f"{check.__name__}: {error}") from error
+
+
+async def gives_back_what_was_committed(store: ResponseStore) -> None:
+    """Byte for byte, in order; the input is not part of ``get``."""
+    kept = a_record("r1", input=["i1", "i2"], output=["o1", "o2", "o3"])
+    await store.commit(kept)
+    found = await store.get(OWNER, "r1")
+    assert found is not None, "a committed response is missing"
+    assert found.doc == kept.doc, "the document changed"
+    assert list(found.output) == list(kept.output), "the output changed"
+    assert list(found.input) == [], "get must not carry the input"
+    envelope = (found.id, found.owner, found.created_at, found.status, found.model)
+    assert envelope == ("r1", OWNER, 1_700_000_000, "completed", "test-model"), envelope
+    assert found.previous_response_id is None
+
+
+async def keeps_a_response_without_items(store: ResponseStore) -> None:
+    """Empty is not missing."""
+    await store.commit(a_record("r1", input=[], output=[]))
+    found = await store.get(OWNER, "r1")
+    assert found is not None and list(found.output) == []
+    assert await store.history(OWNER, "r1") == []
+    page = await store.items(OWNER, "r1", after=None, limit=5, order="asc")
+    assert page is not None and list(page.items) == [] and not page.has_more
+
+
+async def knows_nothing_of_a_missing_response(store: ResponseStore) -> None:
+    """Missing is None, and False to ``delete``."""
+    await _assert_missing(store, OWNER, "r1")
+
+
+async def hides_one_owner_from_another(store: ResponseStore) -> None:
+    """A stranger is answered as if there were nothing, and changes nothing."""
+    await store.commit(a_record("r1"))
+    await _assert_missing(store, STRANGER, "r1")
+    assert await history_ids(store, "r1") == ["r1_in", "r1_out"], "a stranger's delete had an effect"
+
+
+async def never_mixes_owners_in_a_chain(store: ResponseStore) -> None:
+    """A link to a stranger's response contributes nothing, and does not keep it."""
+    await store.commit(a_record("r1"))
+    await store.commit(a_record("r2", owner=STRANGER, previous="r1"))
+    assert await history_ids(store, "r2", STRANGER) == ["r2_in", "r2_out"]
+    assert await store.delete(OWNER, "r1")
+    await _assert_removed(store, "r1")
+
+
+async def refuses_an_id_twice(store: ResponseStore) -> None:
+    """The first stays as it was."""
+    await store.commit(a_record("r1"))
+    for owner in (OWNER, STRANGER):
+        try:
+            await store.commit(a_record("r1", owner=owner, input=["other"], output=[]))
+        except DuplicateResponse:
+            continue
+        raise AssertionError("an id was taken twice")
+    assert await history_ids(store, "r1") == ["r1_in", "r1_out"]
+
+
+async def lets_one_bad_commit_fail_alone(store: ResponseStore) -> None:
+    """Commits that arrive together do not share their fate."""
+    await store.commit(a_record("r5"))
+    commits = [store.commit(a_record(f"r{n}")) for n in range(10)]
+    results = await asyncio.gather(*commits, return_exceptions=True)
+    assert isinstance(results.pop(5), DuplicateResponse), "the bad commit did not fail"
+    assert results == [None] * 9, results
+    for n in range(10):
+        assert await history_ids(store, f"r{n}") == [f"r{n}_in", f"r{n}_out"]
+
+
+async def pages_through_the_input(store: ResponseStore) -> None:
+    """Both ways, to the end, without gap or repetition; the output is not listed."""
+    ids = [f"i{n}" for n in range(7)]
+    await store.commit(a_record("r1", input=ids))
+    assert await _paged(store, "r1", "asc", limit=3) == [ids[:3], ids[3:6], ids[6:]]
+    ids.reverse()
+    assert await _paged(store, "r1", "desc", limit=3) == [ids[:3], ids[3:6], ids[6:]]
+    exact = await store.items(OWNER, "r1", after=None, limit=7, order="asc")
+    assert exact is not None and not exact.has_more, "has_more at the very end"
+    behind = await store.items(OWNER, "r1", after="i0", limit=7, order="desc")
+    assert behind is not None and not behind.items and not behind.has_more, "something behind the last"
+
+
+async def refuses_an_unknown_cursor(store: ResponseStore) -> None:
+    """An output item's id, another response's and a stranger's are unknown as well."""
+    await store.commit(a_record("r1"))
+    await store.commit(a_record("r2", previous="r1"))
+    for after in ("nothing", "r1_out", "r2_in"):
+        try:
+            await store.items(OWNER, "r1", after=after, limit=5, order="asc")
+        except UnknownCursor:
+            continue
+        raise AssertionError(f"{after} is no input item of r1")
+    assert await store.items(STRANGER, "r1", after="nothing", limit=5, order="asc") is None
+
+
+async def ends_paging_where_an_id_repeats(store: ResponseStore) -> None:
+    """A caller may send an item twice; paging must not go round in circles."""
+    await store.commit(a_record("r1", input=["a", "b", "a", "c"]))
+    await _paged(store, "r1", "asc", limit=1)
+    await _paged(store, "r1", "desc", limit=1)
+
+
+async def tells_the_whole_history(store: ResponseStore) -> None:
+    """Oldest first, input before output; one branch does not see the other."""
+    await store.commit(a_record("r1", input=["a", "b"], output=["c", "d"]))
+    await store.commit(a_record("r2", previous="r1"))
+    await store.commit(a_record("r3", previous="r1", input=["a"]))
+    await store.commit(a_record("r4", previous="r2", output=[]))
+    assert await history_ids(store, "r4") == ["a", "b", "c", "d", "r2_in", "r2_out", "r4_in"]
+    assert await history_ids(store, "r3") == ["a", "b", "c", "d", "a", "r3_out"]
+    found = await store.history(OWNER, "r1")
+    assert found == [an_item(id) for id in "abcd"], "items came back changed"
+
+
+async def walks_a_long_chain(store: ResponseStore) -> None:
+    """A thousand turns are no special case; nor is deleting all of them."""
+    ids = [f"r{n:04}" for n in range(1000)]
+    for previous, id in zip([None, *ids], ids, strict=False):
+        await store.commit(a_record(id, previous=previous))
+    told = [f"{id}_{side}" for id in ids for side in ("in", "out")]
+    assert await history_ids(store, ids[-1]) == told
+    for id in ids:
+        assert await store.delete(OWNER, id)
+    await _assert_removed(store, ids[0])
+
+
+async def takes_a_missing_parent_as_none(store: ResponseStore) -> None:
+    """The parent may have been removed while its child was being answered."""
+    await store.commit(a_record("r2", previous="r1"))
+    assert await history_ids(store, "r2") == ["r2_in", "r2_out"]
+
+
+async def hides_what_was_deleted(store: ResponseStore) -> None:
+    """Once, for good, and for every method."""
+    await store.commit(a_record("r1"))
+    assert await store.delete(OWNER, "r1")
+    await _assert_missing(store, OWNER, "r1")
+
+
+async def keeps_what_a_child_needs(store: ResponseStore) -> None:
+    """A hidden response goes on in its children's history, and goes with the last of them."""
+    await store.commit(a_record("r1"))
+    await store.commit(a_record("r2", previous="r1"))
+    await store.commit(a_record("r3", previous="r1"))
+    assert await store.delete(OWNER, "r1")
+    await _assert_missing(store, OWNER, "r1")
+    assert await history_ids(store, "r2") == ["r1_in", "r1_out", "r2_in", "r2_out"]
+    assert await store.delete(OWNER, "r2")
+    await _assert_taken(store, "r1")
+    assert await history_ids(store, "r3") == ["r1_in", "r1_out", "r3_in", "r3_out"]
+    assert await store.delete(OWNER, "r3")
+    for id in ("r1", "r2", "r3"):
+        await _assert_removed(store, id)
+
+
+async def stops_removing_at_a_visible_response(store: ResponseStore) -> None:
+    """Deleting a leaf takes the hidden ones above it, up to the first that is visible."""
+    for previous, id in ((None, "r1"), ("r1", "r2"), ("r2", "r3"), ("r3", "r4")):
+        await store.commit(a_record(id, previous=previous))
+    for id in ("r3", "r2", "r4"):
+        assert await store.delete(OWNER, id)
+    assert await history_ids(store, "r1") == ["r1_in", "r1_out"]
+    for id in ("r2", "r3", "r4"):
+        await _assert_removed(store, id)
+
+
+async def reads_its_own_writes(store: ResponseStore) -> None:
+    """What ``commit`` and ``delete`` returned from is seen by every read that follows, under load as well."""
+
+    async def live(id: Id) -> None:
+        await store.commit(a_record(id))
+        assert await store.get(OWNER, id) is not None, "a commit is not seen"
+        assert await store.delete(OWNER, id)
+        assert await store.get(OWNER, id) is None, "a delete is not seen"
+
+    await asyncio.gather(*(live(f"r{n}") for n in range(200)))
+
+
+async def refuses_when_closed(store: ResponseStore) -> None:
+    """With ``StoreUnavailable``; closing twice is harmless."""
+    await store.commit(a_record("r1"))
+    await store.close()
+    await store.close()
+    for attempt in (store.commit(a_record("r2")), store.get(OWNER, "r1"), store.delete(OWNER, "r1")):
+        try:
+            await attempt
+        except StoreUnavailable:
+            continue
+        raise AssertionError("a closed store answered")
+
+
+CHECKS: tuple[Check, ...] = (
+    gives_back_what_was_committed,
+    keeps_a_response_without_items,
+    knows_nothing_of_a_missing_response,
+    hides_one_owner_from_another,
+    never_mixes_owners_in_a_chain,
+    refuses_an_id_twice,
+    lets_one_bad_commit_fail_alone,
+    pages_through_the_input,
+    refuses_an_unknown_cursor,
+    ends_paging_where_an_id_repeats,
+    tells_the_whole_history,
+    walks_a_long_chain,
+    takes_a_missing_parent_as_none,
+    hides_what_was_deleted,
+    keeps_what_a_child_needs,
+    stops_removing_at_a_visible_response,
+    reads_its_own_writes,
+    refuses_when_closed,
+)
+"""Every promise of ``ResponseStore``, one function each."""
+
+
+async def _paged(store: ResponseStore, id: Id, order: Literal["asc", "desc"], limit: int) -> list[list[Id]]:
+    pages: list[list[Id]] = []
+    after: Id | None = None
+    while len(pages) < 100:
+        page = await store.items(OWNER, id, after=after, limit=limit, order=order)
+        assert page is not None, "the response went away"
+        pages.append([item.id for item in page.items])
+        if not page.has_more:
+            return pages
+        after = pages[-1][-1]
+    raise AssertionError("paging does not end")
+
+
+async def _assert_missing(store: ResponseStore, owner: str, id: Id) -> None:
+    assert await store.get(owner, id) is None, f"{id} is visible"
+    assert await store.items(owner, id, after=None, limit=5, order="asc") is None, f"{id} lists items"
+    assert await store.history(owner, id) is None, f"{id} has a history"
+    assert not await store.delete(owner, id), f"{id} can be deleted"
+
+
+async def _assert_removed(store: ResponseStore, id: Id) -> None:
+    """Nothing of it is left: its id is free, and is left so."""
+    try:
+        await store.commit(a_record(id))
+    except DuplicateResponse:
+        raise AssertionError(f"{id} is needed by nobody, and still kept") from None
+    assert await store.delete(OWNER, id)
+
+
+async def _assert_taken(store: ResponseStore, id: Id) -> None:
+    try:
+        await store.commit(a_record(id))
+    except DuplicateResponse:
+        return
+    raise AssertionError(f"{id} was removed, though a child needs it")

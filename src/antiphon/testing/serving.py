@@ -1,0 +1,81 @@
+"""A whole server on a real loopback socket, in the test's own event loop.
+
+async with serving(ScriptedModel("Hello")) as url:
+    client = AsyncOpenAI(base_url=url, api_key="none")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+
+from antiphon.app import Engine
+from antiphon.config import Config
+from antiphon.http import HttpApp
+from antiphon.models import Model, Roster
+from antiphon.models.roster import OneModel
+from antiphon.store import ResponseStore
+from antiphon.store.memory import MemoryStore
+
+
+async def _yes() -> bool:
+    return True
+
+
+async def _nothing() -> None:
+    return None
+
+
+def one(model: Model) -> OneModel:
+    """A roster of one model that is always ready."""
+    return OneModel(model, ready=_yes, close=_nothing)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that leaves the process's signals alone: they are the test runner's."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serving(
+    model: Model | None = None,
+    *,
+    roster: Roster | None = None,
+    store: ResponseStore | None = None,
+    config: Config | None = None,
+) -> AsyncGenerator[str]:
+    """Serve a model, or a whole roster; yields the base URL, ending in ``/v1``."""
+    if roster is None:
+        assert model is not None, "either a model or a roster"
+        roster = one(model)
+    engine = Engine(config or Config(), roster, store or MemoryStore())
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = _Server(
+            uvicorn.Config(
+                HttpApp(engine),
+                loop="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            await asyncio.sleep(0.005)
+            if running.done():
+                await running
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        finally:
+            server.should_exit = True
+            await running

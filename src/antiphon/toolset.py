@@ -1,0 +1,202 @@
+"""A request's ``tools`` and ``tool_choice``: what the response echoes, and what the model may call.
+
+Every tool type that the API documents is accepted, because agents send their whole kit with each request; only
+functions reach the model. What would silently not happen is refused instead: the kinds in ``UNSUPPORTED_TOOLS``, and a
+choice that forces a tool which this server does not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+import msgspec
+
+from antiphon.models import Function, ToolChoice
+from antiphon.wire import Json
+from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.request import AllowedTools, FunctionChoice, FunctionTool, McpTool, ToolChoiceSpec, ToolSpec
+from antiphon.wire.strict import refusal
+from antiphon.wire.validation import Fault, missing, wrong_type
+
+UNSUPPORTED_TOOLS: Final = frozenset(("file_search", "computer", "computer_use_preview", "apply_patch"))
+"""Tools whose whole point is what the server does with them, and that it does not run yet."""
+
+_COMPUTER_USE: Final = {"display_width_px": "display_width", "display_height_px": "display_height"}
+
+
+class Toolset(msgspec.Struct, frozen=True):
+    """The tools as the response shows them, and those of them that the model is shown."""
+
+    echo: list[Json]
+    functions: tuple[Function, ...]
+
+
+def flat(tool: Any) -> Any:
+    """A tool as this API writes it, from the two other forms in use: chat's nested function, and ``computer_use``."""
+    if not isinstance(tool, dict):
+        return tool
+    members = cast(Json, tool)
+    match members:
+        case {"type": "function", "function": dict()}:
+            return _unnested(members)
+        case {"type": "computer_use"}:
+            renamed = {_COMPUTER_USE.get(key, key): value for key, value in members.items()}
+            return {"environment": "browser", **renamed, "type": "computer_use_preview"}
+        case _:
+            return members
+
+
+def flat_choice(choice: Any) -> Any:
+    """A ``tool_choice`` as this API writes it, from chat's nested form."""
+    match choice:
+        case {"type": "function", "function": dict()}:
+            return _unnested(cast(Json, choice))
+        case {"type": "allowed_tools", "tools": [*tools]}:
+            return {**cast(Json, choice), "tools": [flat(tool) for tool in tools]}
+        case _:
+            return choice
+
+
+def _unnested(nested: Json) -> Json:
+    rest = {key: value for key, value in nested.items() if key != "function"}
+    return {**nested["function"], **rest}
+
+
+def toolset(specs: Sequence[ToolSpec], tools: Sequence[Json]) -> Toolset:
+    """``specs`` and ``tools`` are the same entries, checked and as sent (already ``flat``).
+
+    Raises:
+        InvalidRequest: a tool not run here, a function named twice, or parameters that are no usable schema.
+    """
+    names: set[str] = set()
+    echo: list[Json] = []
+    functions: list[Function] = []
+    for index, (spec, tool) in enumerate(zip(specs, tools, strict=True)):
+        _refuse_unsupported(tool["type"], index)
+        shown = {key: tool[key] for key in ("type", *spec.__struct_encode_fields__) if tool.get(key) is not None}
+        if isinstance(spec, FunctionTool):
+            _refuse_repeated(spec.name, names, index)
+            function = _function(spec, index)
+            functions.append(function)
+            shown |= {"description": spec.description, "parameters": spec.parameters, "strict": function.strict}
+        elif isinstance(spec, McpTool):
+            shown = _masked(shown)
+        echo.append(shown)
+    return Toolset(echo, tuple(functions))
+
+
+def _refuse_unsupported(kind: str, index: int) -> None:
+    if kind in UNSUPPORTED_TOOLS:
+        text = f"Unsupported value: the tool '{kind}' is not run by this server yet."
+        raise InvalidRequest(text, code="unsupported_value", param=f"tools[{index}].type")
+
+
+def _refuse_repeated(name: str, names: set[str], index: int) -> None:
+    if name in names:
+        param = f"tools[{index}].name"
+        text = f"Invalid '{param}': the function name '{name}' is already in use. Names of functions must be unique."
+        raise InvalidRequest(text, code="invalid_value", param=param)
+    names.add(name)
+
+
+def _function(spec: FunctionTool, index: int) -> Function:
+    """``strict`` left out means: strict if the schema can be. Said outright, the schema must be."""
+    strict = bool(spec.strict)
+    if spec.parameters is not None:
+        fault = _unusable(spec.parameters)
+        loose = fault or refusal(spec.parameters) if spec.strict is not False else None
+        fault = fault or (loose if strict else None)
+        if fault:
+            text = f"Invalid schema for function '{spec.name}': {fault}"
+            raise InvalidRequest(text, code="invalid_function_parameters", param=f"tools[{index}].parameters")
+        strict = spec.strict is not False and loose is None
+    return Function(spec.name, spec.description, spec.parameters, strict)
+
+
+def _unusable(schema: Json) -> str | None:
+    kind = schema.get("type", "object")
+    if kind != "object":
+        return f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{str(kind)[:64]}\"'."
+    return None if isinstance(schema.get("properties", {}), dict) else "'properties' must be an object."
+
+
+def _masked(tool: Json) -> Json:
+    """An MCP tool without its secrets, as the API echoes it: no credentials, and of the address the host alone."""
+    shown = {key: value for key, value in tool.items() if key != "authorization"}
+    if "server_url" in shown:
+        shown["server_url"] = _host_only(shown["server_url"])
+    return {"require_approval": "always", **shown, "headers": None}
+
+
+def _host_only(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.hostname or ''}/<redacted>"
+    except ValueError:
+        return "<redacted>"
+
+
+def choice_of(spec: str | ToolChoiceSpec | None, offered: Toolset) -> ToolChoice:
+    """Which of the offered functions may, or must, be called.
+
+    Raises:
+        InvalidRequest: the choice names a function that is not offered, or asks for a tool that is not run here.
+    """
+    match spec:
+        case None | "auto":
+            return ToolChoice()
+        case "none":
+            return ToolChoice("none")
+        case FunctionChoice(name=name):
+            return ToolChoice("required", (_declared(name, offered),))
+        case AllowedTools():
+            return _allowed(spec, offered)
+        case str():
+            return _required(offered)
+        case _:
+            kind = str(spec.__struct_config__.tag)
+            raise _unsupported(f"Unsupported value: the tool '{kind}' is not run by this server.")
+
+
+def _required(offered: Toolset) -> ToolChoice:
+    if not offered.echo:
+        text = "Tool choice 'required' must be specified with 'tools' parameter."
+        raise InvalidRequest(text, code="invalid_value", param="tool_choice")
+    if not offered.functions:
+        raise _unsupported("Unsupported value: 'required'. None of the given tools is run by this server.")
+    return ToolChoice("required")
+
+
+def _allowed(spec: AllowedTools, offered: Toolset) -> ToolChoice:
+    names = tuple(
+        _declared(_named(tool, index), offered)
+        for index, tool in enumerate(spec.tools)
+        if tool.get("type") == "function"
+    )
+    if not names and spec.mode == "required":
+        raise _unsupported("Unsupported value: none of the allowed tools is run by this server.")
+    # Without names, ``auto`` would allow every function, the opposite of what was asked.
+    return ToolChoice(spec.mode, tuple(dict.fromkeys(names))) if names else ToolChoice("none")
+
+
+def _named(tool: Json, index: int) -> str:
+    path = ("tool_choice", "tools", index, "name")
+    name = tool.get("name")
+    if name is None:
+        raise missing(path).error()
+    if not isinstance(name, str):
+        raise wrong_type(path, "a string", name).error()
+    return name
+
+
+def _declared(name: str, offered: Toolset) -> str:
+    if all(function.name != name for function in offered.functions):
+        text = "Tool choice 'function' not found in 'tools' parameter."
+        raise Fault(("tool_choice",), "invalid_value", text).error()
+    return name
+
+
+def _unsupported(text: str) -> InvalidRequest:
+    return InvalidRequest(text, code="unsupported_value", param="tool_choice")

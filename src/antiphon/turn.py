@@ -1,0 +1,88 @@
+"""One turn: sample until the model is finished; bounded.
+
+A prompt that is too long is shortened and tried again where the request allows it (``truncation: auto``). Nothing else
+is tried twice once a reader may have seen a part of it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from antiphon.assembler import Assembler
+from antiphon.context import shorten
+from antiphon.log import Log
+from antiphon.models import ContextTooLong, Finish, Model, Prompt, TextFormat
+from antiphon.wire import Json
+from antiphon.wire.errors import InvalidRequest, UpstreamError
+from antiphon.wire.schema import violation
+
+SHORTENINGS_MAX = 8
+"""How often a prompt is shortened before the request is refused; each time by a quarter or as much as is known."""
+
+_KEEP = 0.75
+
+
+async def take_turn(model: Model, prompt: Prompt, assembler: Assembler, log: Log, *, truncate: bool) -> Finish:
+    """Sample ``prompt`` into items and return how the model finished.
+
+    Raises:
+        InvalidRequest: ``context_length_exceeded``.
+        antiphon.wire.errors.ApiError: what the model raised.
+    """
+    for _ in range(SHORTENINGS_MAX if truncate else 1):
+        try:
+            return await _sample(model, prompt, assembler, log)
+        except ContextTooLong as error:
+            shorter = shorten(prompt, _share(error)) if truncate else None
+            if shorter is None:
+                break
+            prompt = shorter
+    raise InvalidRequest(
+        "Your input exceeds the context window of this model. Please adjust your input and try again.",
+        code="context_length_exceeded",
+        param="input",
+    )
+
+
+def _share(error: ContextTooLong) -> float:
+    if error.prompt_tokens and error.context_tokens:
+        return min(_KEEP, _KEEP * error.context_tokens / error.prompt_tokens)
+    return _KEEP
+
+
+async def _sample(model: Model, prompt: Prompt, assembler: Assembler, log: Log) -> Finish:
+    async with model.sample(prompt) as batches:
+        async for batch in batches:
+            assembler.feed(batch)
+            await log.flush()
+    if assembler.finish is None:
+        raise UpstreamError("The model's answer ended in the middle.", code="upstream_ended")
+    return assembler.finish
+
+
+def check_format(format: TextFormat, output: list[Json]) -> None:
+    """See that a finished answer is what ``text.format`` asked for; calls and refusals are exempt.
+
+    Raises:
+        UpstreamError: ``invalid_output``: the answer is not JSON, or breaks the schema.
+    """
+    if format.type == "text" or any(item["type"] == "function_call" for item in output):
+        return
+    for item in output:
+        for part in item.get("content") or ():
+            if part["type"] == "output_text":
+                _check_text(format, part["text"])
+
+
+def _check_text(format: TextFormat, text: str) -> None:
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise _invalid(f"it is not JSON ({error})") from error
+    wrong = violation(format.schema or {}, value)
+    if wrong is not None:
+        raise _invalid(wrong)
+
+
+def _invalid(why: str) -> UpstreamError:
+    return UpstreamError(f"The model's answer does not keep to text.format: {why}.", code="invalid_output")

@@ -1,0 +1,149 @@
+"""``normal``: input items in the one form that the rest of the system, the store and the listings know.
+
+Every item has an id; content is a list of parts; the members that the output types require are there. What else an
+item carries stays as it came. Normal items are a fixpoint: normalising them again changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias, cast
+
+from antiphon.wire import Id, Json
+from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.validation import Fault, Path, too_long, wrong_value
+
+Ids: TypeAlias = Callable[[str], Id]
+"""Makes a fresh id: ``ids("msg")`` is ``msg_…``."""
+
+PREFIXES: Final[dict[str, str]] = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "reasoning": "rs",
+    "compaction": "cmp",
+    "compaction_trigger": "cmpt",
+    "file_search_call": "fs",
+    "web_search_call": "ws",
+    "computer_call": "cu",
+    "computer_call_output": "cuo",
+    "tool_search_call": "tsc",
+    "tool_search_output": "tso",
+    "additional_tools": "at",
+    "configuration_update": "cfg",
+    "image_generation_call": "ig",
+    "code_interpreter_call": "ci",
+    "local_shell_call": "lsh",
+    "local_shell_call_output": "lsho",
+    "shell_call": "sh",
+    "shell_call_output": "sho",
+    "apply_patch_call": "apc",
+    "apply_patch_call_output": "apco",
+    "mcp_list_tools": "mcpl",
+    "mcp_approval_request": "mcpr",
+    "mcp_approval_response": "mcpa",
+    "mcp_call": "mcp",
+    "program": "prg",
+    "program_output": "prgo",
+}
+
+_COMPLETED = frozenset(
+    """message function_call function_call_output custom_tool_call custom_tool_call_output computer_call_output
+    tool_search_call tool_search_output shell_call shell_call_output""".split()  # noqa: SIM905
+)
+"""Kinds whose ``status`` may be left out on input and is always there on output."""
+
+_PARTS_OF_INPUT = ("input_text", "input_image", "input_file")
+
+
+def typed(item: Any) -> Any:
+    """The item with the ``type`` that the two short forms leave out: a message, told by ``role``, and a reference."""
+    if not isinstance(item, dict):
+        return item
+    members = cast(Json, item)
+    if members.get("type") is not None:
+        return members
+    if "role" in members:
+        return {**members, "type": "message"}
+    return {**members, "type": "item_reference"} if members.keys() <= {"id", "type"} and members else members
+
+
+def normal(items: Sequence[Json], ids: Ids, *, chars_max: int) -> tuple[Json, ...]:
+    """Normalise items that ``wire.request.InputItem`` accepts; ``chars_max`` bounds each text.
+
+    Raises:
+        InvalidRequest: a part that the role cannot have, ``phase`` where no assistant speaks, a text too long, or one
+            id on two items.
+    """
+    found = tuple(_normal(item, ids, index, chars_max) for index, item in enumerate(items))
+    _refuse_duplicates(found)
+    return found
+
+
+def _normal(item: Json, ids: Ids, index: int, chars_max: int) -> Json:
+    kind: str = item["type"]
+    if kind == "item_reference":
+        return item
+    new = {**item, "id": item.get("id") or ids(PREFIXES[kind])}
+    if kind in _COMPLETED and new.get("status") is None:
+        new["status"] = "completed"
+    if kind == "message":
+        _settle(new, index, chars_max)
+    elif kind == "function_call_output":
+        _bounded(new["output"], ("input", index, "output"), chars_max)
+    return new
+
+
+def _settle(message: Json, index: int, chars_max: int) -> None:
+    """Bring a message's content to a list of parts, as its role writes them."""
+    spoken = message["role"] == "assistant"
+    if not spoken and message.get("phase") is not None:
+        text = "'phase' is allowed on messages of role 'assistant' only."
+        raise Fault(("input", index, "phase"), "invalid_value", text).error()
+    content: str | list[Json] = message["content"]
+    path = ("input", index, "content")
+    if isinstance(content, str):
+        content = [{"type": "input_text", "text": content}]
+        _bounded(content[0]["text"], path, chars_max)
+    settle = _output_part if spoken else _input_part
+    message["content"] = [settle(part, (*path, i), chars_max) for i, part in enumerate(content)]
+
+
+def _output_part(part: Json, path: Path, chars_max: int) -> Json:
+    """An assistant's text is ``output_text`` in every output type, however the caller labelled it."""
+    if part["type"] not in ("input_text", "output_text"):
+        return part
+    _bounded(part["text"], path, chars_max)
+    new: Json = {**part, "type": "output_text"}
+    for key in ("annotations", "logprobs"):
+        if new.get(key) is None:
+            new[key] = []
+    return new
+
+
+def _input_part(part: Json, path: Path, chars_max: int) -> Json:
+    kind = part["type"]
+    if kind not in _PARTS_OF_INPUT:
+        raise wrong_value((*path, "type"), kind, _PARTS_OF_INPUT).error()
+    if kind == "input_text":
+        _bounded(part["text"], path, chars_max)
+    if kind == "input_image" and part.get("detail") is None:
+        return {**part, "detail": "auto"}
+    return part
+
+
+def _bounded(text: object, path: Path, chars_max: int) -> None:
+    if isinstance(text, str) and len(text) > chars_max:
+        raise too_long(path, len(text), chars_max).error()
+
+
+def _refuse_duplicates(items: Sequence[Json]) -> None:
+    """Ids name items in the store. A reference names one, it is none."""
+    seen: set[str] = set()
+    for item in items:
+        if item["type"] != "item_reference" and item["id"] in seen:
+            text = f"Duplicate item found with id {item['id']}. Remove duplicate items from your input and try again."
+            raise InvalidRequest(text, code="invalid_value", param="input")
+        seen.add(item["id"])

@@ -1,0 +1,160 @@
+"""The only code that builds events.
+
+Ids, indexes and texts are read back from the fold, never kept a second time: ``output_index`` is the length of the
+output, a part's index the length of its list, and the sequence number the fold's own count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from antiphon.grammar import KINDS, Stream
+from antiphon.state import Growing, OpenItem, OpenPart, State
+from antiphon.wire import Json
+from antiphon.wire.errors import ApiError
+from antiphon.wire.response import Response, UsageTotal
+
+Append = Callable[[Json], None]
+"""Where an event goes once it is folded: a log's ``append``."""
+
+
+class Writer:
+    """Writes one response: every event is folded first, then appended."""
+
+    def __init__(self, append: Append, ids: Callable[[str], str]) -> None:
+        self.state = State()
+        self._append = append
+        self._ids = ids
+
+    def emit(self, type: str, **fields: Any) -> None:
+        """Number an event, fold it, append it.
+
+        Raises:
+            antiphon.state.GrammarError: the event may not come here; nothing was appended.
+        """
+        self.put({"type": type, "sequence_number": self.state.seq, **fields})
+
+    def put(self, event: Json) -> None:
+        """Fold an event that is whole, append it; see ``emit``."""
+        self.state.fold(event)
+        self._append(event)
+
+    def start(self, response: Response) -> None:
+        """Open the stream: ``response.created``, then ``response.in_progress``."""
+        self.emit("response.created", response=response)
+        self.emit("response.in_progress", response=response)
+
+    def item(self, type: str, **fields: Any) -> Item:
+        """Open an item of that kind at the end of the output."""
+        kind = KINDS[type]
+        doc: Json = {"id": self._ids(kind.prefix), "type": type}
+        if kind.status:
+            doc["status"] = "in_progress"
+        index = self.state.length
+        self.emit("response.output_item.added", output_index=index, item=doc | dict(kind.empty) | fields)
+        return Item(self, self.state.open[index])
+
+    def end(self, response: Response) -> None:
+        """The terminal event, with the response as it shall stand."""
+        self.emit(f"response.{response.status}", response=response)
+
+    def fail(self, error: ApiError, code: str, usage: UsageTotal | None = None) -> None:
+        """End in failure: ``error``, then ``response.failed``, in which what was open stands as ``incomplete``.
+
+        Nothing open is closed first: a client parses a text when it is told that it is done, and this one is not.
+
+        Args:
+            code: the documented code of the Response's own error; the event carries the API error's. The event holds
+                the fields both flat and nested: Python raises on the one, JavaScript reads the other.
+        """
+        body = error.body() | {"code": error.code or error.type}
+        self.emit("error", **_flat(body), error=body)
+        response = self.state.response
+        self.end(
+            msgspec.structs.replace(
+                response,
+                status="failed",
+                error={"code": code, "message": error.message},
+                output=[_broken_off(item) for item in response.output],
+                usage=usage,
+            )
+        )
+
+
+def _broken_off(item: Json) -> Json:
+    return item | {"status": "incomplete"} if item.get("status") == "in_progress" else item
+
+
+def _flat(body: Json) -> Json:
+    return {name: body[name] for name in ("code", "message", "param")}
+
+
+_NONE = Stream("", "", "")
+"""For items whose texts grow in parts alone."""
+
+
+class Item:
+    """An open item. What it holds is the fold's; this only knows how to add to it."""
+
+    def __init__(self, writer: Writer, open_item: OpenItem) -> None:
+        self._writer = writer
+        self._open = open_item
+        self._address: Json = {"item_id": open_item.doc["id"], "output_index": open_item.index}
+        self._part: str | None = None
+        self._growing = (open_item.text.stream if open_item.text else _NONE, self._address)
+
+    @property
+    def type(self) -> str:
+        """The kind's name."""
+        return self._open.kind.type
+
+    def grow(self, text: str, part: str | None = None, **extra: Any) -> None:
+        """Add a piece to the item's own text, or to its current part of type ``part`` (opened if need be)."""
+        stream, address = self._growing if part == self._part else self._turn_to(part)
+        if stream.logprobs:
+            extra.setdefault("logprobs", ())
+        seq = self._writer.state.seq
+        self._writer.put({"type": stream.delta, "sequence_number": seq, **address, "delta": text, **extra})
+
+    def phase(self, type: str, **fields: Any) -> None:
+        """Tell of progress, such as ``response.file_search_call.searching``."""
+        self._writer.emit(type, **self._address, **fields)
+
+    def done(self, status: str = "completed", **fields: Any) -> None:
+        """Close the open parts and texts, then the item; ``fields`` replace the item's own."""
+        for part in list(self._open.parts.values()):
+            self._close(part)
+        own = self._open.text
+        if own is not None and own.whole is None and (status == "completed" or own.pieces):
+            self._finish(own, self._address)
+        doc = self._open.snapshot() | fields
+        if self._open.kind.status:
+            doc["status"] = status
+        self._writer.emit("response.output_item.done", output_index=self._open.index, item=doc)
+
+    def _turn_to(self, type: str | None) -> tuple[Stream, Json]:
+        """What grows from now on: a new part of that type, once the part before it is closed."""
+        assert type is not None, f"a {self.type} grows in parts, or it does not"
+        for open_part in list(self._open.parts.values()):
+            self._close(open_part)
+        part = self._open.kind.parts[type]
+        address = self._address | {part.index: self._open.length(part.list)}
+        self._writer.emit(part.added, **address, part=dict(part.empty))
+        self._part, self._growing = type, (part.stream, address)
+        return self._growing
+
+    def _at(self, part: OpenPart) -> Json:
+        return {**self._address, part.part.index: part.place}
+
+    def _close(self, part: OpenPart) -> None:
+        address = self._at(part)
+        self._finish(part.text, address)
+        self._writer.emit(part.part.done, **address, part=part.snapshot())
+
+    def _finish(self, text: Growing, address: Json) -> None:
+        extra: Json = {"logprobs": text.logprobs} if text.stream.logprobs else {}
+        self._writer.emit(text.stream.done, **address, **{text.stream.field: text.text}, **extra)
+

@@ -1,0 +1,313 @@
+"""A chat-completions server as a client meets it: over real sockets, in good and bad moods."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from antiphon.models import (
+    Call,
+    ContextTooLong,
+    Delta,
+    Finish,
+    Function,
+    Model,
+    Prompt,
+    Text,
+    ToolChoice,
+    Usage,
+)
+from antiphon.models.chat import ChatConfig, ChatModel
+from antiphon.models.scripted import ScriptedModel
+from antiphon.testing.upstream import (
+    Answer,
+    Upstream,
+    failure,
+    finish,
+    frames,
+    plain,
+    split,
+    sse,
+    text,
+    usage,
+)
+from antiphon.wire.errors import InvalidRequest, RateLimited, Unavailable, UpstreamError, UpstreamTimeout
+
+PROMPT = Prompt(items=({"type": "message", "role": "user", "content": "Hi"},))
+F = Function(name="f", parameters={"type": "object", "properties": {"a": {"type": "string"}}})
+FORCED = Prompt(items=PROMPT.items, functions=(F,), tool_choice=ToolChoice(mode="required"))
+ANSWER = (text("Hel"), text("lo"), finish(), usage(5, 2))
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with Upstream() as server:
+        yield server
+
+
+@pytest.fixture
+async def model(upstream: Upstream) -> AsyncIterator[ChatModel]:
+    one = ChatModel(ChatConfig(base_url=upstream.url, model="m", api_key="sk-secret"))
+    yield one
+    await one.close()
+
+
+async def read(model: Model, prompt: Prompt = PROMPT) -> list[Delta]:
+    async with model.sample(prompt) as batches:
+        return [delta async for batch in batches for delta in batch]
+
+
+def said(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas if isinstance(delta, Text))
+
+
+async def with_config(upstream: Upstream, prompt: Prompt = PROMPT, **fields: Any) -> list[Delta]:
+    one = ChatModel(ChatConfig(base_url=upstream.url, model="m", **fields))
+    try:
+        return await read(one, prompt)
+    finally:
+        await one.close()
+
+
+async def test_one_answer(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(sse(*ANSWER))
+    deltas = await read(model)
+    assert said(deltas) == "Hello"
+    assert deltas[-1] == Finish("stop", Usage(5, 0, 2, 0))
+    [asked] = upstream.asked
+    assert asked.path == "/v1/chat/completions"
+    assert asked.headers["authorization"] == "Bearer sk-secret"
+    assert asked.json["stream"] is True
+
+
+async def test_each_read_is_one_batch_that_is_never_empty(upstream: Upstream, model: ChatModel) -> None:
+    gate = asyncio.Event()
+    upstream.play(Answer(steps=(frames(text("a"), text("b"), done=False), gate, frames(finish()))))
+    async with model.sample(PROMPT) as batches:
+        assert await anext(batches) == [Text("a"), Text("b")]
+        gate.set()
+        assert await anext(batches) == [Finish()]
+        with pytest.raises(StopAsyncIteration):
+            await anext(batches)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+async def test_bytes_in_any_pieces(upstream: Upstream, model: ChatModel, size: int) -> None:
+    upstream.play(Answer(steps=split(frames(text("Grüße 🌍"), finish()), size)))
+    assert said(await read(model)) == "Grüße 🌍"
+
+
+async def test_a_connection_serves_again(upstream: Upstream, model: ChatModel) -> None:
+    gate = asyncio.Event()
+    upstream.play(Answer(steps=(frames(*ANSWER), gate)), sse(*ANSWER))
+    await read(model)
+    gate.set()  # only now comes the end of the body
+    await upstream.asked[0].answered.wait()
+    await asyncio.gather(*model._draining)
+    await read(model)
+    assert [asked.connection for asked in upstream.asked] == [0, 0]
+
+
+async def test_a_session_passed_in_is_used_and_not_closed(upstream: Upstream) -> None:
+    upstream.play(sse(*ANSWER))
+    async with aiohttp.ClientSession(headers={"x-mine": "1"}) as session:
+        model = ChatModel(ChatConfig(base_url=upstream.url, model="m"), session)
+        await read(model)
+        await model.close()
+        assert not session.closed
+    assert upstream.asked[0].headers["x-mine"] == "1"
+
+
+async def test_leaving_stops_the_server_at_once(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(Answer(steps=(frames(text("a"), done=False), "hang")))
+    async with model.sample(PROMPT) as batches:
+        assert await anext(batches) == [Text("a")]
+    await upstream.asked[0].left.wait()
+
+
+async def test_cancelling_stops_the_server_before_it_answered(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(Answer(steps=("hang",)))
+    task = asyncio.create_task(read(model))
+    await upstream.reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await upstream.asked[0].left.wait()
+
+
+@pytest.mark.parametrize("steps", [(frames(text("a"), done=False), "cut"), (frames(text("a"), done=False),)])
+async def test_a_stream_that_is_cut(upstream: Upstream, model: ChatModel, steps: Any) -> None:
+    upstream.play(Answer(steps=steps))
+    got: list[Delta] = []
+    with pytest.raises(UpstreamError, match="ended mid-stream"):
+        async with model.sample(PROMPT) as batches:
+            async for batch in batches:
+                got += batch
+    assert got == [Text("a")]
+
+
+async def test_an_error_in_the_stream(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(sse(text("a"), {"error": {"message": "out of memory", "code": 500}}))
+    with pytest.raises(UpstreamError, match="out of memory"):
+        await read(model)
+
+
+async def test_an_answer_in_one_document(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(plain({"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}))
+    assert await read(model) == [Text("Hi"), Finish()]
+
+
+async def test_silence(upstream: Upstream) -> None:
+    upstream.play(Answer(steps=(frames(text("a"), done=False), "hang")))
+    with pytest.raises(UpstreamTimeout):
+        await with_config(upstream, idle_s=0.05)
+
+
+async def test_nobody_there() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening: refused
+        model = ChatModel(ChatConfig(base_url=f"http://me:word@127.0.0.1:{taken.getsockname()[1]}/v1", model="m"))
+        with pytest.raises(Unavailable) as caught:
+            await read(model)
+        await model.close()
+    assert "127.0.0.1" not in caught.value.message
+    assert "word" not in caught.value.message + caught.value.internal
+
+
+async def test_a_connection_closed_while_idle_is_tried_again(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(Answer(status=0), sse(*ANSWER))
+    assert said(await read(model)) == "Hello"
+
+
+async def test_a_server_that_always_hangs_up(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(Answer(status=0), Answer(status=0))
+    with pytest.raises(Unavailable):
+        await read(model)
+
+
+async def test_refusals(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(failure(401, "bad key sk-secret"))
+    with pytest.raises(UpstreamError) as caught:
+        await read(model)
+    assert "sk-secret" not in caught.value.message + caught.value.internal
+    upstream.play(plain({}, 429, {"Retry-After": "3"}))
+    with pytest.raises(RateLimited) as limited:
+        await read(model)
+    assert limited.value.headers == {"Retry-After": "3"}
+    upstream.play(failure(500, "x" * 1_000_000))
+    with pytest.raises(UpstreamError) as failed:
+        await read(model)
+    assert len(failed.value.message) < 600
+
+
+async def test_the_key_is_not_carried_to_another_place(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(plain({}, 307, {"Location": "/elsewhere"}))
+    with pytest.raises(UpstreamError):
+        await read(model)
+    assert len(upstream.asked) == 1
+
+
+async def test_a_prompt_that_is_too_long(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(failure(400, "long", type="exceed_context_size_error", n_prompt_tokens=900, n_ctx=512))
+    with pytest.raises(ContextTooLong) as caught:
+        await read(model)
+    assert (caught.value.prompt_tokens, caught.value.context_tokens) == (900, 512)
+
+
+async def test_a_bound_beyond_the_window_is_cut_to_it(upstream: Upstream, model: ChatModel) -> None:
+    message = "maximum context length is 4096 tokens and your request has 4000 input tokens"
+    upstream.play(failure(400, message), sse(*ANSWER))
+    await read(model, Prompt(items=PROMPT.items, max_output_tokens=1000))
+    assert [asked.json["max_tokens"] for asked in upstream.asked] == [1000, 96]
+
+
+async def test_a_large_prompt(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(sse(*ANSWER))
+    await read(model, Prompt(items=({"role": "user", "content": "x" * 2_000_000},)))
+    assert len(upstream.asked[0].json["messages"][0]["content"]) == 2_000_000
+
+
+async def test_a_forced_call(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(sse(text('{"name":"f","argu'), text('ments":{"a":"b"}}'), finish()))
+    deltas = await read(model, FORCED)
+    assert deltas == [Call(0, "f"), Call(0, "", '{"a":"b"}'), Finish()]
+    assert "tools" not in upstream.asked[0].json
+
+
+async def test_a_server_that_takes_no_schema_is_asked_its_own_way_from_then_on(
+    upstream: Upstream, model: ChatModel
+) -> None:
+    called = {"tool_calls": [{"index": 0, "id": "1", "function": {"name": "f", "arguments": "{}"}}]}
+    native = sse({"choices": [{"delta": called}]}, finish("tool_calls"))
+    upstream.play(failure(400, "response_format is not supported"), native, native)
+    for _ in range(2):
+        assert await read(model, FORCED) == [Call(0, "f", "{}", "1"), Finish()]
+    assert [asked.json.get("tool_choice") for asked in upstream.asked] == [None, "required", "required"]
+
+
+async def test_one_schema_that_is_refused_does_not_speak_for_others(upstream: Upstream, model: ChatModel) -> None:
+    answer = sse(text("no call"), finish())
+    upstream.play(failure(400, "failed to parse grammar"), answer, failure(400, "failed to parse grammar"), answer)
+    for _ in range(2):
+        assert said(await read(model, FORCED)) == "no call"
+    assert ["response_format" in asked.json for asked in upstream.asked] == [True, False, True, False]
+
+
+async def test_counting(upstream: Upstream, model: ChatModel) -> None:
+    with pytest.raises(InvalidRequest):
+        await model.count(PROMPT)
+    llamacpp = ChatModel(ChatConfig(base_url=upstream.url, model="m", counter="llamacpp"))
+    upstream.play(plain({"prompt": "<user>Hi"}), plain({"tokens": [1, 2, 3]}))
+    assert await llamacpp.count(PROMPT) == 3
+    assert [asked.path for asked in upstream.asked] == ["/apply-template", "/tokenize"]
+    assert upstream.asked[1].json["content"] == "<user>Hi"
+    await llamacpp.close()
+    vllm = ChatModel(ChatConfig(base_url=upstream.url, model="m", counter="vllm"))
+    upstream.play(plain({"count": 4}))
+    assert await vllm.count(PROMPT) == 4
+    await vllm.close()
+
+
+async def test_many_at_once(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(*(sse(*ANSWER) for _ in range(20)))
+    assert [said(deltas) for deltas in await asyncio.gather(*(read(model) for _ in range(20)))] == ["Hello"] * 20
+
+
+async def test_names() -> None:
+    config = ChatConfig(base_url="http://x", model="m", sees=True, context_tokens=9, continues="vllm")
+    one: Model = ChatModel(config)
+    assert (one.name, one.sees, one.context_tokens) == ("m", True, 9)
+    assert ChatModel(ChatConfig(base_url="http://x", model="m", name="shown")).name == "shown"
+
+
+# The scripted model keeps the same promises.
+
+
+async def test_scripts_play_in_order() -> None:
+    gate = asyncio.Event()
+    gate.set()
+    model = ScriptedModel([[Text("a"), Text("b")], gate, "c"], "d", again=True)
+    assert said(await read(model)) == "abc"
+    assert await read(model) == await read(model) == [Text("d"), Finish()]
+    assert model.prompts == [PROMPT] * 3
+    assert [one.finished for one in model.samples] == [True] * 3
+    assert await model.count(PROMPT) == len(json.dumps([None, *PROMPT.items], separators=(",", ":"))) // 4
+
+
+async def test_scripts_fail_and_notice_who_leaves() -> None:
+    model = ScriptedModel([UpstreamError("down")], ["a", UpstreamError("cut")], ["a", asyncio.Event()])
+    with pytest.raises(UpstreamError, match="down"):
+        await read(model)
+    with pytest.raises(UpstreamError, match="cut"):
+        await read(model)
+    async with model.sample(PROMPT) as batches:
+        assert await anext(batches) == (Text("a"),)
+    assert [one.left_early for one in model.samples] == [True] * 3
+    with pytest.raises(AssertionError, match="only 3 scripts"):
+        await read(model)

@@ -1,0 +1,104 @@
+"""What no SDK sends: the edge, byte by byte."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from antiphon.config import Config
+from antiphon.models.scripted import ScriptedModel
+from antiphon.testing.check_stream import check_stream
+from antiphon.testing.serving import serving
+
+
+@asynccontextmanager
+async def session_of(model: ScriptedModel, config: Config | None = None) -> AsyncIterator[aiohttp.ClientSession]:
+    async with (
+        serving(model, config=config) as url,
+        aiohttp.ClientSession(url.removesuffix("v1"), raise_for_status=False) as session,
+    ):
+        yield session
+
+
+REFUSED = [
+    ("POST", "/v1/responses", b"{", 400, None),
+    ("POST", "/v1/responses", b"[]", 400, None),
+    ("POST", "/v1/responses", b"\xff", 400, None),
+    ("POST", "/v1/responses", b"{}", 400, "missing_required_parameter"),
+    ("PUT", "/v1/responses", b"{}", 405, "method_not_allowed"),
+    ("GET", "/v1/responses", b"", 405, "method_not_allowed"),
+    ("GET", "/v1/nothing", b"", 404, "unknown_url"),
+    ("GET", "/v1/responses/resp_none", b"", 404, None),
+    ("DELETE", "/v1/responses/resp_none", b"", 404, None),
+    ("GET", "/v1/responses/resp_none/input_items", b"", 404, None),
+    ("GET", "/v1/responses/resp_none/input_items?limit=0", b"", 400, "integer_below_min_value"),
+    ("POST", "/v1/responses", b'{"model":"m","input":"' + b"x" * 70_000 + b'"}', 413, "request_too_large"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "code"), REFUSED)
+async def test_refusals_have_the_documented_shape(
+    method: str, path: str, body: bytes, status: int, code: str | None
+) -> None:
+    async with (
+        session_of(ScriptedModel(), Config(body_bytes_max=65_536)) as session,
+        session.request(method, path, data=body) as answer,
+    ):
+        envelope = await answer.json()
+        assert answer.status == status
+        assert set(envelope) == {"error"}
+        assert set(envelope["error"]) == {"message", "type", "param", "code"}
+        assert envelope["error"]["code"] == code or code is None
+        assert envelope["error"]["message"]
+        assert answer.headers["x-request-id"].startswith("req_")
+
+
+async def test_a_stream_on_the_wire() -> None:
+    body = {"model": "m", "input": "x", "stream": True}
+    async with session_of(ScriptedModel(["Hel", "lo"], again=True)) as session:
+        async with session.post("/v1/responses", json=body) as answer:
+            raw = await answer.read()
+            assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        plain_body = body | {"stream_options": {"include_obfuscation": False}}
+        async with session.post("/v1/responses", json=plain_body) as answer:
+            plain = await answer.read()
+    assert raw.endswith(b"\n\ndata: [DONE]\n\n")
+    assert b"\r" not in raw
+    assert check_stream(raw).findings == []
+    assert b"obfuscation" in raw
+    assert b"obfuscation" not in plain
+    deltas = [line for line in raw.split(b"\n") if b'output_text.delta","' in line]
+    assert {(len(line) - len(b"data: ")) % 32 for line in deltas} == {0}
+
+
+async def test_a_page_of_another_site_is_refused() -> None:
+    async with session_of(ScriptedModel("ok")) as session:
+        async with session.get("/v1/models", headers={"Origin": "https://example.org"}) as answer:
+            assert (await answer.json())["error"]["code"] == "foreign_origin"
+        async with session.get("/v1/models", headers={"Origin": "http://localhost:3000"}) as answer:
+            assert answer.status == 200
+
+
+async def test_health_and_the_openapi_document() -> None:
+    async with session_of(ScriptedModel()) as session:
+        for path in ("/health", "/readyz"):
+            async with session.get(path) as answer:
+                assert answer.status == 200
+        async with session.get("/openapi.json") as answer:
+            document = await answer.json()
+    assert set(document["paths"]["/v1/responses/{response_id}"]) == {"get", "delete"}
+    assert "CreateRequest" in document["components"]["schemas"]
+    assert "Response" in document["components"]["schemas"]
+
+
+async def test_one_request_object_as_input() -> None:
+    model = ScriptedModel("Hi!")
+    async with (
+        session_of(model) as session,
+        session.post(
+            "/v1/responses", json={"model": "gpt-4", "input": {"role": "user", "content": "Hello!"}}
+        ) as answer,
+    ):
+        assert answer.status == 200
+    assert model.prompts[0].items[0]["content"][0]["text"] == "Hello!"

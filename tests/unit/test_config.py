@@ -1,0 +1,57 @@
+"""Flags over environment over file; every mistake is named with its source."""
+
+from pathlib import Path
+
+import pytest
+
+from antiphon.config import Config, ConfigError, load
+
+
+def test_precedence(tmp_path: Path) -> None:
+    file = tmp_path / "antiphon.toml"
+    file.write_text('port = 1\nstrict = true\nmodel = "file"\n[aliases]\ngpt = "qwen"\n')
+    config = load({"port": 3, "model": None}, {"ANTIPHON_PORT": "2", "ANTIPHON_MODEL": "env"}, file)
+    assert (config.port, config.model, config.strict, config.aliases) == (3, "env", True, {"gpt": "qwen"})
+
+
+def test_the_environment_speaks_text() -> None:
+    environ = {
+        "ANTIPHON_STRICT": "yes",
+        "ANTIPHON_ALIASES": "a=b,c=d=e",
+        "ANTIPHON_DATA": "~/x",
+        "ANTIPHON_DRAIN_S": "2.5",
+    }
+    config = load({}, environ)
+    assert (config.strict, config.aliases, config.drain_s) == (True, {"a": "b", "c": "d=e"}, 2.5)
+    assert config.data == Path.home() / "x"
+
+
+@pytest.mark.parametrize(
+    ("environ", "text"),
+    [
+        ({"ANTIPHON_PORT": "many"}, "ANTIPHON_PORT: port cannot be 'many'"),
+        ({"ANTIPHON_STRICT": "maybe"}, "true or false"),
+        ({"ANTIPHON_STORE": "tape"}, "one of sqlite, memory"),
+        ({"ANTIPHON_HOST": "0.0.0.0"}, "not a loopback address"),
+        ({"ANTIPHON_UPSTREAM": "localhost:8000"}, "not an http"),
+    ],
+)
+def test_mistakes(environ: dict[str, str], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        load({}, environ)
+
+
+def test_mistakes_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "antiphon.toml"
+    with pytest.raises(ConfigError, match="No such file"):
+        load({}, {}, file)
+    file.write_text("prot = 1")
+    with pytest.raises(ConfigError, match="there is no setting 'prot'"):
+        load({}, {}, file)
+    file.write_text("= 1")
+    with pytest.raises(ConfigError, match="Invalid"):
+        load({}, {}, file)
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "hush" not in repr(Config(upstream_key="hush"))

@@ -1,0 +1,74 @@
+"""What goes into a prompt, and what is refused before any model sees it."""
+
+import pytest
+
+from antiphon.context import build, shorten
+from antiphon.models import Prompt
+from antiphon.wire import Json
+from antiphon.wire.errors import InvalidRequest, NotFound
+
+
+def user(text: str) -> Json:
+    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+
+
+def call(id: str) -> Json:
+    return {"type": "function_call", "call_id": id, "name": "f", "arguments": "{}"}
+
+
+def output(id: str) -> Json:
+    return {"type": "function_call_output", "call_id": id, "output": "1"}
+
+
+IMAGE = {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}
+
+
+def test_history_comes_first() -> None:
+    prompt = build(Prompt(items=(user("b"),)), [user("a")], sees=False)
+    assert prompt.items == (user("a"), user("b"))
+
+
+def test_a_call_of_the_history_is_answered_by_the_request() -> None:
+    assert len(build(Prompt(items=(output("c"),)), [user("a"), call("c")], sees=False).items) == 3
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([user("a"), call("c")], "No tool output found for function call c."),
+        ([output("c")], "No tool call found for function call output with call_id c."),
+        ([output("c"), call("c")], "No tool call found for function call output with call_id c."),
+    ],
+)
+def test_unpaired_calls(items: list[Json], message: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        build(Prompt(items=tuple(items)), [], sees=False)
+    assert (caught.value.message, caught.value.param) == (message, "input")
+
+
+def test_images_need_a_model_that_sees() -> None:
+    assert build(Prompt(items=(IMAGE,)), [], sees=True).items == (IMAGE,)
+    with pytest.raises(InvalidRequest) as caught:
+        build(Prompt(items=(user("a"), IMAGE)), [], sees=False)
+    assert caught.value.param == "input[1].content[0]"
+    with pytest.raises(InvalidRequest) as caught:
+        build(Prompt(items=(user("a"),)), [IMAGE], sees=False)
+    assert caught.value.param == "previous_response_id"
+
+
+def test_a_reference_to_nothing() -> None:
+    with pytest.raises(NotFound, match="Item with id 'msg_x' not found"):
+        build(Prompt(items=({"type": "item_reference", "id": "msg_x"},)), [], sees=True)
+
+
+def test_shortening_drops_the_oldest_and_keeps_pairs_whole() -> None:
+    prompt = Prompt(items=(user("a"), call("c"), output("c"), user("b")))
+    assert (shorter := shorten(prompt, 0.5)) is not None
+    assert shorter.items == (user("b"),)
+
+
+def test_the_last_question_stays() -> None:
+    assert shorten(Prompt(items=(user("a"),)), 0.1) is None
+    prompt = Prompt(items=(user("a"), user("b"), call("c"), output("c")))
+    assert (shorter := shorten(prompt, 0.0)) is not None
+    assert shorter.items == (user("b"), call("c"), output("c"))

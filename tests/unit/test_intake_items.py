@@ -1,0 +1,134 @@
+"""What input items become, and the query of listings."""
+
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antiphon.intake import Defaults, PageQuery, page_query, plan
+from antiphon.wire import Json
+from antiphon.wire.errors import InvalidRequest
+
+
+def items_of(given: object) -> tuple[Json, ...]:
+    numbers = count()
+    body = {"model": "m", "input": given}
+    return plan(body, defaults=Defaults(), ids=lambda prefix: f"{prefix}_{next(numbers)}", now=1).input
+
+
+def user(*parts: Json, id: str = "msg_1") -> Json:
+    return {"type": "message", "role": "user", "content": list(parts), "id": id, "status": "completed"}
+
+
+def text(value: str) -> Json:
+    return {"type": "input_text", "text": value}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "hi",
+        {"role": "user", "content": "hi"},
+        [{"role": "user", "content": "hi"}],
+        [{"type": None, "role": "user", "content": "hi"}],
+        [{"type": "message", "role": "user", "content": [text("hi")]}],
+    ],
+)
+def test_short_forms(given: object):
+    assert items_of(given) == (user(text("hi")),)
+
+
+@pytest.mark.parametrize("content", ["hi", [text("hi")], [{"type": "output_text", "text": "hi"}]])
+def test_an_assistants_text_is_output(content: object):
+    (item,) = items_of([{"role": "assistant", "content": content, "phase": "final_answer"}])
+    assert item["content"] == [{"type": "output_text", "text": "hi", "annotations": [], "logprobs": []}]
+    assert item["phase"] == "final_answer"
+
+
+def test_what_is_there_is_kept():
+    item = {
+        "type": "message",
+        "id": "msg_x",
+        "role": "assistant",
+        "status": "incomplete",
+        "content": [{"type": "output_text", "text": "hi", "annotations": [{"type": "file_path"}], "logprobs": [{}]}],
+    }
+    assert items_of([item]) == (item,)
+
+
+def test_calls_and_outputs():
+    call, output = items_of(
+        [
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"broken'},
+            {"type": "function_call_output", "call_id": "c", "output": "done", "status": None},
+        ]
+    )
+    assert call == {
+        "type": "function_call", "call_id": "c", "name": "f", "arguments": '{"broken', "id": "fc_1",
+        "status": "completed",
+    }  # fmt: skip
+    assert (output["id"], output["status"], output["output"]) == ("fco_2", "completed", "done")
+
+
+def test_references_have_a_short_form():
+    assert items_of([{"id": "msg_9"}]) == ({"type": "item_reference", "id": "msg_9"},)
+
+
+def test_images_have_a_detail():
+    (item,) = items_of([{"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}])
+    assert item["content"][0]["detail"] == "auto"
+
+
+ROLES = st.sampled_from(["user", "assistant", "system", "developer"])
+PARTS = st.lists(st.builds(text, st.text()) | st.just({"type": "input_image", "file_id": "file_1"}), max_size=3)
+MESSAGES = st.fixed_dictionaries({"role": ROLES, "content": st.text() | PARTS})
+CALLS = st.fixed_dictionaries(
+    {"type": st.just("function_call"), "call_id": st.just("c"), "name": st.just("f"), "arguments": st.text()},
+    optional={"caller": st.just({"type": "direct"}), "extra": st.integers()},
+)
+
+
+@given(st.lists(MESSAGES | CALLS, min_size=1, max_size=5))
+def test_normal_items_are_a_fixpoint(given: list[Json]):
+    once = items_of(given)
+    assert items_of(list(once)) == once
+
+
+@pytest.mark.parametrize(
+    ("params", "query"),
+    [
+        ([], PageQuery()),
+        ([("limit", "100"), ("order", "asc"), ("after", "msg_1")], PageQuery(limit=100, order="asc", after="msg_1")),
+        ([("stream", "x"), ("limit", "1")], PageQuery(limit=1)),
+    ]
+    + [
+        (pairs, PageQuery(include=["message.input_image.image_url", "reasoning.encrypted_content"]))
+        for pairs in (
+            [("include[]", "message.input_image.image_url"), ("include[]", "reasoning.encrypted_content")],
+            [("include", "message.input_image.image_url"), ("include", "reasoning.encrypted_content")],
+            [("include", "message.input_image.image_url,reasoning.encrypted_content")],
+        )
+    ],
+)
+def test_page_query(params: list[tuple[str, str]], query: PageQuery):
+    assert page_query(params) == query
+
+
+@pytest.mark.parametrize(
+    ("params", "code", "param"),
+    [
+        ([("limit", "0")], "integer_below_min_value", "limit"),
+        ([("limit", "101")], "integer_above_max_value", "limit"),
+        ([("limit", "-5")], "integer_below_min_value", "limit"),
+        ([("limit", "many")], "invalid_type", "limit"),
+        ([("limit", "")], "invalid_type", "limit"),
+        ([("limit", "9" * 5000)], "invalid_type", "limit"),
+        ([("order", "up")], "invalid_value", "order"),
+        ([("include", "everything")], "invalid_value", "include[0]"),
+    ],
+)
+def test_refused_page_query(params: list[tuple[str, str]], code: str, param: str):
+    with pytest.raises(InvalidRequest) as refused:
+        page_query(params)
+    assert (refused.value.code, refused.value.param) == (code, param)
