@@ -6,11 +6,12 @@ it in its own process. There are no globals: several engines live side by side.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
@@ -22,6 +23,9 @@ from antiphon.store import Page, ResponseStore, StoreUnavailable, UnknownCursor
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound, Unavailable
 from antiphon.wire.response import Response
+
+if TYPE_CHECKING:
+    from antiphon.models.llamacpp import Settings
 
 _ID_BYTES = 24
 _POOL_BYTES = 32 * _ID_BYTES
@@ -146,9 +150,14 @@ Say = Callable[[str], None]
 
 
 @asynccontextmanager
-async def open_engine(config: Config, say: Say, url: str = "") -> AsyncGenerator[Engine]:
-    """The engine that ``config`` describes, closed at the end. ``url`` is where it will be served, for those who find
-    its folder in use.
+async def open_engine(
+    config: Config, say: Say, url: str = "", located: Settings | None = None
+) -> AsyncGenerator[Engine]:
+    """The engine that ``config`` describes, closed at the end.
+
+    Args:
+        url: where it will be served, for those who find its folder in use.
+        located: the embedded model, where it has been found or fetched already.
 
     Raises:
         CannotOpen: the store or the model could not be opened; the text says why.
@@ -156,7 +165,7 @@ async def open_engine(config: Config, say: Say, url: str = "") -> AsyncGenerator
     async with AsyncExitStack() as stack:
         store = await _store(config, url)
         stack.push_async_callback(store.close)
-        roster = await (_upstream(config) if config.upstream else _embedded(config, say))
+        roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
         stack.push_async_callback(roster.close)
         yield Engine(config, roster, store)
 
@@ -189,10 +198,11 @@ async def _upstream(config: Config) -> Roster:
     )
 
 
-async def _embedded(config: Config, say: Say) -> Roster:
-    from antiphon.models.embedded import CannotEmbed, embedded_model
+async def _embedded(config: Config, say: Say, located: Settings | None) -> Roster:
+    from antiphon.models import embedded
 
     try:
-        return await embedded_model(config.model, config.data, say)
-    except CannotEmbed as error:
+        settings = located or await asyncio.to_thread(embedded.locate, config.model, config.data, say)
+        return await embedded.start(settings, say)
+    except embedded.CannotEmbed as error:
         raise CannotOpen(str(error)) from error

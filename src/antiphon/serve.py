@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from rich.console import Console
@@ -16,7 +17,11 @@ from antiphon.app import CannotOpen, Engine, open_engine
 from antiphon.config import Config
 from antiphon.http import HttpApp
 
+if TYPE_CHECKING:
+    from antiphon.models.llamacpp import Settings
+
 _BACKLOG = 2048
+_GC_ALLOCATIONS = 20_000
 
 
 class ServeFailed(Exception):
@@ -29,20 +34,31 @@ def serve(config: Config, listener: socket.socket) -> None:
     Raises:
         ServeFailed: the model or the store could not be opened.
     """
-    settings = uvicorn.Config(_no_app, loop="auto")
-    with asyncio.Runner(loop_factory=settings.get_loop_factory()) as runner:
-        runner.run(_serve(config, listener))
+    console = Console(stderr=True, highlight=False)
+    # Before there is an event loop: a long fetch ends at the first Ctrl-C.
+    located = None if config.upstream else _located(config, console)
+    loop_factory = uvicorn.Config(_no_app, loop="auto", log_config=None).get_loop_factory()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(_serve(config, listener, console, located))
+
+
+def _located(config: Config, console: Console) -> Settings:
+    from antiphon.models.embedded import CannotEmbed, locate
+
+    try:
+        return locate(config.model, config.data, console.print)
+    except CannotEmbed as error:
+        raise ServeFailed(str(error)) from error
 
 
 async def _no_app(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("only asked for its event loop")
 
 
-async def _serve(config: Config, listener: socket.socket) -> None:
-    console = Console(stderr=True, highlight=False)
+async def _serve(config: Config, listener: socket.socket, console: Console, located: Settings | None) -> None:
     url = f"http://{_host(config.host)}:{listener.getsockname()[1]}/v1"
     try:
-        async with open_engine(config, console.print, url) as engine:
+        async with open_engine(config, console.print, url, located) as engine:
             await _Server(config, engine, console, url).serve(sockets=[listener])
     except CannotOpen as error:
         raise ServeFailed(str(error)) from error
@@ -77,8 +93,18 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
+        _settle_memory()
         names = await self._engine.roster.names()
         _welcome(self._console, self._url, names[0] if names else "MODEL", str(self._engine.config.data))
+
+
+def _settle_memory() -> None:
+    """Spare the garbage collector what lives as long as the process: requests make few cycles, and it would look
+    through all modules again and again for them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_ALLOCATIONS, 20, 100)
 
 
 def _welcome(console: Console, url: str, model: str, data: str) -> None:

@@ -157,4 +157,3 @@ class Item:
     def _finish(self, text: Growing, address: Json) -> None:
         extra: Json = {"logprobs": text.logprobs} if text.stream.logprobs else {}
         self._writer.emit(text.stream.done, **address, **{text.stream.field: text.text}, **extra)
-

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import msgspec
 import pytest
+from rich.console import Console
 
 from antiphon.models import fetch as fetching
 from antiphon.models.catalogue import Entry, Hub, PyPI, Source
@@ -322,8 +324,6 @@ def test_two_processes_fetch_once(hub: HubState, place: Path) -> None:
         "from antiphon.models.fetch import fetch\n"
         "fetch(msgspec.json.decode(sys.argv[1], type=Entry), Path(sys.argv[2]))"
     )
-    import msgspec
-
     command = [sys.executable, "-c", code, msgspec.json.encode(entry(HUB)).decode(), str(place)]
     runs = [subprocess.Popen(command, env=environ(hub), stderr=subprocess.PIPE, text=True, bufsize=0) for _ in range(2)]
     said = [_read_until(run, ("waiting", "fetching")) for run in runs]
@@ -358,8 +358,6 @@ def test_where_files_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_pipe_gets_plain_lines(hub: HubState, place: Path) -> None:
-    from rich.console import Console
-
     out = io.StringIO()
     fetch(entry(HUB), place, environ=environ(hub), reporter=Lines(Console(file=out, width=40)))
     lines = out.getvalue().splitlines()

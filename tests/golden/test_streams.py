@@ -1,6 +1,6 @@
 """Golden streams: model deltas in, the exact bytes a client reads out.
 
-A case is a folder with ``deltas.json`` (batches of deltas, and the request's function limit) and ``stream.sse``. After a
+A case is a folder with ``deltas.json`` (deltas, and the request's limit of calls) and ``stream.sse``. After a
 deliberate change, write them anew with ``ANTIPHON_GOLDEN=write``, and read the difference before committing it.
 """
 

@@ -25,6 +25,7 @@ REFUSED = [
     ("POST", "/v1/responses", b"{", 400, None),
     ("POST", "/v1/responses", b"[]", 400, None),
     ("POST", "/v1/responses", b"\xff", 400, None),
+    ("POST", "/v1/responses", b"[" * 9_000 + b"]" * 9_000, 400, None),
     ("POST", "/v1/responses", b"{}", 400, "missing_required_parameter"),
     ("PUT", "/v1/responses", b"{}", 405, "method_not_allowed"),
     ("GET", "/v1/responses", b"", 405, "method_not_allowed"),

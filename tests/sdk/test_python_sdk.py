@@ -1,4 +1,4 @@
-"""The official Python SDK as oracle, over a real socket: its strict stream accumulator, its types, its pages, its errors."""
+"""The official Python SDK as oracle, over a real socket: its strict accumulator, its types, its pages, its errors."""
 
 import asyncio
 import base64
@@ -66,10 +66,12 @@ async def test_stream_by_the_strict_accumulator() -> None:
             DONE,
         ]
     )
-    async with client_of(model) as client:
-        async with client.responses.stream(model="m", input="hi", tools=[WEATHER]) as stream:
-            types = [event.type async for event in stream]
-            final = valid(await stream.get_final_response())
+    async with (
+        client_of(model) as client,
+        client.responses.stream(model="m", input="hi", tools=[WEATHER]) as stream,
+    ):
+        types = [event.type async for event in stream]
+        final = valid(await stream.get_final_response())
     assert types[:2] == ["response.created", "response.in_progress"]
     assert types[-1] == "response.completed"
     reasoning, message, call = final.output
@@ -243,7 +245,7 @@ async def test_a_client_that_leaves_stops_the_model() -> None:
         with pytest.raises(openai.APITimeoutError):
             await client.with_options(timeout=0.3).responses.create(model="m", input="x")
         async with asyncio.timeout(5):
-            while not all(sampled.left_early for sampled in model.samples):
+            while not all(sampled.left_early for sampled in model.samples):  # noqa: ASYNC110  (nothing to wait for)
                 await asyncio.sleep(0.01)
 
 

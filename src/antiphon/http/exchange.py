@@ -64,7 +64,7 @@ class Exchange:
         body = await self._body(self.engine.config.body_bytes_max)
         try:
             return _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"We could not parse the JSON body of your request: {error}.") from error
 
     async def _body(self, bytes_max: int) -> bytes:

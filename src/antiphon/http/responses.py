@@ -86,7 +86,7 @@ def _listed(items: Sequence[Json], has_more: bool) -> Json:
 
 def _unseen(item: Json) -> Json:
     """The item without its images' data, which is only listed when the request includes it."""
-    content = item.get("content")
+    content: str | list[Json] | None = item.get("content")
     if not isinstance(content, list):
         return item
     return item | {"content": [part | {"image_url": None} if "image_url" in part else part for part in content]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+from antiphon.grammar import EVENTS, Op
 from antiphon.http.exchange import Exchange
 from antiphon.log import encode
 from antiphon.wire import Json
@@ -16,10 +17,13 @@ from antiphon.wire import Json
 DONE = b"data: [DONE]\n\n"
 _PING = b": ping\n\n"
 _QUANTUM_BYTES = 32
-_NOISE = b"Wm4kTq9ZxR2vLc7NbY1sHd8PfGj3aEu6"
+_NOISE = "Wm4kTq9ZxR2vLc7NbY1sHd8PfGj3aEu6"
+_PADS = [f',"obfuscation":"{_NOISE[: -(n + 17) % _QUANTUM_BYTES]}"}}\n\n'.encode() for n in range(_QUANTUM_BYTES)]
+"""What closes a delta's frame, by its length modulo the quantum."""
 _LATE_S = 0.5
 _SILENT_S = 15.0
-_HEADS: dict[str, bytes] = {}
+_HEADS = {type: f"event: {type}\ndata: ".encode() for type in EVENTS}
+_DELTAS = {type for type, rule in EVENTS.items() if rule.op is Op.GROW}
 
 
 def frame(event: Json, *, obfuscate: bool) -> bytes:
@@ -30,12 +34,9 @@ def frame(event: Json, *, obfuscate: bool) -> bytes:
     """
     type = event["type"]
     data = encode(event)
-    if obfuscate and type.endswith(".delta"):
-        data = data[:-1] + b',"obfuscation":"' + _NOISE[: -(len(data) + 17) % _QUANTUM_BYTES] + b'"}'
-    head = _HEADS.get(type)
-    if head is None:
-        head = _HEADS[type] = f"event: {type}\ndata: ".encode()
-    return head + data + b"\n\n"
+    if obfuscate and type in _DELTAS:
+        return _HEADS[type] + data[:-1] + _PADS[len(data) % _QUANTUM_BYTES]
+    return _HEADS[type] + data + b"\n\n"
 
 
 class EventStream:

@@ -100,8 +100,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         items: the whole context, oldest first, as API items (``message`` with ``role`` and a list of parts,
-            ``function_call``, ``function_call_output``, ``reasoning``, …). Kinds a model cannot be shown are left out by
-            the model's own translation.
+            ``function_call``, ``function_call_output``, ``reasoning``, …). Kinds a model cannot be shown are left
+            out by the model's own translation.
         instructions: the system text in front of the context, or None.
         max_output_tokens: bound on generated tokens, or None for the model's own.
         top_logprobs: how many alternatives per token; None when no logprobs are wanted.
@@ -148,8 +148,9 @@ class Model(Protocol):
     def sample(self, prompt: Prompt) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Delta]]]:
         """Sample once.
 
-        Entering returns once the model's server has accepted the prompt. The iterator yields one non-empty batch per read of the
-        upstream; the last delta of the last batch is the only ``Finish``. Leaving the context stops the upstream.
+        Entering returns once the model's server has accepted the prompt. The iterator yields one non-empty batch per
+        read of the upstream; the last delta of the last batch is the only ``Finish``. Leaving the context stops the
+        upstream.
 
         Raises:
             antiphon.wire.errors.ApiError: on entering or while iterating; an upstream that ends without a

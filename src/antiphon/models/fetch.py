@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -200,8 +201,7 @@ def _read_from_hub(url: str, entry: Entry, partial: Path, start: int, report: Re
     headers = {"User-Agent": "antiphon", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    request = urllib.request.Request(url, headers=headers)
-    with _answer(request) as answer:
+    with _answer(url, headers) as answer:
         resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT
         offset = start if resumed else 0
         _check_offer(dict(answer.headers.items()), entry, offset)
@@ -209,8 +209,9 @@ def _read_from_hub(url: str, entry: Entry, partial: Path, start: int, report: Re
             _copy(answer, file, offset, entry.bytes, report)
 
 
-def _answer(request: urllib.request.Request) -> http.client.HTTPResponse:
+def _answer(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
     try:
+        request = urllib.request.Request(url, headers=dict(headers))
         return _within(ANSWER_S, lambda: urllib.request.urlopen(request, timeout=READ_S))
     except urllib.error.HTTPError as error:
         error.close()
@@ -251,7 +252,7 @@ def _copy(answer: http.client.HTTPResponse, file: BinaryIO, have: int, total: in
 
 
 def _host(url: str) -> str:
-    return urllib.request.Request(url).host
+    return urllib.parse.urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _within(limit_s: float, work: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""Which model answers to which name: the one embedded model, or whatever an upstream server lists."""
+"""Which model answers to which name, where an upstream server lists its own."""
 
 from __future__ import annotations
 
@@ -15,33 +15,6 @@ _ASK_AGAIN_S = 1.0
 def not_found(name: str) -> InvalidRequest:
     """The documented error for a model that nobody has."""
     return InvalidRequest(f"The requested model '{name}' does not exist.", code="model_not_found", param="model")
-
-
-class OneModel:
-    """A single model that answers to every name, so that documents that say ``gpt-4`` run on it."""
-
-    def __init__(
-        self, model: Model, *, ready: Callable[[], Awaitable[bool]], close: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._model = model
-        self._ready = ready
-        self._close = close
-
-    async def find(self, name: str) -> Model:
-        """The model, whatever its caller calls it."""
-        return self._model
-
-    async def names(self) -> Sequence[str]:
-        """Its real name."""
-        return [self._model.name]
-
-    async def ready(self) -> bool:
-        """Whether it takes requests now."""
-        return await self._ready()
-
-    async def close(self) -> None:
-        """End it."""
-        await self._close()
 
 
 class UpstreamModels:

@@ -16,7 +16,6 @@ from antiphon.state import GrammarError, State
 from antiphon.wire import Json
 from antiphon.wire.response import Response
 
-
 _LINE_END = re.compile(r"\r\n|\n|\r")
 """The three line ends of the standard; the further ones that Unicode knows are text."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
@@ -17,22 +17,30 @@ from antiphon.app import Engine
 from antiphon.config import Config
 from antiphon.http import HttpApp
 from antiphon.models import Model, Roster
-from antiphon.models.roster import OneModel
 from antiphon.store import ResponseStore
 from antiphon.store.memory import MemoryStore
 
 
-async def _yes() -> bool:
-    return True
+class OneModel:
+    """A roster of one model that answers to every name and is always ready."""
 
+    def __init__(self, model: Model) -> None:
+        self._model = model
 
-async def _nothing() -> None:
-    return None
+    async def find(self, name: str) -> Model:
+        """The model."""
+        return self._model
 
+    async def names(self) -> Sequence[str]:
+        """Its name."""
+        return [self._model.name]
 
-def one(model: Model) -> OneModel:
-    """A roster of one model that is always ready."""
-    return OneModel(model, ready=_yes, close=_nothing)
+    async def ready(self) -> bool:
+        """It is."""
+        return True
+
+    async def close(self) -> None:
+        """Nothing to close."""
 
 
 class _Server(uvicorn.Server):
@@ -54,7 +62,7 @@ async def serving(
     """Serve a model, or a whole roster; yields the base URL, ending in ``/v1``."""
     if roster is None:
         assert model is not None, "either a model or a roster"
-        roster = one(model)
+        roster = OneModel(model)
     engine = Engine(config or Config(), roster, store or MemoryStore())
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

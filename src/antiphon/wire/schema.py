@@ -1,4 +1,4 @@
-"""Whether a JSON value keeps to a JSON schema. Compiled once per schema; a schema's outside links are never followed."""
+"""Whether a JSON value keeps to a JSON schema. Compiled once per schema; its links to the outside are not followed."""
 
 from __future__ import annotations
 

@@ -1,0 +1,136 @@
+"""The embedded model as the rest sees it: found or fetched, run in its child process, answering to every name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import aiohttp
+
+from antiphon.models import Model
+from antiphon.models.catalogue import Entry, choose, find, load
+from antiphon.models.chat import ChatConfig, ChatModel
+from antiphon.models.fetch import FetchFailed, cached, fetch, folder
+from antiphon.models.llamacpp import (
+    EmbeddedServer,
+    Settings,
+    StartFailed,
+    memory_bytes,
+    settings_for,
+    settings_of_file,
+    speed,
+)
+
+SLOTS = 2
+IDLE_S = 3600.0
+"""How long the model may read before its first token: a full context takes a small machine many minutes."""
+
+Say = Callable[[str], None]
+
+
+class CannotEmbed(Exception):
+    """There is no model to run, or it does not start; the text says why, for people."""
+
+
+def locate(name: str, data: Path, say: Say) -> Settings:
+    """How to run the model ``name``: a catalogue name, the path of a ``.gguf`` file, or empty for one that fits this
+    machine. Blocks while it is fetched.
+
+    Raises:
+        CannotEmbed: no such model, or it cannot be fetched.
+    """
+    log = data / "llamacpp.log"
+    if name.endswith(".gguf"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise CannotEmbed(f"there is no file {path}")
+        return settings_of_file(path, log, slots=SLOTS)
+    entry = _entry(name, say)
+    try:
+        return settings_for(entry, fetch(entry), log, slots=SLOTS)
+    except FetchFailed as error:
+        raise CannotEmbed(str(error)) from error
+
+
+def _entry(name: str, say: Say) -> Entry:
+    entries = load()
+    if not name:
+        choice = choose(entries, memory_bytes(), _room(), slots=SLOTS, cached=[e.name for e in entries if cached(e)])
+        say(f"Model: {choice.why}")
+        return choice.entry
+    entry = find(entries, name)
+    if entry is None:
+        raise CannotEmbed(f"there is no model {name!r}; there are {', '.join(e.name for e in entries)}")
+    return entry
+
+
+def _room() -> int:
+    """Bytes free where models are kept, or will be."""
+    place = folder()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+async def start(settings: Settings, say: Say) -> EmbeddedModel:
+    """Start the model and tell how fast it is here.
+
+    Raises:
+        CannotEmbed: it does not start; the text holds the end of its log.
+    """
+    server = EmbeddedServer(settings)
+    try:
+        await server.start()
+    except (StartFailed, OSError) as error:
+        raise CannotEmbed(str(error)) from error
+    try:
+        pace = await speed(server.base_url, server.api_key)
+    except (aiohttp.ClientError, ValueError) as error:
+        say(f"{settings.alias} is up ({error}).")
+    else:
+        say(
+            f"{settings.alias} loaded in {server.load_s:.1f} s; it reads {pace.read:.0f} and writes {pace.write:.0f} "
+            f"tokens/s here, {settings.slots} requests at once with {server.context_tokens} tokens of context each."
+        )
+    return EmbeddedModel(server)
+
+
+class EmbeddedModel:
+    """The roster of one model, which answers to every name: documents that say ``gpt-4`` run on it."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        self._server = server
+        self._model = ChatModel(
+            ChatConfig(
+                base_url=server.base_url,
+                api_key=server.api_key,
+                model=server.settings.alias,
+                context_tokens=server.context_tokens,
+                continues="llamacpp",
+                counter="llamacpp",
+                idle_s=IDLE_S,
+            )
+        )
+
+    async def find(self, name: str) -> Model:
+        """The model, whatever its caller calls it; waits while its process is started again.
+
+        Raises:
+            antiphon.wire.errors.Unavailable: it does not come up.
+        """
+        await self._server.ready()
+        return self._model
+
+    async def names(self) -> Sequence[str]:
+        """Its real name."""
+        return [self._model.name]
+
+    async def ready(self) -> bool:
+        """Whether its process answers."""
+        return self._server.alive
+
+    async def close(self) -> None:
+        """End its process."""
+        await self._model.close()
+        await self._server.stop()
