@@ -27,23 +27,28 @@ from antiphon.wire.response import Response
 if TYPE_CHECKING:
     from antiphon.models.llamacpp import Settings
 
-_ID_BYTES = 24
-_POOL_BYTES = 32 * _ID_BYTES
+_RANDOM_BYTES = 18
+_POOL_BYTES = 32 * _RANDOM_BYTES
 _T = TypeVar("_T")
 
 
 class RandomIds:
-    """Fresh ids such as ``resp_…``: 192 bits of the system's randomness in hexadecimal, fetched for many at a time."""
+    """Fresh ids such as ``resp_…``: 48 hexadecimal digits, of which 12 tell the millisecond and 36 are random.
 
-    def __init__(self) -> None:
+    Ids that are made together stand together in every index of a database, which is then written in few places. The
+    random part, 144 bits, is what makes an id hard to guess; it is fetched for many ids at a time.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._pool = ""
 
     def __call__(self, prefix: str) -> Id:
         """The next id of that prefix."""
         if not self._pool:
             self._pool = secrets.token_hex(_POOL_BYTES)
-        body, self._pool = self._pool[: 2 * _ID_BYTES], self._pool[2 * _ID_BYTES :]
-        return f"{prefix}_{body}"
+        body, self._pool = self._pool[: 2 * _RANDOM_BYTES], self._pool[2 * _RANDOM_BYTES :]
+        return f"{prefix}_{int(self._clock() * 1000):012x}{body}"
 
 
 class Engine:
@@ -62,7 +67,7 @@ class Engine:
         self.roster = roster
         self.store = store
         self._clock = clock
-        self.ids = ids or RandomIds()
+        self.ids = ids or RandomIds(clock)
         self._defaults = intake.Defaults(strict=config.strict)
         self._response = msgspec.json.Decoder(Response)
 
@@ -202,7 +207,7 @@ async def _embedded(config: Config, say: Say, located: Settings | None) -> Roste
     from antiphon.models import embedded
 
     try:
-        settings = located or await asyncio.to_thread(embedded.locate, config.model, config.data, say)
+        settings = located or await asyncio.to_thread(embedded.locate, config.model, config.data, say, config.threads)
         return await embedded.start(settings, say)
     except embedded.CannotEmbed as error:
         raise CannotOpen(str(error)) from error

@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--store", choices=("sqlite", "memory"), help="where responses are kept (sqlite)")
     serve.add_argument("--strict", action="store_true", default=None, help="refuse undocumented parameters")
     serve.add_argument("--model", metavar="NAME|PATH.gguf", help="the embedded model; with --upstream the one to offer")
+    serve.add_argument("--threads", type=int, help="threads the embedded model computes with (all cores but one)")
     serve.add_argument("--upstream", metavar="URL", help="base URL of a chat-completions server, ending in /v1")
     serve.add_argument("--upstream-key", metavar="KEY", help="its bearer token (better: ANTIPHON_UPSTREAM_KEY)")
     serve.add_argument("--upstream-sees", action="store_true", default=None, help="its models accept images")

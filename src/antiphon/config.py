@@ -33,6 +33,8 @@ class Config:
         strict: whether an undocumented parameter is an error instead of being ignored and named in a header.
         model: an embedded model's catalogue name or the path of a ``.gguf`` file; empty chooses one that fits here.
             With ``upstream``: the one model of it to offer.
+        threads: threads the embedded model computes with; 0 leaves one core to everything else, for a model whose
+            threads wait for a core is many times slower than one with fewer threads.
         upstream: base URL of a chat-completions server, such as ``http://127.0.0.1:8000/v1``; empty for the embedded
             model.
         upstream_key: bearer token for ``upstream``. Never logged.
@@ -49,6 +51,7 @@ class Config:
     store: Literal["sqlite", "memory"] = "sqlite"
     strict: bool = False
     model: str = ""
+    threads: int = 0
     upstream: str = ""
     upstream_key: str = field(default="", repr=False)
     upstream_sees: bool = False

@@ -73,6 +73,7 @@ class Kind:
         parts: by part type.
         notes: other events while it is open.
         status: whether the item carries one.
+        lists: the item's fields that hold parts.
     """
 
     type: str
@@ -82,6 +83,10 @@ class Kind:
     parts: Mapping[str, Part] = field(default_factory=dict[str, Part])
     notes: tuple[str, ...] = ()
     status: bool = True
+    lists: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lists", frozenset(part.list for part in self.parts.values()))
 
 
 @dataclass(frozen=True, slots=True)

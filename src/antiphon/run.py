@@ -70,7 +70,7 @@ async def _work(run: Run, writer: Writer, log: Log) -> Response:
     assembler = Assembler(writer, run.ids, calls_max=calls_max)
     truncate = run.plan.response.truncation == "auto"
     finish = await take_turn(run.model, run.prompt, assembler, log, truncate=truncate)
-    if finish.reason == "stop":
+    if finish.reason == "stop" and run.prompt.format.type != "text":
         check_format(run.prompt.format, writer.state.response.output)
     assembler.end()
     response = _ended(writer.state.response, finish, int(run.clock()))

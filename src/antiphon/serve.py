@@ -46,7 +46,7 @@ def _located(config: Config, console: Console) -> Settings:
     from antiphon.models.embedded import CannotEmbed, locate
 
     try:
-        return locate(config.model, config.data, console.print)
+        return locate(config.model, config.data, console.print, config.threads)
     except CannotEmbed as error:
         raise ServeFailed(str(error)) from error
 

@@ -65,17 +65,22 @@ class OpenItem:
         doc = dict(self.doc)
         if self.text is not None:
             doc[self.text.stream.field] = self.text.text
-        for name in {part.list for part in self.kind.parts.values()}:
+        for name in self.kind.lists:
             doc[name] = self._list(name)
         return doc
 
     def _list(self, name: str) -> list[Json]:
-        parts = self.closed | {key: part.snapshot() for key, part in self.parts.items()}
-        return [parts[key] for key in sorted(parts) if key[0] == name]
+        found = [(place, doc) for (list, place), doc in self.closed.items() if list == name]
+        found += [(place, part.snapshot()) for (list, place), part in self.parts.items() if list == name]
+        return [doc for _, doc in sorted(found, key=_place)]
 
     def length(self, name: str) -> int:
         """How many parts the list ``name`` has."""
         return sum(key[0] == name for key in (*self.closed, *self.parts))
+
+
+def _place(found: tuple[int, Json]) -> int:
+    return found[0]
 
 
 class State:

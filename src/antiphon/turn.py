@@ -66,7 +66,7 @@ def check_format(format: TextFormat, output: list[Json]) -> None:
     Raises:
         UpstreamError: ``invalid_output``: the answer is not JSON, or breaks the schema.
     """
-    if format.type == "text" or any(item["type"] == "function_call" for item in output):
+    if any(item["type"] == "function_call" for item in output):
         return
     for item in output:
         for part in item.get("content") or ():

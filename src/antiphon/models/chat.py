@@ -46,9 +46,8 @@ class ChatModel:
         self._base_url = config.base_url.rstrip("/")
         self._session = session
         self._own_session = session is None
-        self._draining: set[asyncio.Task[None]] = set()
         self._native_calls = config.forced_calls == "native"
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=config.connect_s, sock_read=config.idle_s)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=config.connect_s, sock_read=config.idle_s)
         self._headers = {"Accept-Encoding": "identity", **config.headers, "Content-Type": "application/json"}
         if config.api_key:
             self._headers["Authorization"] = f"Bearer {config.api_key}"
@@ -72,9 +71,6 @@ class ChatModel:
 
     async def close(self) -> None:
         """Closes the connections that are its own."""
-        for task in tuple(self._draining):
-            task.cancel()
-        await asyncio.gather(*self._draining, return_exceptions=True)
         if self._own_session and self._session is not None:
             await self._session.close()
             self._session = None
@@ -211,9 +207,9 @@ class ChatModel:
         if not stream.finished:
             response.close()
         elif not response.content.at_eof():
-            task = asyncio.create_task(_drain(response))
-            self._draining.add(task)
-            task.add_done_callback(self._draining.discard)
+            # The last bytes are on their way; with them the connection is free to serve again.
+            late = asyncio.get_running_loop().call_later(_TRAILER_S, response.close)
+            response.content.on_eof(late.cancel)
 
 
 class _Batches:
@@ -236,18 +232,6 @@ class _Batches:
             if batch:
                 return batch
         raise StopAsyncIteration
-
-
-async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Reads what follows the end of an answer, usually a few bytes that are on their way."""
-    try:
-        async with asyncio.timeout(_TRAILER_S):
-            while not response.content.at_eof():
-                await response.content.readany()
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        pass
-    finally:
-        response.close()
 
 
 async def _read_bounded(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:

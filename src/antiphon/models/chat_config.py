@@ -43,7 +43,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
         max_tokens_field: the field that bounds an answer.
         extra: fields laid over every request body, such as ``{"top_k": 20}`` or ``chat_template_kwargs``.
         connections_max: connections open at once; 0 for no limit.
-        connect_s: bound on getting a connection.
+        connect_s: bound on making a connection.
         idle_s: bound on silence of the server, before its answer and within it.
         line_bytes_max: bound on one line of a stream, and on an answer that is not one.
         error_bytes_max: how much of an error's body is read.

@@ -16,6 +16,7 @@ from antiphon.models.llamacpp import (
     EmbeddedServer,
     Settings,
     StartFailed,
+    cores,
     memory_bytes,
     settings_for,
     settings_of_file,
@@ -33,22 +34,23 @@ class CannotEmbed(Exception):
     """There is no model to run, or it does not start; the text says why, for people."""
 
 
-def locate(name: str, data: Path, say: Say) -> Settings:
+def locate(name: str, data: Path, say: Say, threads: int = 0) -> Settings:
     """How to run the model ``name``: a catalogue name, the path of a ``.gguf`` file, or empty for one that fits this
-    machine. Blocks while it is fetched.
+    machine. Blocks while it is fetched. ``threads`` 0 leaves one core to everything else.
 
     Raises:
         CannotEmbed: no such model, or it cannot be fetched.
     """
     log = data / "llamacpp.log"
+    threads = threads or max(1, cores() - 1)
     if name.endswith(".gguf"):
         path = Path(name).expanduser()
         if not path.is_file():
             raise CannotEmbed(f"there is no file {path}")
-        return settings_of_file(path, log, slots=SLOTS)
+        return settings_of_file(path, log, slots=SLOTS, threads=threads)
     entry = _entry(name, say)
     try:
-        return settings_for(entry, fetch(entry), log, slots=SLOTS)
+        return settings_for(entry, fetch(entry), log, slots=SLOTS, threads=threads)
     except FetchFailed as error:
         raise CannotEmbed(str(error)) from error
 
