@@ -191,16 +191,19 @@ async def _store(config: Config, url: str) -> ResponseStore:
 
 
 async def _upstream(config: Config) -> Roster:
-    from antiphon.models.upstream import upstream_models
+    from antiphon.models.upstream import WrongOptions, upstream_models
 
-    return upstream_models(
-        config.upstream,
-        key=config.upstream_key,
-        only=config.model,
-        sees=config.upstream_sees,
-        aliases=config.aliases,
-        connections_max=config.upstream_connections_max,
-    )
+    try:
+        return upstream_models(
+            config.upstream,
+            key=config.upstream_key,
+            only=config.model,
+            aliases=config.aliases,
+            connections_max=config.upstream_connections_max,
+            options={"sees": config.upstream_sees, **config.upstream_options},
+        )
+    except WrongOptions as error:
+        raise CannotOpen(str(error)) from error
 
 
 async def _embedded(config: Config, say: Say, located: Settings | None) -> Roster:

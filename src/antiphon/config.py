@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -39,6 +40,8 @@ class Config:
             model.
         upstream_key: bearer token for ``upstream``. Never logged.
         upstream_sees: whether the upstream's models accept images.
+        upstream_options: what is known about its models, as fields of ``antiphon.models.chat_config.ChatConfig``, such
+            as ``thinks``, ``forced_calls`` or ``extra``.
         aliases: model names of ours for names of the upstream's.
         body_bytes_max: largest request body.
         upstream_connections_max: connections to the upstream at once.
@@ -55,6 +58,7 @@ class Config:
     upstream: str = ""
     upstream_key: str = field(default="", repr=False)
     upstream_sees: bool = False
+    upstream_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
     body_bytes_max: int = 64 * 1024 * 1024
     upstream_connections_max: int = 1000
@@ -118,6 +122,8 @@ def _convert(kind: str, value: Any) -> Any:
             return str(value)
         case "Mapping[str, str]":
             return _mapping(value)
+        case "Mapping[str, Any]":
+            return dict(json.loads(value) if isinstance(value, str) else value)
         case _:
             if value not in ("sqlite", "memory"):
                 raise ValueError("one of sqlite, memory")

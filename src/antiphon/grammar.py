@@ -1,7 +1,7 @@
 """The table of what may grow, through which events. Writer, fold and stream checker read it; so do the docs.
 
 A response holds items; an item holds texts that grow, some of them inside numbered parts. Every event of the API is
-one of eight operations on that shape, and this table says which. A new kind of item is one row of ``KINDS``.
+one of nine operations on that shape, and this table says which. A new kind of item is one row of ``KINDS``.
 Source: the official SDK's stream event types, and their order as recorded from the official API.
 """
 
@@ -9,24 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from antiphon.wire import Json
 
-
-class Op(Enum):
-    """What an event does to the response."""
-
-    ENVELOPE = "the response changes its status"
-    OPEN_ITEM = "an item joins the output"
-    CLOSE_ITEM = "an item is done"
-    OPEN_PART = "a part joins an item"
-    CLOSE_PART = "a part is done"
-    GROW = "a text grows"
-    WHOLE = "a text is done"
-    NOTE = "progress or a remark that belongs to an open item"
-    ERROR = "what went wrong, before the response fails"
+Op: TypeAlias = Literal[
+    "envelope",  # the response changes its status
+    "open item",  # an item joins the output
+    "close item",  # an item is done
+    "open part",  # a part joins an item
+    "close part",  # a part is done
+    "grow",  # a text grows
+    "whole",  # a text is done
+    "note",  # progress or a remark that belongs to an open item
+    "error",  # what went wrong, before the response fails
+]
+"""What an event does to the response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,28 +203,28 @@ TERMINAL = {"completed", "incomplete", "failed"}
 
 
 def _envelopes() -> Iterator[tuple[str, Rule]]:
-    yield "response.created", Rule(Op.ENVELOPE, status="created")
+    yield "response.created", Rule("envelope", status="created")
     for status in ("queued", "in_progress", *sorted(TERMINAL)):
-        yield f"response.{status}", Rule(Op.ENVELOPE, status=status)
-    yield "error", Rule(Op.ERROR)
-    yield "response.output_item.added", Rule(Op.OPEN_ITEM)
-    yield "response.output_item.done", Rule(Op.CLOSE_ITEM)
+        yield f"response.{status}", Rule("envelope", status=status)
+    yield "error", Rule("error")
+    yield "response.output_item.added", Rule("open item")
+    yield "response.output_item.done", Rule("close item")
 
 
 def _texts(stream: Stream, part: Part | None) -> Iterator[tuple[str, Rule]]:
-    yield stream.delta, Rule(Op.GROW, stream, part)
-    yield stream.done, Rule(Op.WHOLE, stream, part)
+    yield stream.delta, Rule("grow", stream, part)
+    yield stream.done, Rule("whole", stream, part)
 
 
 def _rules(kind: Kind) -> Iterator[tuple[str, Rule]]:
     if kind.stream:
         yield from _texts(kind.stream, None)
     for part in kind.parts.values():
-        yield part.added, Rule(Op.OPEN_PART)
-        yield part.done, Rule(Op.CLOSE_PART)
+        yield part.added, Rule("open part")
+        yield part.done, Rule("close part")
         yield from _texts(part.stream, part)
     for note in kind.notes:
-        yield note, Rule(Op.NOTE)
+        yield note, Rule("note")
 
 
 EVENTS: dict[str, Rule] = dict(_envelopes()) | {type: rule for kind in KINDS.values() for type, rule in _rules(kind)}

@@ -7,10 +7,11 @@ are kept apart until someone asks, so that a text of n pieces costs n and not nÂ
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import assert_never
 
 import msgspec
 
-from antiphon.grammar import EVENTS, KINDS, TERMINAL, Kind, Op, Part, Rule, Stream
+from antiphon.grammar import EVENTS, KINDS, TERMINAL, Kind, Part, Rule, Stream
 from antiphon.wire import Json
 from antiphon.wire.response import Response
 
@@ -98,7 +99,6 @@ class State:
         self.ended = False
         self._items: list[Json] = []
         self._base: Response | None = None
-        self._failing = False
 
     @property
     def length(self) -> int:
@@ -141,27 +141,29 @@ class State:
 
     def _apply(self, rule: Rule, event: Json) -> None:
         match rule.op:
-            case Op.GROW:
+            case "grow":
                 text = self._text(rule, event)
                 text.pieces.append(event["delta"])
                 if rule.stream is not None and rule.stream.logprobs:
                     text.logprobs.extend(event["logprobs"])
-            case Op.WHOLE:
+            case "whole":
                 self._whole(rule, event)
-            case Op.OPEN_ITEM:
+            case "open item":
                 self._open_item(event)
-            case Op.CLOSE_ITEM:
+            case "close item":
                 self._close_item(event)
-            case Op.OPEN_PART:
+            case "open part":
                 self._open_part(event)
-            case Op.CLOSE_PART:
+            case "close part":
                 self._close_part(event)
-            case Op.NOTE:
+            case "note":
                 self._note(event)
-            case Op.ERROR:
-                self._failing = True
-            case Op.ENVELOPE:
+            case "envelope":
                 self._envelope(rule.status, event["response"])
+            case "error":
+                pass
+            case _:
+                assert_never(rule.op)
 
     # Items
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from antiphon.grammar import EVENTS, Op
+from antiphon.grammar import EVENTS
 from antiphon.http.exchange import Exchange
 from antiphon.log import encode
 from antiphon.wire import Json
@@ -23,7 +23,7 @@ _PADS = [f',"obfuscation":"{_NOISE[: -(n + 17) % _QUANTUM_BYTES]}"}}\n\n'.encode
 _LATE_S = 0.5
 _SILENT_S = 15.0
 _HEADS = {type: f"event: {type}\ndata: ".encode() for type in EVENTS}
-_DELTAS = {type for type, rule in EVENTS.items() if rule.op is Op.GROW}
+_DELTAS = {type for type, rule in EVENTS.items() if rule.op == "grow"}
 
 
 def frame(event: Json, *, obfuscate: bool) -> bytes:

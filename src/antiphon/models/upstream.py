@@ -10,6 +10,7 @@ import msgspec
 from antiphon.models.chat import ChatConfig, ChatModel
 from antiphon.models.chat_errors import answered
 from antiphon.models.roster import UpstreamModels
+from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, Unavailable, UpstreamError
 
 _ANSWER_S = 10.0
@@ -24,10 +25,23 @@ class _List(msgspec.Struct):
     data: list[_Named]
 
 
+class WrongOptions(Exception):
+    """The options are none of ``ChatConfig``; the text says which."""
+
+
 def upstream_models(
-    url: str, *, key: str, only: str, sees: bool, aliases: Mapping[str, str], connections_max: int
+    url: str, *, key: str, only: str, aliases: Mapping[str, str], connections_max: int, options: Json
 ) -> UpstreamModels:
-    """A roster of what ``GET {url}/models`` lists, or of the one model ``only``. Call it inside the event loop."""
+    """A roster of what ``GET {url}/models`` lists, or of the one model ``only``. Call it inside the event loop.
+
+    Args:
+        options: fields of ``ChatConfig`` that hold for every model there.
+
+    Raises:
+        WrongOptions: ``options`` does not fit.
+    """
+    known = {"effort": "field", **options, "base_url": url, "api_key": key}
+    _config(known | {"model": ""})
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=60), auto_decompress=False
     )
@@ -36,10 +50,19 @@ def upstream_models(
         return [only] if only else await _listed(session, url.rstrip("/"), key)
 
     def make(name: str) -> ChatModel:
-        config = ChatConfig(base_url=url, api_key=key, model=name, sees=sees)
-        return ChatModel(config, session)
+        return ChatModel(_config(known | {"model": name}), session)
 
     return UpstreamModels(names, make, aliases, session.close)
+
+
+def _config(fields: Json) -> ChatConfig:
+    unknown = fields.keys() - set(ChatConfig.__struct_fields__)
+    if unknown:
+        raise WrongOptions(f"upstream_options: there is no {', '.join(sorted(unknown))}")
+    try:
+        return msgspec.convert(fields, ChatConfig)
+    except msgspec.ValidationError as error:
+        raise WrongOptions(f"upstream_options: {error}") from error
 
 
 async def _listed(session: aiohttp.ClientSession, url: str, key: str) -> Sequence[str]:

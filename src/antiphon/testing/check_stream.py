@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from antiphon.grammar import EVENTS, Op
+from antiphon.grammar import EVENTS
 from antiphon.state import GrammarError, State
 from antiphon.wire import Json
 from antiphon.wire.response import Response
@@ -109,7 +109,7 @@ def _fold(frame: Frame, state: State) -> str | None:
 def _typed(event: Json) -> Json:
     """The event as the fold takes it. Of the envelope only what the grammar speaks of is read."""
     rule = EVENTS.get(event["type"])
-    if rule is None or rule.op is not Op.ENVELOPE:
+    if rule is None or rule.op != "envelope":
         return event
     sent: dict[str, Any] = event["response"]
     response = Response(

@@ -1,0 +1,97 @@
+"""The whole server in front of a scripted chat-completions server: what goes wrong there becomes a clear error."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from antiphon.models.upstream import WrongOptions, upstream_models
+from antiphon.testing.check_stream import check_stream
+from antiphon.testing.serving import serving
+from antiphon.testing.upstream import Answer, Upstream, failure, finish, frames, sse, text
+
+LISTED = Answer(steps=(b'{"object":"list","data":[{"id":"qwen"}]}',), content_type="application/json")
+
+
+@asynccontextmanager
+async def client_of(upstream: Upstream | str) -> AsyncIterator[AsyncOpenAI]:
+    address = upstream if isinstance(upstream, str) else upstream.url
+    roster = upstream_models(address, key="sk-hush", only="", aliases={"gpt-4": "qwen"}, connections_max=10, options={})
+    async with (
+        serving(roster=roster) as url,
+        AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client,
+    ):
+        yield client
+    await roster.close()
+
+
+async def test_names_and_aliases() -> None:
+    async with Upstream() as upstream, client_of(upstream) as client:
+        upstream.play(LISTED, sse(text("Hi"), finish()), sse(text("Hi"), finish()))
+        assert (await client.responses.create(model="qwen", input="x")).output_text == "Hi"
+        raw = await client.responses.with_raw_response.create(model="gpt-4", input="x")
+        assert (raw.headers["x-antiphon-model"], raw.parse().model) == ("qwen", "gpt-4")
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.responses.create(model="nobody", input="x")
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    assert upstream.asked[0].headers["authorization"] == "Bearer sk-hush"
+    assert [asked.json["model"] for asked in upstream.asked[1:3]] == ["qwen", "qwen"]
+
+
+async def test_effort_is_passed_on() -> None:
+    async with Upstream() as upstream, client_of(upstream) as client:
+        upstream.play(LISTED, sse(text("Hi"), finish()))
+        await client.responses.create(model="qwen", input="x", extra_body={"reasoning_effort": "low"})
+    assert upstream.asked[1].json["reasoning_effort"] == "low"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code"),
+    [
+        (Answer(status=0), 503, "unavailable"),
+        (failure(401, "bad key sk-hush"), 502, "upstream_refused_key"),
+        (failure(429, "slow"), 429, "rate_limit_exceeded"),
+        (failure(503, "loading"), 502, "upstream_error"),
+        (sse(text("Hel"), done=False), 502, "upstream_ended"),
+        (Answer(steps=(frames(text("Hel"), done=False), "cut")), 502, "upstream_ended"),
+    ],
+)
+async def test_what_goes_wrong(answer: Answer, status: int, code: str) -> None:
+    async with Upstream() as upstream, client_of(upstream) as client:
+        upstream.play(LISTED, answer, answer)
+        with pytest.raises(openai.APIStatusError) as caught:
+            await client.responses.create(model="qwen", input="x")
+    assert (caught.value.status_code, caught.value.code) == (status, code)
+    assert "sk-hush" not in str(caught.value)
+
+
+async def test_an_upstream_that_ends_in_mid_stream() -> None:
+    async with Upstream() as upstream, client_of(upstream) as client:
+        upstream.play(LISTED, Answer(steps=(frames(text("Hel"), done=False), "cut")))
+        async with client.responses.with_streaming_response.create(model="qwen", input="x", stream=True) as answer:
+            recorded = await answer.read()
+    report = check_stream(recorded)
+    assert report.findings == []
+    assert report.response is not None
+    assert report.response.status == "failed"
+    assert b"event: error" in recorded
+    assert report.response.output[0]["content"][0]["text"] == "Hel"
+
+
+async def test_nobody_there() -> None:
+    async with Upstream() as upstream:
+        gone = upstream.url
+    async with client_of(gone) as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.responses.create(model="qwen", input="x")
+        with pytest.raises(openai.InternalServerError):
+            await client.get("/../readyz", cast_to=object)
+    assert caught.value.status_code == 503
+
+
+async def test_options_that_are_none() -> None:
+    for options in ({"thinsk": "tags"}, {"thinks": "maybe"}):
+        with pytest.raises(WrongOptions, match="upstream_options"):
+            upstream_models("http://x/v1", key="", only="", aliases={}, connections_max=1, options=options)
