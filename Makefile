@@ -2,20 +2,27 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+SERVES := $(VENV)/.serves
 READY  := $(VENV)/.ready
 
 .PHONY: serve test check bench clean env
 
 env: $(READY)
 
-$(READY): pyproject.toml
+$(SERVES): pyproject.toml
+	@echo "Making the environment in $(VENV) …"
 	$(PYTHON) -c 'import sys; sys.exit("Antiphon needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -q --group dev -e .
-	touch $(READY)
+	$(BIN)/python -m pip install -q -e .
+	@touch $(SERVES)
 
-serve: env
+$(READY): $(SERVES)
+	@echo "Adding the tools that check and test …"
+	$(BIN)/python -m pip install -q --group dev
+	@touch $(READY)
+
+serve: $(SERVES)
 	$(BIN)/antiphon serve
 
 test: check

@@ -25,6 +25,11 @@ class Assembler:
         self._said: Item | None = None
         self._calls: dict[int, Item | None] = {}
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has been said that a reader may have seen."""
+        return self._writer.state.length == 0
+
     def feed(self, batch: Iterable[Delta]) -> None:
         """Take what the model sent.
 
@@ -53,7 +58,7 @@ class Assembler:
         An answer without a word is still an answer: it becomes an empty message.
         """
         cut = self.finish is None or self.finish.reason != "stop"
-        if self._writer.state.length == 0:
+        if self.silent:
             self._saying("message").grow("", "output_text")
         last = self._writer.state.length - 1
         for open_item in list(self._writer.state.open.values()):

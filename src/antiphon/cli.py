@@ -62,6 +62,7 @@ def _serve(options: Mapping[str, Any]) -> int:
     flags = dict(options)
     config = load(flags, os.environ, flags.pop("config"))
     logging.basicConfig(level=os.environ.get("ANTIPHON_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from antiphon.serve import ServeFailed, serve  # brings the whole server in
 
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from antiphon.models import Prompt
+from antiphon.models import TEXT_FILES, Prompt
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest, NotFound
 
@@ -20,15 +20,16 @@ def build(prompt: Prompt, history: Sequence[Json], *, sees: bool) -> Prompt:
     """Put the chain's items in front of the request's own.
 
     Raises:
-        InvalidRequest: an output without its call, a call without its output, or an image for a model that cannot
-            see.
+        InvalidRequest: an output without its call, a call without its output, or an image or a file that the model
+            cannot be shown.
         NotFound: a reference to an item that is not there.
     """
+    # A call that was cut off was never made: nobody can answer it.
+    history = [item for item in history if item["type"] not in _OUTPUTS.values() or item.get("status") != "incomplete"]
     items = (*history, *prompt.items)
     _check_references(prompt.items)
     _check_calls(items)
-    if not sees:
-        _refuse_images(items, offset=len(history))
+    _refuse_unshowable(items, len(history), sees)
     return msgspec.structs.replace(prompt, items=items)
 
 
@@ -69,16 +70,23 @@ def _check_calls(items: Sequence[Json]) -> None:
         raise InvalidRequest(f"No tool output found for {kind.replace('_', ' ')} {call_id}.", param="input")
 
 
-def _refuse_images(items: Sequence[Json], offset: int) -> None:
+def _refuse_unshowable(items: Sequence[Json], offset: int, sees: bool) -> None:
     for i, item in enumerate(items):
         for j, part in enumerate(_parts(item)):
-            if part.get("type") == "input_image":
+            why = _unshowable(part, sees)
+            if why is not None:
                 param = f"input[{i - offset}].content[{j}]" if i >= offset else "previous_response_id"
-                raise InvalidRequest(
-                    "This model does not accept images. Remove the image, or choose a model that sees.",
-                    code="unsupported_value",
-                    param=param,
-                )
+                raise InvalidRequest(why, code="unsupported_value", param=param)
+
+
+def _unshowable(part: Json, sees: bool) -> str | None:
+    match part.get("type"):
+        case "input_image" if not sees:
+            return "This model does not accept images. Remove the image, or choose a model that sees."
+        case "input_file" if not str(part.get("file_data") or "").startswith(TEXT_FILES):
+            return "This server can show a model only files that are text, given in file_data as a data URL."
+        case _:
+            return None
 
 
 def _parts(item: Json) -> Sequence[Json]:

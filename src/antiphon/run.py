@@ -16,7 +16,7 @@ from antiphon.log import Log
 from antiphon.models import Finish, Model, Prompt
 from antiphon.models import Usage as Tokens
 from antiphon.store import Record, ResponseStore, StoredItem, StoreUnavailable
-from antiphon.turn import check_format, take_turn
+from antiphon.turn import check_answer, take_turn
 from antiphon.wire import Json
 from antiphon.wire.errors import SORRY, ApiError, RateLimited, ServerError, Unavailable
 from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageTotal
@@ -70,8 +70,8 @@ async def _work(run: Run, writer: Writer, log: Log) -> Response:
     assembler = Assembler(writer, run.ids, calls_max=calls_max)
     truncate = run.plan.response.truncation == "auto"
     finish = await take_turn(run.model, run.prompt, assembler, log, truncate=truncate)
-    if finish.reason == "stop" and run.prompt.format.type != "text":
-        check_format(run.prompt.format, writer.state.response.output)
+    if finish.reason == "stop":
+        check_answer(run.prompt, writer.state.output)
     assembler.end()
     response = _ended(writer.state.response, finish, int(run.clock()))
     if run.plan.store:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import socket
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -16,6 +19,7 @@ from rich.syntax import Syntax
 from antiphon.app import CannotOpen, Engine, open_engine
 from antiphon.config import Config
 from antiphon.http import HttpApp
+from antiphon.wire.errors import ApiError
 
 if TYPE_CHECKING:
     from antiphon.models.llamacpp import Settings
@@ -94,8 +98,28 @@ class _Server(uvicorn.Server):
         """Start, then say so."""
         await super().startup(sockets)
         _settle_memory()
-        names = await self._engine.roster.names()
-        _welcome(self._console, self._url, names[0] if names else "MODEL", str(self._engine.config.data))
+        _welcome(self._console, self._url, await self._model(), str(self._engine.config.data))
+
+    async def _model(self) -> str:
+        """A model's name to show; the server starts also while its upstream is not there yet."""
+        try:
+            names = await self._engine.roster.names()
+        except ApiError as error:
+            self._console.print(f"[yellow]{escape(error.message)}[/] Requests are answered once it can.")
+            return "MODEL"
+        return names[0] if names else "MODEL"
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Let a signal end the serving and nothing else: uvicorn would raise it again, past all that closes."""
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(sign, self.handle_exit, sign, None)
+        try:
+            yield
+        finally:
+            for sign in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(sign)
 
 
 def _settle_memory() -> None:

@@ -116,9 +116,11 @@ class State:
             raise GrammarError("a stream begins with response.created")
         if self.ended:
             return self._base
-        return msgspec.structs.replace(self._base, output=self._output())
+        return msgspec.structs.replace(self._base, output=self.output)
 
-    def _output(self) -> list[Json]:
+    @property
+    def output(self) -> list[Json]:
+        """The items so far, as a list of its own."""
         return [self.open[i].snapshot() if i in self.open else item for i, item in enumerate(self._items)]
 
     def fold(self, event: Json) -> None:

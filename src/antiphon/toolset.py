@@ -17,6 +17,7 @@ from antiphon.models import Function, ToolChoice
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.request import AllowedTools, FunctionChoice, FunctionTool, McpTool, ToolChoiceSpec, ToolSpec
+from antiphon.wire.schema import LEVELS_MAX, deeper
 from antiphon.wire.strict import refusal
 from antiphon.wire.validation import Fault, missing, wrong_type
 
@@ -119,7 +120,9 @@ def _unusable(schema: Json) -> str | None:
     kind = schema.get("type", "object")
     if kind != "object":
         return f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{str(kind)[:64]}\"'."
-    return None if isinstance(schema.get("properties", {}), dict) else "'properties' must be an object."
+    if not isinstance(schema.get("properties", {}), dict):
+        return "'properties' must be an object."
+    return f"the schema is nested deeper than {LEVELS_MAX} levels." if deeper(schema, LEVELS_MAX) else None
 
 
 def _masked(tool: Json) -> Json:

@@ -6,6 +6,8 @@ is tried twice once a reader may have seen a part of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from antiphon.assembler import Assembler
@@ -20,6 +22,7 @@ SHORTENINGS_MAX = 8
 """How often a prompt is shortened before the request is refused; each time by a quarter or as much as is known."""
 
 _KEEP = 0.75
+_ANY_OBJECT: Json = {"type": "object"}
 
 
 async def take_turn(model: Model, prompt: Prompt, assembler: Assembler, log: Log, *, truncate: bool) -> Finish:
@@ -33,7 +36,7 @@ async def take_turn(model: Model, prompt: Prompt, assembler: Assembler, log: Log
         try:
             return await _sample(model, prompt, assembler, log)
         except ContextTooLong as error:
-            shorter = shorten(prompt, _share(error)) if truncate else None
+            shorter = shorten(prompt, _share(error)) if truncate and assembler.silent else None
             if shorter is None:
                 break
             prompt = shorter
@@ -60,18 +63,22 @@ async def _sample(model: Model, prompt: Prompt, assembler: Assembler, log: Log) 
     return assembler.finish
 
 
-def check_format(format: TextFormat, output: list[Json]) -> None:
-    """See that a finished answer is what ``text.format`` asked for; calls and refusals are exempt.
+def check_answer(prompt: Prompt, output: Sequence[Json]) -> None:
+    """See that a finished answer is what was asked for: a call where one is required, else the ``text.format``.
 
     Raises:
-        UpstreamError: ``invalid_output``: the answer is not JSON, or breaks the schema.
+        UpstreamError: ``invalid_tool_call``: a call was required and none came. ``invalid_output``: the answer is not
+            JSON, or breaks the schema; a refusal is exempt.
     """
     if any(item["type"] == "function_call" for item in output):
         return
-    for item in output:
-        for part in item.get("content") or ():
-            if part["type"] == "output_text":
-                _check_text(format, part["text"])
+    if prompt.tool_choice.mode == "required":
+        raise UpstreamError("The model did not call a function, although it had to.", code="invalid_tool_call")
+    parts = [part for item in output if item["type"] == "message" for part in item["content"]]
+    if prompt.format.type == "text" or any(part["type"] == "refusal" for part in parts):
+        return
+    for text in [part["text"] for part in parts] or [""]:
+        _check_text(prompt.format, text)
 
 
 def _check_text(format: TextFormat, text: str) -> None:
@@ -79,7 +86,7 @@ def _check_text(format: TextFormat, text: str) -> None:
         value = msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         raise _invalid(f"it is not JSON ({error})") from error
-    wrong = violation(format.schema or {}, value)
+    wrong = violation(format.schema or _ANY_OBJECT, value)
     if wrong is not None:
         raise _invalid(wrong)
 

@@ -70,8 +70,8 @@ class Writer:
             code: the documented code of the Response's own error; the event carries the API error's. The event holds
                 the fields both flat and nested: Python raises on the one, JavaScript reads the other.
         """
-        body = error.body() | {"code": error.code or error.type}
-        self.emit("error", **_flat(body), error=body)
+        reason = msgspec.structs.replace(error.reason, code=error.code or error.type)
+        self.emit("error", code=reason.code, message=reason.message, param=reason.param, error=reason)
         response = self.state.response
         self.end(
             msgspec.structs.replace(
@@ -86,10 +86,6 @@ class Writer:
 
 def _broken_off(item: Json) -> Json:
     return item | {"status": "incomplete"} if item.get("status") == "in_progress" else item
-
-
-def _flat(body: Json) -> Json:
-    return {name: body[name] for name in ("code", "message", "param")}
 
 
 _NONE = Stream("", "", "")

@@ -77,6 +77,10 @@ async def test_a_page_of_another_site_is_refused() -> None:
     async with session_of(ScriptedModel("ok")) as session:
         async with session.get("/v1/models", headers={"Origin": "https://example.org"}) as answer:
             assert (await answer.json())["error"]["code"] == "foreign_origin"
+        async with session.get("/v1/models", headers={"Origin": "http://[evil"}) as answer:
+            assert (await answer.json())["error"]["code"] == "foreign_origin"
+        async with session.head("/health") as answer:
+            assert answer.status == 200
         async with session.get("/v1/models", headers={"Origin": "http://localhost:3000"}) as answer:
             assert answer.status == 200
 

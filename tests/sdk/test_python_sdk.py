@@ -12,7 +12,7 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.responses import Response, ResponseFunctionToolCall, ResponseOutputMessage, ResponseReasoningItem
 
 from antiphon.config import Config
-from antiphon.models import Call, Finish, Reasoning, Refusal, Text, Usage
+from antiphon.models import Call, ContextTooLong, Delta, Finish, Reasoning, Refusal, Text, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import ResponseStore
 from antiphon.store.memory import MemoryStore
@@ -119,6 +119,41 @@ async def test_output_that_breaks_its_schema_is_never_completed() -> None:
         assert "response.completed" not in events
 
 
+@pytest.mark.parametrize("script", [[DONE], [Reasoning("hm"), DONE], ["5", DONE]])
+async def test_an_answer_that_is_no_object_is_not_completed(script: list[Delta]) -> None:
+    async with client_of(ScriptedModel(script)) as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.responses.create(model="m", input="json please", text={"format": {"type": "json_object"}})
+    assert caught.value.code == "invalid_output"
+
+
+async def test_a_required_call_that_does_not_come() -> None:
+    async with client_of(ScriptedModel("I would rather not.")) as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.responses.create(model="m", input="x", tools=[WEATHER], tool_choice="required")
+    assert caught.value.code == "invalid_tool_call"
+
+
+async def test_a_prompt_is_shortened_only_while_nothing_was_said() -> None:
+    chat = [{"role": "user", "content": str(n)} for n in range(9)]
+    model = ScriptedModel([ContextTooLong()], "short enough", ["Once upon", ContextTooLong()])
+    async with client_of(model) as client:
+        response = await client.responses.create(model="m", input=chat, truncation="auto")  # type: ignore[arg-type]
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.responses.create(model="m", input=chat, truncation="auto")  # type: ignore[arg-type]
+    assert response.output_text == "short enough"
+    assert [len(prompt.items) for prompt in model.prompts] == [9, 7, 9]
+    assert caught.value.code == "context_length_exceeded"
+
+
+async def test_a_stored_response_cannot_be_streamed_yet() -> None:
+    async with client_of(ScriptedModel("ok")) as client:
+        response = await client.responses.create(model="m", input="x")
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.responses.retrieve(response.id, stream=True)
+    assert caught.value.param == "stream"
+
+
 async def test_refusal_and_cut() -> None:
     model = ScriptedModel([Refusal("No."), DONE], ["Once upon", Finish("length", Usage(1, 0, 2, 0))])
     async with client_of(model) as client:
@@ -165,7 +200,7 @@ async def test_chain_delete_and_input_items() -> None:
 async def test_function_call_round_trip() -> None:
     model = ScriptedModel([Call(0, "get_weather", '{"city":"Paris"}', "call_1"), DONE], "Sunny.")
     async with client_of(model) as client:
-        asked = await client.responses.create(model="m", input="Weather?", tools=[WEATHER], tool_choice="required")
+        asked = await client.responses.create(model="m", input="Weather?", tools=[WEATHER])
         call = asked.output[0]
         assert isinstance(call, ResponseFunctionToolCall)
         with pytest.raises(openai.BadRequestError, match="No tool output found for function call call_1"):

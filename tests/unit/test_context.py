@@ -72,3 +72,18 @@ def test_the_last_question_stays() -> None:
     prompt = Prompt(items=(user("a"), user("b"), call("c"), output("c")))
     assert (shorter := shorten(prompt, 0.0)) is not None
     assert shorter.items == (user("b"), call("c"), output("c"))
+
+
+def test_a_call_that_was_cut_off_was_never_made() -> None:
+    history = [user("a"), call("c") | {"status": "incomplete"}]
+    assert build(Prompt(items=(user("b"),)), history, sees=False).items == (user("a"), user("b"))
+
+
+@pytest.mark.parametrize(
+    "file", [{"file_id": "file_1"}, {"file_url": "https://x"}, {"file_data": "data:application/pdf;base64,AA=="}]
+)
+def test_files_that_cannot_be_shown(file: Json) -> None:
+    asked = {"type": "message", "role": "user", "content": [{"type": "input_file", **file}]}
+    with pytest.raises(InvalidRequest) as caught:
+        build(Prompt(items=(asked,)), [], sees=True)
+    assert (caught.value.code, caught.value.param) == ("unsupported_value", "input[0].content[0]")

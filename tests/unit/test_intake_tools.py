@@ -242,3 +242,12 @@ def test_inside_the_strict_subset(schema: Json):
 )
 def test_outside_the_strict_subset(schema: Json, why: str):
     assert why in (refusal(schema) or "")
+
+
+def test_a_schema_nested_beyond_all_reason_is_refused() -> None:
+    schema: Json = {"type": "string"}
+    for _ in range(60):
+        schema = {"type": "object", "properties": {"a": schema}}
+    with pytest.raises(InvalidRequest) as caught:
+        planned(tools=[{"type": "function", "name": "f", "parameters": schema}])
+    assert (caught.value.code, caught.value.param) == ("invalid_function_parameters", "tools[0].parameters")

@@ -19,6 +19,8 @@ from antiphon.http import models, openapi, responses
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.sse import Pulse
 from antiphon.wire.errors import SORRY, ApiError, InvalidRequest, MethodNotAllowed, NotFound, ServerError
+from antiphon.wire.lists import Deleted, Health, ItemList, Model, ModelList
+from antiphon.wire.response import Response
 
 access = logging.getLogger("antiphon.access")
 
@@ -28,27 +30,37 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 @dataclass(frozen=True)
 class Route:
-    """One way in. ``path`` may hold ``{names}``."""
+    """One way in.
+
+    Attributes:
+        path: may hold ``{names}``.
+        answer: what a good answer is, for the API's document.
+        query: the query parameters it reads.
+    """
 
     method: str
     path: str
     handler: Handler
+    answer: type
+    query: tuple[str, ...] = ()
     pattern: Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pattern", compile_path(self.path)[0])
 
 
+PAGE = ("after", "limit", "order", "include")
+
 ROUTES = (
-    Route("POST", "/v1/responses", responses.create),
-    Route("GET", "/v1/responses/{response_id}", responses.retrieve),
-    Route("DELETE", "/v1/responses/{response_id}", responses.delete),
-    Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items),
-    Route("GET", "/v1/models", models.list_models),
-    Route("GET", "/v1/models/{model:path}", models.retrieve_model),
-    Route("GET", "/health", models.health),
-    Route("GET", "/readyz", models.ready),
-    Route("GET", "/openapi.json", openapi.document),
+    Route("POST", "/v1/responses", responses.create, Response),
+    Route("GET", "/v1/responses/{response_id}", responses.retrieve, Response, ("include",)),
+    Route("DELETE", "/v1/responses/{response_id}", responses.delete, Deleted),
+    Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items, ItemList, PAGE),
+    Route("GET", "/v1/models", models.list_models, ModelList),
+    Route("GET", "/v1/models/{model:path}", models.retrieve_model, Model),
+    Route("GET", "/health", models.health, Health),
+    Route("GET", "/readyz", models.ready, Health),
+    Route("GET", "/openapi.json", openapi.document, dict),
 )
 
 
@@ -91,7 +103,8 @@ class HttpApp:
             await self._handle(exchange, route)
         except ApiError as error:
             await exchange.fail(error)
-        except ClientGone:
+        except (ClientGone, asyncio.CancelledError):
+            # The client left, or the server has waited long enough at its end.
             exchange.status = 499
         except Exception as error:
             exchange.headers["x-should-retry"] = "false"
@@ -107,7 +120,7 @@ class HttpApp:
         path, method, others = scope["path"], scope["method"], list[str]()
         for route in self.routes:
             found = route.pattern.match(path)
-            if found and route.method == method:
+            if found and route.method == ("GET" if method == "HEAD" else method):
                 return route, found.groupdict()
             if found:
                 others.append(route.method)
@@ -132,5 +145,12 @@ def _refuse_foreign_pages(scope: Scope) -> None:
     """A page of another site, open in a browser on this machine, may not use the server behind its user's back."""
     for name, value in scope["headers"]:
         origin: str = value.decode("latin-1")
-        if name == b"origin" and urlsplit(origin).hostname not in _LOOPBACK:
+        if name == b"origin" and _hostname(origin) not in _LOOPBACK:
             raise InvalidRequest("Requests from web pages of other sites are refused.", code="foreign_origin")
+
+
+def _hostname(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).hostname
+    except ValueError:
+        return None

@@ -13,8 +13,7 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from antiphon.app import Engine
-from antiphon.wire import Json
-from antiphon.wire.errors import ApiError, BodyTooLarge, InvalidRequest, ServerError
+from antiphon.wire.errors import ApiError, BodyTooLarge, Failure, InvalidRequest, ServerError
 
 log = logging.getLogger("antiphon.http")
 _encode = msgspec.json.Encoder().encode
@@ -145,15 +144,11 @@ class Exchange:
             # The official clients try these again twice; nothing would be different the next time.
             self.headers["x-should-retry"] = "false"
         with suppress(OSError):
-            await self.reply(envelope(error), error.status)
+            await self.reply(Failure(error.reason), error.status)
 
     def note(self, error: ApiError) -> None:
         """Write the error to the log, under the request's id. Its public text stays out: it may quote the answer."""
         if error.internal or error.status >= 500:
             cause = error.__cause__ if isinstance(error, ServerError) else None
-            log.error("%s %s: %s", self.request_id, error.code, error.internal, exc_info=cause)
-
-
-def envelope(error: ApiError) -> Json:
-    """``{"error": {message, type, param, code}}``."""
-    return {"error": error.body()}
+            kind = type(error).__name__
+            log.error("%s %d %s %s %s", self.request_id, error.status, kind, error.code, error.internal, exc_info=cause)

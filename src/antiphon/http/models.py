@@ -5,18 +5,14 @@ from __future__ import annotations
 from antiphon.http.exchange import Exchange
 from antiphon.http.sse import Pulse
 from antiphon.models.roster import not_found
-from antiphon.wire import Json
 from antiphon.wire.errors import NotFound, Unavailable
-
-
-def _model(name: str) -> Json:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "antiphon"}
+from antiphon.wire.lists import Health, Model, ModelList
 
 
 async def list_models(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/models``."""
     names = await exchange.engine.roster.names()
-    await exchange.reply({"object": "list", "data": [_model(name) for name in names]})
+    await exchange.reply(ModelList([Model(name) for name in names]))
 
 
 async def retrieve_model(exchange: Exchange, pulse: Pulse) -> None:
@@ -25,16 +21,16 @@ async def retrieve_model(exchange: Exchange, pulse: Pulse) -> None:
     if name not in await exchange.engine.roster.names():
         error = not_found(name)
         raise NotFound(error.message, code=error.code, param=error.param)
-    await exchange.reply(_model(name))
+    await exchange.reply(Model(name))
 
 
 async def health(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /health``: the process answers."""
-    await exchange.reply({"status": "ok"})
+    await exchange.reply(Health("ok"))
 
 
 async def ready(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /readyz``: a request would find a model."""
     if not await exchange.engine.roster.ready():
         raise Unavailable("The model is not ready.", code="model_not_ready")
-    await exchange.reply({"status": "ready"})
+    await exchange.reply(Health("ready"))

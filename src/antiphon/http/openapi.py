@@ -10,8 +10,8 @@ import msgspec
 from antiphon import __version__
 from antiphon.http.exchange import Exchange
 from antiphon.wire import Json
+from antiphon.wire.errors import Failure
 from antiphon.wire.request import CreateRequest
-from antiphon.wire.response import Response
 
 if TYPE_CHECKING:
     from antiphon.http.sse import Pulse
@@ -26,20 +26,25 @@ async def document(exchange: Exchange, pulse: Pulse) -> None:
 def _document() -> Json:
     from antiphon.http import ROUTES  # the table names this module's handler
 
-    (request, response), schemas = msgspec.json.schema_components(
-        [CreateRequest, Response], ref_template="#/components/schemas/{name}"
+    answers = [route.answer for route in ROUTES]
+    (request, failure, *good), schemas = msgspec.json.schema_components(
+        [CreateRequest, Failure, *answers], ref_template="#/components/schemas/{name}"
     )
     paths: dict[str, dict[str, Json]] = {}
-    for route in ROUTES:
+    for route, answer in zip(ROUTES, good, strict=True):
         path = route.path.replace(":path}", "}")
         operation: Json = {
             "summary": (route.handler.__doc__ or "").strip().splitlines()[0],
             "operationId": route.handler.__name__,
-            "parameters": [_parameter(name) for name in route.pattern.groupindex],
-            "responses": {"200": _json(response if path.startswith("/v1/responses") else {})},
+            "parameters": [
+                *(_parameter(name, "path") for name in route.pattern.groupindex),
+                *(_parameter(name, "query") for name in route.query),
+            ],
+            "responses": {"200": _json(answer), "default": _json(failure, "What went wrong")},
         }
         if route.method == "POST":
-            operation["requestBody"] = {"required": True, **_json(request)}
+            operation["requestBody"] = {"required": True, "content": _json(request)["content"]}
+            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
         paths.setdefault(path, {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -49,9 +54,9 @@ def _document() -> Json:
     }
 
 
-def _parameter(name: str) -> Json:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+def _parameter(name: str, place: str) -> Json:
+    return {"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}}
 
 
-def _json(schema: Any) -> Json:
-    return {"description": "OK", "content": {"application/json": {"schema": schema}}}
+def _json(schema: Any, description: str = "OK") -> Json:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

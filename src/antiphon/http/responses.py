@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from antiphon import intake
@@ -11,7 +9,9 @@ from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.sse import EventStream, Pulse
 from antiphon.log import Unread
 from antiphon.run import Failed, Run, respond
-from antiphon.wire import Json
+from antiphon.wire import Id, Json
+from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.lists import Deleted, ItemList
 
 _IMAGE = "message.input_image.image_url"
 
@@ -51,6 +51,10 @@ async def _stream(exchange: Exchange, run: Run, pulse: Pulse) -> None:
 
 async def retrieve(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/responses/{response_id}``."""
+    if ("stream", "true") in exchange.query:
+        raise InvalidRequest(
+            "Streaming a stored response is not supported by this server yet.", code="unsupported_value", param="stream"
+        )
     await exchange.reply(await exchange.engine.retrieve(exchange.owner, exchange.params["response_id"]))
 
 
@@ -58,7 +62,7 @@ async def delete(exchange: Exchange, pulse: Pulse) -> None:
     """``DELETE /v1/responses/{response_id}``."""
     id = exchange.params["response_id"]
     await exchange.engine.delete(exchange.owner, id)
-    await exchange.reply({"id": id, "object": "response.deleted", "deleted": True})
+    await exchange.reply(Deleted(id))
 
 
 async def input_items(exchange: Exchange, pulse: Pulse) -> None:
@@ -73,15 +77,9 @@ async def input_items(exchange: Exchange, pulse: Pulse) -> None:
     )
 
 
-def _listed(items: Sequence[Json], has_more: bool) -> Json:
-    ids = [item["id"] for item in items]
-    return {
-        "object": "list",
-        "data": items,
-        "first_id": ids[0] if ids else None,
-        "last_id": ids[-1] if ids else None,
-        "has_more": has_more,
-    }
+def _listed(items: list[Json], has_more: bool) -> ItemList:
+    ids: list[Id | None] = [item["id"] for item in items] or [None]
+    return ItemList(data=items, first_id=ids[0], last_id=ids[-1], has_more=has_more)
 
 
 def _unseen(item: Json) -> Json:

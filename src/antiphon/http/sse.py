@@ -97,6 +97,7 @@ class Pulse:
     def __init__(self) -> None:
         self.streams: set[EventStream] = set()
         self.exchanges: set[Exchange] = set()
+        self._beats: set[asyncio.Task[None]] = set()
         self.now = asyncio.get_running_loop().time
 
     async def beat(self) -> None:
@@ -108,9 +109,10 @@ class Pulse:
             for stream in list(self.streams):
                 # A slow reader would hold up the others: each stream is written by a task of its own.
                 task = asyncio.ensure_future(stream.beat(self.now()))
-                task.add_done_callback(_quietly)
+                self._beats.add(task)
+                task.add_done_callback(self._done)
 
-
-def _quietly(task: asyncio.Task[None]) -> None:
-    with suppress(asyncio.CancelledError):
-        task.exception()
+    def _done(self, beat: asyncio.Task[None]) -> None:
+        self._beats.discard(beat)
+        with suppress(asyncio.CancelledError):
+            beat.exception()

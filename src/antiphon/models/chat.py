@@ -90,7 +90,7 @@ class ChatModel:
         """
         response, stream = await self._start(prompt)
         try:
-            yield _Batches(response, stream)
+            yield _Batches(response, stream, self.config.answer_bytes_max)
         finally:
             self._leave(response, stream)
 
@@ -215,8 +215,9 @@ class ChatModel:
 class _Batches:
     """The batches of one answer, one per read."""
 
-    def __init__(self, response: aiohttp.ClientResponse, stream: ChatStream) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, stream: ChatStream, bytes_max: int) -> None:
         self._content = response.content
+        self._bytes_left = bytes_max
         self._stream = stream
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
@@ -228,6 +229,9 @@ class _Batches:
                 data = await self._content.readany()
             except _FAILURES as error:
                 raise _failure(error, streaming=True) from error
+            self._bytes_left -= len(data)
+            if self._bytes_left < 0:
+                raise UpstreamError("The model's answer is too long.", code="upstream_too_long")
             batch = self._stream.feed(data) if data else self._stream.end()
             if batch:
                 return batch

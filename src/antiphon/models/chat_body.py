@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from antiphon.models import Function, Prompt, forced
+from antiphon.models import TEXT_FILES, Function, Prompt, forced
 from antiphon.models.arguments import compact
 from antiphon.models.chat_config import ChatConfig
 from antiphon.wire import Json
@@ -360,7 +360,7 @@ def _picture(part: Json, config: ChatConfig) -> Json | None:
 def _file_text(part: Json) -> str:
     """A file that is text, given in place as a data URL; others cannot be shown."""
     head, _, data = str(part.get("file_data") or "").partition(",")
-    if not head.startswith(("data:text/", "data:application/json")) or not head.endswith(";base64"):
+    if not head.startswith(TEXT_FILES) or not head.endswith(";base64"):
         return ""
     try:
         text = base64.b64decode(data, validate=True).decode()

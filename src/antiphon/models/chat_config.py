@@ -46,6 +46,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
         connect_s: bound on making a connection.
         idle_s: bound on silence of the server, before its answer and within it.
         line_bytes_max: bound on one line of a stream, and on an answer that is not one.
+        answer_bytes_max: bound on a whole answer as it is sent; a model that never ends is cut off.
         error_bytes_max: how much of an error's body is read.
     """
 
@@ -72,6 +73,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     connect_s: float = 10.0
     idle_s: float = 600.0
     line_bytes_max: int = 16 * 1024 * 1024
+    answer_bytes_max: int = 256 * 1024 * 1024
     error_bytes_max: int = 64 * 1024
 
     def __repr__(self) -> str:

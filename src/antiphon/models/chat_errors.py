@@ -111,15 +111,11 @@ def _error(status: int, said: _Said, words: str, headers: Mapping[str, str]) -> 
         return _context_too_long(said)
     match status:
         case 401 | 403:
-            return UpstreamError(
-                "The model's server refused this server's key.", code="upstream_refused_key", internal=words
-            )
+            return UpstreamError("The model's server refused this server's key.", code="upstream_refused_key")
         case 404:
-            return UpstreamError(
-                "The model's server does not know the model.", code="upstream_model_not_found", internal=words
-            )
+            return UpstreamError("The model's server does not know the model.", code="upstream_model_not_found")
         case 408 | 504:
-            return UpstreamTimeout("The model's server did not answer in time.", internal=words)
+            return UpstreamTimeout("The model's server did not answer in time.")
         case 429:
             after = headers.get("Retry-After")
             ours = "The model's server is over its limit"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -39,41 +40,55 @@ class UpstreamModels:
         self._close = close
         self._models: dict[str, Model] = {}
         self._asked = -_FRESH_S
+        self._refreshing: asyncio.Task[None] | None = None
+        self._failure: ApiError | None = None
 
     async def find(self, name: str) -> Model:
-        """See ``Roster.find``."""
+        """See ``Roster.find``. A name that is known is answered at once, also while the list is old."""
         real = self._aliases.get(name, name)
-        if real not in self._models or time.monotonic() - self._asked > _FRESH_S:
-            await self._refresh(needed=real not in self._models)
         if real not in self._models:
-            raise not_found(name)
+            await self._refreshed()
+        elif time.monotonic() - self._asked > _FRESH_S:
+            self._refresh()
+        if real not in self._models:
+            raise self._failure or not_found(name)
         return self._models[real]
 
     async def names(self) -> Sequence[str]:
         """The server's own names and our aliases of them."""
-        await self._refresh(needed=not self._models)
+        await self._refreshed()
+        if self._failure is not None and not self._models:
+            raise self._failure
         return [*self._models, *(alias for alias, real in self._aliases.items() if real in self._models)]
 
     async def ready(self) -> bool:
-        """Whether the server lists its models."""
-        try:
-            await self._refresh(needed=True)
-        except ApiError:
-            return False
-        return bool(self._models)
+        """Whether the server lists its models now."""
+        await self._refreshed()
+        return self._failure is None and bool(self._models)
 
     async def close(self) -> None:
         """Let go of the connections."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
         await self._close()
 
-    async def _refresh(self, *, needed: bool) -> None:
-        if time.monotonic() - self._asked < _ASK_AGAIN_S:
-            return
+    async def _refreshed(self) -> None:
+        """Asks the server, at most once a second and once for all who wait."""
+        if self._refreshing is not None or time.monotonic() - self._asked > _ASK_AGAIN_S:
+            await asyncio.shield(self._refresh())
+
+    def _refresh(self) -> asyncio.Task[None]:
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._ask())
+        return self._refreshing
+
+    async def _ask(self) -> None:
         try:
             names = await self._fetch()
-        except ApiError:
-            if needed:
-                raise
-            return
-        self._asked = time.monotonic()
-        self._models = {name: self._models.get(name) or self._make(name) for name in names}
+            self._models = {name: self._models.get(name) or self._make(name) for name in names}
+            self._failure = None
+        except ApiError as error:
+            self._failure = error
+        finally:
+            self._asked = time.monotonic()
+            self._refreshing = None

@@ -47,7 +47,8 @@ def upstream_models(
     )
 
     async def names() -> Sequence[str]:
-        return [only] if only else await _listed(session, url.rstrip("/"), key)
+        listed = await _listed(session, url.rstrip("/"), key, needed=not only)
+        return [only] if only else listed
 
     def make(name: str) -> ChatModel:
         return ChatModel(_config(known | {"model": name}), session)
@@ -65,7 +66,8 @@ def _config(fields: Json) -> ChatConfig:
         raise WrongOptions(f"upstream_options: {error}") from error
 
 
-async def _listed(session: aiohttp.ClientSession, url: str, key: str) -> Sequence[str]:
+async def _listed(session: aiohttp.ClientSession, url: str, key: str, *, needed: bool) -> Sequence[str]:
+    """What the server lists; without ``needed`` it is enough that it answers."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         async with session.get(
@@ -76,6 +78,8 @@ async def _listed(session: aiohttp.ClientSession, url: str, key: str) -> Sequenc
                 body += await answer.content.read(_ANSWER_BYTES_MAX - len(body))
     except (aiohttp.ClientError, TimeoutError) as error:
         raise Unavailable("The model's server cannot be reached.", internal=repr(error)) from error
+    if not needed:
+        return []
     if answer.status != 200:
         said = answered(answer.status, body, answer.headers, key)
         raise said if isinstance(said, ApiError) else UpstreamError("The model's server could not list its models.")

@@ -8,7 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from antiphon.wire import Json
+import msgspec
+
+
+class Reason(msgspec.Struct):
+    """What went wrong: ``param`` is the JSON path of the culprit."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Failure(msgspec.Struct):
+    """Every error's body."""
+
+    error: Reason
 
 
 class ApiError(Exception):
@@ -42,9 +57,10 @@ class ApiError(Exception):
         self.internal = internal
         self.headers: Mapping[str, str] = headers or {}
 
-    def body(self) -> Json:
-        """The inner ``error`` object: ``{message, type, param, code}``."""
-        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+    @property
+    def reason(self) -> Reason:
+        """As the caller reads it."""
+        return Reason(self.message, self.type, self.param, self.code)
 
 
 class InvalidRequest(ApiError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import msgspec
 
@@ -11,6 +12,26 @@ from antiphon.wire import Json
 
 _COMPILED_MAX = 256
 _MESSAGE_CHARS_MAX = 300
+
+
+LEVELS_MAX = 100
+"""How deep a schema may be nested: everything that reads one, here or in a model's server, can follow that far."""
+
+
+def deeper(value: Any, levels_max: int) -> bool:
+    """Whether arrays and objects stand in each other more than ``levels_max`` deep."""
+    level = [value]
+    for _ in range(levels_max):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return False
+    return True
+
+
+def _children(node: Any) -> Iterable[Any]:
+    if isinstance(node, dict):
+        return cast(Json, node).values()
+    return cast("list[Any]", node) if isinstance(node, list) else ()
 
 
 def violation(schema: Json, value: Any) -> str | None:

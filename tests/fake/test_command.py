@@ -1,0 +1,80 @@
+"""The command itself: what it prints, how it starts without its upstream, how it ends."""
+
+import asyncio
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from antiphon.cli import main
+from antiphon.testing.upstream import Upstream
+
+
+@asynccontextmanager
+async def served(data: Path, *flags: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    command = [sys.executable, "-m", "antiphon", "serve", "--port", "0", "--data", str(data), *flags]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    assert process.stderr is not None
+    printed = ""
+    while not (found := re.search(r"serves (http://\S+)/v1", printed)):
+        line = await process.stderr.readline()
+        assert line, printed
+        printed += line.decode()
+    try:
+        yield process, found[1]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_it_starts_without_its_upstream_and_says_when_it_is_ready(tmp_path: Path) -> None:
+    async with Upstream() as upstream:
+        gone = upstream.url
+    async with served(tmp_path, "--upstream", gone, "--model", "m") as (_, url), aiohttp.ClientSession() as session:
+        async with session.get(f"{url}/health") as answer:
+            assert answer.status == 200
+        async with session.get(f"{url}/readyz") as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (503, "model_not_ready")
+        async with session.post(f"{url}/v1/responses", json={"model": "m", "input": "x"}) as answer:
+            assert answer.status == 503
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_in_order(tmp_path: Path, sign: signal.Signals) -> None:
+    async with served(tmp_path, "--upstream", "http://127.0.0.1:1/v1", "--model", "m") as (process, _):
+        process.send_signal(sign)
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock"}
+
+
+def test_check_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = Path(__file__).parents[1] / "golden" / "streams" / "text" / "stream.sse"
+    assert main(["check-stream", str(good)]) == 0
+    assert capsys.readouterr().out.endswith(" events, 0 findings\n")
+    bad = tmp_path / "bad.sse"
+    bad.write_bytes(good.read_bytes().replace(b'"sequence_number":3', b'"sequence_number":4'))
+    assert main(["check-stream", str(bad)]) == 1
+    assert "sequence_number 4 where 3 is due" in capsys.readouterr().out
+    assert main(["check-stream", str(tmp_path / "none")]) == 2
+
+
+def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    listed = capsys.readouterr().out
+    assert "smollm2-135m-instruct" in listed
+    assert "Apache-2.0" in listed
+    assert main(["models", "fetch", "nobody"]) == 2
+
+
+def test_mistakes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--host", "0.0.0.0"]) == 2
+    assert "not a loopback address" in capsys.readouterr().err
+    assert main(["serve", "--port", "0", "--model", "/nowhere.gguf"]) == 1
+    assert "there is no file /nowhere.gguf" in capsys.readouterr().err
