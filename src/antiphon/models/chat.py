@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from antiphon.models import ContextTooLong, Delta, Prompt
 from antiphon.models.chat_body import body, holds_to_schema, messages
@@ -48,6 +49,7 @@ class ChatModel:
         self._own_session = session is None
         self._native_calls = config.forced_calls == "native"
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=config.connect_s, sock_read=config.idle_s)
+        self._completions = URL(f"{self._base_url}/chat/completions")
         self._headers = {"Accept-Encoding": "identity", **config.headers, "Content-Type": "application/json"}
         if config.api_key:
             self._headers["Authorization"] = f"Bearer {config.api_key}"
@@ -143,11 +145,11 @@ class ChatModel:
     async def _start_once(self, prompt: Prompt, *, native: bool) -> tuple[aiohttp.ClientResponse, ChatStream]:
         forced = holds_to_schema(prompt, self.config) and not native
         sent = body(prompt, self.config, native_calls=native)
-        response = await self._post(f"{self._base_url}/chat/completions", sent)
+        response = await self._post(self._completions, sent)
         whole = response.content_type == "application/json"
         return response, ChatStream(prompt, self.config, forced=forced, whole=whole)
 
-    async def _post(self, url: str, sent: Json) -> aiohttp.ClientResponse:
+    async def _post(self, url: URL | str, sent: Json) -> aiohttp.ClientResponse:
         """Posts, and returns once the server has answered 200."""
         data = msgspec.json.encode(sent)
         try:
@@ -162,7 +164,7 @@ class ChatModel:
             raise _failure(error) from error
         raise answered(response.status, error_body, response.headers, self.config.api_key)
 
-    async def _post_once_more(self, url: str, data: bytes) -> aiohttp.ClientResponse:
+    async def _post_once_more(self, url: URL | str, data: bytes) -> aiohttp.ClientResponse:
         """Posts again when the server was just closing the idle connection: sampling changes nothing."""
         try:
             return await self._post_once(url, data)
@@ -171,7 +173,7 @@ class ChatModel:
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             return await self._post_once(url, data)
 
-    async def _post_once(self, url: str, data: bytes) -> aiohttp.ClientResponse:
+    async def _post_once(self, url: URL | str, data: bytes) -> aiohttp.ClientResponse:
         large = len(data) > _PLAIN_BODY_BYTES_MAX
         return await self._connections().post(
             url,

@@ -43,7 +43,9 @@ def upstream_models(
     known = {"effort": "field", **options, "base_url": url, "api_key": key}
     _config(known | {"model": ""})
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=60), auto_decompress=False
+        connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=60),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
     )
 
     async def names() -> Sequence[str]:
