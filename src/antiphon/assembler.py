@@ -39,8 +39,7 @@ class Assembler:
         for delta in batch:
             match delta:
                 case Text():
-                    item = self._saying("message")
-                    item.grow(delta.text, "output_text", logprobs=delta.logprobs)
+                    self._saying("message").grow(delta.text, "output_text", delta.logprobs)
                 case Call():
                     self._call(delta)
                 case Reasoning():

@@ -146,7 +146,7 @@ class State:
             case "grow":
                 text = self._text(rule, event)
                 text.pieces.append(event["delta"])
-                if rule.stream is not None and rule.stream.logprobs:
+                if text.stream.logprobs and event["logprobs"]:
                     text.logprobs.extend(event["logprobs"])
             case "whole":
                 self._whole(rule, event)

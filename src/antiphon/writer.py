@@ -6,7 +6,7 @@ output, a part's index the length of its list, and the sequence number the fold'
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -96,24 +96,21 @@ class Item:
     """An open item. What it holds is the fold's; this only knows how to add to it."""
 
     def __init__(self, writer: Writer, open_item: OpenItem) -> None:
+        self.type = open_item.kind.type
         self._writer = writer
         self._open = open_item
         self._address: Json = {"item_id": open_item.doc["id"], "output_index": open_item.index}
         self._part: str | None = None
         self._growing = (open_item.text.stream if open_item.text else _NONE, self._address)
 
-    @property
-    def type(self) -> str:
-        """The kind's name."""
-        return self._open.kind.type
-
-    def grow(self, text: str, part: str | None = None, **extra: Any) -> None:
+    def grow(self, text: str, part: str | None = None, logprobs: Sequence[Json] = ()) -> None:
         """Add a piece to the item's own text, or to its current part of type ``part`` (opened if need be)."""
         stream, address = self._growing if part == self._part else self._turn_to(part)
+        state = self._writer.state
+        event: Json = {"type": stream.delta, "sequence_number": state.seq, **address, "delta": text}
         if stream.logprobs:
-            extra.setdefault("logprobs", ())
-        seq = self._writer.state.seq
-        self._writer.put({"type": stream.delta, "sequence_number": seq, **address, "delta": text, **extra})
+            event["logprobs"] = logprobs
+        self._writer.put(event)
 
     def phase(self, type: str, **fields: Any) -> None:
         """Tell of progress, such as ``response.file_search_call.searching``."""

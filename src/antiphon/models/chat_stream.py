@@ -323,7 +323,11 @@ class ChatStream:
             out.append(Reasoning(thought))
             for one in self._filters:
                 one.separated()
-        if content := said.content:
+        content = said.content
+        if type(content) is str and not self._filters and not self._wants_logprobs:
+            if content:
+                out.append(Text(content))
+        elif content:
             self._text(content if isinstance(content, str) else _joined(content), out)
         if said.refusal:
             out.append(Refusal(said.refusal))
@@ -333,9 +337,6 @@ class ChatStream:
             self._tool_calls((_ToolCall(-1, None, said.function_call),), out)
 
     def _text(self, text: str, out: list[Delta]) -> None:
-        if not self._filters and not self._wants_logprobs:
-            out.append(Text(text))
-            return
         deltas: list[Delta] = [Text(text)]
         for one in self._filters:
             deltas = [delta for before in deltas for delta in _through(one, before)]
