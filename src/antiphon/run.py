@@ -71,7 +71,7 @@ async def _work(run: Run, writer: Writer, log: Log) -> Response:
     truncate = run.plan.response.truncation == "auto"
     finish = await take_turn(run.model, run.prompt, assembler, log, truncate=truncate)
     if finish.reason == "stop":
-        check_answer(run.prompt, writer.state.output)
+        check_answer(run.prompt, writer.state)
     assembler.end()
     response = _ended(writer.state.response, finish, int(run.clock()))
     if run.plan.store:

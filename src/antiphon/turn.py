@@ -6,14 +6,13 @@ is tried twice once a reader may have seen a part of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from antiphon.assembler import Assembler
 from antiphon.context import shorten
 from antiphon.log import Log
 from antiphon.models import ContextTooLong, Finish, Model, Prompt, TextFormat
+from antiphon.state import State
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest, UpstreamError
 from antiphon.wire.schema import violation
@@ -63,19 +62,23 @@ async def _sample(model: Model, prompt: Prompt, assembler: Assembler, log: Log) 
     return assembler.finish
 
 
-def check_answer(prompt: Prompt, output: Sequence[Json]) -> None:
+def check_answer(prompt: Prompt, state: State) -> None:
     """See that a finished answer is what was asked for: a call where one is required, else the ``text.format``.
 
     Raises:
         UpstreamError: ``invalid_tool_call``: a call was required and none came. ``invalid_output``: the answer is not
             JSON, or breaks the schema; a refusal is exempt.
     """
+    required = prompt.tool_choice.mode == "required"
+    if prompt.format.type == "text" and not required:
+        return
+    output = state.output
     if any(item["type"] == "function_call" for item in output):
         return
-    if prompt.tool_choice.mode == "required":
+    if required:
         raise UpstreamError("The model did not call a function, although it had to.", code="invalid_tool_call")
     parts = [part for item in output if item["type"] == "message" for part in item["content"]]
-    if prompt.format.type == "text" or any(part["type"] == "refusal" for part in parts):
+    if any(part["type"] == "refusal" for part in parts):
         return
     for text in [part["text"] for part in parts] or [""]:
         _check_text(prompt.format, text)
