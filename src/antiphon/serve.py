@@ -16,6 +16,7 @@ from rich.syntax import Syntax
 from antiphon.app import CannotOpen, Engine, open_engine
 from antiphon.config import Config
 from antiphon.http import HttpApp
+from antiphon.http.socket import uvicorn_options
 
 if TYPE_CHECKING:
     from antiphon.models.llamacpp import Settings
@@ -84,6 +85,7 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 backlog=_BACKLOG,
                 timeout_graceful_shutdown=round(config.drain_s),
+                **uvicorn_options(config),
             )
         )
         self._console = console

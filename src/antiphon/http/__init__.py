@@ -15,8 +15,10 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from antiphon.app import Engine
-from antiphon.http import models, openapi, responses
+from antiphon.http import lanes, models, openapi, responses
 from antiphon.http.exchange import ClientGone, Exchange
+from antiphon.http.socket import METHOD as WEBSOCKET
+from antiphon.http.socket import Upgrade
 from antiphon.http.sse import Pulse
 from antiphon.wire.errors import SORRY, ApiError, InvalidRequest, MethodNotAllowed, NotFound, ServerError
 
@@ -28,7 +30,7 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 @dataclass(frozen=True)
 class Route:
-    """One way in. ``path`` may hold ``{names}``."""
+    """One way in. ``path`` may hold ``{names}``; ``method`` is ``WEBSOCKET`` for an upgrade."""
 
     method: str
     path: str
@@ -41,6 +43,7 @@ class Route:
 
 ROUTES = (
     Route("POST", "/v1/responses", responses.create),
+    Route(WEBSOCKET, "/v1/responses", lanes.converse),
     Route("GET", "/v1/responses/{response_id}", responses.retrieve),
     Route("DELETE", "/v1/responses/{response_id}", responses.delete),
     Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items),
@@ -63,12 +66,10 @@ class HttpApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
         match scope["type"]:
-            case "http":
+            case "http" | "websocket":
                 await self._serve(scope, receive, send)
             case "lifespan":
                 await self._live(receive, send)
-            case "websocket":
-                await send({"type": "websocket.close", "code": 1008, "reason": "WebSocket is not served here"})
             case _:
                 pass
 
@@ -86,7 +87,8 @@ class HttpApp:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         route, params = self._route(scope)
-        exchange = Exchange(scope, receive, send, self.engine, params)
+        kind = Exchange if scope["type"] == "http" else Upgrade
+        exchange = kind(scope, receive, send, self.engine, params)
         try:
             await self._handle(exchange, route)
         except ApiError as error:
@@ -101,15 +103,15 @@ class HttpApp:
         if access.isEnabledFor(logging.INFO):
             duration_ms = (time.perf_counter() - began) * 1000
             line = "%s %s %s %d %.1fms"
-            access.info(line, exchange.request_id, scope["method"], scope["path"], exchange.status, duration_ms)
+            access.info(line, exchange.request_id, _method(scope), scope["path"], exchange.status, duration_ms)
 
     def _route(self, scope: Scope) -> tuple[Route | ApiError, dict[str, str]]:
-        path, method, others = scope["path"], scope["method"], list[str]()
+        path, method, others = scope["path"], _method(scope), list[str]()
         for route in self.routes:
             found = route.pattern.match(path)
             if found and route.method == method:
                 return route, found.groupdict()
-            if found:
+            if found and route.method != WEBSOCKET:
                 others.append(route.method)
         if others:
             allow = {"allow": ", ".join(others)}
@@ -126,6 +128,10 @@ class HttpApp:
             await route.handler(exchange, self._pulse)
         finally:
             self._pulse.exchanges.discard(exchange)
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["type"] == "http" else WEBSOCKET
 
 
 def _refuse_foreign_pages(scope: Scope) -> None:

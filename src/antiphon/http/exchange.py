@@ -13,7 +13,7 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from antiphon.app import Engine
-from antiphon.wire import Json
+from antiphon.http.profile import profile_of
 from antiphon.wire.errors import ApiError, BodyTooLarge, InvalidRequest, ServerError
 
 log = logging.getLogger("antiphon.http")
@@ -33,6 +33,7 @@ class Exchange:
         params: what the path held, by name.
         headers: extra headers of the answer.
         started: whether the answer's head has been sent.
+        profile: the form of the API that the client reads.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, engine: Engine, params: Mapping[str, str]) -> None:
@@ -44,6 +45,7 @@ class Exchange:
         self.started = False
         self.status = 0
         self.owner = ""
+        self.profile = profile_of(scope["headers"], engine.config.profile)
         self._work: asyncio.Task[Any] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._receive = receive
@@ -145,15 +147,10 @@ class Exchange:
             # The official clients try these again twice; nothing would be different the next time.
             self.headers["x-should-retry"] = "false"
         with suppress(OSError):
-            await self.reply(envelope(error), error.status)
+            await self.reply({"error": self.profile.error(error.body(), error.status)}, error.status)
 
     def note(self, error: ApiError) -> None:
         """Write the error to the log, under the request's id. Its public text stays out: it may quote the answer."""
         if error.internal or error.status >= 500:
             cause = error.__cause__ if isinstance(error, ServerError) else None
             log.error("%s %s: %s", self.request_id, error.code, error.internal, exc_info=cause)
-
-
-def envelope(error: ApiError) -> Json:
-    """``{"error": {message, type, param, code}}``."""
-    return {"error": error.body()}

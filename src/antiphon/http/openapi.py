@@ -9,6 +9,7 @@ import msgspec
 
 from antiphon import __version__
 from antiphon.http.exchange import Exchange
+from antiphon.http.socket import METHOD as WEBSOCKET
 from antiphon.wire import Json
 from antiphon.wire.request import CreateRequest
 from antiphon.wire.response import Response
@@ -31,6 +32,8 @@ def _document() -> Json:
     )
     paths: dict[str, dict[str, Json]] = {}
     for route in ROUTES:
+        if route.method == WEBSOCKET:
+            continue  # OpenAPI has no word for it
         path = route.path.replace(":path}", "}")
         operation: Json = {
             "summary": (route.handler.__doc__ or "").strip().splitlines()[0],
