@@ -25,6 +25,8 @@ from antiphon.wire.errors import SORRY, ApiError, InvalidRequest, MethodNotAllow
 access = logging.getLogger("antiphon.access")
 
 Handler = Callable[[Exchange, Pulse], Awaitable[None]]
+_NOT_YET = {"/v1/responses/compact", "/v1/responses/input_tokens"}
+"""Paths of the API that are not served, and would be taken for a response's id, to which one cannot POST."""
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
@@ -113,7 +115,7 @@ class HttpApp:
                 return route, found.groupdict()
             if found and route.method != WEBSOCKET:
                 others.append(route.method)
-        if others:
+        if others and path not in _NOT_YET:
             allow = {"allow": ", ".join(others)}
             return MethodNotAllowed(f"Not allowed to {method} on {path}.", headers=allow), {}
         return NotFound(f"Invalid URL ({method} {path})", code="unknown_url"), {}
