@@ -32,6 +32,10 @@ _POOL_BYTES = 32 * _RANDOM_BYTES
 _T = TypeVar("_T")
 
 
+Recall = Callable[[Id], Sequence[Json] | None]
+"""The whole context up to and including a response, or None where it is not known."""
+
+
 class RandomIds:
     """Fresh ids such as ``resp_…``: 48 hexadecimal digits, of which 12 tell the millisecond and 36 are random.
 
@@ -71,17 +75,24 @@ class Engine:
         self._defaults = intake.Defaults(strict=config.strict)
         self._response = msgspec.json.Decoder(Response)
 
-    async def accept(self, body: Json, owner: str) -> Run:
+    async def accept(self, body: Json, owner: str, *, recall: Recall | None = None, generate: bool = True) -> Run:
         """Check a create request whole: parameters, model, and the context it builds on.
+
+        Args:
+            recall: knows responses that are not stored, and is asked before the store.
+            generate: False when the model shall not be asked: the response only prepares what continues it.
 
         Raises:
             ApiError: the request cannot be run; nothing has happened.
         """
-        plan = intake.plan(body, defaults=self._defaults, ids=self.ids, now=int(self._clock()))
+        now = int(self._clock())
+        plan = intake.plan(body, defaults=self._defaults, ids=self.ids, now=now, generate=generate)
         model = await self.roster.find(plan.response.model)
-        history = await self._history(owner, plan.previous_response_id)
-        prompt = context.build(plan.prompt, history, sees=model.sees)
-        return Run(plan, prompt, model, owner, self.store, self._clock, self.ids)
+        recalled = recall(plan.previous_response_id) if recall and plan.previous_response_id else None
+        history = await self._history(owner, plan.previous_response_id) if recalled is None else recalled
+        note = self.config.unsupported_images == "note"
+        prompt = context.build(plan.prompt, history, sees=model.sees, note_images=note)
+        return Run(plan, prompt, model, owner, self.store, self._clock, self.ids, history)
 
     async def _history(self, owner: str, previous: Id | None) -> Sequence[Json]:
         if previous is None:

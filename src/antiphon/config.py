@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -43,7 +44,12 @@ class Config:
         upstream_options: what is known about its models, as fields of ``antiphon.models.chat_config.ChatConfig``, such
             as ``thinks``, ``forced_calls`` or ``extra``.
         aliases: model names of ours for names of the upstream's.
-        body_bytes_max: largest request body.
+        profile: ``openresponses`` answers every request in the form of Open Responses; ``openai`` only those that
+            carry the header ``OpenResponses-Version``.
+        unsupported_images: what becomes of an image for a model that cannot see: ``refuse`` the request, or put a
+            ``note`` in its place that says so.
+        body_bytes_max: largest request body, and largest frame on a WebSocket.
+        socket_life_s: how long a WebSocket connection may last.
         upstream_connections_max: connections to the upstream at once.
         drain_s: how long open requests may go on after a signal to stop.
     """
@@ -60,7 +66,10 @@ class Config:
     upstream_sees: bool = False
     upstream_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    profile: Literal["openai", "openresponses"] = "openai"
+    unsupported_images: Literal["refuse", "note"] = "refuse"
     body_bytes_max: int = 64 * 1024 * 1024
+    socket_life_s: float = 3600.0
     upstream_connections_max: int = 1000
     drain_s: float = 10.0
 
@@ -125,9 +134,14 @@ def _convert(kind: str, value: Any) -> Any:
         case "Mapping[str, Any]":
             return dict(json.loads(value) if isinstance(value, str) else value)
         case _:
-            if value not in ("sqlite", "memory"):
-                raise ValueError("one of sqlite, memory")
-            return value
+            return _one_of(re.findall(r"['\"](\w+)['\"]", kind), value)
+
+
+def _one_of(words: Sequence[str], value: Any) -> Any:
+    """One of a Literal's words."""
+    if value not in words:
+        raise ValueError(f"one of {', '.join(words)}")
+    return value
 
 
 def _bool(value: Any) -> bool:

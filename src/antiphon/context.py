@@ -16,8 +16,15 @@ _OUTPUTS = {
 }
 
 
-def build(prompt: Prompt, history: Sequence[Json], *, sees: bool) -> Prompt:
+_LEFT_OUT = "[An image stood here. It was left out, because this model cannot see images.]"
+
+
+def build(prompt: Prompt, history: Sequence[Json], *, sees: bool, note_images: bool = False) -> Prompt:
     """Put the chain's items in front of the request's own.
+
+    Args:
+        sees: whether the model accepts images.
+        note_images: whether a model that does not is told in words that there was one; else the request is refused.
 
     Raises:
         InvalidRequest: an output without its call, a call without its output, or an image or a file that the model
@@ -29,6 +36,8 @@ def build(prompt: Prompt, history: Sequence[Json], *, sees: bool) -> Prompt:
     items = (*history, *prompt.items)
     _check_references(prompt.items)
     _check_calls(items)
+    if not sees and note_images:
+        items = tuple(_noted(item) for item in items)
     _refuse_unshowable(items, len(history), sees)
     return msgspec.structs.replace(prompt, items=items)
 
@@ -87,6 +96,15 @@ def _unshowable(part: Json, sees: bool) -> str | None:
             return "This server can show a model only files that are text, given in file_data as a data URL."
         case _:
             return None
+
+
+def _noted(item: Json) -> Json:
+    """The item with a text in the place of each image."""
+    if not any(part.get("type") == "input_image" for part in _parts(item)):
+        return item
+    note = {"type": "input_text", "text": _LEFT_OUT}
+    parts = [note if part.get("type") == "input_image" else part for part in _parts(item)]
+    return item | {"content" if item.get("content") else "output": parts}
 
 
 def _parts(item: Json) -> Sequence[Json]:

@@ -61,6 +61,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         response: the template: ``in_progress``, every echo filled, no output.
         prompt: what the model is asked; ``items`` are this request's own, without the history in front.
         input: this request's items in normal form, each with an id: what is stored and listed.
+        generate: whether the model is asked; else the response only prepares what continues it.
         include: the optional data that the caller wants to see.
         obfuscate: whether stream deltas are padded.
         ignored: JSON paths of undocumented members that were passed over.
@@ -71,18 +72,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     input: tuple[Json, ...]
     stream: bool
     store: bool
+    generate: bool
     include: frozenset[str]
     obfuscate: bool
     previous_response_id: Id | None
     ignored: tuple[str, ...]
 
 
-def plan(body: object, *, defaults: Defaults, ids: Ids, now: int) -> Plan:
+def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool = True) -> Plan:
     """What to do for ``body``, the decoded JSON of a create request.
 
     Args:
         ids: makes a fresh id of a prefix; called for the response first, then for items in order.
         now: Unix seconds.
+        generate: False for a request that only prepares, which may be empty.
 
     Raises:
         InvalidRequest: the first thing wrong, with the official code and the JSON path.
@@ -95,7 +98,8 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int) -> Plan:
     _refuse_unserved(request)
     id = ids("resp")
     items = _items(raw, ids, defaults)
-    _refuse_empty(request, items)
+    if generate:
+        _refuse_empty(request, items)
     response, prompt = _answer(request, raw, items, id, now, defaults)
     options = request.stream_options
     return Plan(
@@ -104,6 +108,7 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int) -> Plan:
         input=items,
         stream=bool(request.stream),
         store=response.store,
+        generate=generate,
         include=frozenset[str](request.include or ()),
         obfuscate=options is None or options.include_obfuscation is not False,
         previous_response_id=request.previous_response_id,

@@ -26,7 +26,12 @@ _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"
 
 
 class Run(msgspec.Struct, frozen=True):
-    """All that one response needs: what was asked, of whom, and where it goes. ``clock`` gives Unix seconds."""
+    """All that one response needs: what was asked, of whom, and where it goes.
+
+    Attributes:
+        clock: gives Unix seconds.
+        history: the items of the chain in front of the request's own, as they are kept.
+    """
 
     plan: Plan
     prompt: Prompt
@@ -35,6 +40,7 @@ class Run(msgspec.Struct, frozen=True):
     store: ResponseStore
     clock: Callable[[], float]
     ids: Callable[[str], str]
+    history: Sequence[Json] = ()
 
 
 class Failed(Exception):
@@ -66,6 +72,14 @@ async def respond(run: Run, log: Log) -> Response:
 
 
 async def _work(run: Run, writer: Writer, log: Log) -> Response:
+    finish = await _answer(run, writer, log) if run.plan.generate else Finish(usage=Tokens())
+    response = _ended(writer.state.response, finish, int(run.clock()))
+    if run.plan.store:
+        await _keep(run, response)
+    return response
+
+
+async def _answer(run: Run, writer: Writer, log: Log) -> Finish:
     calls_max = None if run.prompt.parallel_tool_calls else 1
     assembler = Assembler(writer, run.ids, calls_max=calls_max)
     truncate = run.plan.response.truncation == "auto"
@@ -73,10 +87,7 @@ async def _work(run: Run, writer: Writer, log: Log) -> Response:
     if finish.reason == "stop":
         check_answer(run.prompt, writer.state)
     assembler.end()
-    response = _ended(writer.state.response, finish, int(run.clock()))
-    if run.plan.store:
-        await _keep(run, response)
-    return response
+    return finish
 
 
 def _ended(response: Response, finish: Finish, now: int) -> Response:

@@ -19,6 +19,7 @@ from rich.syntax import Syntax
 from antiphon.app import CannotOpen, Engine, open_engine
 from antiphon.config import Config
 from antiphon.http import HttpApp
+from antiphon.http.socket import uvicorn_options
 from antiphon.wire.errors import ApiError
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 backlog=_BACKLOG,
                 timeout_graceful_shutdown=round(config.drain_s),
+                **uvicorn_options(config),
             )
         )
         self._console = console

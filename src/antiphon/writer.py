@@ -70,8 +70,8 @@ class Writer:
             code: the documented code of the Response's own error; the event carries the API error's. The event holds
                 the fields both flat and nested: Python raises on the one, JavaScript reads the other.
         """
-        reason = msgspec.structs.replace(error.reason, code=error.code or error.type)
-        self.emit("error", code=reason.code, message=reason.message, param=reason.param, error=reason)
+        body = error.body() | {"code": error.code or error.type}
+        self.emit("error", code=body["code"], message=body["message"], param=body["param"], error=body)
         response = self.state.response
         self.end(
             msgspec.structs.replace(

@@ -29,6 +29,8 @@ REFUSED = [
     ("POST", "/v1/responses", b"{}", 400, "missing_required_parameter"),
     ("PUT", "/v1/responses", b"{}", 405, "method_not_allowed"),
     ("GET", "/v1/responses", b"", 405, "method_not_allowed"),
+    ("POST", "/v1/responses/compact", b"{}", 404, "unknown_url"),
+    ("POST", "/v1/responses/resp_none", b"{}", 405, "method_not_allowed"),
     ("GET", "/v1/nothing", b"", 404, "unknown_url"),
     ("GET", "/v1/responses/resp_none", b"", 404, None),
     ("DELETE", "/v1/responses/resp_none", b"", 404, None),

@@ -56,6 +56,22 @@ def test_images_need_a_model_that_sees() -> None:
     assert caught.value.param == "previous_response_id"
 
 
+def test_an_image_may_be_noted_instead() -> None:
+    seen: Json = {
+        "type": "function_call_output",
+        "call_id": "c",
+        "output": [*IMAGE["content"], user("b")["content"][0]],
+    }
+    items = (IMAGE, call("c"), seen)
+    assert build(Prompt(items=items), [], sees=True, note_images=True).items == items
+    noted = build(Prompt(items=items[1:]), [IMAGE], sees=False, note_images=True).items
+    assert [part["type"] for part in noted[0]["content"]] == ["input_text"]
+    assert "left out" in noted[0]["content"][0]["text"]
+    assert [part["type"] for part in noted[2]["output"]] == ["input_text", "input_text"]
+    assert noted[2]["output"][1]["text"] == "b"
+    assert IMAGE["content"][0]["type"] == "input_image"
+
+
 def test_a_reference_to_nothing() -> None:
     with pytest.raises(NotFound, match="Item with id 'msg_x' not found"):
         build(Prompt(items=({"type": "item_reference", "id": "msg_x"},)), [], sees=True)

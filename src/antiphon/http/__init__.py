@@ -15,8 +15,10 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from antiphon.app import Engine
-from antiphon.http import models, openapi, responses
+from antiphon.http import lanes, models, openapi, responses
 from antiphon.http.exchange import ClientGone, Exchange
+from antiphon.http.socket import METHOD as WEBSOCKET
+from antiphon.http.socket import Upgrade
 from antiphon.http.sse import Pulse
 from antiphon.wire.errors import SORRY, ApiError, InvalidRequest, MethodNotAllowed, NotFound, ServerError
 from antiphon.wire.lists import Deleted, Health, ItemList, Model, ModelList
@@ -25,6 +27,8 @@ from antiphon.wire.response import Response
 access = logging.getLogger("antiphon.access")
 
 Handler = Callable[[Exchange, Pulse], Awaitable[None]]
+_NOT_YET = {"/v1/responses/compact", "/v1/responses/input_tokens"}
+"""Paths of the API that are not served, and would be taken for a response's id, to which one cannot POST."""
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
@@ -33,6 +37,7 @@ class Route:
     """One way in.
 
     Attributes:
+        method: ``WEBSOCKET`` for an upgrade.
         path: may hold ``{names}``.
         answer: what a good answer is, for the API's document.
         query: the query parameters it reads.
@@ -53,6 +58,7 @@ PAGE = ("after", "limit", "order", "include")
 
 ROUTES = (
     Route("POST", "/v1/responses", responses.create, Response),
+    Route(WEBSOCKET, "/v1/responses", lanes.converse, dict),
     Route("GET", "/v1/responses/{response_id}", responses.retrieve, Response, ("include",)),
     Route("DELETE", "/v1/responses/{response_id}", responses.delete, Deleted),
     Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items, ItemList, PAGE),
@@ -75,12 +81,10 @@ class HttpApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
         match scope["type"]:
-            case "http":
+            case "http" | "websocket":
                 await self._serve(scope, receive, send)
             case "lifespan":
                 await self._live(receive, send)
-            case "websocket":
-                await send({"type": "websocket.close", "code": 1008, "reason": "WebSocket is not served here"})
             case _:
                 pass
 
@@ -98,7 +102,8 @@ class HttpApp:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         route, params = self._route(scope)
-        exchange = Exchange(scope, receive, send, self.engine, params)
+        kind = Exchange if scope["type"] == "http" else Upgrade
+        exchange = kind(scope, receive, send, self.engine, params)
         try:
             await self._handle(exchange, route)
         except ApiError as error:
@@ -114,17 +119,17 @@ class HttpApp:
         if access.isEnabledFor(logging.INFO):
             duration_ms = (time.perf_counter() - began) * 1000
             line = "%s %s %s %d %.1fms"
-            access.info(line, exchange.request_id, scope["method"], scope["path"], exchange.status, duration_ms)
+            access.info(line, exchange.request_id, _method(scope), scope["path"], exchange.status, duration_ms)
 
     def _route(self, scope: Scope) -> tuple[Route | ApiError, dict[str, str]]:
-        path, method, others = scope["path"], scope["method"], list[str]()
+        path, method, others = scope["path"], _method(scope), list[str]()
         for route in self.routes:
             found = route.pattern.match(path)
             if found and route.method == ("GET" if method == "HEAD" else method):
                 return route, found.groupdict()
-            if found:
+            if found and route.method != WEBSOCKET:
                 others.append(route.method)
-        if others:
+        if others and path not in _NOT_YET:
             allow = {"allow": ", ".join(others)}
             return MethodNotAllowed(f"Not allowed to {method} on {path}.", headers=allow), {}
         return NotFound(f"Invalid URL ({method} {path})", code="unknown_url"), {}
@@ -139,6 +144,10 @@ class HttpApp:
             await route.handler(exchange, self._pulse)
         finally:
             self._pulse.exchanges.discard(exchange)
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["type"] == "http" else WEBSOCKET
 
 
 def _refuse_foreign_pages(scope: Scope) -> None:

@@ -13,7 +13,8 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from antiphon.app import Engine
-from antiphon.wire.errors import ApiError, BodyTooLarge, Failure, InvalidRequest, ServerError
+from antiphon.http.profile import profile_of
+from antiphon.wire.errors import ApiError, BodyTooLarge, InvalidRequest, ServerError
 
 log = logging.getLogger("antiphon.http")
 _encode = msgspec.json.Encoder().encode
@@ -32,6 +33,7 @@ class Exchange:
         params: what the path held, by name.
         headers: extra headers of the answer.
         started: whether the answer's head has been sent.
+        profile: the form of the API that the client reads.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, engine: Engine, params: Mapping[str, str]) -> None:
@@ -43,6 +45,7 @@ class Exchange:
         self.started = False
         self.status = 0
         self.owner = ""
+        self.profile = profile_of(scope["headers"], engine.config.profile)
         self._work: asyncio.Task[Any] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._receive = receive
@@ -144,7 +147,7 @@ class Exchange:
             # The official clients try these again twice; nothing would be different the next time.
             self.headers["x-should-retry"] = "false"
         with suppress(OSError):
-            await self.reply(Failure(error.reason), error.status)
+            await self.reply({"error": self.profile.error(error.body(), error.status)}, error.status)
 
     def note(self, error: ApiError) -> None:
         """Write the error to the log, under the request's id. Its public text stays out: it may quote the answer."""

@@ -9,6 +9,7 @@ import msgspec
 
 from antiphon import __version__
 from antiphon.http.exchange import Exchange
+from antiphon.http.socket import METHOD as WEBSOCKET
 from antiphon.wire import Json
 from antiphon.wire.errors import Failure
 from antiphon.wire.request import CreateRequest
@@ -32,6 +33,8 @@ def _document() -> Json:
     )
     paths: dict[str, dict[str, Json]] = {}
     for route, answer in zip(ROUTES, good, strict=True):
+        if route.method == WEBSOCKET:
+            continue  # OpenAPI has no word for it
         path = route.path.replace(":path}", "}")
         operation: Json = {
             "summary": (route.handler.__doc__ or "").strip().splitlines()[0],

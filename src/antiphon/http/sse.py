@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Protocol
 
 from antiphon.grammar import EVENTS
 from antiphon.http.exchange import Exchange
+from antiphon.http.profile import EVENT_NAMES
 from antiphon.log import encode
 from antiphon.wire import Json
 
@@ -20,10 +22,11 @@ _QUANTUM_BYTES = 32
 _NOISE = "Wm4kTq9ZxR2vLc7NbY1sHd8PfGj3aEu6"
 _PADS = [f',"obfuscation":"{_NOISE[: -(n + 17) % _QUANTUM_BYTES]}"}}\n\n'.encode() for n in range(_QUANTUM_BYTES)]
 """What closes a delta's frame, by its length modulo the quantum."""
-_LATE_S = 0.5
+LATE_S = 0.5
+"""How long a frame may wait for company."""
 _SILENT_S = 15.0
-_HEADS = {type: f"event: {type}\ndata: ".encode() for type in EVENTS}
-_DELTAS = {type for type, rule in EVENTS.items() if rule.op == "grow"}
+_HEADS = {type: f"event: {type}\ndata: ".encode() for type in (*EVENTS, *EVENT_NAMES.values())}
+_DELTAS = {name for type, rule in EVENTS.items() if rule.op == "grow" for name in (type, EVENT_NAMES.get(type, type))}
 
 
 def frame(event: Json, *, obfuscate: bool) -> bytes:
@@ -37,6 +40,19 @@ def frame(event: Json, *, obfuscate: bool) -> bytes:
     if obfuscate and type in _DELTAS:
         return _HEADS[type] + data[:-1] + _PADS[len(data) % _QUANTUM_BYTES]
     return _HEADS[type] + data + b"\n\n"
+
+
+def message(event: Json, *, obfuscate: bool) -> bytes:
+    """The JSON alone, of the same bytes: what a transport with frames of its own carries."""
+    return frame(event, obfuscate=obfuscate)[len(_HEADS[event["type"]]) : -2]
+
+
+class Stream(Protocol):
+    """A log with a reader at its end, who is shown in time what there is."""
+
+    async def beat(self, now: float) -> None:
+        """Show what waits too long. ``now`` is the event loop's time, in seconds."""
+        ...
 
 
 class EventStream:
@@ -53,7 +69,7 @@ class EventStream:
 
     def append(self, event: Json) -> None:
         """See ``Log.append``."""
-        self._frames.append(frame(event, obfuscate=self._obfuscate))
+        self._frames.append(frame(self._exchange.profile.event(event), obfuscate=self._obfuscate))
 
     async def flush(self) -> None:
         """See ``Log.flush``. The answer's head goes out with the first frames."""
@@ -74,7 +90,7 @@ class EventStream:
         """Show what waits too long; tell a silent connection that we are there."""
         if self._writing:
             return
-        if self._frames and now - self.moved > _LATE_S:
+        if self._frames and now - self.moved > LATE_S:
             await self.flush()
         elif self._exchange.started and now - self.moved > _SILENT_S:
             await self._write(_PING)
@@ -95,7 +111,7 @@ class Pulse:
     """
 
     def __init__(self) -> None:
-        self.streams: set[EventStream] = set()
+        self.streams: set[Stream] = set()
         self.exchanges: set[Exchange] = set()
         self._beats: set[asyncio.Task[None]] = set()
         self.now = asyncio.get_running_loop().time
@@ -103,7 +119,7 @@ class Pulse:
     async def beat(self) -> None:
         """Run until cancelled."""
         while True:
-            await asyncio.sleep(_LATE_S / 2)
+            await asyncio.sleep(LATE_S / 2)
             for exchange in self.exchanges:
                 exchange.watch()
             for stream in list(self.streams):

@@ -16,6 +16,7 @@ import uvicorn
 from antiphon.app import Engine
 from antiphon.config import Config
 from antiphon.http import HttpApp
+from antiphon.http.socket import uvicorn_options
 from antiphon.models import Model, Roster
 from antiphon.store import ResponseStore
 from antiphon.store.memory import MemoryStore
@@ -75,6 +76,7 @@ async def serving(
                 access_log=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=1,
+                **uvicorn_options(engine.config),
             )
         )
         running = asyncio.create_task(server.serve(sockets=[listener]))

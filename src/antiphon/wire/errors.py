@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from antiphon.wire import Json
+
 
 class Reason(msgspec.Struct):
     """What went wrong: ``param`` is the JSON path of the culprit."""
@@ -61,6 +63,10 @@ class ApiError(Exception):
     def reason(self) -> Reason:
         """As the caller reads it."""
         return Reason(self.message, self.type, self.param, self.code)
+
+    def body(self) -> Json:
+        """The same as a JSON object: ``{message, type, param, code}``."""
+        return msgspec.to_builtins(self.reason)
 
 
 class InvalidRequest(ApiError):
