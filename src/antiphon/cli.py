@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import socket
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon import __version__
+from antiphon import __version__, logs
 from antiphon.config import Config, ConfigError, load
 
 EXIT_FAILED = 1
@@ -42,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, help="port to listen on (8484; 0 takes a free one)")
     serve.add_argument("--data", type=Path, metavar="DIR", help="folder of the database and the logs")
     serve.add_argument("--store", choices=("sqlite", "memory"), help="where responses are kept (sqlite)")
+    serve.add_argument("--retention-days", type=float, help="how long responses are kept (30; 0 for ever)")
+    serve.add_argument("--store-bytes-max", type=int, help="bytes responses may take before the oldest go (no end)")
+    serve.add_argument("--log-format", choices=("text", "json"), help="how the log is written (text)")
     serve.add_argument("--strict", action="store_true", default=None, help="refuse undocumented parameters")
     serve.add_argument("--model", metavar="NAME|PATH.gguf", help="the embedded model; with --upstream the one to offer")
     serve.add_argument("--threads", type=int, help="threads the embedded model computes with (all cores but one)")
@@ -61,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(options: Mapping[str, Any]) -> int:
     flags = dict(options)
     config = load(flags, os.environ, flags.pop("config"))
-    logging.basicConfig(level=os.environ.get("ANTIPHON_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
+    logs.set_up(config.log_format, os.environ.get("ANTIPHON_LOG", "WARNING"))
     from antiphon.serve import ServeFailed, serve  # brings the whole server in
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -43,6 +44,9 @@ class Config:
         upstream_options: what is known about its models, as fields of ``antiphon.models.chat_config.ChatConfig``, such
             as ``thinks``, ``forced_calls`` or ``extra``.
         aliases: model names of ours for names of the upstream's.
+        retention_days: how long a stored response is kept; 0 for ever.
+        store_bytes_max: bytes that stored responses may take before the oldest go; 0 without end.
+        log_format: the server's log as ``text`` for people or ``json``, a line each.
         body_bytes_max: largest request body.
         upstream_connections_max: connections to the upstream at once.
         drain_s: how long open requests may go on after a signal to stop.
@@ -60,6 +64,9 @@ class Config:
     upstream_sees: bool = False
     upstream_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    retention_days: float = 30.0
+    store_bytes_max: int = 0
+    log_format: Literal["text", "json"] = "text"
     body_bytes_max: int = 64 * 1024 * 1024
     upstream_connections_max: int = 1000
     drain_s: float = 10.0
@@ -70,6 +77,8 @@ class Config:
                 f"host {self.host!r} is not a loopback address: without keys, anyone who reaches the port could use "
                 "the model and read every response. Use 127.0.0.1."
             )
+        if self.retention_days < 0 or self.store_bytes_max < 0:
+            raise ConfigError("retention_days and store_bytes_max cannot be negative; 0 is without end")
         if self.upstream and not self.upstream.startswith(("http://", "https://")):
             raise ConfigError(f"upstream {self.upstream!r} is not an http(s) URL")
 
@@ -125,8 +134,9 @@ def _convert(kind: str, value: Any) -> Any:
         case "Mapping[str, Any]":
             return dict(json.loads(value) if isinstance(value, str) else value)
         case _:
-            if value not in ("sqlite", "memory"):
-                raise ValueError("one of sqlite, memory")
+            choices = re.findall(r"'(\w+)'", kind)
+            if value not in choices:
+                raise ValueError(f"one of {', '.join(choices)}")
             return value
 
 
