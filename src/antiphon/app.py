@@ -17,9 +17,11 @@ import msgspec
 
 from antiphon import context, intake
 from antiphon.config import Config
+from antiphon.meter import Meter, Watch
 from antiphon.models import Roster
 from antiphon.run import Run
-from antiphon.store import Page, ResponseStore, StoreUnavailable, UnknownCursor
+from antiphon.store import Figures, Page, ResponseStore, StoreUnavailable, UnknownCursor
+from antiphon.sweeper import Sweeper
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound, Unavailable
 from antiphon.wire.response import Response
@@ -70,6 +72,7 @@ class Engine:
         self.config = config
         self.roster = roster
         self.store = store
+        self.meter = Meter()
         self._clock = clock
         self.ids = ids or RandomIds(clock)
         self._defaults = intake.Defaults(strict=config.strict)
@@ -85,14 +88,20 @@ class Engine:
         Raises:
             ApiError: the request cannot be run; nothing has happened.
         """
+        watch = Watch(self.meter)
         now = int(self._clock())
         plan = intake.plan(body, defaults=self._defaults, ids=self.ids, now=now, generate=generate)
         model = await self.roster.find(plan.response.model)
+        watch.model = model.name
         recalled = recall(plan.previous_response_id) if recall and plan.previous_response_id else None
         history = await self._history(owner, plan.previous_response_id) if recalled is None else recalled
         note = self.config.unsupported_images == "note"
         prompt = context.build(plan.prompt, history, sees=model.sees, note_images=note)
-        return Run(plan, prompt, model, owner, self.store, self._clock, self.ids, history)
+        return Run(plan, prompt, model, owner, self.store, self._clock, self.ids, history, watch)
+
+    async def figures(self) -> Figures:
+        """How large and how busy the store is."""
+        return await _asked(self.store.figures())
 
     async def _history(self, owner: str, previous: Id | None) -> Sequence[Json]:
         if previous is None:
@@ -183,7 +192,23 @@ async def open_engine(
         stack.push_async_callback(store.close)
         roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
         stack.push_async_callback(roster.close)
-        yield Engine(config, roster, store)
+        engine = Engine(config, roster, store)
+        await stack.enter_async_context(_swept(engine, config))
+        yield engine
+
+
+@asynccontextmanager
+async def _swept(engine: Engine, config: Config) -> AsyncGenerator[None]:
+    """The store is kept within its bounds as long as this lasts."""
+    sweeper = Sweeper(
+        engine.store, retention_days=config.retention_days, bytes_max=config.store_bytes_max, clock=time.time
+    )
+    sweeping = asyncio.create_task(sweeper.run())
+    try:
+        yield
+    finally:
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
 
 
 async def _store(config: Config, url: str) -> ResponseStore:

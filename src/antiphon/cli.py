@@ -1,17 +1,16 @@
-"""The command line: ``antiphon serve``, ``antiphon models``, ``antiphon check-stream``."""
+"""The command line: ``serve``, ``models``, ``check-stream``; ``doctor``, ``migrate``, ``export``, ``purge``."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon import __version__
+from antiphon import __version__, logs
 from antiphon.config import Config, ConfigError, load
 
 EXIT_FAILED = 1
@@ -42,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, help="port to listen on (8484; 0 takes a free one)")
     serve.add_argument("--data", type=Path, metavar="DIR", help="folder of the database and the logs")
     serve.add_argument("--store", choices=("sqlite", "memory"), help="where responses are kept (sqlite)")
+    serve.add_argument("--retention-days", type=float, help="how long responses are kept (30; 0 for ever)")
+    serve.add_argument("--store-bytes-max", type=int, help="bytes responses may take before the oldest go (no end)")
+    serve.add_argument("--log-format", choices=("text", "json"), help="how the log is written (text)")
     serve.add_argument("--strict", action="store_true", default=None, help="refuse undocumented parameters")
     serve.add_argument("--model", metavar="NAME|PATH.gguf", help="the embedded model; with --upstream the one to offer")
     serve.add_argument("--threads", type=int, help="threads the embedded model computes with (all cores but one)")
@@ -55,14 +57,36 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check-stream", help="check a recorded event stream against the grammar")
     check.add_argument("file", help="file of a text/event-stream body, or - for standard input")
+    _add_upkeep(commands)
     return parser
+
+
+def _add_upkeep(commands: Any) -> None:
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
+        parser.add_argument("--config", type=Path, help="TOML file of settings")
+        parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the database")
+        return parser
+
+    doctor = command("doctor", "look at everything that a server stands on; exit status 1 when something fails")
+    doctor.add_argument(
+        "--model", metavar="NAME|PATH.gguf", help="the embedded model; with --upstream the one to offer"
+    )
+    doctor.add_argument("--upstream", metavar="URL", help="base URL of a chat-completions server, ending in /v1")
+    migrate = command("migrate", "upgrade the database, after a backup")
+    migrate.add_argument("--check", action="store_true", help="only say whether there is something to do (status 1)")
+    export = command("export", "write all stored responses to a file, one JSON object per line")
+    export.add_argument("file", type=Path, metavar="FILE.jsonl")
+    purge = command("purge", "delete stored responses; those that continue them keep working")
+    purge.add_argument("--user", help="of requests that named this user or safety_identifier")
+    purge.add_argument("--before", metavar="DATE", help="created before this day or time, such as 2026-01-31")
+    purge.add_argument("--all", action="store_true", help="all there are")
 
 
 def _serve(options: Mapping[str, Any]) -> int:
     flags = dict(options)
     config = load(flags, os.environ, flags.pop("config"))
-    logging.basicConfig(level=os.environ.get("ANTIPHON_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs.set_up(config.log_format, os.environ.get("ANTIPHON_LOG", "WARNING"))
     from antiphon.serve import ServeFailed, serve  # brings the whole server in
 
     try:
@@ -121,4 +145,83 @@ def _check_stream(options: Mapping[str, Any]) -> int:
     return EXIT_FAILED if report.findings else 0
 
 
-COMMANDS = {"serve": _serve, "models": _models, "check-stream": _check_stream}
+def _config(options: Mapping[str, Any]) -> Config:
+    flags = {name: value for name, value in options.items() if name in Config.__dataclass_fields__}
+    return load(flags, os.environ, options["config"])
+
+
+def _doctor(options: Mapping[str, Any]) -> int:
+    from antiphon.doctor import examine
+
+    failed = False
+    for finding in examine(_config(options)):
+        print(finding, flush=True)
+        failed |= finding.level == "FAIL"
+    return EXIT_FAILED if failed else 0
+
+
+def _migrate(options: Mapping[str, Any]) -> int:
+    from antiphon import upkeep
+
+    data = _config(options).data
+    if options["check"]:
+        current = upkeep.is_current(data)
+        print("The database is up to date." if current else "The database can be upgraded: antiphon migrate")
+        return 0 if current else EXIT_FAILED
+    done = upkeep.migrate(data)
+    if done.backup:
+        print(f"The database was upgraded from schema {done.found}; a copy of it is {done.backup}")
+    if done.rebuilt:
+        print("The database was rebuilt, so that it gives free space back.")
+    if not (done.backup or done.rebuilt):
+        print("The database is up to date.")
+    return 0
+
+
+def _export(options: Mapping[str, Any]) -> int:
+    from antiphon import upkeep
+
+    count = upkeep.export(_config(options).data, options["file"])
+    print(f"{count} responses written to {options['file']}")
+    return 0
+
+
+def _purge(options: Mapping[str, Any]) -> int:
+    from antiphon import upkeep
+    from antiphon.store import Selection
+
+    if not (options["user"] or options["before"] or options["all"]):
+        raise ConfigError("purge what? Give --user, --before, or --all")
+    try:
+        before = upkeep.moment(options["before"]) if options["before"] else None
+    except ValueError as error:
+        raise ConfigError(f"--before: {error}") from error
+    count = upkeep.purge(_config(options).data, Selection(before=before, user=options["user"]))
+    print(f"{count} responses deleted")
+    return 0
+
+
+def _upkeep(command: Callable[[Mapping[str, Any]], int]) -> Callable[[Mapping[str, Any]], int]:
+    """The command, with what a store or a disk refuses told to people."""
+
+    def told(options: Mapping[str, Any]) -> int:
+        from antiphon.store import StoreUnavailable
+
+        try:
+            return command(options)
+        except (StoreUnavailable, OSError) as error:
+            print(f"antiphon: {error}", file=sys.stderr)
+            return EXIT_FAILED
+
+    return told
+
+
+COMMANDS: dict[str, Callable[[Mapping[str, Any]], int]] = {
+    "serve": _serve,
+    "models": _models,
+    "check-stream": _check_stream,
+    "doctor": _doctor,
+    "migrate": _upkeep(_migrate),
+    "export": _upkeep(_export),
+    "purge": _upkeep(_purge),
+}

@@ -48,6 +48,9 @@ class Config:
             carry the header ``OpenResponses-Version``.
         unsupported_images: what becomes of an image for a model that cannot see: ``refuse`` the request, or put a
             ``note`` in its place that says so.
+        retention_days: how long a stored response is kept; 0 for ever.
+        store_bytes_max: bytes that stored responses may take before the oldest go; 0 without end.
+        log_format: the server's log as ``text`` for people or ``json``, a line each.
         body_bytes_max: largest request body, and largest frame on a WebSocket.
         socket_life_s: how long a WebSocket connection may last.
         upstream_connections_max: connections to the upstream at once.
@@ -68,6 +71,9 @@ class Config:
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
     profile: Literal["openai", "openresponses"] = "openai"
     unsupported_images: Literal["refuse", "note"] = "refuse"
+    retention_days: float = 30.0
+    store_bytes_max: int = 0
+    log_format: Literal["text", "json"] = "text"
     body_bytes_max: int = 64 * 1024 * 1024
     socket_life_s: float = 3600.0
     upstream_connections_max: int = 1000
@@ -79,6 +85,8 @@ class Config:
                 f"host {self.host!r} is not a loopback address: without keys, anyone who reaches the port could use "
                 "the model and read every response. Use 127.0.0.1."
             )
+        if self.retention_days < 0 or self.store_bytes_max < 0:
+            raise ConfigError("retention_days and store_bytes_max cannot be negative; 0 is without end")
         if self.upstream and not self.upstream.startswith(("http://", "https://")):
             raise ConfigError(f"upstream {self.upstream!r} is not an http(s) URL")
 

@@ -13,6 +13,7 @@ import msgspec
 from antiphon.assembler import Assembler
 from antiphon.intake import Plan
 from antiphon.log import Log
+from antiphon.meter import Watch
 from antiphon.models import Finish, Model, Prompt
 from antiphon.models import Usage as Tokens
 from antiphon.store import Record, ResponseStore, StoredItem, StoreUnavailable
@@ -41,6 +42,7 @@ class Run(msgspec.Struct, frozen=True):
     clock: Callable[[], float]
     ids: Callable[[str], str]
     history: Sequence[Json] = ()
+    watch: Watch = msgspec.field(default_factory=Watch)
 
 
 class Failed(Exception):
@@ -57,12 +59,20 @@ async def respond(run: Run, log: Log) -> Response:
     Raises:
         Failed: something went wrong; ``error`` and ``response.failed`` have been appended, and nothing is stored.
     """
+    with run.watch as watch:
+        response = await _written(run, log)
+        watch.response = response
+    return response
+
+
+async def _written(run: Run, log: Log) -> Response:
     writer = Writer(log.append, run.ids)
     writer.start(run.plan.response)
     try:
         response = await _work(run, writer, log)
     except Exception as cause:
-        error = cause if isinstance(cause, ApiError) else ServerError(SORRY, internal=repr(cause))
+        # Not the cause's own words: they may quote the answer. Its type and place are in the log with its trace.
+        error = cause if isinstance(cause, ApiError) else ServerError(SORRY, internal=type(cause).__name__)
         error.__cause__ = error.__cause__ or (None if error is cause else cause)
         writer.fail(error, response_code(error))
         raise Failed(error) from cause
@@ -83,7 +93,7 @@ async def _answer(run: Run, writer: Writer, log: Log) -> Finish:
     calls_max = None if run.prompt.parallel_tool_calls else 1
     assembler = Assembler(writer, run.ids, calls_max=calls_max)
     truncate = run.plan.response.truncation == "auto"
-    finish = await take_turn(run.model, run.prompt, assembler, log, truncate=truncate)
+    finish = await take_turn(run.model, run.prompt, assembler, log, truncate=truncate, watch=run.watch)
     if finish.reason == "stop":
         check_answer(run.prompt, writer.state)
     assembler.end()

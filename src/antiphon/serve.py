@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.syntax import Syntax
 
+from antiphon import logs
 from antiphon.app import CannotOpen, Engine, open_engine
 from antiphon.config import Config
 from antiphon.http import HttpApp
@@ -44,6 +45,7 @@ def serve(config: Config, listener: socket.socket) -> None:
     located = None if config.upstream else _located(config, console)
     loop_factory = uvicorn.Config(_no_app, loop="auto", log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.get_loop().set_exception_handler(logs.note_loop_error)
         runner.run(_serve(config, listener, console, located))
 
 

@@ -11,6 +11,7 @@ import msgspec
 from antiphon.assembler import Assembler
 from antiphon.context import shorten
 from antiphon.log import Log
+from antiphon.meter import Watch
 from antiphon.models import ContextTooLong, Finish, Model, Prompt, TextFormat
 from antiphon.state import State
 from antiphon.wire import Json
@@ -24,7 +25,9 @@ _KEEP = 0.75
 _ANY_OBJECT: Json = {"type": "object"}
 
 
-async def take_turn(model: Model, prompt: Prompt, assembler: Assembler, log: Log, *, truncate: bool) -> Finish:
+async def take_turn(
+    model: Model, prompt: Prompt, assembler: Assembler, log: Log, *, truncate: bool, watch: Watch
+) -> Finish:
     """Sample ``prompt`` into items and return how the model finished.
 
     Raises:
@@ -33,7 +36,7 @@ async def take_turn(model: Model, prompt: Prompt, assembler: Assembler, log: Log
     """
     for _ in range(SHORTENINGS_MAX if truncate else 1):
         try:
-            return await _sample(model, prompt, assembler, log)
+            return await _sample(model, prompt, assembler, log, watch)
         except ContextTooLong as error:
             shorter = shorten(prompt, _share(error)) if truncate and assembler.silent else None
             if shorter is None:
@@ -52,11 +55,15 @@ def _share(error: ContextTooLong) -> float:
     return _KEEP
 
 
-async def _sample(model: Model, prompt: Prompt, assembler: Assembler, log: Log) -> Finish:
+async def _sample(model: Model, prompt: Prompt, assembler: Assembler, log: Log, watch: Watch) -> Finish:
+    watch.ask()
     async with model.sample(prompt) as batches:
         async for batch in batches:
+            if not watch.spoke:
+                watch.hear()
             assembler.feed(batch)
             await log.flush()
+    watch.finish()
     if assembler.finish is None:
         raise UpstreamError("The model's answer ended in the middle.", code="upstream_ended")
     return assembler.finish

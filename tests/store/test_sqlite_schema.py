@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
-from antiphon.store import StoreUnavailable
+from antiphon.store import Selection, StoreUnavailable
 from antiphon.store.migrations import HEAD
 from antiphon.store.schema import metadata
 from antiphon.store.sqlite import DATABASE_NAME, Limits, SqliteStore, statements
@@ -159,18 +159,27 @@ print(sorted({"alembic", "sqlalchemy", "mako"} & set(sys.modules)))
 
 async def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
     path = await filled(tmp_path)
-    named = {"owner": OWNER, "id": "r2", "after": "r2_in", "limit": 5}
+    named = {"owner": OWNER, "id": "r2", "after": "r2_in", "limit": 5, "before": 5}
     queries = [
         statements._GET,
         *statements._PAGES.values(),
         statements._HISTORY,
         statements._HIDE,
         statements._REMOVE,
+        statements.oldest(Selection()),
+        statements.oldest(Selection(before=5)),
+        statements._RECORDS,
     ]
     with closing(sqlite3.connect(path)) as db:
         for query in queries:
             plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", named)]
-            assert not [step for step in plan if re.match(r"SCAN (r|i|child|response|item)\b", step)], plan
+            scans = [step for step in plan if re.match(r"SCAN (r|i|child|response|item)\b", step)]
+            assert not [step for step in scans if "USING INDEX ix_response_created_at" not in step], plan
+            assert query not in map(statements.oldest, (Selection(), Selection(before=5))) or not sorts(plan), plan
+
+
+def sorts(plan: list[str]) -> bool:
+    return any("TEMP B-TREE" in step for step in plan)
 
 
 async def test_a_turn_is_stored_once(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antiphon.store import DuplicateResponse, Record, ResponseStore, StoredItem, UnknownCursor
+from antiphon.store import DuplicateResponse, Record, ResponseStore, Selection, StoredItem, UnknownCursor
 from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.testing.check_store import a_record
@@ -24,22 +24,33 @@ ids = st.sampled_from([f"r{n}" for n in range(8)])
 item_ids = st.sampled_from(["i0", "i1", "i2", "i3"])
 listed = st.lists(item_ids, max_size=4)
 
+times = st.integers(1, 4)
+users = st.none() | st.sampled_from(["u", "v"])
+
 commits = st.builds(
-    lambda id, previous, owner, input, output: (
+    lambda id, previous, owner, input, output, created_at, user: (
         "commit",
-        a_record(id, previous=previous, owner=owner, input=input, output=output),
+        a_record(id, previous=previous, owner=owner, input=input, output=output, created_at=created_at, user=user),
     ),
     ids,
     st.none() | ids,
     owners,
     listed,
     listed,
+    times,
+    users,
 ).filter(lambda call: call[1].id != call[1].previous_response_id)
 pages = st.tuples(
     st.just("items"), owners, ids, st.none() | item_ids, st.integers(1, 3), st.sampled_from(["asc", "desc"])
 )
 named = st.tuples(st.sampled_from(["get", "history", "delete", "delete"]), owners, ids)
-calls = st.lists(st.one_of(commits, commits, named, pages, st.just(("reopen",))), max_size=40)
+purges = st.tuples(
+    st.just("purge"),
+    st.builds(Selection, before=st.none() | times, owner=st.none() | owners, user=users),
+    st.integers(1, 3),
+)
+exports = st.tuples(st.just("records"), st.none() | ids, st.integers(1, 3))
+calls = st.lists(st.one_of(commits, commits, named, pages, purges, exports, st.just(("reopen",))), max_size=40)
 
 
 async def answer(store: ResponseStore, call: Call) -> Any:
@@ -55,13 +66,17 @@ async def answer(store: ResponseStore, call: Call) -> Any:
                 return await store.history(owner, id)
             case ("delete", owner, id):
                 return await store.delete(owner, id)
+            case ("purge", selection, limit):
+                return await store.purge(selection, limit)
+            case ("records", after, limit):
+                return [comparable(record, whole=True) for record in await store.records(after=after, limit=limit)]
             case ("get", owner, id):
                 return comparable(await store.get(owner, id))
     except (DuplicateResponse, UnknownCursor) as error:
         return type(error).__name__
 
 
-def comparable(record: Record | None) -> tuple[list[StoredItem], ...] | Any:
+def comparable(record: Record | None, *, whole: bool = False) -> tuple[list[StoredItem], ...] | Any:
     if record is None:
         return None
     fields = {name: getattr(record, name) for name in record.__struct_fields__}

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
+from antiphon import logs
 from antiphon.app import Engine
-from antiphon.http import lanes, models, openapi, responses
+from antiphon.http import lanes, metrics, models, openapi, responses
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.socket import METHOD as WEBSOCKET
 from antiphon.http.socket import Upgrade
@@ -66,6 +67,7 @@ ROUTES = (
     Route("GET", "/v1/models/{model:path}", models.retrieve_model, Model),
     Route("GET", "/health", models.health, Health),
     Route("GET", "/readyz", models.ready, Health),
+    Route("GET", "/metrics", metrics.metrics, str),
     Route("GET", "/openapi.json", openapi.document, dict),
 )
 
@@ -104,6 +106,7 @@ class HttpApp:
         route, params = self._route(scope)
         kind = Exchange if scope["type"] == "http" else Upgrade
         exchange = kind(scope, receive, send, self.engine, params)
+        logs.request_id.set(exchange.request_id)
         try:
             await self._handle(exchange, route)
         except ApiError as error:
@@ -113,13 +116,15 @@ class HttpApp:
             exchange.status = 499
         except Exception as error:
             exchange.headers["x-should-retry"] = "false"
-            failure = ServerError(SORRY, internal=repr(error))
+            failure = ServerError(SORRY, internal=type(error).__name__)
             failure.__cause__ = error
             await exchange.fail(failure)
+        method, path = (route.method, route.path) if isinstance(route, Route) else ("other", "unknown")
+        self.engine.meter.requests.add(1, method, path, str(exchange.status))
         if access.isEnabledFor(logging.INFO):
-            duration_ms = (time.perf_counter() - began) * 1000
-            line = "%s %s %s %d %.1fms"
-            access.info(line, exchange.request_id, _method(scope), scope["path"], exchange.status, duration_ms)
+            duration_ms = round((time.perf_counter() - began) * 1000, 1)
+            fields = {"method": method, "route": path, "status": exchange.status, "duration_ms": duration_ms}
+            access.info("request", extra={"fields": fields})
 
     def _route(self, scope: Scope) -> tuple[Route | ApiError, dict[str, str]]:
         path, method, others = scope["path"], _method(scope), list[str]()

@@ -151,7 +151,9 @@ class Exchange:
 
     def note(self, error: ApiError) -> None:
         """Write the error to the log, under the request's id. Its public text stays out: it may quote the answer."""
+        code = error.code or error.type
+        self.engine.meter.errors.add(1, code)
         if error.internal or error.status >= 500:
             cause = error.__cause__ if isinstance(error, ServerError) else None
             kind = type(error).__name__
-            log.error("%s %d %s %s %s", self.request_id, error.status, kind, error.code, error.internal, exc_info=cause)
+            log.error("%d %s %s %s", error.status, kind, code, error.internal, exc_info=cause)

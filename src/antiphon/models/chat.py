@@ -263,11 +263,14 @@ _FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError)
 
 
 def _failure(error: Exception, *, streaming: bool = False) -> ApiError:
-    """aiohttp's failure as ours. No address in what callers read."""
+    """aiohttp's failure as ours. No address in what callers read, and none of its words in the log: they may quote
+    the answer.
+    """
+    kind = type(error).__name__
     if isinstance(error, TimeoutError):
-        return UpstreamTimeout("The model's server did not answer in time.", internal=repr(error))
+        return UpstreamTimeout("The model's server did not answer in time.", internal=kind)
     if isinstance(error, aiohttp.ClientConnectorError):
         return Unavailable("The model's server cannot be reached.", internal=repr(error.os_error))
     if streaming:
-        return UpstreamError("The model's server ended mid-stream.", code="upstream_ended", internal=repr(error))
-    return Unavailable("The model's server closed the connection.", internal=repr(error))
+        return UpstreamError("The model's server ended mid-stream.", code="upstream_ended", internal=kind)
+    return Unavailable("The model's server closed the connection.", internal=kind)

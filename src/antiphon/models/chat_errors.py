@@ -1,7 +1,7 @@
 """What a chat-completions server answers when it does not answer, as errors of ours. Pure.
 
 The public text is ours, with the server's own words behind it where the caller can do something about them.
-Addresses and keys are never in it.
+Addresses and keys are never in it. The log gets none of the server's words: they may quote the prompt.
 """
 
 from __future__ import annotations
@@ -111,11 +111,17 @@ def _error(status: int, said: _Said, words: str, headers: Mapping[str, str]) -> 
         return _context_too_long(said)
     match status:
         case 401 | 403:
-            return UpstreamError("The model's server refused this server's key.", code="upstream_refused_key")
+            return UpstreamError(
+                "The model's server refused this server's key.",
+                code="upstream_refused_key",
+                internal=f"status {status}",
+            )
         case 404:
-            return UpstreamError("The model's server does not know the model.", code="upstream_model_not_found")
+            return UpstreamError(
+                "The model's server does not know the model.", code="upstream_model_not_found", internal="status 404"
+            )
         case 408 | 504:
-            return UpstreamTimeout("The model's server did not answer in time.")
+            return UpstreamTimeout("The model's server did not answer in time.", internal=f"status {status}")
         case 429:
             after = headers.get("Retry-After")
             ours = "The model's server is over its limit"

@@ -48,14 +48,19 @@ def locate(name: str, data: Path, say: Say, threads: int = 0) -> Settings:
         if not path.is_file():
             raise CannotEmbed(f"there is no file {path}")
         return settings_of_file(path, log, slots=SLOTS, threads=threads)
-    entry = _entry(name, say)
+    entry = entry_for(name, say)
     try:
         return settings_for(entry, fetch(entry), log, slots=SLOTS, threads=threads)
     except FetchFailed as error:
         raise CannotEmbed(str(error)) from error
 
 
-def _entry(name: str, say: Say) -> Entry:
+def entry_for(name: str, say: Say) -> Entry:
+    """The catalogue's entry of that name, or the one that fits this machine.
+
+    Raises:
+        CannotEmbed: there is no such name.
+    """
     entries = load()
     if not name:
         choice = choose(entries, memory_bytes(), _room(), slots=SLOTS, cached=[e.name for e in entries if cached(e)])

@@ -88,4 +88,4 @@ async def _listed(session: aiohttp.ClientSession, url: str, key: str, *, needed:
     try:
         return [model.id for model in msgspec.json.decode(body, type=_List).data]
     except msgspec.DecodeError as error:
-        raise UpstreamError("The model's server did not list its models.", internal=repr(error)) from error
+        raise UpstreamError("The model's server did not list its models.", internal=str(error)) from error

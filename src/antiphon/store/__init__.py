@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from antiphon.metrics import Histogram
 from antiphon.wire import Id
 
 
@@ -47,6 +48,37 @@ class Page(msgspec.Struct, frozen=True):
 
     items: Sequence[StoredItem]
     has_more: bool
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which visible responses are meant: those for which all of it holds; all there are when nothing is said.
+
+    Attributes:
+        before: created before that time, in Unix seconds.
+        owner: of that owner.
+        user: whose request named that ``user`` or ``safety_identifier``.
+    """
+
+    before: int | None = None
+    owner: str | None = None
+    user: str | None = None
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """How large and how busy a store is.
+
+    Attributes:
+        used_bytes: what its content takes, free space within files not counted.
+        file_bytes: what it takes of the disk; 0 for a store in memory.
+        writes: writes that wait or are under way; and ``reads``.
+        groups: how many requests shared each transaction; None where there are no transactions.
+    """
+
+    used_bytes: int
+    file_bytes: int = 0
+    writes: int = 0
+    reads: int = 0
+    groups: Histogram | None = None
 
 
 class UnknownCursor(Exception):
@@ -112,6 +144,26 @@ class ResponseStore(Protocol):
 
         What no visible response's chain needs any more is removed from the store in the same transaction.
         """
+        ...
+
+    async def purge(self, selection: Selection, limit: int) -> int:
+        """Delete, as ``delete`` does, up to ``limit`` of the selected responses of all owners, oldest first; says how
+        many. One short transaction: for many, call it until it says 0.
+        """
+        ...
+
+    async def records(self, *, after: Id | None, limit: int) -> list[Record]:
+        """Visible responses of all owners, whole, in the order of their ids: the first ``limit`` behind ``after``."""
+        ...
+
+    async def shrink(self, keep_bytes: int) -> int:
+        """Give free space beyond ``keep_bytes`` back to the system, in one short step; says how many bytes. Call it
+        until it says 0.
+        """
+        ...
+
+    async def figures(self) -> Figures:
+        """How large and how busy it is."""
         ...
 
     async def close(self) -> None:

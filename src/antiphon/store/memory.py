@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -9,7 +10,16 @@ from typing import Literal
 
 import msgspec
 
-from antiphon.store import DuplicateResponse, Page, Record, StoredItem, StoreUnavailable, UnknownCursor
+from antiphon.store import (
+    DuplicateResponse,
+    Figures,
+    Page,
+    Record,
+    Selection,
+    StoredItem,
+    StoreUnavailable,
+    UnknownCursor,
+)
 from antiphon.wire import Id
 
 BYTES_MAX = 1 << 30
@@ -19,6 +29,13 @@ BYTES_MAX = 1 << 30
 class _Kept(msgspec.Struct):
     record: Record
     hidden: bool = False
+
+
+class _Named(msgspec.Struct):
+    """Whom a response was made for, as its request said."""
+
+    user: str | None = None
+    safety_identifier: str | None = None
 
 
 class MemoryStore:
@@ -80,12 +97,36 @@ class MemoryStore:
         record = self._visible(owner, id)
         if record is None:
             return False
-        self._kept[id].hidden = True
+        self._delete(record)
+        return True
+
+    def _delete(self, record: Record) -> None:
+        self._kept[record.id].hidden = True
         for turn in list(self._chain(record)):
-            if not self._kept[turn.id].hidden or self._children[owner, turn.id]:
+            if not self._kept[turn.id].hidden or self._children[record.owner, turn.id]:
                 break
             self._remove(turn)
-        return True
+
+    async def purge(self, selection: Selection, limit: int) -> int:
+        """See ``ResponseStore.purge``."""
+        chosen = (record for record in self._all_visible() if _is_chosen(record, selection))
+        oldest = heapq.nsmallest(limit, chosen, key=lambda record: record.created_at)
+        for record in oldest:
+            self._delete(record)
+        return len(oldest)
+
+    async def records(self, *, after: Id | None, limit: int) -> list[Record]:
+        """See ``ResponseStore.records``."""
+        behind = (record for record in self._all_visible() if record.id > (after or ""))
+        return heapq.nsmallest(limit, behind, key=lambda record: record.id)
+
+    async def shrink(self, keep_bytes: int) -> int:
+        """See ``ResponseStore.shrink``; the interpreter looks after its memory itself."""
+        return 0
+
+    async def figures(self) -> Figures:
+        """See ``ResponseStore.figures``."""
+        return Figures(used_bytes=self._bytes)
 
     async def close(self) -> None:
         """Let go of everything."""
@@ -97,6 +138,10 @@ class MemoryStore:
         self._refuse_when_closed()
         kept = self._kept.get(id)
         return kept.record if kept and not kept.hidden and kept.record.owner == owner else None
+
+    def _all_visible(self) -> Iterator[Record]:
+        self._refuse_when_closed()
+        return (kept.record for kept in self._kept.values() if not kept.hidden)
 
     def _chain(self, record: Record) -> Iterator[Record]:
         """The record and what came before it, newest first, to where the owner changes or a link is gone."""
@@ -120,6 +165,17 @@ class MemoryStore:
     def _refuse_when_closed(self) -> None:
         if self._closed:
             raise StoreUnavailable("The store is closed.")
+
+
+def _is_chosen(record: Record, selection: Selection) -> bool:
+    if selection.before is not None and record.created_at >= selection.before:
+        return False
+    if selection.owner is not None and record.owner != selection.owner:
+        return False
+    if selection.user is None:
+        return True
+    named = msgspec.json.decode(record.doc, type=_Named)
+    return selection.user in (named.user, named.safety_identifier)
 
 
 def _behind(after: Id, listed: Sequence[StoredItem]) -> Sequence[StoredItem]:

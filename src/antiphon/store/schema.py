@@ -52,6 +52,14 @@ Index(
     postgresql_where=_has_parent,
 )
 
+# For what goes first when time or room is over.
+Index(
+    "ix_response_created_at",
+    response.c.created_at,
+    sqlite_where=response.c.deleted_at.is_(None),
+    postgresql_where=response.c.deleted_at.is_(None),
+)
+
 item = Table(
     "item",
     metadata,

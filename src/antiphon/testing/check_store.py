@@ -14,6 +14,7 @@ from antiphon.store import (
     DuplicateResponse,
     Record,
     ResponseStore,
+    Selection,
     StoredItem,
     StoreUnavailable,
     UnknownCursor,
@@ -41,16 +42,19 @@ def a_record(
     owner: str = OWNER,
     input: Sequence[Id] | None = None,
     output: Sequence[Id] | None = None,
+    created_at: int = 1_700_000_000,
+    user: str | None = None,
 ) -> Record:
     """A response with one item in and one out, ``<id>_in`` and ``<id>_out``, unless told."""
+    named = "" if user is None else f',"user":"{user}"'
     return Record(
         id=id,
         owner=owner,
-        created_at=1_700_000_000,
+        created_at=created_at,
         status="completed",
         model="test-model",
         previous_response_id=previous,
-        doc=f'{{"id":"{id}","output":[]}}'.encode(),
+        doc=f'{{"id":"{id}","output":[]{named}}}'.encode(),
         input=[an_item(each) for each in ([f"{id}_in"] if input is None else input)],
         output=[an_item(each) for each in ([f"{id}_out"] if output is None else output)],
     )
@@ -253,6 +257,84 @@ async def reads_its_own_writes(store: ResponseStore) -> None:
     await asyncio.gather(*(live(f"r{n}") for n in range(200)))
 
 
+async def purges_the_oldest_first(store: ResponseStore) -> None:
+    """In steps, by time and then in the order they came, whoever's they are; what is younger stays."""
+    for id, created_at in (("r1", 30), ("r2", 10), ("r3", 20), ("r4", 10), ("r5", 40)):
+        await store.commit(a_record(id, created_at=created_at, owner=STRANGER if id == "r3" else OWNER))
+    before = Selection(before=40)
+    assert await store.purge(before, 2) == 2
+    assert await _visible(store) == ["r1", "r3", "r5"], "not the oldest went"
+    assert await store.purge(before, 1) == 1
+    assert await _visible(store) == ["r1", "r5"]
+    assert [await store.purge(before, 5), await store.purge(before, 5)] == [1, 0]
+    assert await _visible(store) == ["r5"], "before does not include the moment itself"
+    assert [await store.purge(Selection(), 5), await store.purge(Selection(), 5)] == [1, 0]
+    for id in ("r1", "r2", "r4", "r5"):
+        await _assert_removed(store, id)
+
+
+async def purges_an_owner_or_a_user(store: ResponseStore) -> None:
+    """All that is said must hold; a quote in a name is only a letter."""
+    await store.commit(a_record("r1", user="u1"))
+    await store.commit(a_record("r2", user="u'2"))
+    await store.commit(a_record("r3", user="u1", owner=STRANGER))
+    await store.commit(a_record("r4"))
+    assert await store.purge(Selection(user="u'2"), 9) == 1
+    assert await store.purge(Selection(user="nobody"), 9) == 0
+    assert await store.purge(Selection(user="u1", owner=STRANGER, before=0), 9) == 0
+    assert await store.purge(Selection(user="u1", owner=STRANGER), 9) == 1
+    assert await _visible(store) == ["r1", "r4"]
+    assert await store.purge(Selection(owner=OWNER), 9) == 2
+    assert await _visible(store) == []
+
+
+async def purging_breaks_no_chain(store: ResponseStore) -> None:
+    """What continues a purged response keeps its whole history, and takes it along in the end."""
+    await store.commit(a_record("r1", created_at=10))
+    await store.commit(a_record("r2", previous="r1", created_at=20))
+    await store.commit(a_record("r3", previous="r2", created_at=30))
+    assert await store.purge(Selection(before=30), 9) == 2
+    await _assert_missing(store, OWNER, "r2")
+    assert await history_ids(store, "r3") == ["r1_in", "r1_out", "r2_in", "r2_out", "r3_in", "r3_out"]
+    assert await store.purge(Selection(), 9) == 1
+    for id in ("r1", "r2", "r3"):
+        await _assert_removed(store, id)
+
+
+async def lists_whole_records(store: ResponseStore) -> None:
+    """Of all owners, in the order of their ids, input and output with them; nothing that is hidden."""
+    kept = [
+        a_record("r1", input=["a", "b"], output=["c"]),
+        a_record("r2", owner=STRANGER, input=[], output=[]),
+        a_record("r4", previous="r3", output=["d", "e"]),
+    ]
+    for record in (kept[2], a_record("r3", previous="r1"), kept[0], kept[1]):
+        await store.commit(record)
+    assert await store.delete(OWNER, "r3")
+    first = await store.records(after=None, limit=2)
+    rest = await store.records(after=first[-1].id, limit=2)
+    assert [*first, *rest] == kept, "records came back changed, or in another order"
+    assert await store.records(after="r4", limit=2) == []
+
+
+async def tells_its_size(store: ResponseStore) -> None:
+    """More content is more bytes; what was purged is none, and can be given back."""
+    empty = (await store.figures()).used_bytes
+    for n in range(50):
+        await store.commit(a_record(f"r{n}", output=[f"o{n}_{m}" for m in range(50)]))
+    full = (await store.figures()).used_bytes
+    assert full > empty
+    while await store.purge(Selection(), 20):
+        pass
+    assert (await store.figures()).used_bytes < full, "purging frees nothing"
+    while await store.shrink(0):
+        pass
+    figures = await store.figures()
+    assert (figures.writes, figures.reads) in ((0, 0), (0, 1)), "somebody still waits"
+    await store.commit(a_record("r1"))
+    assert await _visible(store) == ["r1"], "shrinking broke the store"
+
+
 async def refuses_when_closed(store: ResponseStore) -> None:
     """With ``StoreUnavailable``; closing twice is harmless."""
     await store.commit(a_record("r1"))
@@ -284,6 +366,11 @@ CHECKS: tuple[Check, ...] = (
     keeps_what_a_child_needs,
     stops_removing_at_a_visible_response,
     reads_its_own_writes,
+    purges_the_oldest_first,
+    purges_an_owner_or_a_user,
+    purging_breaks_no_chain,
+    lists_whole_records,
+    tells_its_size,
     refuses_when_closed,
 )
 """Every promise of ``ResponseStore``, one function each."""
@@ -300,6 +387,10 @@ async def _paged(store: ResponseStore, id: Id, order: Literal["asc", "desc"], li
             return pages
         after = pages[-1][-1]
     raise AssertionError("paging does not end")
+
+
+async def _visible(store: ResponseStore) -> list[Id]:
+    return [record.id for record in await store.records(after=None, limit=100)]
 
 
 async def _assert_missing(store: ResponseStore, owner: str, id: Id) -> None:

@@ -83,7 +83,9 @@ def _walked(raw: Json, kind: type[T], strict: bool, refusal: Exception) -> tuple
     try:
         known = msgspec.convert(without(raw, unknown), kind)
     except msgspec.ValidationError as again:  # The walk saw nothing wrong: a gap in it, told plainly.
-        raise InvalidRequest(f"Invalid request: {again}", code="invalid_value", internal=str(refusal)) from None
+        raise InvalidRequest(
+            f"Invalid request: {again}", code="invalid_value", internal=type(refusal).__name__
+        ) from None
     return known, _told(unknown)
 
 

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from antiphon.store import Page, Record, StoredItem
-from antiphon.store.sqlite import statements, threads
+from antiphon.metrics import Histogram
+from antiphon.store import Figures, Page, Record, Selection, StoredItem
+from antiphon.store.sqlite import space, statements, threads
 from antiphon.store.sqlite.connection import Limits, connect, connect_reader, make_file, translating
 from antiphon.store.sqlite.lane import Lane
 from antiphon.store.sqlite.lock import FolderInUse, FolderLock, Owner, owner_of
@@ -24,6 +25,9 @@ __all__ = ["DATABASE_NAME", "FolderInUse", "Limits", "Owner", "SqliteStore", "ow
 
 DATABASE_NAME = "antiphon.db"
 """The database's file in its folder; ``-wal`` and ``-shm`` beside it belong to it."""
+
+
+GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class _Ground(NamedTuple):
@@ -39,7 +43,8 @@ class SqliteStore:
 
     def __init__(self, ground: _Ground, limits: Limits) -> None:
         self._lock = ground.lock
-        commits = partial(threads.commit_in_groups, ground.writer, limits.group_max)
+        self._groups = Histogram("antiphon_store_group_size", "Requests that shared one transaction.", GROUP_SIZES)
+        commits = partial(threads.commit_in_groups, ground.writer, limits.group_max, self._groups)
         reads = [partial(threads.read, reader) for reader in ground.readers]
         self._writes = Lane("antiphon-store-writer", limits.pending_max, [commits])
         self._reads = Lane("antiphon-store-reader", limits.pending_max, reads)
@@ -84,6 +89,29 @@ class SqliteStore:
     async def delete(self, owner: str, id: Id) -> bool:
         """See ``ResponseStore.delete``."""
         return await self._writes.run(partial(statements.delete, owner=owner, id=id))
+
+    async def purge(self, selection: Selection, limit: int) -> int:
+        """See ``ResponseStore.purge``."""
+        return await self._writes.run(partial(statements.purge, selection=selection, limit=limit))
+
+    async def records(self, *, after: Id | None, limit: int) -> list[Record]:
+        """See ``ResponseStore.records``."""
+        return await self._reads.run(partial(statements.records, after=after, limit=limit))
+
+    async def shrink(self, keep_bytes: int) -> int:
+        """See ``ResponseStore.shrink``; databases made before schema 0004 give back only when they are rebuilt."""
+        return await self._writes.run(partial(space.shrink, keep_bytes=keep_bytes))
+
+    async def figures(self) -> Figures:
+        """See ``ResponseStore.figures``."""
+        size = await self._reads.run(space.size)
+        return Figures(
+            used_bytes=size.used_bytes,
+            file_bytes=size.file_bytes,
+            writes=self._writes.pending,
+            reads=self._reads.pending,
+            groups=self._groups,
+        )
 
     async def close(self) -> None:
         """See ``ResponseStore.close``; the folder is free when it returns."""

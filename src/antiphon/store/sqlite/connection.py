@@ -119,6 +119,9 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(db: sqlite3.Connection, limits: Limits) -> None:
+    if db.execute("PRAGMA page_count").fetchone() == (0,):
+        # An empty file alone takes it; a database that was made without it is rebuilt by ``antiphon migrate``.
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreUnavailable(f"The file system does not allow a write-ahead log (journal mode {mode}).")

@@ -37,12 +37,16 @@ class Lane:
     Args:
         pending_max: jobs under way before ``run`` holds its callers back.
         threads: each is given the lane, and takes jobs until it meets None.
+
+    Attributes:
+        pending: jobs under way now.
     """
 
     def __init__(self, name: str, pending_max: int, threads: Sequence[Callable[[Lane], None]]) -> None:
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(pending_max)
         self._closed = False
+        self.pending = 0
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads = [Thread(target=body, args=(self,), name=name, daemon=True) for body in threads]
         for thread in self._threads:
@@ -58,6 +62,7 @@ class Lane:
         if self._closed:
             self._slots.release()
             raise StoreUnavailable("The store is closed.")
+        self.pending += 1
         future: asyncio.Future[T] = self._loop.create_future()
         self.jobs.put(Job(work, future))
         return await future
@@ -82,6 +87,7 @@ class Lane:
         for future, value, error in outcomes:
             # Freed here, not in ``run``: a caller that was cancelled leaves its job in the queue.
             self._slots.release()
+            self.pending -= 1
             if future.done():
                 continue
             if error is None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, Literal
 
-from antiphon.store import DuplicateResponse, Page, Record, StoredItem, UnknownCursor
+from antiphon.store import DuplicateResponse, Page, Record, Selection, StoredItem, UnknownCursor
 from antiphon.wire import Id
 
 CHAIN_RESPONSES_MAX = 100_000
@@ -72,6 +73,26 @@ WITH RECURSIVE doomed(id, previous, depth) AS (
       SELECT 1 FROM response child
       WHERE child.previous_response_id = r.id AND child.owner = :owner AND child.id <> doomed.id))
 DELETE FROM response WHERE id IN (SELECT id FROM doomed)"""
+
+
+# The newest rows have the largest rowid: of one second, the first that came is the oldest.
+_OLDEST = """
+SELECT id, owner FROM response
+WHERE deleted_at IS NULL AND {conditions} ORDER BY created_at, rowid LIMIT :limit"""
+
+_CONDITIONS = {
+    "before": "created_at < :before",
+    "owner": "owner = :owner",
+    "user": ":user IN (json_extract(doc, '$.user'), json_extract(doc, '$.safety_identifier'))",
+}
+
+# A document is large: it comes with the first row of each side alone.
+_RECORDS = """
+SELECT page.id, page.owner, page.status, page.model, page.previous_response_id, page.created_at,
+       CASE WHEN i.pos > 0 THEN NULL ELSE CAST(page.doc AS BLOB) END, i.dir, i.id, i.type, CAST(i.doc AS BLOB)
+FROM (SELECT * FROM response WHERE deleted_at IS NULL AND id > :after ORDER BY id LIMIT :limit) page
+LEFT JOIN item i ON i.response_id = page.id
+ORDER BY page.id, i.dir, i.pos"""
 
 
 def commit(db: sqlite3.Connection, record: Record) -> None:
@@ -143,6 +164,42 @@ def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
         return False
     db.execute(_REMOVE, named)
     return True
+
+
+def purge(db: sqlite3.Connection, selection: Selection, limit: int) -> int:
+    """Delete the oldest of the selected responses, as ``delete`` does; says how many."""
+    named = {name: getattr(selection, name) for name in _CONDITIONS} | {"limit": limit}
+    rows = db.execute(oldest(selection), named).fetchall()
+    for id, owner in rows:
+        delete(db, owner, id)
+    return len(rows)
+
+
+def oldest(selection: Selection) -> str:
+    """The statement that finds them. Only the conditions that are asked for, so that each finds its index."""
+    asked = [text for name, text in _CONDITIONS.items() if getattr(selection, name) is not None]
+    return _OLDEST.format(conditions=" AND ".join(asked or ["TRUE"]))
+
+
+def records(db: sqlite3.Connection, after: Id | None, limit: int) -> list[Record]:
+    """Visible responses behind ``after``, whole."""
+    rows = db.execute(_RECORDS, {"after": after or "", "limit": limit}).fetchall()
+    return [_record(list(group)) for _, group in groupby(rows, key=lambda row: row[0])]
+
+
+def _record(rows: list[Sequence[Any]]) -> Record:
+    id, owner, status, model, previous_response_id, created_at, doc, *_ = rows[0]
+    return Record(
+        id=id,
+        owner=owner,
+        created_at=created_at,
+        status=status,
+        model=model,
+        previous_response_id=previous_response_id,
+        doc=doc,
+        input=_stored(row[8:] for row in rows if row[7] == "in"),
+        output=_stored(row[8:] for row in rows if row[7] == "out"),
+    )
 
 
 def _item_rows(record: Record) -> Iterator[tuple[str, Id, str, int, Id, str, str]]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 
+from antiphon.metrics import Histogram
 from antiphon.store.sqlite.connection import translated
 from antiphon.store.sqlite.lane import Job, Lane, Outcome, attempt
 
 
-def commit_in_groups(db: sqlite3.Connection, group_max: int, lane: Lane) -> None:
+def commit_in_groups(db: sqlite3.Connection, group_max: int, groups: Histogram, lane: Lane) -> None:
     """One transaction for all that wait, so that they share its fsync. Callers hear of it after the commit.
 
     A group in which anything fails is undone and tried again one by one, so that a bad request fails alone, and a
-    disk too full for one may have room for others. Whatever fails, the thread lives on.
+    disk too full for one may have room for others. Whatever fails, the thread lives on. ``groups`` sees how large each
+    committed group was.
     """
     while group := _waiting(lane, group_max):
-        lane.deliver(_committed(db, group))
+        lane.deliver(_committed(db, group, groups))
     db.close()
 
 
@@ -39,7 +41,7 @@ def _waiting(lane: Lane, group_max: int) -> list[Job]:
     return group
 
 
-def _committed(db: sqlite3.Connection, group: list[Job]) -> list[Outcome]:
+def _committed(db: sqlite3.Connection, group: list[Job], groups: Histogram) -> list[Outcome]:
     try:
         db.execute("BEGIN IMMEDIATE")
     except Exception as error:
@@ -51,8 +53,9 @@ def _committed(db: sqlite3.Connection, group: list[Job]) -> list[Outcome]:
     except Exception as error:
         _roll_back(db)
         if len(group) > 1:
-            return [outcome for job in group for outcome in _committed(db, [job])]
+            return [outcome for job in group for outcome in _committed(db, [job], groups)]
         return [Outcome(group[0].future, None, translated(error))]
+    groups.observe(len(group))
     return outcomes
 
 

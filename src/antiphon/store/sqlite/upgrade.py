@@ -12,6 +12,7 @@ from pathlib import Path
 from antiphon.store import StoreUnavailable
 from antiphon.store.migrations import HEAD
 from antiphon.store.sqlite.connection import Limits, connect, make_file
+from antiphon.store.sqlite.space import gives_back
 
 SCRIPTS = Path(__file__).parents[1] / "migrations"
 
@@ -26,19 +27,28 @@ def bring_up_to_date(path: Path, limits: Limits, *, head: str = HEAD, scripts: P
         sqlite3.Error: the file is no database, or the disk refuses.
     """
     with closing(connect(path, limits)) as db:
-        found = _revision(db, path)
+        found = revision_of(db, path)
         if found == head:
             return
         if found is not None:
             _refuse_unknown(found, path, head, scripts)
-            _back_up(db, path.with_name(f"{path.name}.before-{head}"))
+            _back_up(db, backup_of(path, head))
         # Rebuilding a table, as SQLite's migrations do, must not touch the rows that point at it.
         db.execute("PRAGMA foreign_keys = OFF")
         _migrate(db, scripts)
 
 
-def _revision(db: sqlite3.Connection, path: Path) -> str | None:
-    """The schema's revision; None for a database without tables."""
+def backup_of(path: Path, head: str) -> Path:
+    """Where the copy is kept that is made before an upgrade to ``head``."""
+    return path.with_name(f"{path.name}.before-{head}")
+
+
+def revision_of(db: sqlite3.Connection, path: Path) -> str | None:
+    """The schema's revision; None for a database without tables.
+
+    Raises:
+        StoreUnavailable: another program's database.
+    """
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
         return None
@@ -46,6 +56,21 @@ def _revision(db: sqlite3.Connection, path: Path) -> str | None:
         raise StoreUnavailable(f"{path} is a database of another program: it has tables, but no alembic_version.")
     row = db.execute("SELECT version_num FROM alembic_version").fetchone()
     return row[0] if row else None
+
+
+def rebuild(path: Path) -> bool:
+    """Write the database anew where it cannot give space back as it is; says whether. Needs as much room again, and
+    is whole or not done at all.
+
+    Raises:
+        sqlite3.Error: there is no room.
+    """
+    with closing(connect(path, Limits())) as db:
+        if gives_back(db):
+            return False
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("VACUUM")
+        return gives_back(db)
 
 
 def _refuse_unknown(found: str, path: Path, head: str, scripts: Path) -> None:

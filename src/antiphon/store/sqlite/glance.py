@@ -1,0 +1,78 @@
+"""A look into a database without owning it, beside a running server too. Changes nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from antiphon.store import Record, StoreUnavailable
+from antiphon.store.migrations import HEAD
+from antiphon.store.sqlite import space, statements
+from antiphon.store.sqlite.connection import Limits, connect_reader, translating
+from antiphon.store.sqlite.upgrade import revision_of
+
+STEP_RESPONSES = 50
+FAULTS_MAX = 10
+
+
+@contextmanager
+def beside(path: Path) -> Generator[sqlite3.Connection]:
+    """A connection that only reads.
+
+    Raises:
+        StoreUnavailable: there is no such file, or it is no database.
+    """
+    if not path.is_file():
+        raise StoreUnavailable(f"There is no database {path}.")
+    with translating(path), closing(connect_reader(path, Limits())) as db:
+        yield db
+
+
+def revision(path: Path) -> str | None:
+    """The schema's revision; None for a database without tables.
+
+    Raises:
+        StoreUnavailable: no database, or another program's.
+    """
+    with beside(path) as db:
+        return revision_of(db, path)
+
+
+def gives_back(path: Path) -> bool:
+    """Whether the database can give free space back by itself.
+
+    Raises:
+        StoreUnavailable: no database.
+    """
+    with beside(path) as db:
+        return space.gives_back(db)
+
+
+def faults(path: Path) -> list[str]:
+    """What SQLite finds wrong with the file, in its words; reads all of it.
+
+    Raises:
+        StoreUnavailable: no database.
+    """
+    with beside(path) as db:
+        found = [text for (text,) in db.execute(f"PRAGMA integrity_check({FAULTS_MAX})") if text != "ok"]
+        dangling = db.execute("PRAGMA foreign_key_check").fetchmany(FAULTS_MAX)
+        return [*found, *(f"row {row} of {table} points at nothing" for table, row, *_ in dangling)]
+
+
+def all_records(path: Path) -> Iterator[Record]:
+    """Every visible response of every owner, whole, in the order of their ids.
+
+    Raises:
+        StoreUnavailable: no database, or one of another schema.
+    """
+    with beside(path) as db:
+        found = revision_of(db, path)
+        if found != HEAD:
+            raise StoreUnavailable(f"{path} has schema {found} where {HEAD} is needed; run antiphon migrate.")
+        after: str | None = None
+        while step := statements.records(db, after, STEP_RESPONSES):
+            yield from step
+            after = step[-1].id

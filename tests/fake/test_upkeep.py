@@ -1,0 +1,195 @@
+"""The commands that look after a data folder, as their users call them."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from antiphon.cli import main
+from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
+from antiphon.testing.check_store import STRANGER, a_record
+from antiphon.testing.upstream import Answer, Upstream, failure
+
+LISTED = Answer(steps=(b'{"object":"list","data":[{"id":"qwen"}]}',), content_type="application/json")
+DAY_S = 86_400
+
+
+async def fill(folder: Path) -> None:
+    store = await SqliteStore.open(folder)
+    now = int(time.time())
+    await store.commit(a_record("r1", user="u1", created_at=now - 10 * DAY_S))
+    await store.commit(a_record("r2", previous="r1", owner=STRANGER, created_at=now))
+    await store.commit(a_record("r3", user="u2", created_at=now))
+    await store.delete(STRANGER, "r2")
+    await store.close()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    asyncio.run(fill(folder))
+    return folder
+
+
+def exported(data: Path) -> list[str]:
+    file = data.parent / "out.jsonl"
+    assert main(["export", "--data", str(data), str(file)]) == 0
+    return [json.loads(line)["response"]["id"] for line in file.read_text().splitlines()]
+
+
+def test_export_writes_whole_responses(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = data.parent / "out.jsonl"
+    assert main(["export", "--data", str(data), str(file)]) == 0
+    first, second = [json.loads(line) for line in file.read_text().splitlines()]
+    assert (first["owner"], first["response"]["id"], second["response"]["id"]) == ("owner_a", "r1", "r3")
+    assert [item["id"] for item in first["response"]["output"]] == ["r1_out"]
+    assert first["input_items"][0]["text"] == "naïve 漢字 🙂 \0 \n"
+    assert file.stat().st_mode & 0o077 == 0
+    assert "2 responses written" in capsys.readouterr().out
+    assert sorted(path.name for path in data.parent.iterdir()) == ["data", "out.jsonl"]
+
+
+async def test_export_works_beside_a_server_and_purge_does_not(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = await SqliteStore.open(data)
+    store.announce("http://127.0.0.1:1/v1")
+    await store.commit(a_record("r9"))
+    assert await asyncio.to_thread(exported, data) == ["r1", "r3", "r9"]
+    for command in (["purge", "--all"], ["migrate"]):
+        assert await asyncio.to_thread(main, [*command, "--data", str(data)]) == 1
+        assert "serving http://127.0.0.1:1/v1" in capsys.readouterr().err
+    assert await asyncio.to_thread(main, ["migrate", "--check", "--data", str(data)]) == 0
+    await store.commit(a_record("r10"))
+    await store.close()
+
+
+def test_purge_by_user_by_day_and_whole(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["purge", "--data", str(data)]) == 2
+    assert main(["purge", "--data", str(data), "--before", "someday"]) == 2
+    assert main(["purge", "--data", str(data), "--before", "2020-01-31"]) == 0
+    assert exported(data) == ["r1", "r3"]
+    day = time.strftime("%Y-%m-%d", time.localtime(time.time() - 5 * DAY_S))
+    assert main(["purge", "--data", str(data), "--before", day, "--user", "u2"]) == 0
+    assert exported(data) == ["r1", "r3"], "all that is said must hold"
+    assert main(["purge", "--data", str(data), "--before", day]) == 0
+    assert exported(data) == ["r3"]
+    assert main(["purge", "--data", str(data), "--user", "u2"]) == 0
+    assert exported(data) == []
+    asyncio.run(fill_one(data))
+    assert main(["purge", "--data", str(data), "--all"]) == 0
+    assert exported(data) == []
+    assert "1 responses deleted" in capsys.readouterr().out
+    with closing(sqlite3.connect(data / DATABASE_NAME)) as db:
+        assert db.execute("SELECT (SELECT count(*) FROM response), (SELECT count(*) FROM item)").fetchone() == (0, 0)
+        assert db.execute("PRAGMA freelist_count").fetchone() == (0,), "space was not given back"
+
+
+async def fill_one(folder: Path) -> None:
+    store = await SqliteStore.open(folder)
+    await store.commit(a_record("r5", output=[f"o{n}" for n in range(500)]))
+    await store.close()
+
+
+def test_no_database_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["export", str(tmp_path / "x")], ["migrate"], ["migrate", "--check"]):
+        assert main([*command, "--data", str(tmp_path)]) == 1
+        assert "There is no database" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- doctor
+
+
+def examined(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, str]]:
+    status = main(["doctor", *arguments])
+    lines = capsys.readouterr().out.splitlines()
+    return status, {line[5:].partition(":")[0]: line for line in lines}
+
+
+@pytest.fixture
+def gguf(tmp_path: Path) -> str:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF" + bytes(100))
+    return str(tmp_path / "m.gguf")
+
+
+def test_doctor_on_a_healthy_folder(data: Path, gguf: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = examined(capsys, "--data", str(data), "--model", gguf)
+    assert status == 0, found
+    for subject in ("versions", "data folder", "owner", "schema", "database", "model", "traces"):
+        assert found[subject].startswith("OK  "), found[subject]
+    assert "no fault found" in found["database"]
+
+
+def test_doctor_before_the_first_start(tmp_path: Path, gguf: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = examined(capsys, "--data", str(tmp_path / "none"), "--model", gguf)
+    assert (status, "not there yet" in found["data folder"], "none yet" in found["database"]) == (0, True, True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_doctor_finds_damage(data: Path, gguf: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(sqlite3.connect(data / DATABASE_NAME)) as db:
+        db.execute(
+            "INSERT INTO item (owner, response_id, dir, pos, id, type, doc) VALUES ('', 'no', 'in', 0, '', '', '')"
+        )
+        db.commit()
+    status, found = examined(capsys, "--data", str(data), "--model", gguf)
+    assert status == 1
+    assert found["database"].startswith("FAIL") and "of item points at nothing" in found["database"]
+    (data / DATABASE_NAME).write_bytes(b"no database at all" * 400)
+    status, found = examined(capsys, "--data", str(data), "--model", gguf)
+    assert status == 1 and found["database"].startswith("FAIL")
+
+
+def test_doctor_on_schemas_of_other_versions(data: Path, gguf: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for revision, level, exit_status in (("0000", "WARN", 0), ("7777", "FAIL", 1)):
+        with closing(sqlite3.connect(data / DATABASE_NAME)) as db:
+            db.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+            db.commit()
+        status, found = examined(capsys, "--data", str(data), "--model", gguf)
+        assert (status, found["schema"][:4]) == (exit_status, level)
+
+
+def test_doctor_looks_at_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from antiphon.models import catalogue
+
+    monkeypatch.setenv("ANTIPHON_MODELS", str(tmp_path))
+    (tmp_path / "bad.gguf").write_bytes(b"PK")
+    assert examined(capsys, "--data", str(tmp_path), "--model", str(tmp_path / "bad.gguf"))[0] == 1
+    assert examined(capsys, "--data", str(tmp_path), "--model", str(tmp_path / "none.gguf"))[0] == 1
+    assert examined(capsys, "--data", str(tmp_path), "--model", "nobody")[0] == 1
+    entry = min(catalogue.load(), key=lambda entry: entry.bytes)
+    status, found = examined(capsys, "--data", str(tmp_path), "--model", entry.name)
+    assert (status, "not fetched" in found["model"]) == (0, True)
+    with (tmp_path / entry.file).open("wb") as file:
+        file.truncate(entry.bytes)
+    monkeypatch.setattr("antiphon.models.fetch.verified", lambda path, entry: False)
+    status, found = examined(capsys, "--data", str(tmp_path), "--model", entry.name)
+    assert (status, "is damaged" in found["model"]) == (1, True)
+
+
+async def test_doctor_asks_the_upstream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with Upstream() as upstream:
+        upstream.play(LISTED, LISTED, failure(401, "no"))
+        asked = ["--data", str(tmp_path), "--upstream", upstream.url]
+        status, found = await asyncio.to_thread(examined, capsys, *asked)
+        assert (status, "offers qwen" in found["upstream"]) == (0, True)
+        status, found = await asyncio.to_thread(examined, capsys, *asked, "--model", "llama")
+        assert (status, found["upstream"][:4]) == (0, "WARN")
+        status, found = await asyncio.to_thread(examined, capsys, *asked)
+        assert (status, "refused this server's key" in found["upstream"]) == (1, True)
+    status, found = await asyncio.to_thread(examined, capsys, *asked)
+    assert (status, "cannot be reached" in found["upstream"]) == (1, True)
+
+
+def test_doctor_misses_the_extra(
+    data: Path, gguf: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    status, found = examined(capsys, "--data", str(data), "--model", gguf)
+    assert (status, "antiphon[otel]" in found["traces"]) == (1, True)
