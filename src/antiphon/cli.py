@@ -1,4 +1,4 @@
-"""The command line: ``antiphon serve``, ``antiphon models``, ``antiphon check-stream``."""
+"""The command line: ``antiphon serve``, ``antiphon keys``, ``antiphon models``, ``antiphon check-stream``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon import __version__
+from antiphon import __version__, cli_keys
 from antiphon.config import Config, ConfigError, load
 
 EXIT_FAILED = 1
@@ -48,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--upstream", metavar="URL", help="base URL of a chat-completions server, ending in /v1")
     serve.add_argument("--upstream-key", metavar="KEY", help="its bearer token (better: ANTIPHON_UPSTREAM_KEY)")
     serve.add_argument("--upstream-sees", action="store_true", default=None, help="its models accept images")
+
+    cli_keys.add_parser(commands)
 
     models = commands.add_parser("models", help="list the embedded models, or fetch one")
     models.add_argument("fetch", nargs="?", choices=("fetch",), help="fetch a model now")
@@ -120,4 +122,4 @@ def _check_stream(options: Mapping[str, Any]) -> int:
     return EXIT_FAILED if report.findings else 0
 
 
-COMMANDS = {"serve": _serve, "models": _models, "check-stream": _check_stream}
+COMMANDS = {"serve": _serve, "keys": cli_keys.run, "models": _models, "check-stream": _check_stream}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from antiphon import estimate
 from antiphon.assembler import Assembler
 from antiphon.intake import Plan
 from antiphon.log import Log
@@ -25,6 +26,14 @@ from antiphon.writer import Writer
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
+Settle = Callable[[Tokens, bool], None]
+"""Told once of every response that began what it used, and whether that is an estimate."""
+
+
+def _unpaid(used: Tokens, estimated: bool) -> None:
+    """Nobody counts."""
+
+
 class Run(msgspec.Struct, frozen=True):
     """All that one response needs: what was asked, of whom, and where it goes. ``clock`` gives Unix seconds."""
 
@@ -35,6 +44,7 @@ class Run(msgspec.Struct, frozen=True):
     store: ResponseStore
     clock: Callable[[], float]
     ids: Callable[[str], str]
+    settle: Settle = _unpaid
 
 
 class Failed(Exception):
@@ -53,21 +63,34 @@ async def respond(run: Run, log: Log) -> Response:
     """
     writer = Writer(log.append, run.ids)
     writer.start(run.plan.response)
+    assembler = Assembler(writer, run.ids, calls_max=None if run.prompt.parallel_tool_calls else 1)
+    failed = False
     try:
-        response = await _work(run, writer, log)
+        response = await _work(run, writer, assembler, log)
     except Exception as cause:
+        failed = True
         error = cause if isinstance(cause, ApiError) else ServerError(SORRY, internal=repr(cause))
         error.__cause__ = error.__cause__ or (None if error is cause else cause)
         writer.fail(error, response_code(error))
         raise Failed(error) from cause
+    finally:
+        # The one way out, and before a reader can see the end: whoever has read it finds it counted.
+        run.settle(*_used(run, assembler.finish, writer.state.response.output, failed))
     writer.end(response)
     await log.flush()
     return response
 
 
-async def _work(run: Run, writer: Writer, log: Log) -> Response:
-    calls_max = None if run.prompt.parallel_tool_calls else 1
-    assembler = Assembler(writer, run.ids, calls_max=calls_max)
+def _used(run: Run, finish: Finish | None, said: Sequence[Json], failed: bool) -> tuple[Tokens, bool]:
+    """What the model used, and whether that had to be estimated, as where its client left in the middle."""
+    if finish and finish.usage:
+        return finish.usage, False
+    if failed and not said:
+        return Tokens(), False
+    return estimate.usage(run.prompt, said), True
+
+
+async def _work(run: Run, writer: Writer, assembler: Assembler, log: Log) -> Response:
     truncate = run.plan.response.truncation == "auto"
     finish = await take_turn(run.model, run.prompt, assembler, log, truncate=truncate)
     if finish.reason == "stop" and run.prompt.format.type != "text":

@@ -16,6 +16,7 @@ from rich.syntax import Syntax
 from antiphon.app import CannotOpen, Engine, open_engine
 from antiphon.config import Config
 from antiphon.http import HttpApp
+from antiphon.store import StoreUnavailable
 
 if TYPE_CHECKING:
     from antiphon.models.llamacpp import Settings
@@ -34,12 +35,24 @@ def serve(config: Config, listener: socket.socket) -> None:
     Raises:
         ServeFailed: the model or the store could not be opened.
     """
+    _refuse_strangers(config, _any_key(config))
     console = Console(stderr=True, highlight=False)
     # Before there is an event loop: a long fetch ends at the first Ctrl-C.
     located = None if config.upstream else _located(config, console)
     loop_factory = uvicorn.Config(_no_app, loop="auto", log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(_serve(config, listener, console, located))
+
+
+def _any_key(config: Config) -> bool:
+    """Whether there is a key, asked before a model is fetched for nothing."""
+    from antiphon.store.sqlite import database_of
+    from antiphon.store.sqlite.keys import keys_of
+
+    try:
+        return any(key.revoked_at is None for key in keys_of(database_of(config.data)))
+    except StoreUnavailable as error:
+        raise ServeFailed(str(error)) from error
 
 
 def _located(config: Config, console: Console) -> Settings:
@@ -51,6 +64,14 @@ def _located(config: Config, console: Console) -> Settings:
         raise ServeFailed(str(error)) from error
 
 
+def _refuse_strangers(config: Config, open_keys: bool) -> None:
+    if not config.loopback and not open_keys:
+        raise ServeFailed(
+            f"host {config.host!r} is not a loopback address, and there is no key: anyone who reaches the port could"
+            " use the model and read every response. Make a key with `antiphon keys create`, or use 127.0.0.1."
+        )
+
+
 async def _no_app(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("only asked for its event loop")
 
@@ -59,6 +80,7 @@ async def _serve(config: Config, listener: socket.socket, console: Console, loca
     url = f"http://{_host(config.host)}:{listener.getsockname()[1]}/v1"
     try:
         async with open_engine(config, console.print, url, located) as engine:
+            _refuse_strangers(config, engine.keyring.opens)
             await _Server(config, engine, console, url).serve(sockets=[listener])
     except CannotOpen as error:
         raise ServeFailed(str(error)) from error

@@ -9,21 +9,20 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from re import Pattern
-from urllib.parse import urlsplit
 
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from antiphon.app import Engine
-from antiphon.http import models, openapi, responses
+from antiphon.http import models, openapi, responses, usage
+from antiphon.http.auth import caller_of
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.sse import Pulse
-from antiphon.wire.errors import SORRY, ApiError, InvalidRequest, MethodNotAllowed, NotFound, ServerError
+from antiphon.wire.errors import SORRY, ApiError, MethodNotAllowed, NotFound, ServerError
 
 access = logging.getLogger("antiphon.access")
 
 Handler = Callable[[Exchange, Pulse], Awaitable[None]]
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ ROUTES = (
     Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items),
     Route("GET", "/v1/models", models.list_models),
     Route("GET", "/v1/models/{model:path}", models.retrieve_model),
+    Route("GET", "/v1/usage", usage.usage),
     Route("GET", "/health", models.health),
     Route("GET", "/readyz", models.ready),
     Route("GET", "/openapi.json", openapi.document),
@@ -117,20 +117,13 @@ class HttpApp:
         return NotFound(f"Invalid URL ({method} {path})", code="unknown_url"), {}
 
     async def _handle(self, exchange: Exchange, route: Route | ApiError) -> None:
+        caller = caller_of(exchange.scope, self.engine.keyring)
+        exchange.owner, exchange.key_id = caller.owner, caller.key_id
         if isinstance(route, ApiError):
             raise route
-        _refuse_foreign_pages(exchange.scope)
         assert self._pulse is not None, "the server runs the application's lifespan"
         self._pulse.exchanges.add(exchange)
         try:
             await route.handler(exchange, self._pulse)
         finally:
             self._pulse.exchanges.discard(exchange)
-
-
-def _refuse_foreign_pages(scope: Scope) -> None:
-    """A page of another site, open in a browser on this machine, may not use the server behind its user's back."""
-    for name, value in scope["headers"]:
-        origin: str = value.decode("latin-1")
-        if name == b"origin" and urlsplit(origin).hostname not in _LOOPBACK:
-            raise InvalidRequest("Requests from web pages of other sites are refused.", code="foreign_origin")

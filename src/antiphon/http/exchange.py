@@ -33,6 +33,8 @@ class Exchange:
         params: what the path held, by name.
         headers: extra headers of the answer.
         started: whether the answer's head has been sent.
+        owner: whom the request acts for; the owner of what it stores, and of what it can see.
+        key_id: the key it came with; empty without one.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, engine: Engine, params: Mapping[str, str]) -> None:
@@ -44,6 +46,7 @@ class Exchange:
         self.started = False
         self.status = 0
         self.owner = ""
+        self.key_id = ""
         self._work: asyncio.Task[Any] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._receive = receive

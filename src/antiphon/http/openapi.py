@@ -37,6 +37,7 @@ def _document() -> Json:
             "operationId": route.handler.__name__,
             "parameters": [_parameter(name) for name in route.pattern.groupindex],
             "responses": {"200": _json(response if path.startswith("/v1/responses") else {})},
+            "security": [{"key": []}, {}] if path.startswith("/v1/") else [],
         }
         if route.method == "POST":
             operation["requestBody"] = {"required": True, **_json(request)}
@@ -45,7 +46,7 @@ def _document() -> Json:
         "openapi": "3.1.0",
         "info": {"title": "Antiphon", "version": __version__, "description": "A self-hosted Responses API."},
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }
 
 

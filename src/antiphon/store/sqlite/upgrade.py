@@ -26,7 +26,7 @@ def bring_up_to_date(path: Path, limits: Limits, *, head: str = HEAD, scripts: P
         sqlite3.Error: the file is no database, or the disk refuses.
     """
     with closing(connect(path, limits)) as db:
-        found = _revision(db, path)
+        found = revision(db, path)
         if found == head:
             return
         if found is not None:
@@ -37,7 +37,7 @@ def bring_up_to_date(path: Path, limits: Limits, *, head: str = HEAD, scripts: P
         _migrate(db, scripts)
 
 
-def _revision(db: sqlite3.Connection, path: Path) -> str | None:
+def revision(db: sqlite3.Connection, path: Path) -> str | None:
     """The schema's revision; None for a database without tables."""
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
