@@ -15,8 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from antiphon.app import Engine
 from antiphon.http import models, openapi, responses, usage
-from antiphon.http.auth import caller_of
+from antiphon.http.auth import caller_of, header
 from antiphon.http.exchange import ClientGone, Exchange
+from antiphon.http.replay import Replays
 from antiphon.http.sse import Pulse
 from antiphon.wire.errors import SORRY, ApiError, MethodNotAllowed, NotFound, ServerError
 
@@ -27,11 +28,12 @@ Handler = Callable[[Exchange, Pulse], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Route:
-    """One way in. ``path`` may hold ``{names}``."""
+    """One way in. ``path`` may hold ``{names}``. ``once``: an ``Idempotency-Key`` makes it safe to send again."""
 
     method: str
     path: str
     handler: Handler
+    once: bool = False
     pattern: Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -39,7 +41,7 @@ class Route:
 
 
 ROUTES = (
-    Route("POST", "/v1/responses", responses.create),
+    Route("POST", "/v1/responses", responses.create, once=True),
     Route("GET", "/v1/responses/{response_id}", responses.retrieve),
     Route("DELETE", "/v1/responses/{response_id}", responses.delete),
     Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items),
@@ -59,6 +61,7 @@ class HttpApp:
         self.engine = engine
         self.routes = routes
         self._pulse: Pulse | None = None
+        self._replays = Replays()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
@@ -87,8 +90,16 @@ class HttpApp:
         began = time.perf_counter()
         route, params = self._route(scope)
         exchange = Exchange(scope, receive, send, self.engine, params)
+        await self._attempt(exchange, self._handle(exchange, route))
+        if access.isEnabledFor(logging.INFO):
+            duration_ms = (time.perf_counter() - began) * 1000
+            line = "%s %s %s %d %.1fms"
+            access.info(line, exchange.request_id, scope["method"], scope["path"], exchange.status, duration_ms)
+
+    async def _attempt(self, exchange: Exchange, work: Awaitable[None]) -> None:
+        """Do the work; what goes wrong becomes the answer."""
         try:
-            await self._handle(exchange, route)
+            await work
         except ApiError as error:
             await exchange.fail(error)
         except ClientGone:
@@ -98,10 +109,6 @@ class HttpApp:
             failure = ServerError(SORRY, internal=repr(error))
             failure.__cause__ = error
             await exchange.fail(failure)
-        if access.isEnabledFor(logging.INFO):
-            duration_ms = (time.perf_counter() - began) * 1000
-            line = "%s %s %s %d %.1fms"
-            access.info(line, exchange.request_id, scope["method"], scope["path"], exchange.status, duration_ms)
 
     def _route(self, scope: Scope) -> tuple[Route | ApiError, dict[str, str]]:
         path, method, others = scope["path"], scope["method"], list[str]()
@@ -124,6 +131,12 @@ class HttpApp:
         assert self._pulse is not None, "the server runs the application's lifespan"
         self._pulse.exchanges.add(exchange)
         try:
-            await route.handler(exchange, self._pulse)
+            await self._perform(exchange, route, self._pulse)
         finally:
             self._pulse.exchanges.discard(exchange)
+
+    async def _perform(self, exchange: Exchange, route: Route, pulse: Pulse) -> None:
+        key = header(exchange.scope, b"idempotency-key") if route.once else None
+        if key is None:
+            return await route.handler(exchange, pulse)
+        return await self._replays.answer(exchange, key, lambda own: self._attempt(own, route.handler(own, pulse)))
