@@ -11,16 +11,19 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
-from antiphon import context, intake
+from antiphon import context, estimate, intake
 from antiphon.config import Config
+from antiphon.keyring import Keyring, tended
 from antiphon.meter import Meter, Watch
 from antiphon.models import Roster
 from antiphon.run import Run
 from antiphon.store import Figures, Page, ResponseStore, StoreUnavailable, UnknownCursor
+from antiphon.store.keys import Key, KeyStore, MemoryKeys, Spent
 from antiphon.sweeper import Sweeper
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound, Unavailable
@@ -65,6 +68,7 @@ class Engine:
         config: Config,
         roster: Roster,
         store: ResponseStore,
+        keyring: Keyring | None = None,
         *,
         clock: Callable[[], float] = time.time,
         ids: Callable[[str], str] | None = None,
@@ -73,31 +77,37 @@ class Engine:
         self.roster = roster
         self.store = store
         self.meter = Meter()
+        self.keyring = keyring or Keyring(MemoryKeys(), clock=clock)
         self._clock = clock
         self.ids = ids or RandomIds(clock)
         self._defaults = intake.Defaults(strict=config.strict)
         self._response = msgspec.json.Decoder(Response)
 
-    async def accept(self, body: Json, owner: str, *, recall: Recall | None = None, generate: bool = True) -> Run:
-        """Check a create request whole: parameters, model, and the context it builds on.
+    async def accept(
+        self, body: Json, owner: str, key_id: str = "", *, recall: Recall | None = None, generate: bool = True
+    ) -> Run:
+        """Check a create request whole: parameters, the key's limits, model, and the context it builds on.
 
         Args:
+            key_id: whose limits and whose usage it is; empty for requests without a key.
             recall: knows responses that are not stored, and is asked before the store.
             generate: False when the model shall not be asked: the response only prepares what continues it.
 
         Raises:
-            ApiError: the request cannot be run; nothing has happened.
+            ApiError: the request cannot be run; nothing has happened, but that it counts as one of the key's minute.
         """
         watch = Watch(self.meter)
         now = int(self._clock())
         plan = intake.plan(body, defaults=self._defaults, ids=self.ids, now=now, generate=generate)
+        admission = self.keyring.admit(key_id, lambda: _foreseen(plan))
         model = await self.roster.find(plan.response.model)
         watch.model = model.name
         recalled = recall(plan.previous_response_id) if recall and plan.previous_response_id else None
         history = await self._history(owner, plan.previous_response_id) if recalled is None else recalled
         note = self.config.unsupported_images == "note"
         prompt = context.build(plan.prompt, history, sees=model.sees, note_images=note)
-        return Run(plan, prompt, model, owner, self.store, self._clock, self.ids, history, watch)
+        settle = partial(self.keyring.settle, admission)
+        return Run(plan, prompt, model, owner, self.store, self._clock, self.ids, history, watch, settle)
 
     async def figures(self) -> Figures:
         """How large and how busy the store is."""
@@ -154,6 +164,15 @@ class Engine:
         if not await _asked(self.store.delete(owner, id)):
             raise _missing(id)
 
+    async def usage(self, owner: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
+        """What the owner's keys used per UTC day, both days included; the newest first. None: without a key."""
+        return await _asked(self.keyring.usage(owner, first_day, last_day))
+
+
+def _foreseen(plan: intake.Plan) -> int:
+    """About how many tokens a response may take: what it is asked, and all that it may answer."""
+    return estimate.prompt_tokens(plan.prompt) + (plan.prompt.max_output_tokens or 0)
+
 
 async def _asked(answer: Awaitable[_T]) -> _T:
     try:
@@ -188,11 +207,12 @@ async def open_engine(
         CannotOpen: the store or the model could not be opened; the text says why.
     """
     async with AsyncExitStack() as stack:
-        store = await _store(config, url)
+        store, keys = await _store(config, url)
         stack.push_async_callback(store.close)
+        keyring = await stack.enter_async_context(tended(await _keyring(keys, config)))
         roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
         stack.push_async_callback(roster.close)
-        engine = Engine(config, roster, store)
+        engine = Engine(config, roster, store, keyring)
         await stack.enter_async_context(_swept(engine, config))
         yield engine
 
@@ -211,19 +231,28 @@ async def _swept(engine: Engine, config: Config) -> AsyncGenerator[None]:
         await asyncio.gather(sweeping, return_exceptions=True)
 
 
-async def _store(config: Config, url: str) -> ResponseStore:
+async def _keyring(keys: KeyStore, config: Config) -> Keyring:
+    try:
+        return await Keyring(keys, required=not config.loopback).open()
+    except StoreUnavailable as error:
+        raise CannotOpen(str(error)) from error
+
+
+async def _store(config: Config, url: str) -> tuple[ResponseStore, KeyStore]:
+    from antiphon.store.sqlite import SqliteStore, database_of
+    from antiphon.store.sqlite.keys import KeysBeside
+
     if config.store == "memory":
         from antiphon.store.memory import MemoryStore
 
-        return MemoryStore()
-    from antiphon.store.sqlite import SqliteStore
+        return MemoryStore(), KeysBeside(database_of(config.data))
 
     try:
         store = await SqliteStore.open(config.data)
     except StoreUnavailable as error:
         raise CannotOpen(str(error)) from error
     store.announce(url)
-    return store
+    return store, store.keys
 
 
 async def _upstream(config: Config) -> Roster:

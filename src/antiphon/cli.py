@@ -1,4 +1,4 @@
-"""The command line: ``serve``, ``models``, ``check-stream``; ``doctor``, ``migrate``, ``export``, ``purge``."""
+"""The command line: serving, keys, models, recorded streams, and looking after a data folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon import __version__, logs
+from antiphon import __version__, cli_keys, logs
 from antiphon.config import Config, ConfigError, load
 
 EXIT_FAILED = 1
@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--upstream", metavar="URL", help="base URL of a chat-completions server, ending in /v1")
     serve.add_argument("--upstream-key", metavar="KEY", help="its bearer token (better: ANTIPHON_UPSTREAM_KEY)")
     serve.add_argument("--upstream-sees", action="store_true", default=None, help="its models accept images")
+
+    cli_keys.add_parser(commands)
 
     models = commands.add_parser("models", help="list the embedded models, or fetch one")
     models.add_argument("fetch", nargs="?", choices=("fetch",), help="fetch a model now")
@@ -218,6 +220,7 @@ def _upkeep(command: Callable[[Mapping[str, Any]], int]) -> Callable[[Mapping[st
 
 COMMANDS: dict[str, Callable[[Mapping[str, Any]], int]] = {
     "serve": _serve,
+    "keys": cli_keys.run,
     "models": _models,
     "check-stream": _check_stream,
     "doctor": _doctor,

@@ -28,7 +28,7 @@ class Config:
     """A server's settings.
 
     Attributes:
-        host: address to listen on; only loopback, because nothing asks for a key yet.
+        host: address to listen on; other than loopback only once there are keys.
         port: TCP port; 0 takes a free one.
         data: folder of the database and the logs.
         store: ``sqlite`` keeps responses in ``data``; ``memory`` forgets them at the end.
@@ -80,15 +80,15 @@ class Config:
     drain_s: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.host not in _LOOPBACK:
-            raise ConfigError(
-                f"host {self.host!r} is not a loopback address: without keys, anyone who reaches the port could use "
-                "the model and read every response. Use 127.0.0.1."
-            )
         if self.retention_days < 0 or self.store_bytes_max < 0:
             raise ConfigError("retention_days and store_bytes_max cannot be negative; 0 is without end")
         if self.upstream and not self.upstream.startswith(("http://", "https://")):
             raise ConfigError(f"upstream {self.upstream!r} is not an http(s) URL")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.host in _LOOPBACK
 
 
 def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None) -> Config:

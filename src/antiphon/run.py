@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from antiphon import estimate
 from antiphon.assembler import Assembler
 from antiphon.intake import Plan
 from antiphon.log import Log
@@ -24,6 +25,14 @@ from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageT
 from antiphon.writer import Writer
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+Settle = Callable[[Tokens, bool], None]
+"""Told once of every response that began what it used, and whether that is an estimate."""
+
+
+def _unpaid(used: Tokens, estimated: bool) -> None:
+    """Nobody counts."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -43,6 +52,7 @@ class Run(msgspec.Struct, frozen=True):
     ids: Callable[[str], str]
     history: Sequence[Json] = ()
     watch: Watch = msgspec.field(default_factory=Watch)
+    settle: Settle = _unpaid
 
 
 class Failed(Exception):
@@ -68,30 +78,43 @@ async def respond(run: Run, log: Log) -> Response:
 async def _written(run: Run, log: Log) -> Response:
     writer = Writer(log.append, run.ids)
     writer.start(run.plan.response)
+    assembler = Assembler(writer, run.ids, calls_max=None if run.prompt.parallel_tool_calls else 1)
+    failed = False
     try:
-        response = await _work(run, writer, log)
+        response = await _work(run, writer, assembler, log)
     except Exception as cause:
+        failed = True
         # Not the cause's own words: they may quote the answer. Its type and place are in the log with its trace.
         error = cause if isinstance(cause, ApiError) else ServerError(SORRY, internal=type(cause).__name__)
         error.__cause__ = error.__cause__ or (None if error is cause else cause)
         writer.fail(error, response_code(error))
         raise Failed(error) from cause
+    finally:
+        # The one way out, and before a reader can see the end: whoever has read it finds it counted.
+        run.settle(*_used(run, assembler.finish, writer.state.response.output, failed))
     writer.end(response)
     await log.flush()
     return response
 
 
-async def _work(run: Run, writer: Writer, log: Log) -> Response:
-    finish = await _answer(run, writer, log) if run.plan.generate else Finish(usage=Tokens())
+def _used(run: Run, finish: Finish | None, said: Sequence[Json], failed: bool) -> tuple[Tokens, bool]:
+    """What the model used, and whether that had to be estimated, as where its client left in the middle."""
+    if finish and finish.usage:
+        return finish.usage, False
+    if failed and not said:
+        return Tokens(), False
+    return estimate.usage(run.prompt, said), True
+
+
+async def _work(run: Run, writer: Writer, assembler: Assembler, log: Log) -> Response:
+    finish = await _answer(run, writer, assembler, log) if run.plan.generate else Finish(usage=Tokens())
     response = _ended(writer.state.response, finish, int(run.clock()))
     if run.plan.store:
         await _keep(run, response)
     return response
 
 
-async def _answer(run: Run, writer: Writer, log: Log) -> Finish:
-    calls_max = None if run.prompt.parallel_tool_calls else 1
-    assembler = Assembler(writer, run.ids, calls_max=calls_max)
+async def _answer(run: Run, writer: Writer, assembler: Assembler, log: Log) -> Finish:
     truncate = run.plan.response.truncation == "auto"
     finish = await take_turn(run.model, run.prompt, assembler, log, truncate=truncate, watch=run.watch)
     if finish.reason == "stop":

@@ -21,6 +21,7 @@ from antiphon.app import CannotOpen, Engine, open_engine
 from antiphon.config import Config
 from antiphon.http import HttpApp
 from antiphon.http.socket import uvicorn_options
+from antiphon.store import StoreUnavailable
 from antiphon.wire.errors import ApiError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def serve(config: Config, listener: socket.socket) -> None:
     Raises:
         ServeFailed: the model or the store could not be opened.
     """
+    _refuse_strangers(config, _any_key(config))
     console = Console(stderr=True, highlight=False)
     # Before there is an event loop: a long fetch ends at the first Ctrl-C.
     located = None if config.upstream else _located(config, console)
@@ -47,6 +49,17 @@ def serve(config: Config, listener: socket.socket) -> None:
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.get_loop().set_exception_handler(logs.note_loop_error)
         runner.run(_serve(config, listener, console, located))
+
+
+def _any_key(config: Config) -> bool:
+    """Whether there is a key, asked before a model is fetched for nothing."""
+    from antiphon.store.sqlite import database_of
+    from antiphon.store.sqlite.keys import keys_of
+
+    try:
+        return any(key.revoked_at is None for key in keys_of(database_of(config.data)))
+    except StoreUnavailable as error:
+        raise ServeFailed(str(error)) from error
 
 
 def _located(config: Config, console: Console) -> Settings:
@@ -58,6 +71,14 @@ def _located(config: Config, console: Console) -> Settings:
         raise ServeFailed(str(error)) from error
 
 
+def _refuse_strangers(config: Config, open_keys: bool) -> None:
+    if not config.loopback and not open_keys:
+        raise ServeFailed(
+            f"host {config.host!r} is not a loopback address, and there is no key: anyone who reaches the port could"
+            " use the model and read every response. Make a key with `antiphon keys create`, or use 127.0.0.1."
+        )
+
+
 async def _no_app(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("only asked for its event loop")
 
@@ -66,6 +87,7 @@ async def _serve(config: Config, listener: socket.socket, console: Console, loca
     url = f"http://{_host(config.host)}:{listener.getsockname()[1]}/v1"
     try:
         async with open_engine(config, console.print, url, located) as engine:
+            _refuse_strangers(config, engine.keyring.opens)
             await _Server(config, engine, console, url).serve(sockets=[listener])
     except CannotOpen as error:
         raise ServeFailed(str(error)) from error

@@ -9,19 +9,20 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from re import Pattern
-from urllib.parse import urlsplit
 
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from antiphon import logs
 from antiphon.app import Engine
-from antiphon.http import lanes, metrics, models, openapi, responses
+from antiphon.http import lanes, metrics, models, openapi, responses, usage
+from antiphon.http.auth import caller_of, header
 from antiphon.http.exchange import ClientGone, Exchange
+from antiphon.http.replay import Replays
 from antiphon.http.socket import METHOD as WEBSOCKET
 from antiphon.http.socket import Upgrade
 from antiphon.http.sse import Pulse
-from antiphon.wire.errors import SORRY, ApiError, InvalidRequest, MethodNotAllowed, NotFound, ServerError
+from antiphon.wire.errors import SORRY, ApiError, MethodNotAllowed, NotFound, ServerError
 from antiphon.wire.lists import Deleted, Health, ItemList, Model, ModelList
 from antiphon.wire.response import Response
 
@@ -30,7 +31,6 @@ access = logging.getLogger("antiphon.access")
 Handler = Callable[[Exchange, Pulse], Awaitable[None]]
 _NOT_YET = {"/v1/responses/compact", "/v1/responses/input_tokens"}
 """Paths of the API that are not served, and would be taken for a response's id, to which one cannot POST."""
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Route:
         path: may hold ``{names}``.
         answer: what a good answer is, for the API's document.
         query: the query parameters it reads.
+        once: whether an ``Idempotency-Key`` makes it safe to send again.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Route:
     handler: Handler
     answer: type
     query: tuple[str, ...] = ()
+    once: bool = False
     pattern: Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -58,13 +60,14 @@ class Route:
 PAGE = ("after", "limit", "order", "include")
 
 ROUTES = (
-    Route("POST", "/v1/responses", responses.create, Response),
+    Route("POST", "/v1/responses", responses.create, Response, once=True),
     Route(WEBSOCKET, "/v1/responses", lanes.converse, dict),
     Route("GET", "/v1/responses/{response_id}", responses.retrieve, Response, ("include",)),
     Route("DELETE", "/v1/responses/{response_id}", responses.delete, Deleted),
     Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items, ItemList, PAGE),
     Route("GET", "/v1/models", models.list_models, ModelList),
     Route("GET", "/v1/models/{model:path}", models.retrieve_model, Model),
+    Route("GET", "/v1/usage", usage.usage, dict, ("start_date", "end_date", "key_id")),
     Route("GET", "/health", models.health, Health),
     Route("GET", "/readyz", models.ready, Health),
     Route("GET", "/metrics", metrics.metrics, str),
@@ -79,6 +82,7 @@ class HttpApp:
         self.engine = engine
         self.routes = routes
         self._pulse: Pulse | None = None
+        self._replays = Replays()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
@@ -107,8 +111,18 @@ class HttpApp:
         kind = Exchange if scope["type"] == "http" else Upgrade
         exchange = kind(scope, receive, send, self.engine, params)
         logs.request_id.set(exchange.request_id)
+        await self._attempt(exchange, self._handle(exchange, route))
+        method, path = (route.method, route.path) if isinstance(route, Route) else ("other", "unknown")
+        self.engine.meter.requests.add(1, method, path, str(exchange.status))
+        if access.isEnabledFor(logging.INFO):
+            duration_ms = round((time.perf_counter() - began) * 1000, 1)
+            fields = {"method": method, "route": path, "status": exchange.status, "duration_ms": duration_ms}
+            access.info("request", extra={"fields": fields})
+
+    async def _attempt(self, exchange: Exchange, work: Awaitable[None]) -> None:
+        """Do the work; what goes wrong becomes the answer."""
         try:
-            await self._handle(exchange, route)
+            await work
         except ApiError as error:
             await exchange.fail(error)
         except (ClientGone, asyncio.CancelledError):
@@ -119,12 +133,6 @@ class HttpApp:
             failure = ServerError(SORRY, internal=type(error).__name__)
             failure.__cause__ = error
             await exchange.fail(failure)
-        method, path = (route.method, route.path) if isinstance(route, Route) else ("other", "unknown")
-        self.engine.meter.requests.add(1, method, path, str(exchange.status))
-        if access.isEnabledFor(logging.INFO):
-            duration_ms = round((time.perf_counter() - began) * 1000, 1)
-            fields = {"method": method, "route": path, "status": exchange.status, "duration_ms": duration_ms}
-            access.info("request", extra={"fields": fields})
 
     def _route(self, scope: Scope) -> tuple[Route | ApiError, dict[str, str]]:
         path, method, others = scope["path"], _method(scope), list[str]()
@@ -140,31 +148,23 @@ class HttpApp:
         return NotFound(f"Invalid URL ({method} {path})", code="unknown_url"), {}
 
     async def _handle(self, exchange: Exchange, route: Route | ApiError) -> None:
+        caller = caller_of(exchange.scope, self.engine.keyring)
+        exchange.owner, exchange.key_id = caller.owner, caller.key_id
         if isinstance(route, ApiError):
             raise route
-        _refuse_foreign_pages(exchange.scope)
         assert self._pulse is not None, "the server runs the application's lifespan"
         self._pulse.exchanges.add(exchange)
         try:
-            await route.handler(exchange, self._pulse)
+            await self._perform(exchange, route, self._pulse)
         finally:
             self._pulse.exchanges.discard(exchange)
+
+    async def _perform(self, exchange: Exchange, route: Route, pulse: Pulse) -> None:
+        key = header(exchange.scope, b"idempotency-key") if route.once else None
+        if key is None:
+            return await route.handler(exchange, pulse)
+        return await self._replays.answer(exchange, key, lambda own: self._attempt(own, route.handler(own, pulse)))
 
 
 def _method(scope: Scope) -> str:
     return scope["method"] if scope["type"] == "http" else WEBSOCKET
-
-
-def _refuse_foreign_pages(scope: Scope) -> None:
-    """A page of another site, open in a browser on this machine, may not use the server behind its user's back."""
-    for name, value in scope["headers"]:
-        origin: str = value.decode("latin-1")
-        if name == b"origin" and _hostname(origin) not in _LOOPBACK:
-            raise InvalidRequest("Requests from web pages of other sites are refused.", code="foreign_origin")
-
-
-def _hostname(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).hostname
-    except ValueError:
-        return None

@@ -34,6 +34,9 @@ class Exchange:
         headers: extra headers of the answer.
         started: whether the answer's head has been sent.
         profile: the form of the API that the client reads.
+        owner: whom the request acts for; the owner of what it stores, and of what it can see.
+        key_id: the key it came with; empty without one.
+        failed: whether an error was answered, in the middle of a stream too.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, engine: Engine, params: Mapping[str, str]) -> None:
@@ -44,8 +47,10 @@ class Exchange:
         self.headers: dict[str, str] = {}
         self.started = False
         self.status = 0
+        self.failed = False
         self.owner = ""
         self.profile = profile_of(scope["headers"], engine.config.profile)
+        self.key_id = ""
         self._work: asyncio.Task[Any] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._receive = receive
@@ -63,13 +68,19 @@ class Exchange:
             BodyTooLarge: over ``body_bytes_max``.
             InvalidRequest: not JSON.
         """
-        body = await self._body(self.engine.config.body_bytes_max)
+        body = await self.body()
         try:
             return _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"We could not parse the JSON body of your request: {error}.") from error
 
-    async def _body(self, bytes_max: int) -> bytes:
+    async def body(self) -> bytes:
+        """The body, as it came; to be asked for once.
+
+        Raises:
+            BodyTooLarge: over ``body_bytes_max``.
+        """
+        bytes_max = self.engine.config.body_bytes_max
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -116,6 +127,29 @@ class Exchange:
             message = await self._receive()
         work.cancel()
 
+    def sibling(self, body: bytes, send: Send) -> Exchange:
+        """The same request, answered to ``send``; its client never leaves."""
+
+        async def receive() -> Message:
+            if unread:
+                return {"type": "http.request", "body": unread.pop()}
+            return await asyncio.get_running_loop().create_future()
+
+        unread = [body]
+        other = Exchange(self.scope, receive, send, self.engine, self.params)
+        other.request_id, other.owner, other.key_id = self.request_id, self.owner, self.key_id
+        return other
+
+    async def relay(self, message: Message) -> None:
+        """Send what a sibling sent, under this request's id and with its extra headers."""
+        if message["type"] == "http.response.start":
+            own = {"x-request-id": self.request_id, **self.headers}
+            pairs = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in own.items()]
+            kept = [pair for pair in message["headers"] if pair[0].decode("latin-1") not in own]
+            message = {**message, "headers": [*kept, *pairs]}
+            self.started, self.status = True, message["status"]
+        await self._send(message)
+
     async def start(self, status: int, content_type: str, length: int | None = None) -> None:
         """Send the answer's head. ``length`` in bytes where it is known."""
         headers = {"content-type": content_type, "x-request-id": self.request_id, **self.headers}
@@ -151,6 +185,7 @@ class Exchange:
 
     def note(self, error: ApiError) -> None:
         """Write the error to the log, under the request's id. Its public text stays out: it may quote the answer."""
+        self.failed = True
         code = error.code or error.type
         self.engine.meter.errors.add(1, code)
         if error.internal or error.status >= 500:

@@ -162,7 +162,8 @@ class Connection:
 
     async def _respond(self, stream_id: str | None, create: Create, log: SocketStream) -> None:
         engine, owner = self._socket.engine, self._socket.owner
-        run = await engine.accept(create.body, owner, recall=self._memory.recall, generate=create.generate)
+        key_id = self._socket.key_id
+        run = await engine.accept(create.body, owner, key_id, recall=self._memory.recall, generate=create.generate)
         log.obfuscate = run.plan.obfuscate
         await respond(run, Remembering(log, partial(self._keep, stream_id, run)))
 

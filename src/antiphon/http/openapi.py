@@ -44,6 +44,7 @@ def _document() -> Json:
                 *(_parameter(name, "query") for name in route.query),
             ],
             "responses": {"200": _json(answer), "default": _json(failure, "What went wrong")},
+            "security": [{"key": []}, {}] if path.startswith("/v1/") else [],
         }
         if route.method == "POST":
             operation["requestBody"] = {"required": True, "content": _json(request)["content"]}
@@ -53,7 +54,7 @@ def _document() -> Json:
         "openapi": "3.1.0",
         "info": {"title": "Antiphon", "version": __version__, "description": "A self-hosted Responses API."},
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }
 
 

@@ -20,8 +20,9 @@ async def create(exchange: Exchange, pulse: Pulse) -> None:
     """``POST /v1/responses``."""
     body = await exchange.json()
     async with exchange.attended():
-        run = await exchange.engine.accept(body, exchange.owner)
+        run = await exchange.engine.accept(body, exchange.owner, exchange.key_id)
         run.watch.request_id = exchange.request_id
+        exchange.headers |= exchange.engine.keyring.headers(exchange.key_id)
         exchange.headers["x-antiphon-model"] = run.model.name
         if run.plan.ignored:
             exchange.headers["x-antiphon-ignored"] = ", ".join(run.plan.ignored)

@@ -76,3 +76,33 @@ item = Table(
     CheckConstraint("dir IN ('in', 'out')", name="dir"),
     Index("ix_item_owner_id", "owner", "id"),
 )
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("digest", Text, nullable=False, comment="SHA-256 of the secret, hexadecimal"),
+    Column("hint", Text, nullable=False, comment="the secret's last four characters"),
+    Column("name", Text, nullable=False),
+    Column("project", Text, nullable=False, comment="owner of what is stored with the key"),
+    Column("created_at", BigInteger, nullable=False, comment="Unix seconds"),
+    Column("revoked_at", BigInteger, comment="Unix seconds; opens nothing since"),
+    Column("rpm", BigInteger, comment="responses per minute"),
+    Column("tpm", BigInteger, comment="tokens per minute"),
+    Column("budget_tokens_per_day", BigInteger, comment="tokens per UTC day"),
+    UniqueConstraint("digest"),
+)
+
+key_usage = Table(
+    "key_usage",
+    metadata,
+    Column("day", Text, primary_key=True, comment="UTC, YYYY-MM-DD"),
+    # No foreign key: requests without a key are counted too, under the empty id.
+    Column("key_id", Text, primary_key=True, comment="empty for requests without a key"),
+    Column("requests", BigInteger, nullable=False),
+    Column("estimated", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+)

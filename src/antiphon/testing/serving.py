@@ -17,8 +17,10 @@ from antiphon.app import Engine
 from antiphon.config import Config
 from antiphon.http import HttpApp
 from antiphon.http.socket import uvicorn_options
+from antiphon.keyring import Keyring, tended
 from antiphon.models import Model, Roster
 from antiphon.store import ResponseStore
+from antiphon.store.keys import KeyStore, MemoryKeys
 from antiphon.store.memory import MemoryStore
 
 
@@ -59,12 +61,20 @@ async def serving(
     roster: Roster | None = None,
     store: ResponseStore | None = None,
     config: Config | None = None,
+    keys: KeyStore | None = None,
 ) -> AsyncGenerator[str]:
     """Serve a model, or a whole roster; yields the base URL, ending in ``/v1``."""
     if roster is None:
         assert model is not None, "either a model or a roster"
         roster = OneModel(model)
-    engine = Engine(config or Config(), roster, store or MemoryStore())
+    keyring = await Keyring(keys or MemoryKeys()).open()
+    engine = Engine(config or Config(), roster, store or MemoryStore(), keyring)
+    async with tended(keyring), _listening(engine) as url:
+        yield url
+
+
+@asynccontextmanager
+async def _listening(engine: Engine) -> AsyncGenerator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         server = _Server(

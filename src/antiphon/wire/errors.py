@@ -105,6 +105,12 @@ class RateLimited(ApiError):
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
+class InsufficientQuota(ApiError):
+    """429: a budget is spent; another try will not help."""
+
+    status, type, code = 429, "insufficient_quota", "insufficient_quota"
+
+
 SORRY = "The server had an error while processing your request."
 """All that a caller reads of a fault of ours."""
 

@@ -16,18 +16,24 @@ from antiphon.metrics import Histogram
 from antiphon.store import Figures, Page, Record, Selection, StoredItem
 from antiphon.store.sqlite import space, statements, threads
 from antiphon.store.sqlite.connection import Limits, connect, connect_reader, make_file, translating
+from antiphon.store.sqlite.keys import SqliteKeys
 from antiphon.store.sqlite.lane import Lane
 from antiphon.store.sqlite.lock import FolderInUse, FolderLock, Owner, owner_of
 from antiphon.store.sqlite.upgrade import bring_up_to_date
 from antiphon.wire import Id
 
-__all__ = ["DATABASE_NAME", "FolderInUse", "Limits", "Owner", "SqliteStore", "owner_of"]
+__all__ = ["DATABASE_NAME", "FolderInUse", "Limits", "Owner", "SqliteStore", "database_of", "owner_of"]
 
 DATABASE_NAME = "antiphon.db"
 """The database's file in its folder; ``-wal`` and ``-shm`` beside it belong to it."""
 
 
 GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def database_of(folder: Path) -> Path:
+    """The database's path."""
+    return folder / DATABASE_NAME
 
 
 class _Ground(NamedTuple):
@@ -48,6 +54,7 @@ class SqliteStore:
         reads = [partial(threads.read, reader) for reader in ground.readers]
         self._writes = Lane("antiphon-store-writer", limits.pending_max, [commits])
         self._reads = Lane("antiphon-store-reader", limits.pending_max, reads)
+        self.keys = SqliteKeys(self._reads.run, self._writes.run)
 
     @classmethod
     async def open(cls, folder: Path, *, limits: Limits | None = None) -> SqliteStore:
@@ -58,7 +65,7 @@ class SqliteStore:
             StoreUnavailable: no database, damaged, of a newer schema, or not writable; the text says which.
         """
         limits = limits or Limits()
-        path = folder / DATABASE_NAME
+        path = database_of(folder)
         with translating(path):
             ground = await asyncio.to_thread(_prepared, path, limits)
         return cls(ground, limits)

@@ -1,0 +1,169 @@
+"""Keys and usage in the SQLite database: the statements, and the two ways to them.
+
+The server goes through its store's threads. The command line opens the database beside a server that may be running:
+SQLite lets several processes write in turns, each waiting for the other, and the server looks for changes by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from antiphon.store import StoreUnavailable
+from antiphon.store.keys import COUNTS, Allowance, Key, MemoryKeys, Spent
+from antiphon.store.migrations import HEAD
+from antiphon.store.sqlite.connection import Limits, connect, connect_reader, make_file, translating
+from antiphon.store.sqlite.lane import Work
+from antiphon.store.sqlite.lock import FolderInUse, FolderLock
+from antiphon.store.sqlite.upgrade import bring_up_to_date, revision_of
+
+T = TypeVar("T")
+
+_STARTING_S, _PAUSE_S = 5.0, 0.05
+"""How long a server that is just starting is given to bring the database up to date."""
+
+_COLUMNS = "id, digest, hint, name, project, created_at, revoked_at, rpm, tpm, budget_tokens_per_day"
+
+_KEYS = f"SELECT {_COLUMNS} FROM api_key ORDER BY created_at, id"
+
+_INSERT = f"INSERT INTO api_key ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+_REVOKE = "UPDATE api_key SET revoked_at = :now WHERE id = :id AND revoked_at IS NULL"
+
+_SPEND = f"""
+INSERT INTO key_usage (day, key_id, {", ".join(COUNTS)}) VALUES (?, ?, {", ".join("?" * len(COUNTS))})
+ON CONFLICT (day, key_id) DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)}"""
+
+_USAGE = f"""
+SELECT key_id, day, {", ".join(COUNTS)} FROM key_usage
+WHERE day BETWEEN :first AND :last ORDER BY day DESC, key_id"""
+
+
+def keys(db: sqlite3.Connection) -> list[Key]:
+    """See ``KeyStore.keys``."""
+    names = ("id", "digest", "hint", "name", "project", "created_at", "revoked_at")
+    return [
+        Key(**dict(zip(names, row, strict=False)), allowance=Allowance(rpm=rpm, tpm=tpm, budget_tokens_per_day=budget))
+        for *row, rpm, tpm, budget in db.execute(_KEYS)
+    ]
+
+
+def insert(db: sqlite3.Connection, key: Key) -> None:
+    """Keep a new key."""
+    row = (key.id, key.digest, key.hint, key.name, key.project, key.created_at, key.revoked_at)
+    limits = key.allowance
+    db.execute(_INSERT, (*row, limits.rpm, limits.tpm, limits.budget_tokens_per_day))
+
+
+def revoke(db: sqlite3.Connection, id: str, now: int) -> bool:
+    """Close a key for ever; False when there is none of that id that is open. ``now`` in Unix seconds."""
+    return db.execute(_REVOKE, {"id": id, "now": now}).rowcount > 0
+
+
+def spend(db: sqlite3.Connection, spent: Sequence[Spent]) -> None:
+    """See ``KeyStore.spend``."""
+    db.executemany(_SPEND, [(s.day, s.key_id, *(getattr(s, name) for name in COUNTS)) for s in spent])
+
+
+def usage(db: sqlite3.Connection, first_day: str, last_day: str) -> list[Spent]:
+    """See ``KeyStore.usage``."""
+    names = ("key_id", "day", *COUNTS)
+    rows = db.execute(_USAGE, {"first": first_day, "last": last_day})
+    return [Spent(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+class Threads(Protocol):
+    """What carries work to a thread with a connection, as ``Lane.run`` does."""
+
+    def __call__(self, work: Work[T]) -> Awaitable[T]: ...
+
+
+class SqliteKeys:
+    """A ``KeyStore`` on the threads of a ``SqliteStore``."""
+
+    def __init__(self, read: Threads, write: Threads) -> None:
+        self._read = read
+        self._write = write
+
+    async def keys(self) -> Sequence[Key]:
+        """See ``KeyStore.keys``."""
+        return await self._read(keys)
+
+    async def spend(self, spent: Sequence[Spent]) -> None:
+        """See ``KeyStore.spend``."""
+        await self._write(partial(spend, spent=spent))
+
+    async def usage(self, first_day: str, last_day: str) -> Sequence[Spent]:
+        """See ``KeyStore.usage``."""
+        return await self._read(partial(usage, first_day=first_day, last_day=last_day))
+
+
+class KeysBeside(MemoryKeys):
+    """The keys of a folder whose responses this process does not keep: its keys count, its usage is not touched."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    async def keys(self) -> Sequence[Key]:
+        """See ``KeyStore.keys``."""
+        return await asyncio.to_thread(keys_of, self._path)
+
+
+def keys_of(path: Path) -> list[Key]:
+    """The keys in a database that may not exist, or not know of keys yet.
+
+    Raises:
+        StoreUnavailable: it cannot be read.
+    """
+    if not path.exists():
+        return []
+    with translating(path), closing(connect_reader(path, Limits())) as db:
+        known = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'api_key'").fetchone()
+        return keys(db) if known else []
+
+
+@contextmanager
+def opened_beside(path: Path) -> Generator[sqlite3.Connection]:
+    """A connection that writes, whether or not a server owns the folder; made, and brought up to date, when need be.
+
+    Raises:
+        StoreUnavailable: it cannot be; the text says why.
+    """
+    with translating(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_file(path)
+        for _ in _until_current(path):
+            try:
+                lock = FolderLock.take(path.parent)
+            except FolderInUse:
+                time.sleep(_PAUSE_S)
+                continue
+            try:
+                bring_up_to_date(path, Limits())
+            finally:
+                lock.release()
+    with translating(path), closing(connect(path, Limits())) as db:
+        yield db
+
+
+def _until_current(path: Path) -> Iterator[None]:
+    """Turns, until the schema is ours. The lock is only asked for when it is not: a server may be about to start."""
+    end = time.monotonic() + _STARTING_S
+    while True:
+        with closing(connect(path, Limits())) as db:
+            found = revision_of(db, path)
+        if found == HEAD:
+            return
+        if time.monotonic() > end:
+            raise StoreUnavailable(
+                f"The server that runs on {path.parent} made its database with schema {found}, and this is schema"
+                f" {HEAD}: stop it, then start it with this version."
+            )
+        yield

@@ -1,0 +1,158 @@
+"""``Idempotency-Key`` over a real socket: sent again, a request is answered again and not done again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from antiphon import keyring
+from antiphon.http import replay
+from antiphon.models.scripted import ScriptedModel
+from antiphon.store.keys import Allowance, MemoryKeys, minted
+from antiphon.testing.serving import serving
+from antiphon.wire.errors import UpstreamError
+
+ONCE = {"Idempotency-Key": "one"}
+
+
+@asynccontextmanager
+async def client_of(model: ScriptedModel, keys: MemoryKeys | None = None) -> AsyncIterator[AsyncOpenAI]:
+    async with (
+        serving(model, keys=keys) as url,
+        AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client,
+    ):
+        yield client
+
+
+async def raw(client: AsyncOpenAI, key: str = "one", **body: Any) -> tuple[int, bytes, Any]:
+    headers = {"Idempotency-Key": key, "Authorization": f"Bearer {client.api_key}"}
+    body = {"model": "m", "input": "x", **body}
+    async with aiohttp.request("POST", f"{client.base_url}responses", json=body, headers=headers) as answer:
+        return answer.status, await answer.read(), answer.headers
+
+
+async def until(true: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came about")
+
+
+@pytest.mark.parametrize("store", [True, False])
+async def test_the_same_request_gives_the_same_response(store: bool) -> None:
+    model = ScriptedModel("one", "two")
+    async with client_of(model) as client:
+        first = await client.responses.create(model="m", input="x", store=store, extra_headers=ONCE)
+        again = await client.responses.create(model="m", input="x", store=store, extra_headers=ONCE)
+        assert again == first and again._request_id != first._request_id
+        other = await client.responses.create(
+            model="m", input="x", store=store, extra_headers={"Idempotency-Key": "two"}
+        )
+        assert (first.output_text, other.output_text) == ("one", "two")
+        raw_again = await client.responses.with_raw_response.create(
+            model="m", input="x", store=store, extra_headers=ONCE
+        )
+        assert raw_again.headers["x-antiphon-replayed"] == "true"
+    assert len(model.samples) == 2
+
+
+async def test_a_stream_is_replayed_byte_for_byte() -> None:
+    model = ScriptedModel(["Hel", "lo"], again=True)
+    async with client_of(model) as client:
+        first, again = await raw(client, stream=True), await raw(client, stream=True)
+        assert first[:2] == again[:2]
+        assert again[1].endswith(b"data: [DONE]\n\n")
+        streamed = [
+            await client.responses.create(model="m", input="y", stream=True, extra_headers={"Idempotency-Key": "sdk"})
+            for _ in range(2)
+        ]
+        heard = [[event async for event in stream] for stream in streamed]
+        assert heard[0] == heard[1] and heard[0][-1].type == "response.completed"
+    assert len(model.samples) == 2
+
+
+async def test_while_the_first_is_running_the_second_waits_for_it() -> None:
+    hold = asyncio.Event()
+    model = ScriptedModel(["Hel", hold, "lo"])
+    async with client_of(model) as client:
+        both = [asyncio.create_task(raw(client, stream=True)) for _ in range(2)]
+        await until(lambda: len(model.samples) == 1)
+        third = asyncio.create_task(raw(client, stream=True))
+        await asyncio.sleep(0.05)
+        assert not any(task.done() for task in (*both, third))
+        hold.set()
+        answers = await asyncio.gather(*both, third)
+    assert len({body for _, body, _ in answers}) == 1
+    assert len(model.samples) == 1
+
+
+async def test_another_body_is_refused_and_not_to_be_tried_again() -> None:
+    async with client_of(ScriptedModel("ok")) as client:
+        await raw(client)
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.responses.create(model="m", input="y", extra_headers=ONCE)
+        assert caught.value.code == "idempotency_key_reused"
+        assert caught.value.response.headers["x-should-retry"] == "false"
+        assert (await raw(client, key="k" * 256))[0] == 400
+
+
+async def test_a_failure_is_not_kept() -> None:
+    model = ScriptedModel([UpstreamError("away")], ["Hel", UpstreamError("broken")], "ok")
+    async with client_of(model) as client:
+        assert (await raw(client))[0] == 502
+        assert b"response.failed" in (await raw(client, stream=True))[1]
+        assert (await raw(client, stream=True))[0] == 200
+    assert len(model.samples) == 3
+
+
+async def test_the_work_goes_on_while_somebody_waits_for_it_and_no_longer() -> None:
+    hold = asyncio.Event()
+    model = ScriptedModel(["Hel", hold, "lo"], ["again", hold], "third")
+    async with client_of(model) as client:
+        first = asyncio.create_task(raw(client))
+        await until(lambda: len(model.samples) == 1)
+        second = asyncio.create_task(raw(client))
+        await asyncio.sleep(0.05)
+        first.cancel()
+        await asyncio.sleep(0.6)
+        hold.set()
+        assert b"Hello" in (await second)[1]
+        hold.clear()
+        alone = asyncio.create_task(raw(client, key="two"))
+        await until(lambda: len(model.samples) == 2)
+        alone.cancel()
+        await until(lambda: model.samples[1].left_early)
+        assert b"third" in (await raw(client, key="two"))[1]
+
+
+async def test_owners_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyring, "LOOK_S", 0.01)
+    keys, secrets = MemoryKeys(), []
+    for project in "ab":
+        key, secret = minted("", project, Allowance(rpm=1), 0)
+        keys.kept.append(key)
+        secrets.append(secret)
+    async with client_of(ScriptedModel("for a", "for b"), keys) as client:
+        for secret, text in zip(secrets, (b"for a", b"for b"), strict=True):
+            client.api_key = secret
+            assert text in (await raw(client))[1]
+            assert text in (await raw(client))[1], "played again, it takes nothing from the limit"
+
+
+async def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "ANSWERS_MAX", 2)
+    model = ScriptedModel("one", "two", "three", "four", "x" * 100, "five")
+    async with client_of(model) as client:
+        for key in ("1", "2", "3"):
+            await raw(client, key=key)
+        assert b"three" in (await raw(client, key="3"))[1]
+        assert b"four" in (await raw(client, key="1"))[1], "the oldest was forgotten"
+        monkeypatch.setattr(replay, "BYTES_MAX", 50)
+        await raw(client, key="5")
+        assert b"five" in (await raw(client, key="5"))[1], "an answer that is too large is not kept"

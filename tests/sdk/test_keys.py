@@ -1,0 +1,381 @@
+"""Keys over a real socket: who is let in, whose is what, what is limited, and what is counted."""
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from antiphon import cli, keyring
+from antiphon.app import CannotOpen, Engine, open_engine
+from antiphon.config import Config
+from antiphon.http import ROUTES, Route
+from antiphon.http.socket import METHOD as WEBSOCKET
+from antiphon.models import Finish, Text, Usage
+from antiphon.models.scripted import ScriptedModel
+from antiphon.store.keys import Allowance, MemoryKeys, minted
+from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
+from antiphon.store.sqlite import keys as statements
+from antiphon.testing.serving import serving
+from antiphon.wire.errors import UpstreamError
+
+DONE = Finish("stop", Usage(input=3, cached=1, output=4, reasoning=2))
+
+
+class Server:
+    """A server with keys; ``client`` speaks with one of them."""
+
+    def __init__(self, url: str, keys: MemoryKeys) -> None:
+        self.url = url
+        self.keys = keys
+        self._clients: list[AsyncOpenAI] = []
+
+    def client(self, project: str = "", **limits: int) -> AsyncOpenAI:
+        key, secret = minted(f"of {project}", project, Allowance(**limits), 1)
+        self.keys.kept.append(key)
+        return self.client_with(secret)
+
+    def client_with(self, secret: str) -> AsyncOpenAI:
+        self._clients.append(AsyncOpenAI(base_url=self.url, api_key=secret, max_retries=0))
+        return self._clients[-1]
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.close()
+
+
+@asynccontextmanager
+async def server_of(
+    model: ScriptedModel, monkeypatch: pytest.MonkeyPatch, *, locked: bool = True
+) -> AsyncIterator[Server]:
+    """A server that has a key from the beginning if ``locked``, and looks for others all the time."""
+    monkeypatch.setattr(keyring, "LOOK_S", 0.01)
+    keys = MemoryKeys()
+    if locked:
+        keys.kept.append(minted("the first", "", Allowance(), 0)[0])
+    async with serving(model, keys=keys) as url:
+        server = Server(url, keys)
+        yield server
+        await server.close()
+
+
+async def until(true: Callable[[], Awaitable[bool]]) -> None:
+    for _ in range(2000):
+        if await true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came about")
+
+
+async def let_in(client: AsyncOpenAI) -> bool:
+    try:
+        await client.models.list()
+    except openai.AuthenticationError:
+        return False
+    return True
+
+
+async def shut_out(client: AsyncOpenAI) -> bool:
+    return not await let_in(client)
+
+
+async def usage_of(client: AsyncOpenAI) -> list[dict[str, Any]]:
+    return (await client.get("/usage", cast_to=dict[str, Any]))["data"]
+
+
+async def test_a_key_made_while_the_server_runs_shuts_the_door_and_one_revoked_stops_opening(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with server_of(ScriptedModel("ok", again=True), monkeypatch, locked=False) as server:
+        stranger = server.client_with("sk-stranger-0123456789abcdef")
+        assert await let_in(stranger)
+        client = server.client("p")
+        await until(lambda: let_in(client))
+        await until(lambda: shut_out(stranger))
+        with pytest.raises(openai.AuthenticationError) as caught:
+            await stranger.responses.create(model="m", input="x")
+        assert (caught.value.code, caught.value.type, caught.value.param) == (
+            "invalid_api_key",
+            "invalid_request_error",
+            None,
+        )
+        assert stranger.api_key not in caught.value.message and stranger.api_key not in caplog.text
+        assert (await client.responses.create(model="m", input="x")).output_text == "ok"
+        assert client.api_key not in caplog.text
+        (key,) = server.keys.kept
+        server.keys.kept = [
+            type(key)(**{name: getattr(key, name) for name in key.__struct_fields__} | {"revoked_at": 9})
+        ]
+        await until(lambda: shut_out(client))
+        assert not await let_in(stranger)
+
+
+async def test_every_route_of_the_api_asks_for_a_key_and_health_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with server_of(ScriptedModel(), monkeypatch) as server, aiohttp.ClientSession() as session:
+        client = server.client("p")
+        await until(lambda: let_in(client))
+        paths = [(route.method, route.path) for route in ROUTES]
+        for method, path in [*paths, ("GET", "/v1/nothing"), ("PUT", "/v1/responses")]:
+            url = server.url.removesuffix("/v1") + re.sub(r"\{.*?\}", "any", path)
+            if method == WEBSOCKET:
+                with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                    await session.ws_connect(url)
+                assert refused.value.status == 401
+                continue
+            async with session.request(method, url, data=b"{") as answer:
+                if not path.startswith("/v1/"):
+                    assert answer.status == 200, path
+                    continue
+                error = (await answer.json())["error"]
+            assert (answer.status, error["code"], set(error)) == (
+                401,
+                "invalid_api_key",
+                {"message", "type", "param", "code"},
+            )
+        async with session.get(f"{server.url}/models", headers={"Authorization": "Basic x"}) as answer:
+            assert answer.status == 401 and answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_the_origin_check_is_for_servers_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with server_of(ScriptedModel(), monkeypatch, locked=False) as server:
+        page = {"Origin": "https://example.org"}
+        with pytest.raises(openai.BadRequestError, match="web pages"):
+            await server.client_with("none").models.list(extra_headers=page)
+        client = server.client("p")
+        await until(lambda: shut_out(server.client_with("none")))
+        await client.models.list(extra_headers=page)
+
+
+# Whose is what
+
+Make = Callable[[AsyncOpenAI], Awaitable[str]]
+
+
+async def a_response(client: AsyncOpenAI) -> str:
+    return (await client.responses.create(model="m", input="x")).id
+
+
+MADE: dict[str, Make] = {"response_id": a_response}
+"""For every name in a route's path: how its owner makes such a thing. A new route with an id needs its line here."""
+SHARED = {"model"}
+"""Names that belong to no one."""
+BODIES: dict[str, Any] = {}
+"""What a route's path needs as a body; an empty object by default."""
+OWNED = [route for route in ROUTES if set(route.pattern.groupindex) - SHARED]
+
+
+@pytest.mark.parametrize("route", OWNED, ids=lambda route: f"{route.method} {route.path}")
+async def test_another_owners_id_is_answered_as_a_missing_one(route: Route, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with server_of(ScriptedModel("ok", again=True), monkeypatch) as server:
+        owner, other = server.client("a"), server.client("b")
+        await until(lambda: let_in(other))
+        ids = {name: await MADE[name](owner) for name in route.pattern.groupindex}
+        missing = {name: re.sub(r"(?<=_).*", lambda found: "0" * len(found[0]), id) for name, id in ids.items()}
+
+        async def answer(client: AsyncOpenAI, ids: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
+            headers = {"Authorization": f"Bearer {client.api_key}"}
+            body = None if route.method in ("GET", "DELETE") else json.dumps(BODIES.get(route.path, {}))
+            url = server.url.removesuffix("/v1") + route.path.format(**ids)
+            async with aiohttp.request(route.method, url, headers=headers, data=body) as found:
+                text = await found.read()
+                for name, id in ids.items():
+                    text = text.replace(id.encode(), name.encode())
+                told = {
+                    name: value for name, value in found.headers.items() if name.lower() not in ("x-request-id", "date")
+                }
+                return found.status, text, told
+
+        theirs, none = await answer(other, ids), await answer(other, missing)
+        assert theirs == none
+        assert theirs[0] == 404
+        assert (await answer(owner, ids))[0] == 200, "it was there all the time"
+
+
+async def test_another_owners_response_cannot_be_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with server_of(ScriptedModel("ok", again=True), monkeypatch) as server:
+        owner, other, colleague = server.client("a"), server.client("b"), server.client("a")
+        await until(lambda: let_in(colleague))
+        id = await a_response(owner)
+        with pytest.raises(openai.BadRequestError) as theirs:
+            await other.responses.create(model="m", input="x", previous_response_id=id)
+        with pytest.raises(openai.BadRequestError) as none:
+            await other.responses.create(model="m", input="x", previous_response_id="resp_0")
+        assert theirs.value.message.replace(id, "resp_0") == none.value.message
+        assert theirs.value.code == none.value.code == "previous_response_not_found"
+        assert (await colleague.responses.retrieve(id)).output_text == "ok", "a project shares what is its own"
+
+
+# Limits
+
+
+async def test_requests_per_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with server_of(ScriptedModel(["ok", DONE], again=True), monkeypatch) as server:
+        client, free = server.client(rpm=2, tpm=100_000), server.client()
+        await until(lambda: let_in(free))
+        raw = await client.responses.with_raw_response.create(model="m", input="x")
+        told = {name: raw.headers[f"x-ratelimit-{name}"] for name in ("limit-requests", "remaining-requests")}
+        assert told == {"limit-requests": "2", "remaining-requests": "1"}
+        assert raw.headers["x-ratelimit-limit-tokens"] == "100000"
+        for name in ("requests", "tokens"):
+            assert re.fullmatch(r"(\d+m)?(\d+(\.\d+)?s)|\d+ms", raw.headers[f"x-ratelimit-reset-{name}"])
+        async with client.responses.stream(model="m", input="x") as stream:
+            assert (await stream.get_final_response()).output_text == "ok"
+        with pytest.raises(openai.RateLimitError) as caught:
+            await client.responses.create(model="m", input="x", stream=True)
+        assert caught.value.code == "rate_limit_exceeded"
+        assert 0 < int(caught.value.response.headers["retry-after"]) <= 30
+        assert caught.value.response.headers["x-ratelimit-remaining-requests"] == "0"
+        raw = await free.responses.with_raw_response.create(model="m", input="x")
+        assert not [name for name in raw.headers if name.startswith("x-ratelimit")]
+
+
+async def test_the_client_comes_back_when_it_was_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with server_of(ScriptedModel("ok", again=True), monkeypatch) as server:
+        client = server.client(rpm=600).with_options(max_retries=3)
+        await until(lambda: let_in(client))
+        made = await asyncio.gather(*(client.responses.create(model="m", input="x") for _ in range(605)))
+        assert {response.output_text for response in made} == {"ok"}
+
+
+async def test_tokens_per_minute_and_a_days_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = Finish("stop", Usage(input=60, output=50))
+    async with server_of(ScriptedModel(["ok", used], again=True), monkeypatch) as server:
+        fast, spent = server.client(tpm=100), server.client(budget_tokens_per_day=100)
+        await until(lambda: let_in(spent))
+        for client, code in ((fast, "rate_limit_exceeded"), (spent, "insufficient_quota")):
+            await client.responses.create(model="m", input="x")
+            with pytest.raises(openai.RateLimitError) as caught:
+                await client.responses.create(model="m", input="x")
+            assert caught.value.code == code
+        assert caught.value.response.headers["x-should-retry"] == "false"
+
+
+# Usage
+
+
+async def test_usage_is_counted_once_per_response_however_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = asyncio.Event()
+    model = ScriptedModel(
+        ["ok", DONE],  # as it should be
+        ["ok", DONE],  # streamed, not stored
+        ["not json", DONE],  # fails although the model said what it used
+        ["x" * 40, UpstreamError("broken")],  # fails in the middle
+        [UpstreamError("away")],  # never began to answer
+        ["y" * 40, hold],  # its client leaves
+    )
+    async with server_of(model, monkeypatch) as server:
+        client, other = server.client("p"), server.client("q")
+        await until(lambda: let_in(other))
+        await client.responses.create(model="m", input="x")
+        async for _ in await client.responses.create(model="m", input="x", stream=True, store=False):
+            pass
+        with pytest.raises(openai.InternalServerError):
+            await client.responses.create(model="m", input="json", text={"format": {"type": "json_object"}})
+        (row,) = await usage_of(client)
+        assert (row["requests"], row["input_tokens"], row["output_tokens"]) == (3, 9, 12)
+        assert row["input_tokens_details"] == {"cached_tokens": 3}
+        assert (row["requests_estimated"], row["key_name"]) == (0, "of p")
+        with pytest.raises(openai.APIError):
+            async for _ in await client.responses.create(model="m", input="x", stream=True):
+                pass
+        with pytest.raises(openai.InternalServerError):
+            await client.responses.create(model="m", input="x")
+        with pytest.raises(openai.APITimeoutError):
+            await client.with_options(timeout=0.3).responses.create(model="m", input="x" * 400)
+
+        async def counted() -> bool:
+            return (await usage_of(client))[0]["requests"] >= 6
+
+        await until(counted)
+        await asyncio.sleep(0.05)
+        (row,) = await usage_of(client)
+        assert (row["requests"], row["requests_estimated"]) == (6, 2)
+        assert row["output_tokens"] == 12 + 10 + 10
+        assert 9 + 100 < row["input_tokens"] < 9 + 120
+        assert await usage_of(other) == []
+        with pytest.raises(openai.BadRequestError):
+            await client.get("/usage?start_date=yesterday", cast_to=dict[str, Any])
+        assert (await client.get("/usage?end_date=2001-01-01", cast_to=dict[str, Any]))["data"] == []
+
+
+async def test_usage_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with server_of(ScriptedModel([Text("ok"), DONE]), monkeypatch, locked=False) as server:
+        client = server.client_with("none")
+        await client.responses.create(model="m", input="x")
+        (row,) = await usage_of(client)
+        assert (row["key_id"], row["total_tokens"], row["object"]) == (None, 7, "antiphon.usage")
+
+
+# The real thing: a folder, the command line, and where the server may listen
+
+
+async def test_the_command_line_beside_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(keyring, "LOOK_S", 0.01)
+
+    def command(*words: str) -> str:
+        assert cli.main(["keys", *words, "--data", str(tmp_path)]) == 0
+        return capsys.readouterr().out.strip()
+
+    store = await SqliteStore.open(tmp_path)
+    async with serving(ScriptedModel(["ok", DONE], again=True), store=store, keys=store.keys) as url:
+        secret = await asyncio.to_thread(command, "create", "--name", "bot")
+        async with AsyncOpenAI(base_url=url, api_key=secret, max_retries=0) as client:
+            await until(lambda: let_in(client))
+            await client.responses.create(model="m", input="x")
+
+            async def counted() -> bool:
+                return "  3 " in await asyncio.to_thread(command, "usage")
+
+            await until(counted)
+            (key,) = statements.keys_of(tmp_path / DATABASE_NAME)
+            await asyncio.to_thread(command, "revoke", key.id)
+            await until(lambda: shut_out(client))
+    await store.close()
+
+
+@pytest.mark.parametrize("store", ["sqlite", "memory"])
+async def test_an_engine_finds_the_keys_of_its_folder(tmp_path: Path, store: str) -> None:
+    assert cli.main(["keys", "create", "--data", str(tmp_path)]) == 0
+    config = Config(data=tmp_path, store=store, upstream="http://127.0.0.1:9/v1")  # type: ignore[arg-type]
+    async with open_engine(config, print) as engine:
+        assert isinstance(engine, Engine)
+        assert engine.keyring.asks and engine.keyring.opens
+
+
+async def test_an_engine_that_cannot_read_its_keys_does_not_open(tmp_path: Path) -> None:
+    (tmp_path / DATABASE_NAME).write_bytes(b"no database, but long enough to be looked at as one" * 100)
+    config = Config(data=tmp_path, store="memory", upstream="http://127.0.0.1:9/v1")
+    with pytest.raises(CannotOpen, match="not a database"):
+        async with open_engine(config, print):
+            raise AssertionError("opened")
+
+
+def test_no_address_but_loopback_without_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "serve",
+        "--host",
+        "0.0.0.0",
+        "--port",
+        "0",
+        "--data",
+        str(tmp_path),
+        "--upstream",
+        "http://127.0.0.1:9/v1",
+    ]
+    assert cli.main(words) == 1
+    assert "antiphon keys create" in capsys.readouterr().err
+    cli.main(["keys", "create", "--data", str(tmp_path)])
+    (key,) = statements.keys_of(tmp_path / DATABASE_NAME)
+    cli.main(["keys", "revoke", key.id, "--data", str(tmp_path)])
+    assert cli.main(words) == 1, "a revoked key lets nobody in"
