@@ -134,7 +134,7 @@ def _convert(kind: str, value: Any) -> Any:
         case "Mapping[str, Any]":
             return dict(json.loads(value) if isinstance(value, str) else value)
         case _:
-            return _one_of(re.findall(r'"(\w+)"', kind), value)
+            return _one_of(re.findall(r"'(\w+)'", kind), value)
 
 
 def _one_of(words: Sequence[str], value: Any) -> Any:
