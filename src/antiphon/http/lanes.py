@@ -306,6 +306,6 @@ def _too_old(life_s: float) -> InvalidRequest:
 def _public(cause: Exception) -> ApiError:
     if isinstance(cause, ApiError):
         return cause
-    fault = ServerError(SORRY, internal=repr(cause))
+    fault = ServerError(SORRY, internal=type(cause).__name__)  # its words may quote the answer
     fault.__cause__ = cause
     return fault
