@@ -101,7 +101,7 @@ def _used(run: Run, finish: Finish | None, said: Sequence[Json], failed: bool) -
     """What the model used, and whether that had to be estimated, as where its client left in the middle."""
     if finish and finish.usage:
         return finish.usage, False
-    if failed and not said:
+    if not said and (failed or not run.plan.generate):
         return Tokens(), False
     return estimate.usage(run.prompt, said), True
 

@@ -84,9 +84,9 @@ async def test_a_database_without_keys_is_brought_up_to_date(tmp_path: Path) -> 
     await (await SqliteStore.open(tmp_path)).close()
     path = tmp_path / DATABASE_NAME
     with closing(sqlite3.connect(path)) as db:
-        db.executescript(
-            "DROP TABLE api_key; DROP TABLE key_usage; DROP INDEX ix_response_created_at; UPDATE alembic_version SET version_num = '0001'"
-        )
+        db.executescript("DROP TABLE api_key; DROP TABLE key_usage; DROP INDEX ix_response_created_at")
+        db.execute("UPDATE alembic_version SET version_num = '0001'")
+        db.commit()
     assert statements.keys_of(path) == []
     with statements.opened_beside(path) as db:
         assert statements.keys(db) == []

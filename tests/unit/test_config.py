@@ -20,10 +20,11 @@ def test_the_environment_speaks_text() -> None:
         "ANTIPHON_ALIASES": "a=b,c=d=e",
         "ANTIPHON_DATA": "~/x",
         "ANTIPHON_DRAIN_S": "2.5",
+        "ANTIPHON_PROFILE": "openresponses",
     }
     config = load({}, environ)
     assert (config.strict, config.aliases, config.drain_s) == (True, {"a": "b", "c": "d=e"}, 2.5)
-    assert config.data == Path.home() / "x"
+    assert (config.data, config.profile) == (Path.home() / "x", "openresponses")
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,7 @@ class Connection:
         engine, owner = self._socket.engine, self._socket.owner
         key_id = self._socket.key_id
         run = await engine.accept(create.body, owner, key_id, recall=self._memory.recall, generate=create.generate)
+        run.watch.request_id = self._socket.request_id
         log.obfuscate = run.plan.obfuscate
         await respond(run, Remembering(log, partial(self._keep, stream_id, run)))
 
@@ -307,6 +308,6 @@ def _too_old(life_s: float) -> InvalidRequest:
 def _public(cause: Exception) -> ApiError:
     if isinstance(cause, ApiError):
         return cause
-    fault = ServerError(SORRY, internal=repr(cause))
+    fault = ServerError(SORRY, internal=type(cause).__name__)  # its words may quote the answer
     fault.__cause__ = cause
     return fault
