@@ -44,6 +44,7 @@ class Exchange:
         self.started = False
         self.status = 0
         self.owner = ""
+        self._gave_up = False
         self._work: asyncio.Task[Any] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._receive = receive
@@ -94,7 +95,8 @@ class Exchange:
         try:
             yield
         except asyncio.CancelledError:
-            if self._work is None or self._watch is None or not self._watch.done():
+            left = self._gave_up or (self._watch is not None and self._watch.done())
+            if self._work is None or not left:
                 raise
             self._work.uncancel()
             raise ClientGone from None
@@ -107,6 +109,12 @@ class Exchange:
         """Cancel the work that is attended once the client leaves. Harmless when called again."""
         if self._watch is None and self._work is not None:
             self._watch = asyncio.create_task(self._until_gone(self._work))
+
+    def give_up(self) -> None:
+        """Treat a client that is there, and takes nothing, as one that left. Its connection is dropped."""
+        if self._work is not None and not self._gave_up:
+            self._gave_up = True
+            self._work.cancel()
 
     async def _until_gone(self, work: asyncio.Task[Any]) -> None:
         message: Message = {}
