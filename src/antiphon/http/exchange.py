@@ -55,6 +55,10 @@ class Exchange:
         """The query string's pairs, in order."""
         return parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
 
+    def header(self, name: bytes) -> str:
+        """The request's header of that name, in lower case; empty when there is none."""
+        return next((value.decode("latin-1") for key, value in self.scope["headers"] if key == name), "")
+
     async def json(self) -> Any:
         """The body, decoded.
 
