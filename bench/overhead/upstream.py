@@ -98,7 +98,7 @@ _MODELS = _json_answer(
         "object": "list",
         "data": [
             {"id": name, "object": "model", "created": 1_767_225_600, "owned_by": "bench"}
-            for name in ("deltas-1", "deltas-200")
+            for name in ("deltas-1", "deltas-200", "deltas-20000")
         ],
     },
 )

@@ -7,6 +7,7 @@ it in its own process. There are no globals: several engines live side by side.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -31,6 +32,7 @@ from antiphon.wire.response import Response
 
 if TYPE_CHECKING:
     from antiphon.models.llamacpp import Settings
+    from antiphon.traces import Traces
 
 _RANDOM_BYTES = 18
 _POOL_BYTES = 32 * _RANDOM_BYTES
@@ -214,7 +216,20 @@ async def open_engine(
         stack.push_async_callback(roster.close)
         engine = Engine(config, roster, store, keyring)
         await stack.enter_async_context(_swept(engine, config))
+        if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+            stack.push_async_callback(asyncio.to_thread, _traced(engine).close)
         yield engine
+
+
+def _traced(engine: Engine) -> Traces:
+    from antiphon.traces import CannotTrace, Traces  # brings the packages of an extra in
+
+    try:
+        traces = Traces()
+    except CannotTrace as error:
+        raise CannotOpen(str(error)) from error
+    engine.meter.listener = traces.take
+    return traces
 
 
 @asynccontextmanager

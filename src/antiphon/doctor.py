@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import platform
 import shutil
@@ -13,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from antiphon import traces
 from antiphon.config import Config
 from antiphon.models.catalogue import size
 from antiphon.store import StoreUnavailable
@@ -163,10 +163,13 @@ def _gguf(path: Path) -> Finding:
 
 
 def _traces() -> Iterator[Finding]:
-    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = os.environ.get(traces.ENDPOINT)
     if not endpoint:
-        yield Finding("OK", "traces", "off; OTEL_EXPORTER_OTLP_ENDPOINT is not set")
-    elif importlib.util.find_spec("opentelemetry") is None:
-        yield Finding("FAIL", "traces", "OTEL_EXPORTER_OTLP_ENDPOINT is set; pip install 'antiphon[otel]' is missing")
+        yield Finding("OK", "traces", f"off; {traces.ENDPOINT} is not set")
+        return
+    try:
+        traces.packages()
+    except traces.CannotTrace as error:
+        yield Finding("FAIL", "traces", str(error))
     else:
         yield Finding("OK", "traces", f"to {endpoint}")

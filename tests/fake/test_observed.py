@@ -102,7 +102,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 FAILURES: list[Answer] = [
     failure(400, f"bad prompt: {CANARY}"),
-    failure(401, f"no such key {KEY}"),
+    failure(401, f"no such key {KEY} for {CANARY}"),
     failure(404, f"no model for {CANARY}"),
     failure(429, f"slow down with {CANARY}"),
     failure(500, f"broke at {CANARY}"),

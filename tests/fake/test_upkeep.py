@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -190,6 +191,6 @@ def test_doctor_misses_the_extra(
     data: Path, gguf: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
     status, found = examined(capsys, "--data", str(data), "--model", gguf)
     assert (status, "antiphon[otel]" in found["traces"]) == (1, True)

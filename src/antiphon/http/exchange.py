@@ -51,6 +51,7 @@ class Exchange:
         self.owner = ""
         self.profile = profile_of(scope["headers"], engine.config.profile)
         self.key_id = ""
+        self._gave_up = False
         self._work: asyncio.Task[Any] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._receive = receive
@@ -60,6 +61,10 @@ class Exchange:
     def query(self) -> list[tuple[str, str]]:
         """The query string's pairs, in order."""
         return parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+
+    def header(self, name: bytes) -> str:
+        """The request's header of that name, in lower case; empty when there is none."""
+        return next((value.decode("latin-1") for key, value in self.scope["headers"] if key == name), "")
 
     async def json(self) -> Any:
         """The body, decoded.
@@ -107,7 +112,8 @@ class Exchange:
         try:
             yield
         except asyncio.CancelledError:
-            if self._work is None or self._watch is None or not self._watch.done():
+            left = self._gave_up or (self._watch is not None and self._watch.done())
+            if self._work is None or not left:
                 raise
             self._work.uncancel()
             raise ClientGone from None
@@ -120,6 +126,12 @@ class Exchange:
         """Cancel the work that is attended once the client leaves. Harmless when called again."""
         if self._watch is None and self._work is not None:
             self._watch = asyncio.create_task(self._until_gone(self._work))
+
+    def give_up(self) -> None:
+        """Treat a client that is there, and takes nothing, as one that left. Its connection is dropped."""
+        if self._work is not None and not self._gave_up:
+            self._gave_up = True
+            self._work.cancel()
 
     async def _until_gone(self, work: asyncio.Task[Any]) -> None:
         message: Message = {}

@@ -21,7 +21,7 @@ async def create(exchange: Exchange, pulse: Pulse) -> None:
     body = await exchange.json()
     async with exchange.attended():
         run = await exchange.engine.accept(body, exchange.owner, exchange.key_id)
-        run.watch.request_id = exchange.request_id
+        run.watch.request_id, run.watch.parent = exchange.request_id, exchange.header(b"traceparent")
         exchange.headers |= exchange.engine.keyring.headers(exchange.key_id)
         exchange.headers["x-antiphon-model"] = run.model.name
         if run.plan.ignored:

@@ -1,7 +1,7 @@
 """Server-sent events: a log whose only reader is one HTTP client.
 
 Frames that are ready together leave in one write, and no frame is split between two writes. A reader that is slow
-holds up its own response and nothing else.
+holds up its own response and nothing else; one that takes nothing for too long is given up, so that the model is free.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _PADS = [f',"obfuscation":"{_NOISE[: -(n + 17) % _QUANTUM_BYTES]}"}}\n\n'.encode
 LATE_S = 0.5
 """How long a frame may wait for company."""
 _SILENT_S = 15.0
+STALLED_S = 60.0
+"""How long a reader may take nothing while there is something to take."""
 _HEADS = {type: f"event: {type}\ndata: ".encode() for type in (*EVENTS, *EVENT_NAMES.values())}
 _DELTAS = {name for type, rule in EVENTS.items() if rule.op == "grow" for name in (type, EVENT_NAMES.get(type, type))}
 
@@ -64,7 +66,7 @@ class EventStream:
         self._frames: list[bytes] = []
         self._pulse = pulse
         self._writing = False
-        self.moved = pulse.now()
+        self._since = self.moved = pulse.now()
         pulse.streams.add(self)
 
     def append(self, event: Json) -> None:
@@ -79,7 +81,7 @@ class EventStream:
             await self._write(data)
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:
-        self._writing = True
+        self._writing, self._since = True, self._pulse.now()
         if not self._exchange.started:
             await self._exchange.start(200, "text/event-stream; charset=utf-8")
         await self._exchange.write(data, more=more)
@@ -89,6 +91,8 @@ class EventStream:
     async def beat(self, now: float) -> None:
         """Show what waits too long; tell a silent connection that we are there."""
         if self._writing:
+            if now - self._since > STALLED_S:
+                self._exchange.give_up()
             return
         if self._frames and now - self.moved > LATE_S:
             await self.flush()

@@ -1,0 +1,1 @@
+"""How memory and disk stay bounded under load that never ends."""
