@@ -10,24 +10,29 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from antiphon import context, estimate, intake
 from antiphon.config import Config
+from antiphon.conversations import Conversations, unknown_cursor
+from antiphon.intake import Plan
 from antiphon.keyring import Keyring, tended
 from antiphon.meter import Meter, Watch
-from antiphon.models import Roster
+from antiphon.models import Model, Prompt, Roster
 from antiphon.run import Run
-from antiphon.store import Figures, Page, ResponseStore, StoreUnavailable, UnknownCursor
+from antiphon.store import Figures, Page, Record, Slice, Store, StoreUnavailable, UnknownCursor
+from antiphon.store.asking import asked
 from antiphon.store.keys import Key, KeyStore, MemoryKeys, Spent
 from antiphon.sweeper import Sweeper
 from antiphon.wire import Id, Json
-from antiphon.wire.errors import InvalidRequest, NotFound, Unavailable
+from antiphon.wire.errors import InvalidRequest, NotFound
+from antiphon.wire.items import nothing_asked
+from antiphon.wire.listing import ListQuery
 from antiphon.wire.response import Response
 
 if TYPE_CHECKING:
@@ -36,7 +41,6 @@ if TYPE_CHECKING:
 
 _RANDOM_BYTES = 18
 _POOL_BYTES = 32 * _RANDOM_BYTES
-_T = TypeVar("_T")
 
 
 Recall = Callable[[Id], Sequence[Json] | None]
@@ -69,7 +73,7 @@ class Engine:
         self,
         config: Config,
         roster: Roster,
-        store: ResponseStore,
+        store: Store,
         keyring: Keyring | None = None,
         *,
         clock: Callable[[], float] = time.time,
@@ -82,6 +86,7 @@ class Engine:
         self.keyring = keyring or Keyring(MemoryKeys(), clock=clock)
         self._clock = clock
         self.ids = ids or RandomIds(clock)
+        self.conversations = Conversations(store, self.ids, clock)
         self._defaults = intake.Defaults(strict=config.strict)
         self._response = msgspec.json.Decoder(Response)
 
@@ -97,6 +102,8 @@ class Engine:
 
         Raises:
             ApiError: the request cannot be run; nothing has happened, but that it counts as one of the key's minute.
+
+        A run in a conversation holds the claim on it.
         """
         watch = Watch(self.meter)
         now = int(self._clock())
@@ -104,21 +111,48 @@ class Engine:
         admission = self.keyring.admit(key_id, lambda: _foreseen(plan))
         model = await self.roster.find(plan.response.model)
         watch.model = model.name
-        recalled = recall(plan.previous_response_id) if recall and plan.previous_response_id else None
-        history = await self._history(owner, plan.previous_response_id) if recalled is None else recalled
-        note = self.config.unsupported_images == "note"
-        prompt = context.build(plan.prompt, history, sees=model.sees, note_images=note)
+        id = plan.conversation_id
+        claim = None if id is None else await self.conversations.claim(owner, id)
+        try:
+            plan = await self._resolved(owner, plan)
+            history = await self._history(owner, plan, recall)
+            prompt = self._prompt(plan, history, model)
+        except BaseException:
+            if claim is not None:
+                await claim.release()
+            raise
         settle = partial(self.keyring.settle, admission)
-        return Run(plan, prompt, model, owner, self.store, self._clock, self.ids, history, watch, settle)
+        return Run(plan, prompt, model, owner, self.store, self._clock, self.ids, history, watch, settle, claim)
+
+    def _prompt(self, plan: Plan, history: Sequence[Json], model: Model) -> Prompt:
+        if plan.generate and not history and not plan.input:
+            raise nothing_asked()
+        source = "previous_response_id" if plan.conversation_id is None else "conversation"
+        note = self.config.unsupported_images == "note"
+        return context.build(plan.prompt, history, sees=model.sees, note_images=note, source=source)
 
     async def figures(self) -> Figures:
         """How large and how busy the store is."""
-        return await _asked(self.store.figures())
+        return await asked(self.store.figures())
 
-    async def _history(self, owner: str, previous: Id | None) -> Sequence[Json]:
+    async def _resolved(self, owner: str, plan: Plan) -> Plan:
+        """The plan with stored items in place of references."""
+        if not context.references(plan.input):
+            return plan
+        input = await self.conversations.whole(owner, plan.input, "input")
+        prompt = msgspec.structs.replace(plan.prompt, items=input)
+        return msgspec.structs.replace(plan, input=input, prompt=prompt)
+
+    async def _history(self, owner: str, plan: Plan, recall: Recall | None) -> Sequence[Json]:
+        if plan.conversation_id is not None:
+            return await self.conversations.history(owner, plan.conversation_id)
+        previous = plan.previous_response_id
         if previous is None:
             return ()
-        items = await _asked(self.store.history(owner, previous))
+        recalled = recall(previous) if recall else None
+        if recalled is not None:
+            return recalled
+        items = await asked(self.store.history(owner, previous))
         if items is None:
             raise InvalidRequest(
                 f"Previous response with id '{previous}' not found.",
@@ -133,9 +167,24 @@ class Engine:
         Raises:
             NotFound: there is none of that id.
         """
-        record = await _asked(self.store.get(owner, id))
+        record = await asked(self.store.get(owner, id))
         if record is None:
             raise _missing(id)
+        return self._whole(record)
+
+    async def responses(self, owner: str, query: ListQuery) -> Slice[Response]:
+        """A page of the stored responses.
+
+        Raises:
+            InvalidRequest: ``after`` is none of them.
+        """
+        try:
+            page = await asked(self.store.responses(owner, query))
+        except UnknownCursor as error:
+            raise unknown_cursor(query, "Response") from error
+        return Slice([self._whole(record) for record in page.found], page.has_more)
+
+    def _whole(self, record: Record) -> Response:
         response = self._response.decode(record.doc)
         response.output = [msgspec.json.decode(item.doc) for item in record.output]
         return response
@@ -150,7 +199,7 @@ class Engine:
             InvalidRequest: ``after`` is not one of its items.
         """
         try:
-            page = await _asked(self.store.items(owner, id, after=after, limit=limit, order=order))
+            page = await asked(self.store.items(owner, id, after=after, limit=limit, order=order))
         except UnknownCursor as error:
             raise InvalidRequest(f"Item with id '{after}' not found in this list.", param="after") from error
         if page is None:
@@ -163,24 +212,17 @@ class Engine:
         Raises:
             NotFound: there is none of that id.
         """
-        if not await _asked(self.store.delete(owner, id)):
+        if not await asked(self.store.delete(owner, id)):
             raise _missing(id)
 
     async def usage(self, owner: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
         """What the owner's keys used per UTC day, both days included; the newest first. None: without a key."""
-        return await _asked(self.keyring.usage(owner, first_day, last_day))
+        return await asked(self.keyring.usage(owner, first_day, last_day))
 
 
 def _foreseen(plan: intake.Plan) -> int:
     """About how many tokens a response may take: what it is asked, and all that it may answer."""
     return estimate.prompt_tokens(plan.prompt) + (plan.prompt.max_output_tokens or 0)
-
-
-async def _asked(answer: Awaitable[_T]) -> _T:
-    try:
-        return await answer
-    except StoreUnavailable as error:
-        raise Unavailable("The store of responses cannot be reached.", internal=str(error)) from error
 
 
 def _missing(id: Id) -> NotFound:
@@ -253,7 +295,7 @@ async def _keyring(keys: KeyStore, config: Config) -> Keyring:
         raise CannotOpen(str(error)) from error
 
 
-async def _store(config: Config, url: str) -> tuple[ResponseStore, KeyStore]:
+async def _store(config: Config, url: str) -> tuple[Store, KeyStore]:
     from antiphon.store.sqlite import SqliteStore, database_of
     from antiphon.store.sqlite.keys import KeysBeside
 

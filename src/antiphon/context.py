@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from antiphon.models import TEXT_FILES, Prompt
-from antiphon.wire import Json
+from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound
+from antiphon.wire.items import refuse_duplicates
 
 _OUTPUTS = {
     "function_call_output": "function_call",
@@ -19,26 +20,64 @@ _OUTPUTS = {
 _LEFT_OUT = "[An image stood here. It was left out, because this model cannot see images.]"
 
 
-def build(prompt: Prompt, history: Sequence[Json], *, sees: bool, note_images: bool = False) -> Prompt:
-    """Put the chain's items in front of the request's own.
+def references(items: Sequence[Json]) -> list[Id]:
+    """The ids of the items that are only referred to."""
+    return [item["id"] for item in items if item["type"] == "item_reference"]
+
+
+def resolved(items: Sequence[Json], found: Mapping[Id, Json], *, member: str = "input") -> tuple[Json, ...]:
+    """The items with what was ``found`` in place of the references.
+
+    Raises:
+        NotFound: a reference to an item that is not there.
+        InvalidRequest: one item twice.
+    """
+    whole = tuple(_looked_up(items, found, member))
+    refuse_duplicates(whole, member)
+    return whole
+
+
+def _looked_up(items: Sequence[Json], found: Mapping[Id, Json], member: str) -> Iterator[Json]:
+    for item in items:
+        if item["type"] != "item_reference":
+            yield item
+        elif item["id"] in found:
+            yield found[item["id"]]
+        else:
+            text = (
+                f"Item with id '{item['id']}' not found. Items are not persisted when `store` is set to false. "
+                "Try again with `store` set to true, or remove this item from your input."
+            )
+            raise NotFound(text, param=member)
+
+
+def build(
+    prompt: Prompt,
+    history: Sequence[Json],
+    *,
+    sees: bool,
+    note_images: bool = False,
+    source: str = "previous_response_id",
+) -> Prompt:
+    """Put the history in front of the request's own items.
 
     Args:
         sees: whether the model accepts images.
         note_images: whether a model that does not is told in words that there was one; else the request is refused.
+        source: the member of the request that brought the history.
 
     Raises:
-        InvalidRequest: an output without its call, a call without its output, or an image or a file that the model
-            cannot be shown.
-        NotFound: a reference to an item that is not there.
+        InvalidRequest: an output without its call, a call without its output, an item that is in the history
+            already, or an image or a file that the model cannot be shown.
     """
     # A call that was cut off was never made: nobody can answer it.
     history = [item for item in history if item["type"] not in _OUTPUTS.values() or item.get("status") != "incomplete"]
     items = (*history, *prompt.items)
-    _check_references(prompt.items)
+    refuse_duplicates(prompt.items, "input", before=history)
     _check_calls(items)
     if not sees and note_images:
         items = tuple(_noted(item) for item in items)
-    _refuse_unshowable(items, len(history), sees)
+    _refuse_unshowable(items, len(history), sees, source)
     return msgspec.structs.replace(prompt, items=items)
 
 
@@ -54,12 +93,6 @@ def shorten(prompt: Prompt, keep: float) -> Prompt | None:
     gone = {item.get("call_id") for item in prompt.items[:drop] if item["type"] in _OUTPUTS.values()}
     rest = [i for i in prompt.items[drop:] if i["type"] not in _OUTPUTS or i["call_id"] not in gone]
     return msgspec.structs.replace(prompt, items=tuple(rest))
-
-
-def _check_references(items: Iterable[Json]) -> None:
-    for item in items:
-        if item["type"] == "item_reference":
-            raise NotFound(f"Item with id '{item['id']}' not found.", param="input")
 
 
 def _check_calls(items: Sequence[Json]) -> None:
@@ -79,12 +112,12 @@ def _check_calls(items: Sequence[Json]) -> None:
         raise InvalidRequest(f"No tool output found for {kind.replace('_', ' ')} {call_id}.", param="input")
 
 
-def _refuse_unshowable(items: Sequence[Json], offset: int, sees: bool) -> None:
+def _refuse_unshowable(items: Sequence[Json], offset: int, sees: bool, source: str) -> None:
     for i, item in enumerate(items):
         for j, part in enumerate(_parts(item)):
             why = _unshowable(part, sees)
             if why is not None:
-                param = f"input[{i - offset}].content[{j}]" if i >= offset else "previous_response_id"
+                param = f"input[{i - offset}].content[{j}]" if i >= offset else source
                 raise InvalidRequest(why, code="unsupported_value", param=param)
 
 

@@ -17,7 +17,7 @@ from antiphon.models import Prompt, TextFormat
 from antiphon.toolset import choice_of, flat, flat_choice, toolset
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
-from antiphon.wire.items import Ids, normal, typed
+from antiphon.wire.items import Ids, normal, nothing_asked, typed
 from antiphon.wire.request import (
     TEXT_CHARS_MAX,
     CreateRequest,
@@ -25,6 +25,7 @@ from antiphon.wire.request import (
     JsonSchemaFormat,
     PageQuery,
     PromptCacheOptions,
+    conversation_id,
 )
 from antiphon.wire.response import Response
 from antiphon.wire.strict import refusal
@@ -65,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         include: the optional data that the caller wants to see.
         obfuscate: whether stream deltas are padded.
         ignored: JSON paths of undocumented members that were passed over.
+        conversation_id: the conversation that the response continues, and that its items are added to.
     """
 
     response: Response
@@ -77,6 +79,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     obfuscate: bool
     previous_response_id: Id | None
     ignored: tuple[str, ...]
+    conversation_id: Id | None = None
 
 
 def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool = True) -> Plan:
@@ -96,6 +99,7 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool
     request, ignored = checked(raw, CreateRequest, strict=defaults.strict)
     _refuse_conflicts(request)
     _refuse_unserved(request)
+    conversation = conversation_id(request)
     id = ids("resp")
     items = _items(raw, ids, defaults)
     if generate:
@@ -113,6 +117,7 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool
         obfuscate=options is None or options.include_obfuscation is not False,
         previous_response_id=request.previous_response_id,
         ignored=ignored,
+        conversation_id=conversation,
     )
 
 
@@ -204,7 +209,6 @@ def _refuse_two(alias: str, given: object, name: str, value: object) -> None:
 
 
 _UNSERVED: Final = {
-    "conversation": ("unsupported_parameter", "Unsupported parameter: 'conversation'. Use 'previous_response_id'."),
     "prompt": ("unsupported_parameter", "Unsupported parameter: 'prompt'. This server keeps no hosted prompts."),
     "multi_agent": ("unsupported_parameter", "Unsupported parameter: 'multi_agent'. One request runs one agent here."),
     "background": ("unsupported_value", "Unsupported value: 'background' does not support true on this server yet."),
@@ -223,9 +227,8 @@ def _refuse_unserved(request: CreateRequest) -> None:
 
 
 def _refuse_empty(request: CreateRequest, items: Sequence[Json]) -> None:
-    if not items and request.previous_response_id is None:
-        text = "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation' must be provided."
-        raise InvalidRequest(text, code="missing_required_parameter")
+    if not items and request.previous_response_id is None and request.conversation is None:
+        raise nothing_asked()
 
 
 # --- the plan's parts ------------------------------------------------------------------------------------------------
@@ -268,6 +271,7 @@ def _answer(
         model=request.model,
         parallel_tool_calls=prompt.parallel_tool_calls,
         presence_penalty=prompt.presence_penalty,
+        conversation=_conversation_echo(request),
         previous_response_id=request.previous_response_id,
         prompt_cache_key=request.prompt_cache_key,
         prompt_cache_retention=_retention(request.prompt_cache_retention),
@@ -285,6 +289,11 @@ def _answer(
     )
     _echo_asked(response, request)
     return response, prompt
+
+
+def _conversation_echo(request: CreateRequest) -> Json | None:
+    id = conversation_id(request)
+    return None if id is None else {"id": id}
 
 
 def _retention(value: str | None) -> str | None:
@@ -347,8 +356,10 @@ def _refuse_loose(name: str, schema: Json, strict: bool) -> None:
 
 
 def _refuse_unsaid(request: CreateRequest, items: Sequence[Json]) -> None:
-    """A model not told to write JSON may write blanks for ever. What an earlier response said is not known here."""
-    if request.previous_response_id is not None or "json" in (request.instructions or "").lower():
+    """A model not told to write JSON may write blanks for ever. What is stored is not known here."""
+    if request.previous_response_id is not None or request.conversation is not None:
+        return
+    if "json" in (request.instructions or "").lower() or any(item["type"] == "item_reference" for item in items):
         return
     if not any("json" in text.lower() for item in items for text in _texts(item)):
         text = (

@@ -1,12 +1,14 @@
 """One response, from accepted to its terminal event.
 
 A response that is stored commits before its terminal event can be seen, so ``completed`` on the wire means durable. A
-response that fails leaves nothing behind.
+response that fails leaves nothing behind. What a conversation gets is part of that commit, and whoever may write to
+it next is let in as soon as it is done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -17,10 +19,19 @@ from antiphon.log import Log
 from antiphon.meter import Watch
 from antiphon.models import Finish, Model, Prompt
 from antiphon.models import Usage as Tokens
-from antiphon.store import Record, ResponseStore, StoredItem, StoreUnavailable
+from antiphon.store import (
+    Claim,
+    DuplicateItem,
+    Record,
+    Store,
+    StoredItem,
+    StoreUnavailable,
+    UnknownConversation,
+)
 from antiphon.turn import check_answer, take_turn
 from antiphon.wire import Json
-from antiphon.wire.errors import SORRY, ApiError, RateLimited, ServerError, Unavailable
+from antiphon.wire.errors import SORRY, ApiError, NotFound, RateLimited, ServerError, Unavailable
+from antiphon.wire.items import duplicate
 from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageTotal
 from antiphon.writer import Writer
 
@@ -38,21 +49,24 @@ def _unpaid(used: Tokens, estimated: bool) -> None:
 class Run(msgspec.Struct, frozen=True):
     """All that one response needs: what was asked, of whom, and where it goes.
 
+    A run with a ``claim`` on its conversation must be given to ``respond``, or have its claim released.
+
     Attributes:
         clock: gives Unix seconds.
-        history: the items of the chain in front of the request's own, as they are kept.
+        history: the items in front of the request's own, as they are kept.
     """
 
     plan: Plan
     prompt: Prompt
     model: Model
     owner: str
-    store: ResponseStore
+    store: Store
     clock: Callable[[], float]
     ids: Callable[[str], str]
     history: Sequence[Json] = ()
     watch: Watch = msgspec.field(default_factory=Watch)
     settle: Settle = _unpaid
+    claim: Claim | None = None
 
 
 class Failed(Exception):
@@ -69,10 +83,13 @@ async def respond(run: Run, log: Log) -> Response:
     Raises:
         Failed: something went wrong; ``error`` and ``response.failed`` have been appended, and nothing is stored.
     """
-    with run.watch as watch:
-        response = await _written(run, log)
-        watch.response = response
-    return response
+    try:
+        with run.watch as watch:
+            response = await _written(run, log)
+            watch.response = response
+        return response
+    finally:
+        await _let_go(run)
 
 
 async def _written(run: Run, log: Log) -> Response:
@@ -109,7 +126,11 @@ def _used(run: Run, finish: Finish | None, said: Sequence[Json], failed: bool) -
 async def _work(run: Run, writer: Writer, assembler: Assembler, log: Log) -> Response:
     finish = await _answer(run, writer, assembler, log) if run.plan.generate else Finish(usage=Tokens())
     response = _ended(writer.state.response, finish, int(run.clock()))
-    if run.plan.store:
+    if run.plan.conversation_id is not None:
+        await _finished(_keep(run, response))
+        # Before the terminal event: a client that has seen it may go on at once.
+        await _let_go(run)
+    elif run.plan.store:
         await _keep(run, response)
     return response
 
@@ -121,6 +142,21 @@ async def _answer(run: Run, writer: Writer, assembler: Assembler, log: Log) -> F
         check_answer(run.prompt, writer.state)
     assembler.end()
     return finish
+
+
+async def _let_go(run: Run) -> None:
+    if run.claim is not None:
+        await run.claim.release()
+
+
+async def _finished(work: Awaitable[None]) -> None:
+    """Do the work to its end, even when cancelled: a claim must not be given up while the store still writes."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _ended(response: Response, finish: Finish, now: int) -> Response:
@@ -145,6 +181,21 @@ def _usage(tokens: Tokens) -> UsageTotal:
 
 
 async def _keep(run: Run, response: Response) -> None:
+    try:
+        await _commit(run, response)
+    except StoreUnavailable as error:
+        raise Unavailable("The response could not be stored.", internal=str(error)) from error
+    except UnknownConversation as error:
+        raise NotFound(f"Conversation with id '{error}' not found.", param="conversation") from error
+    except DuplicateItem as error:
+        raise duplicate(error.id, "input") from error
+
+
+async def _commit(run: Run, response: Response) -> None:
+    input, output, conversation = stored(run.plan.input), stored(response.output), run.plan.conversation_id
+    if conversation is not None and not run.plan.store:
+        await run.store.append(run.owner, conversation, [*input, *output])
+        return
     record = Record(
         id=response.id,
         owner=run.owner,
@@ -153,16 +204,15 @@ async def _keep(run: Run, response: Response) -> None:
         model=response.model,
         previous_response_id=response.previous_response_id,
         doc=msgspec.json.encode(msgspec.structs.replace(response, output=[])),
-        input=_stored(run.plan.input),
-        output=_stored(response.output),
+        input=input,
+        output=output,
+        conversation_id=conversation,
     )
-    try:
-        await run.store.commit(record)
-    except StoreUnavailable as error:
-        raise Unavailable("The response could not be stored.", internal=str(error)) from error
+    await run.store.commit(record)
 
 
-def _stored(items: Sequence[Json]) -> list[StoredItem]:
+def stored(items: Sequence[Json]) -> list[StoredItem]:
+    """The items as a store takes them."""
     return [StoredItem(item["id"], item["type"], msgspec.json.encode(item)) for item in items]
 
 

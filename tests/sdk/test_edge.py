@@ -28,7 +28,7 @@ REFUSED = [
     ("POST", "/v1/responses", b"[" * 9_000 + b"]" * 9_000, 400, None),
     ("POST", "/v1/responses", b"{}", 400, "missing_required_parameter"),
     ("PUT", "/v1/responses", b"{}", 405, "method_not_allowed"),
-    ("GET", "/v1/responses", b"", 405, "method_not_allowed"),
+    ("DELETE", "/v1/responses", b"", 405, "method_not_allowed"),
     ("POST", "/v1/responses/compact", b"{}", 404, "unknown_url"),
     ("POST", "/v1/responses/resp_none", b"{}", 405, "method_not_allowed"),
     ("GET", "/v1/nothing", b"", 404, "unknown_url"),
@@ -95,6 +95,17 @@ async def test_health_and_the_openapi_document() -> None:
         async with session.get("/openapi.json") as answer:
             document = await answer.json()
     assert set(document["paths"]["/v1/responses/{response_id}"]) == {"get", "delete"}
+    bodies = {
+        path: operations["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for path, operations in document["paths"].items()
+        if "post" in operations
+    }
+    assert bodies == {
+        "/v1/responses": "CreateRequest",
+        "/v1/conversations": "NewConversation",
+        "/v1/conversations/{conversation_id}": "ChangedConversation",
+        "/v1/conversations/{conversation_id}/items": "NewItems",
+    }
     assert "CreateRequest" in document["components"]["schemas"]
     assert "Response" in document["components"]["schemas"]
 

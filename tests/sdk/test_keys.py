@@ -164,11 +164,24 @@ async def a_response(client: AsyncOpenAI) -> str:
     return (await client.responses.create(model="m", input="x")).id
 
 
-MADE: dict[str, Make] = {"response_id": a_response}
+async def a_conversation(client: AsyncOpenAI) -> str:
+    message: Any = {"type": "message", "role": "user", "content": "x", "id": ITEM}
+    return (await client.conversations.create(items=[message])).id
+
+
+async def its_item(client: AsyncOpenAI) -> str:
+    return ITEM
+
+
+ITEM = "msg_1a2b3c"
+MADE: dict[str, Make] = {"response_id": a_response, "conversation_id": a_conversation, "item_id": its_item}
 """For every name in a route's path: how its owner makes such a thing. A new route with an id needs its line here."""
 SHARED = {"model"}
 """Names that belong to no one."""
-BODIES: dict[str, Any] = {}
+BODIES: dict[str, Any] = {
+    "/v1/conversations/{conversation_id}": {"metadata": {}},
+    "/v1/conversations/{conversation_id}/items": {"items": []},
+}
 """What a route's path needs as a body; an empty object by default."""
 OWNED = [route for route in ROUTES if set(route.pattern.groupindex) - SHARED]
 
@@ -198,6 +211,22 @@ async def test_another_owners_id_is_answered_as_a_missing_one(route: Route, monk
         assert theirs == none
         assert theirs[0] == 404
         assert (await answer(owner, ids))[0] == 200, "it was there all the time"
+
+
+async def test_another_owners_things_are_in_no_list_and_cannot_be_referred_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with server_of(ScriptedModel("ok", again=True), monkeypatch) as server:
+        owner, other = server.client("a"), server.client("b")
+        await until(lambda: let_in(other))
+        id, response = await a_conversation(owner), await a_response(owner)
+        for path, found in (("/conversations", id), ("/responses", response)):
+            lists: list[Any] = [await client.get(path, cast_to=object) for client in (owner, other)]
+            assert [[each["id"] for each in page["data"]] for page in lists] == [[found], []]
+        reference: Any = {"type": "item_reference", "id": ITEM}
+        with pytest.raises(openai.NotFoundError, match="Item with id"):
+            await other.responses.create(model="m", input=[reference])
+        with pytest.raises(openai.NotFoundError, match="Conversation with id"):
+            await other.responses.create(model="m", input="x", conversation=id)
+        await owner.responses.create(model="m", input=[reference])
 
 
 async def test_another_owners_response_cannot_be_continued(monkeypatch: pytest.MonkeyPatch) -> None:

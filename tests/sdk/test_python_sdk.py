@@ -14,7 +14,7 @@ from openai.types.responses import Response, ResponseFunctionToolCall, ResponseO
 from antiphon.config import Config
 from antiphon.models import Call, ContextTooLong, Delta, Finish, Reasoning, Refusal, Text, Usage
 from antiphon.models.scripted import ScriptedModel
-from antiphon.store import ResponseStore
+from antiphon.store import Store
 from antiphon.store.memory import MemoryStore
 from antiphon.testing.serving import serving
 from antiphon.wire.errors import RateLimited, Unavailable, UpstreamError
@@ -29,7 +29,7 @@ WEATHER = {
 
 @asynccontextmanager
 async def client_of(
-    model: ScriptedModel, *, store: ResponseStore | None = None, config: Config | None = None
+    model: ScriptedModel, *, store: Store | None = None, config: Config | None = None
 ) -> AsyncIterator[AsyncOpenAI]:
     async with (
         serving(model, store=store, config=config) as url,

@@ -15,7 +15,7 @@ from antiphon.config import Config
 from antiphon.http.lanes import NAMED_MAX, RUNNING_MAX, WAITING_MAX, Memory
 from antiphon.models import Call, Finish, Text
 from antiphon.models.scripted import ScriptedModel
-from antiphon.store import ResponseStore
+from antiphon.store import Store
 from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import SqliteStore
 from antiphon.testing.serving import serving
@@ -55,7 +55,7 @@ async def socket_of(
     model: ScriptedModel,
     *,
     config: Config | None = None,
-    store: ResponseStore | None = None,
+    store: Store | None = None,
     headers: dict[str, str] | None = None,
 ) -> AsyncIterator[Socket]:
     async with (
@@ -273,7 +273,7 @@ async def test_nothing_is_remembered_by_another_connection() -> None:
     assert gone["error"]["code"] == "previous_response_not_found"
 
 
-async def test_a_stored_response_is_the_stores(client_store: ResponseStore) -> None:
+async def test_a_stored_response_is_the_stores(client_store: Store) -> None:
     model = ScriptedModel("one", "two", "three")
     async with serving(model, store=client_store) as url, aiohttp.ClientSession() as session:
         async with session.ws_connect(f"{url}/responses") as raw:
@@ -293,7 +293,7 @@ async def test_a_stored_response_is_the_stores(client_store: ResponseStore) -> N
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def client_store(request: pytest.FixtureRequest, tmp_path: Any) -> AsyncIterator[ResponseStore]:
+async def client_store(request: pytest.FixtureRequest, tmp_path: Any) -> AsyncIterator[Store]:
     store = MemoryStore() if request.param == "memory" else await SqliteStore.open(tmp_path)
     yield store
     await store.close()
@@ -301,7 +301,7 @@ async def client_store(request: pytest.FixtureRequest, tmp_path: Any) -> AsyncIt
 
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("input", ["Remember: cobalt.", []])
-async def test_a_warm_up_can_be_continued(client_store: ResponseStore, kept: bool, input: Any) -> None:
+async def test_a_warm_up_can_be_continued(client_store: Store, kept: bool, input: Any) -> None:
     model = ScriptedModel("cobalt")
     async with socket_of(model, store=client_store) as socket:
         await socket.create(input, generate=False, store=kept)

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.store import ResponseStore
+from antiphon.store import Store
 from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import SqliteStore
 from antiphon.testing.check_store import OpenStore
 
 
 @asynccontextmanager
-async def opened_memory(_folders: Iterator[Path]) -> AsyncIterator[ResponseStore]:
+async def opened_memory(_folders: Iterator[Path]) -> AsyncIterator[Store]:
     store = MemoryStore()
     yield store
     await store.close()
 
 
 @asynccontextmanager
-async def opened_sqlite(folders: Iterator[Path]) -> AsyncIterator[ResponseStore]:
+async def opened_sqlite(folders: Iterator[Path]) -> AsyncIterator[Store]:
     store = await SqliteStore.open(next(folders))
     try:
         yield store

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.store import Figures, ResponseStore, StoreUnavailable
+from antiphon.store import Figures, Store, StoreUnavailable
 from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.sweeper import KEEP_FREE_BYTES, STEP_RESPONSES, Sweeper
@@ -14,7 +14,7 @@ from antiphon.testing.check_store import OWNER, OpenStore, a_record, history_ids
 DAY_S = 86_400
 
 
-def sweeper(store: ResponseStore, clock: FakeClock, *, days: float = 0, bytes_max: int = 0) -> Sweeper:
+def sweeper(store: Store, clock: FakeClock, *, days: float = 0, bytes_max: int = 0) -> Sweeper:
     return Sweeper(store, retention_days=days, bytes_max=bytes_max, clock=clock)
 
 

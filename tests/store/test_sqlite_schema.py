@@ -19,9 +19,11 @@ from sqlalchemy import create_engine
 from antiphon.store import Selection, StoreUnavailable
 from antiphon.store.migrations import HEAD
 from antiphon.store.schema import metadata
-from antiphon.store.sqlite import DATABASE_NAME, Limits, SqliteStore, statements
+from antiphon.store.sqlite import DATABASE_NAME, Limits, SqliteStore, conversations, listing, statements
 from antiphon.store.sqlite.upgrade import SCRIPTS, bring_up_to_date
 from antiphon.testing.check_store import OWNER, a_record, history_ids
+from antiphon.testing.records import a_conversation
+from antiphon.wire.listing import ListQuery
 
 NEXT = """
 import sqlalchemy as sa
@@ -41,7 +43,8 @@ def upgrade():
 def schema_of(path: Path) -> dict[str, str]:
     with closing(sqlite3.connect(path)) as db:
         made = db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-    return {name: " ".join(sql.split()) for name, sql in made if name != "alembic_version"}
+    # A table that was made anew has its name in quotes.
+    return {name: " ".join(sql.replace('"', "").split()) for name, sql in made if name != "alembic_version"}
 
 
 def names(folder: Path) -> set[str]:
@@ -82,7 +85,8 @@ async def test_migrations_write_the_same_sql_as_the_schema(tmp_path: Path) -> No
 
     def parts(path: Path) -> dict[str, list[str]]:
         # Constraints come in either order.
-        return {name: sorted(re.split(r", (?=[A-Z])|[(] ", sql.strip(" )"))) for name, sql in schema_of(path).items()}
+        split = {name: re.split(r", (?=[A-Z])|[(] ", sql) for name, sql in schema_of(path).items()}
+        return {name: sorted(part.rstrip(" )") for part in made) for name, made in split.items()}
 
     assert parts(path) == parts(tmp_path / "direct.db")
 
@@ -165,7 +169,7 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
         *statements._PAGES.values(),
         statements._HISTORY,
         statements._HIDE,
-        statements._REMOVE,
+        statements._DOOMED,
         statements.oldest(Selection()),
         statements.oldest(Selection(before=5)),
         statements._RECORDS,
@@ -176,6 +180,39 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
             scans = [step for step in plan if re.match(r"SCAN (r|i|child|response|item)\b", step)]
             assert not [step for step in scans if "USING INDEX ix_response_created_at" not in step], plan
             assert query not in map(statements.oldest, (Selection(), Selection(before=5))) or not sorts(plan), plan
+
+
+async def test_conversations_find_their_way(tmp_path: Path) -> None:
+    """Also what SQLite does by itself when a conversation goes: it looks for what points at it."""
+    path = await filled(tmp_path)
+    named = {"owner": OWNER, "id": "c1", "item_id": "i", "after": "i", "limit": 5, "ids": "[]", "count": 1, "at": 1}
+    query = ListQuery(after="c1", created_after=1, metadata={"a": "b"})
+    with closing(sqlite3.connect(path)) as db:
+        conversations.create(db, a_conversation("c1"), [])
+        db.execute("UPDATE response SET conversation_id = 'c1', id = 'c1' WHERE id = 'r2'")
+        named |= listing.selected("conversation", db, OWNER, query).values
+        queries = [
+            conversations._GET,
+            conversations._HIDE,
+            conversations._RESERVE,
+            conversations._TAKEN,
+            conversations._HISTORY,
+            *conversations._PAGES.values(),
+            conversations._ITEM,
+            conversations._ENTRY,
+            conversations._REFERENCED,
+            conversations._REMOVE.replace("?", ":id"),
+            conversations._KEEP.replace("?", ":id"),
+            "SELECT 1 FROM response WHERE conversation_id = :id",
+            "DELETE FROM item WHERE conversation_id = :id",
+            conversations._LIST.format(
+                filters=listing.selected("conversation", db, OWNER, query).filters, order="desc"
+            ),
+            statements._LIST.format(filters=listing.selected("response", db, OWNER, query).filters, order="desc"),
+        ]
+        for query in queries:
+            plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", named)]
+            assert not [step for step in plan if re.match(r"SCAN (r|i|c|response|item|conversation)\b", step)], plan
 
 
 def sorts(plan: list[str]) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antiphon.store import DuplicateResponse, Record, ResponseStore, Selection, StoredItem, UnknownCursor
+from antiphon.store import (
+    DuplicateItem,
+    DuplicateResponse,
+    Page,
+    Record,
+    Selection,
+    Slice,
+    Store,
+    StoredItem,
+    UnknownConversation,
+    UnknownCursor,
+)
 from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
-from antiphon.testing.check_store import a_record
+from antiphon.testing.records import NOW, a_conversation, a_record, an_item
+from antiphon.wire.listing import ListQuery
 
 Call = tuple[Any, ...]
 
@@ -44,36 +57,92 @@ pages = st.tuples(
     st.just("items"), owners, ids, st.none() | item_ids, st.integers(1, 3), st.sampled_from(["asc", "desc"])
 )
 named = st.tuples(st.sampled_from(["get", "history", "delete", "delete"]), owners, ids)
+
+conversation_ids = st.sampled_from(["c0", "c1", "c2"])
+several = listed.map(lambda ids: [an_item(id) for id in ids])
+turns = st.builds(
+    lambda id, conversation, owner, input, output: (
+        "commit",
+        a_record(id, conversation=conversation, owner=owner, input=input, output=output),
+    ),
+    ids,
+    conversation_ids,
+    owners,
+    listed,
+    listed,
+)
+made = st.builds(
+    lambda id, owner, items, n: ("create_conversation", a_conversation(id, owner=owner, metadata={"n": n}), items),
+    conversation_ids,
+    owners,
+    several,
+    st.sampled_from("01"),
+)
+entries = st.one_of(
+    st.tuples(st.just("append"), owners, conversation_ids, several),
+    st.tuples(st.sampled_from(["remove_item", "conversation_item"]), owners, conversation_ids, item_ids),
+    st.tuples(st.just("referenced"), owners, st.lists(item_ids, max_size=4)),
+    st.tuples(
+        st.just("conversation_items"),
+        owners,
+        conversation_ids,
+        st.none() | item_ids,
+        st.integers(1, 3),
+        st.sampled_from(["asc", "desc"]),
+    ),
+    st.tuples(
+        st.sampled_from(["conversation", "conversation_history", "delete_conversation"]), owners, conversation_ids
+    ),
+    st.tuples(st.just("update_conversation"), owners, conversation_ids, st.just({"n": "2"})),
+)
+queries = st.builds(
+    ListQuery,
+    after=st.none() | ids | conversation_ids,
+    limit=st.integers(1, 3),
+    order=st.sampled_from(["asc", "desc"]),
+    status=st.sampled_from([None, None, "completed", "failed"]),
+    created_before=st.sampled_from([None, None, 3, NOW + 1]),
+    metadata=st.sampled_from([{}, {}, {"n": "1"}, {"m": "1"}]),
+)
+lists = st.tuples(st.sampled_from(["responses", "conversations"]), owners, queries)
 purges = st.tuples(
     st.just("purge"),
     st.builds(Selection, before=st.none() | times, owner=st.none() | owners, user=users),
     st.integers(1, 3),
 )
 exports = st.tuples(st.just("records"), st.none() | ids, st.integers(1, 3))
-calls = st.lists(st.one_of(commits, commits, named, pages, purges, exports, st.just(("reopen",))), max_size=40)
+rest = st.one_of(made, entries, entries, lists, named, pages, purges, exports, st.just(("reopen",)))
+calls = st.lists(st.one_of(commits, turns, rest, rest), max_size=60)
 
 
-async def answer(store: ResponseStore, call: Call) -> Any:
+async def answer(store: Store, call: Call) -> Any:
     """What a caller sees, in a form that compares: lists for any sequence, a name for an error."""
     try:
-        match call:
-            case ("commit", record):
-                return await store.commit(record)
-            case ("items", owner, id, after, limit, order):
-                page = await store.items(owner, id, after=after, limit=limit, order=order)
-                return page and (list(page.items), page.has_more)
-            case ("history", owner, id):
-                return await store.history(owner, id)
-            case ("delete", owner, id):
-                return await store.delete(owner, id)
-            case ("purge", selection, limit):
-                return await store.purge(selection, limit)
-            case ("records", after, limit):
-                return [comparable(record, whole=True) for record in await store.records(after=after, limit=limit)]
-            case ("get", owner, id):
-                return comparable(await store.get(owner, id))
-    except (DuplicateResponse, UnknownCursor) as error:
+        return plain(await called(store, call))
+    except (DuplicateItem, DuplicateResponse, UnknownConversation, UnknownCursor) as error:
         return type(error).__name__
+
+
+async def called(store: Store, call: Call) -> Any:
+    match call:
+        case ("items" | "conversation_items" as name, owner, id, after, limit, order):
+            return await getattr(store, name)(owner, id, after=after, limit=limit, order=order)
+        case ("records", after, limit):
+            return [comparable(record, whole=True) for record in await store.records(after=after, limit=limit)]
+        case (name, *arguments):
+            return await getattr(store, name)(*arguments)
+
+
+def plain(answer: Any) -> Any:
+    match answer:
+        case Record():
+            return comparable(answer)
+        case Page(items, has_more):
+            return list(items), has_more
+        case Slice(found, has_more):
+            return [plain(each) for each in found], has_more
+        case _:
+            return answer
 
 
 def comparable(record: Record | None, *, whole: bool = False) -> tuple[list[StoredItem], ...] | Any:
@@ -98,7 +167,8 @@ def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def compare(sequence: list[Call], folder: Path) -> None:
     memory, sqlite = MemoryStore(), await SqliteStore.open(folder)
     try:
-        for call in without_rings(sequence):
+        # One is there from the start, so that most calls meet a conversation.
+        for call in possible([("create_conversation", a_conversation("c0", owner="a"), []), *sequence]):
             if call == ("reopen",):
                 await sqlite.close()
                 sqlite = await SqliteStore.open(folder)
@@ -109,7 +179,8 @@ async def compare(sequence: list[Call], folder: Path) -> None:
         await sqlite.close()
         await memory.close()
     with closing(sqlite3.connect(folder / DATABASE_NAME)) as db:
-        assert db.execute("SELECT (SELECT count(*) FROM response), (SELECT count(*) FROM item)").fetchone() == (0, 0)
+        for table in ("response", "conversation", "item"):
+            assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
 
 
 async def remove_all(memory: MemoryStore, sqlite: SqliteStore) -> None:
@@ -117,12 +188,27 @@ async def remove_all(memory: MemoryStore, sqlite: SqliteStore) -> None:
         for n in range(8):
             call = ("delete", owner, f"r{n}")
             assert await answer(sqlite, call) == await answer(memory, call), call
+        for n in range(3):
+            call = ("delete_conversation", owner, f"c{n}")
+            assert await answer(sqlite, call) == await answer(memory, call), call
+    assert memory._bytes == 0
+    assert memory._holders == {}
     assert len(memory) == 0, "what nobody needs is kept"
 
 
-def without_rings(sequence: list[Call]) -> list[Call]:
-    """Ids are made at random, so none is a parent before it exists: a response links to an earlier id alone."""
-    return [call for call in sequence if call[0] != "commit" or (call[1].previous_response_id or "") < call[1].id]
+def possible(sequence: list[Call]) -> Iterator[Call]:
+    """Ids are made at random, so none is a parent before it exists: a response links to an earlier id alone, and no
+    conversation has the id of another.
+    """
+    made: set[str] = set()
+    for call in sequence:
+        if call[0] == "commit" and (call[1].previous_response_id or "") >= call[1].id:
+            continue
+        if call[0] == "create_conversation":
+            if call[1].id in made:
+                continue
+            made.add(call[1].id)
+        yield call
 
 
 @given(sequence=calls)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from antiphon.context import build, shorten
+from antiphon.context import build, references, resolved, shorten
 from antiphon.models import Prompt
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest, NotFound
@@ -18,6 +18,10 @@ def call(id: str) -> Json:
 
 def output(id: str) -> Json:
     return {"type": "function_call_output", "call_id": id, "output": "1"}
+
+
+def reference(id: str) -> Json:
+    return {"type": "item_reference", "id": id}
 
 
 IMAGE = {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}
@@ -55,6 +59,16 @@ def test_images_need_a_model_that_sees() -> None:
         build(Prompt(items=(user("a"),)), [IMAGE], sees=False)
     assert caught.value.param == "previous_response_id"
 
+    with pytest.raises(InvalidRequest) as caught:
+        build(Prompt(items=(user("a"),)), [IMAGE], sees=False, source="conversation")
+    assert caught.value.param == "conversation"
+
+
+def test_references_are_looked_up() -> None:
+    items = (user("a"), reference("msg_x"), output("c"))
+    assert references(items) == ["msg_x"]
+    assert resolved(items, {"msg_x": call("c")}) == (user("a"), call("c"), output("c"))
+
 
 def test_an_image_may_be_noted_instead() -> None:
     seen: Json = {
@@ -73,8 +87,17 @@ def test_an_image_may_be_noted_instead() -> None:
 
 
 def test_a_reference_to_nothing() -> None:
-    with pytest.raises(NotFound, match="Item with id 'msg_x' not found"):
-        build(Prompt(items=({"type": "item_reference", "id": "msg_x"},)), [], sees=True)
+    with pytest.raises(NotFound, match="Item with id 'msg_x' not found") as caught:
+        resolved([reference("msg_x")], {"msg_y": user("a")})
+    assert caught.value.param == "input"
+
+
+def test_an_item_stands_in_a_context_once() -> None:
+    there = user("a") | {"id": "msg_x"}
+    with pytest.raises(InvalidRequest, match="Duplicate item found with id msg_x"):
+        resolved([reference("msg_x"), reference("msg_x")], {"msg_x": there})
+    with pytest.raises(InvalidRequest, match="Duplicate item found with id msg_x"):
+        build(Prompt(items=(there,)), [there], sees=True)
 
 
 def test_shortening_drops_the_oldest_and_keeps_pairs_whole() -> None:

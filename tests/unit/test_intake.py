@@ -105,7 +105,8 @@ REFUSALS: list[tuple[Json, str, str | None, str]] = [
     ({"background_options": {"completion_window": "2h"}}, "invalid_value", "background_options.completion_window", "Invalid value: '2h'. This completion window needs 'background' to be true."),
     # what is not served
     ({"messages": [ITEM]}, "unsupported_parameter", "messages", "Unsupported parameter: 'messages'. In the Responses API, this parameter has moved to 'input'. Try again with the new parameter. See the API documentation for more information: https://platform.openai.com/docs/api-reference/responses/create."),
-    ({"conversation": {"id": "conv_1"}}, "unsupported_parameter", "conversation", "Unsupported parameter: 'conversation'. Use 'previous_response_id'."),
+    ({"conversation": "resp_1"}, "invalid_value", "conversation", "Invalid 'conversation': 'resp_1'. Expected an ID that begins with 'conv_'."),
+    ({"conversation": {"id": "c"}}, "invalid_value", "conversation.id", "Invalid 'conversation.id': 'c'. Expected an ID that begins with 'conv_'."),
     ({"prompt": {"id": "pmpt_1"}}, "unsupported_parameter", "prompt", "Unsupported parameter: 'prompt'. This server keeps no hosted prompts."),
     ({"multi_agent": {"enabled": True}}, "unsupported_parameter", "multi_agent", "Unsupported parameter: 'multi_agent'. One request runs one agent here."),
     ({"background": True}, "unsupported_value", "background", "Unsupported value: 'background' does not support true on this server yet."),

@@ -18,6 +18,7 @@ from antiphon.store import Selection
 from antiphon.store.migrations import HEAD
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.testing.serving import OneModel
+from antiphon.wire.conversation import Told
 
 DUMPS = sorted(Path(__file__).parent.glob("*.sql"))
 
@@ -33,7 +34,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 async def check_content(folder: Path) -> None:
     store = await SqliteStore.open(folder)
-    model = ScriptedModel("Still here")
+    model = ScriptedModel("Still here", again=True)
     engine = Engine(Config(), OneModel(model), store)
     try:
         first = await engine.retrieve("", "resp_1")
@@ -44,9 +45,21 @@ async def check_content(folder: Path) -> None:
         await respond(run, Unread())
         told = [item["type"] for item in model.prompts[0].items]
         assert told == ["message", "message", "message", "function_call", "function_call_output", "message", "message"]
+        await continue_in_a_conversation(engine, run.plan.response.id)
         assert await store.purge(Selection(user="u1"), 9) == 1
     finally:
         await store.close()
+
+
+async def continue_in_a_conversation(engine: Engine, response: str) -> None:
+    """What is new since, with items that are old."""
+    (item,) = (await engine.retrieve("", response)).output
+    told = Told(items=({"type": "item_reference", "id": item["id"]},))
+    made = await engine.conversations.create("", told)
+    run = await engine.accept({"model": "m", "input": "Go on", "conversation": made.id}, "")
+    await respond(run, Unread())
+    history = await engine.conversations.history("", made.id)
+    assert [each["content"][0]["text"] for each in history] == ["Still here", "Go on", "Still here"]
 
 
 async def test_opening_upgrades(old: Path) -> None:

@@ -15,15 +15,25 @@ from starlette.types import Receive, Scope, Send
 
 from antiphon import logs
 from antiphon.app import Engine
-from antiphon.http import lanes, metrics, models, openapi, responses, usage
+from antiphon.http import conversations, lanes, metrics, models, openapi, responses, usage
 from antiphon.http.auth import caller_of, header
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.replay import Replays
 from antiphon.http.socket import METHOD as WEBSOCKET
 from antiphon.http.socket import Upgrade
 from antiphon.http.sse import Pulse
+from antiphon.wire.conversation import (
+    ChangedConversation,
+    ConversationDeleted,
+    ConversationList,
+    ConversationObject,
+    NewConversation,
+    NewItems,
+)
 from antiphon.wire.errors import SORRY, ApiError, MethodNotAllowed, NotFound, ServerError
-from antiphon.wire.lists import Deleted, Health, ItemList, Model, ModelList
+from antiphon.wire.listing import ListQuery
+from antiphon.wire.lists import Deleted, Health, ItemList, Model, ModelList, ResponseList
+from antiphon.wire.request import CreateRequest
 from antiphon.wire.response import Response
 
 access = logging.getLogger("antiphon.access")
@@ -42,6 +52,7 @@ class Route:
         path: may hold ``{names}``.
         answer: what a good answer is, for the API's document.
         query: the query parameters it reads.
+        body: what the request's body is, where it has one.
         once: whether an ``Idempotency-Key`` makes it safe to send again.
     """
 
@@ -50,6 +61,7 @@ class Route:
     handler: Handler
     answer: type
     query: tuple[str, ...] = ()
+    body: type | None = None
     once: bool = False
     pattern: Pattern[str] = field(init=False, repr=False)
 
@@ -58,13 +70,25 @@ class Route:
 
 
 PAGE = ("after", "limit", "order", "include")
+LIST = tuple(ListQuery.__struct_fields__)
+_CONVERSATION = "/v1/conversations/{conversation_id}"
 
 ROUTES = (
-    Route("POST", "/v1/responses", responses.create, Response, once=True),
+    Route("POST", "/v1/responses", responses.create, Response, body=CreateRequest, once=True),
     Route(WEBSOCKET, "/v1/responses", lanes.converse, dict),
+    Route("GET", "/v1/responses", responses.list_responses, ResponseList, LIST),
     Route("GET", "/v1/responses/{response_id}", responses.retrieve, Response, ("include",)),
     Route("DELETE", "/v1/responses/{response_id}", responses.delete, Deleted),
     Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items, ItemList, PAGE),
+    Route("POST", "/v1/conversations", conversations.create_conversation, ConversationObject, body=NewConversation),
+    Route("GET", "/v1/conversations", conversations.list_conversations, ConversationList, LIST),
+    Route("GET", _CONVERSATION, conversations.retrieve_conversation, ConversationObject),
+    Route("POST", _CONVERSATION, conversations.update_conversation, ConversationObject, body=ChangedConversation),
+    Route("DELETE", _CONVERSATION, conversations.delete_conversation, ConversationDeleted),
+    Route("POST", f"{_CONVERSATION}/items", conversations.create_items, ItemList, ("include",), NewItems),
+    Route("GET", f"{_CONVERSATION}/items", conversations.list_items, ItemList, PAGE),
+    Route("GET", f"{_CONVERSATION}/items/{{item_id}}", conversations.retrieve_item, dict, ("include",)),
+    Route("DELETE", f"{_CONVERSATION}/items/{{item_id}}", conversations.delete_item, ConversationObject),
     Route("GET", "/v1/models", models.list_models, ModelList),
     Route("GET", "/v1/models/{model:path}", models.retrieve_model, Model),
     Route("GET", "/v1/usage", usage.usage, dict, ("start_date", "end_date", "key_id")),

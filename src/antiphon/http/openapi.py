@@ -27,12 +27,14 @@ async def document(exchange: Exchange, pulse: Pulse) -> None:
 def _document() -> Json:
     from antiphon.http import ROUTES  # the table names this module's handler
 
-    answers = [route.answer for route in ROUTES]
-    (request, failure, *good), schemas = msgspec.json.schema_components(
-        [CreateRequest, Failure, *answers], ref_template="#/components/schemas/{name}"
+    # Where there is no body, any type does.
+    bodies = [route.body or Failure for route in ROUTES]
+    (failure, *told), schemas = msgspec.json.schema_components(
+        [Failure, *(route.answer for route in ROUTES), *bodies], ref_template="#/components/schemas/{name}"
     )
+    good, asked = told[: len(ROUTES)], told[len(ROUTES) :]
     paths: dict[str, dict[str, Json]] = {}
-    for route, answer in zip(ROUTES, good, strict=True):
+    for route, answer, request in zip(ROUTES, good, asked, strict=True):
         if route.method == WEBSOCKET:
             continue  # OpenAPI has no word for it
         path = route.path.replace(":path}", "}")
@@ -46,8 +48,9 @@ def _document() -> Json:
             "responses": {"200": _json(answer), "default": _json(failure, "What went wrong")},
             "security": [{"key": []}, {}] if path.startswith("/v1/") else [],
         }
-        if route.method == "POST":
+        if route.body is not None:
             operation["requestBody"] = {"required": True, "content": _json(request)["content"]}
+        if route.body is CreateRequest:
             operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
         paths.setdefault(path, {})[route.method.lower()] = operation
     return {

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from antiphon import intake
 from antiphon.http.exchange import ClientGone, Exchange
+from antiphon.http.listing import ends, item_page
 from antiphon.http.sse import EventStream, Pulse
 from antiphon.log import Unread
 from antiphon.run import Failed, Run, respond
-from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
-from antiphon.wire.lists import Deleted, ItemList
-
-_IMAGE = "message.input_image.image_url"
+from antiphon.wire.listing import list_query
+from antiphon.wire.lists import Deleted, ResponseList
 
 
 async def create(exchange: Exchange, pulse: Pulse) -> None:
@@ -73,23 +70,14 @@ async def input_items(exchange: Exchange, pulse: Pulse) -> None:
     page = await exchange.engine.input_items(
         exchange.owner, exchange.params["response_id"], after=query.after, limit=query.limit, order=query.order
     )
-    items: list[Json] = [msgspec.json.decode(item.doc) for item in page.items]
-    await exchange.reply(
-        _listed(items if _IMAGE in query.include else [_unseen(item) for item in items], page.has_more)
-    )
+    await exchange.reply(item_page(page, query))
 
 
-def _listed(items: list[Json], has_more: bool) -> ItemList:
-    ids: list[Id | None] = [item["id"] for item in items] or [None]
-    return ItemList(data=items, first_id=ids[0], last_id=ids[-1], has_more=has_more)
+async def list_responses(exchange: Exchange, pulse: Pulse) -> None:
+    """``GET /v1/responses``: the stored responses, newest first (not in the official API)."""
+    page = await exchange.engine.responses(exchange.owner, list_query(exchange.query))
+    first, last = ends([response.id for response in page.found])
+    await exchange.reply(ResponseList(data=page.found, first_id=first, last_id=last, has_more=page.has_more))
 
 
-def _unseen(item: Json) -> Json:
-    """The item without its images' data, which is only listed when the request includes it."""
-    content: str | list[Json] | None = item.get("content")
-    if not isinstance(content, list):
-        return item
-    return item | {"content": [part | {"image_url": None} if "image_url" in part else part for part in content]}
-
-
-__all__ = ["ClientGone", "create", "delete", "input_items", "retrieve"]
+__all__ = ["ClientGone", "create", "delete", "input_items", "list_responses", "retrieve"]

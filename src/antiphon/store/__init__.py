@@ -6,12 +6,15 @@ Every call takes the ``owner``; another owner's id is answered exactly as a miss
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
 from antiphon.metrics import Histogram
 from antiphon.wire import Id
+from antiphon.wire.listing import ListQuery
+
+T = TypeVar("T")
 
 
 class StoredItem(msgspec.Struct, frozen=True):
@@ -30,6 +33,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         input: this request's own input items, in order; nothing of the chain before it.
         output: the final output items, in order.
         created_at: Unix seconds.
+        conversation_id: the conversation that the response continues, and that its items are added to. A response
+            with a conversation has no ``previous_response_id``.
     """
 
     id: Id
@@ -41,12 +46,29 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     doc: bytes
     input: Sequence[StoredItem]
     output: Sequence[StoredItem]
+    conversation_id: Id | None = None
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as it is kept, without its items. ``created_at`` is in Unix seconds."""
+
+    id: Id
+    owner: str
+    created_at: int
+    metadata: dict[str, str]
 
 
 class Page(msgspec.Struct, frozen=True):
     """A page of a list, in the order asked for."""
 
     items: Sequence[StoredItem]
+    has_more: bool
+
+
+class Slice(msgspec.Struct, Generic[T], frozen=True):
+    """A page of responses, or of conversations, in the order asked for."""
+
+    found: Sequence[T]
     has_more: bool
 
 
@@ -89,6 +111,22 @@ class DuplicateResponse(Exception):
     """A response of that id is kept already, visible or hidden; nothing was changed."""
 
 
+class UnknownConversation(Exception):
+    """There is no conversation of that id to add to; nothing was changed."""
+
+
+class DuplicateItem(Exception):
+    """The conversation has an item of that id already; nothing was changed. ``id`` is the first such id."""
+
+    def __init__(self, id: Id) -> None:
+        super().__init__(id)
+        self.id = id
+
+
+class ConversationLocked(Exception):
+    """Somebody else writes to the conversation."""
+
+
 class StoreUnavailable(Exception):
     """The store cannot take the write, or cannot be read: disk full, read-only, corrupt, closed. The text
     says which.
@@ -105,11 +143,14 @@ class ResponseStore(Protocol):
     async def commit(self, record: Record) -> None:
         """Keep a finished response: one transaction, durable when it returns.
 
-        A ``previous_response_id`` that is not kept (removed meanwhile, or another owner's) adds nothing to
-        the history. A caller that is cancelled while it waits does not know whether the response was kept.
+        Its input and its output are added to its conversation in the same transaction, if it has one. A
+        ``previous_response_id`` that is not kept (removed meanwhile, or another owner's) adds nothing to the
+        history. A caller that is cancelled while it waits does not know whether the response was kept.
 
         Raises:
             DuplicateResponse: the id is taken.
+            UnknownConversation: its conversation is gone.
+            DuplicateItem: its conversation has one of its items.
         """
         ...
 
@@ -135,7 +176,16 @@ class ResponseStore(Protocol):
     async def history(self, owner: str, id: Id) -> list[StoredItem] | None:
         """The whole context up to and including response ``id``: input and output of every response of its
         chain, oldest first, input before output, in one query. None when ``id`` is missing or deleted; a
-        deleted ancestor still contributes.
+        deleted ancestor still contributes. Where the chain's first response continued a conversation, the
+        conversation's items up to that response come first, those that have been removed from it excepted.
+        """
+        ...
+
+    async def responses(self, owner: str, query: ListQuery) -> Slice[Record]:
+        """A page of the visible responses that ``query`` selects, each with its output, by time and id.
+
+        Raises:
+            UnknownCursor: ``after`` is no visible response.
         """
         ...
 
@@ -169,3 +219,103 @@ class ResponseStore(Protocol):
     async def close(self) -> None:
         """Finish what is queued, then let go of everything."""
         ...
+
+
+class Claim(Protocol):
+    """The right to write to a conversation, held by one at a time."""
+
+    async def release(self) -> None:
+        """Give it back. Never fails; harmless when given back already, so that every way out can end with it."""
+        ...
+
+
+class ConversationStore(Protocol):
+    """Where conversations outlive the process; one object with the ``ResponseStore``, since a response and what it
+    adds to its conversation are one transaction. Promises of durability and failure are the same.
+
+    Within a conversation an item's id is unique, and its place never changes. An item that came with a response
+    is one item in two lists: it stays in either when it leaves the other.
+    """
+
+    async def create_conversation(self, conversation: Conversation, items: Sequence[StoredItem]) -> None:
+        """Keep a new conversation and its first items; its id is fresh.
+
+        Raises:
+            DuplicateItem: an id occurs twice.
+        """
+        ...
+
+    async def conversation(self, owner: str, id: Id) -> Conversation | None:
+        """The visible conversation."""
+        ...
+
+    async def conversations(self, owner: str, query: ListQuery) -> Slice[Conversation]:
+        """A page of the visible conversations that ``query`` selects, by time and id; ``model`` and ``status`` are
+        passed over.
+
+        Raises:
+            UnknownCursor: ``after`` is no visible conversation.
+        """
+        ...
+
+    async def update_conversation(self, owner: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
+        """Replace the metadata; the conversation as it is now, or None when there is none."""
+        ...
+
+    async def delete_conversation(self, owner: str, id: Id) -> bool:
+        """Hide the conversation for ever. False when there is none.
+
+        Stored responses keep the items that they hold, and responses that continued it keep it in their history. It
+        is removed from the store with the last of them.
+        """
+        ...
+
+    async def append(self, owner: str, id: Id, items: Sequence[StoredItem]) -> None:
+        """Add items at the end, in order.
+
+        Raises:
+            UnknownConversation: there is none of that id.
+            DuplicateItem: the conversation has one of them, or one occurs twice.
+        """
+        ...
+
+    async def conversation_items(
+        self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+    ) -> Page | None:
+        """A page of the conversation's items; None when there is no such conversation.
+
+        Raises:
+            UnknownCursor: ``after`` is not one of them.
+        """
+        ...
+
+    async def conversation_history(self, owner: str, id: Id) -> list[StoredItem] | None:
+        """All items in order, in one query; None when there is no such conversation."""
+        ...
+
+    async def conversation_item(self, owner: str, id: Id, item_id: Id) -> StoredItem | None:
+        """One item of a visible conversation."""
+        ...
+
+    async def remove_item(self, owner: str, id: Id, item_id: Id) -> bool:
+        """Take an item out of a visible conversation; False when it is not there."""
+        ...
+
+    async def referenced(self, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
+        """Those of the items that a visible response or conversation holds, by id; where several have one id, the
+        newest.
+        """
+        ...
+
+    async def claim(self, owner: str, id: Id) -> Claim:
+        """Become the one who writes to the conversation; whether it exists is not looked at. A claim ends with
+        ``release``, or with the process. ``append``, ``commit`` and ``remove_item`` do not ask for it.
+
+        Raises:
+            ConversationLocked: somebody else is.
+        """
+        ...
+
+
+class Store(ResponseStore, ConversationStore, Protocol):
+    """All that is kept, in one place."""

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
 from antiphon.store import (
+    Claim,
+    Conversation,
     DuplicateResponse,
     Figures,
     Page,
     Record,
     Selection,
+    Slice,
     StoredItem,
     StoreUnavailable,
     UnknownCursor,
 )
-from antiphon.wire import Id
+from antiphon.store.claims import Claims
+from antiphon.store.shelf import Shelf, Shelved, append, refuse_twice
+from antiphon.wire import Id, Json
+from antiphon.wire.listing import ListQuery
+
+_Listed = TypeVar("_Listed", Record, Conversation)
 
 BYTES_MAX = 1 << 30
 """How many bytes of documents one memory store keeps, unless told."""
 
 
 class _Kept(msgspec.Struct):
+    """A response; ``before`` is the first of its places in its conversation."""
+
     record: Record
+    before: int = 0
     hidden: bool = False
 
 
@@ -39,10 +50,11 @@ class _Named(msgspec.Struct):
 
 
 class MemoryStore:
-    """A ``ResponseStore`` of dictionaries.
+    """A ``Store`` of dictionaries.
 
     Args:
-        bytes_max: bound on the bytes of all documents; a commit past it raises ``StoreUnavailable``.
+        bytes_max: bound on the bytes of all documents; a commit past it raises ``StoreUnavailable``. An item that a
+            response and a conversation hold counts twice.
     """
 
     def __init__(self, *, bytes_max: int = BYTES_MAX) -> None:
@@ -50,23 +62,31 @@ class MemoryStore:
         self._bytes = 0
         self._kept: dict[Id, _Kept] = {}
         self._children: Counter[tuple[str, Id | None]] = Counter()
+        self._shelf = Shelf()
+        self._claims = Claims()
+        # By owner and id, who holds the item, the newest last.
+        self._holders: dict[tuple[str, Id], dict[Id, StoredItem]] = {}
         self._closed = False
 
     def __len__(self) -> int:
-        """How many responses are kept, hidden ones included."""
-        return len(self._kept)
+        """How many responses and conversations are kept, hidden ones included."""
+        return len(self._kept) + len(self._shelf)
 
     async def commit(self, record: Record) -> None:
         """See ``ResponseStore.commit``; here it lasts as long as the process."""
         self._refuse_when_closed()
+        items, conversation = (*record.input, *record.output), record.conversation_id
+        shelved = self._shelf.check(record.owner, conversation, items) if conversation else None
         if record.id in self._kept:
             raise DuplicateResponse(record.id)
-        size = _bytes_of(record)
-        if self._bytes + size > self._bytes_max:
-            raise StoreUnavailable(f"The memory store is full: it holds {self._bytes_max} bytes at most.")
-        self._bytes += size
-        self._kept[record.id] = _Kept(record)
+        self._grow(_bytes_of(record) + (_bytes(items) if shelved else 0))
+        before = append(shelved, items) if shelved else 0
+        self._kept[record.id] = _Kept(record, before)
         self._children[record.owner, record.previous_response_id] += 1
+        self._hold(record.owner, record.id, items)
+        if conversation:
+            self._shelf.users[conversation] += 1
+            self._hold(record.owner, conversation, items)
 
     async def get(self, owner: str, id: Id) -> Record | None:
         """See ``ResponseStore.get``."""
@@ -80,17 +100,24 @@ class MemoryStore:
         record = self._visible(owner, id)
         if record is None:
             return None
-        listed = record.input if order == "asc" else record.input[::-1]
-        rest = listed if after is None else _behind(after, listed)
-        return Page(tuple(rest[:limit]), len(rest) > limit)
+        return _page(record.input, after, limit, order)
 
     async def history(self, owner: str, id: Id) -> list[StoredItem] | None:
         """See ``ResponseStore.history``."""
         record = self._visible(owner, id)
         if record is None:
             return None
-        oldest_first = reversed(list(self._chain(record)))
-        return list(chain.from_iterable((*turn.input, *turn.output) for turn in oldest_first))
+        oldest_first = list(self._chain(record))[::-1]
+        first = oldest_first[0]
+        said = self._shelf.before(first.conversation_id, self._kept[first.id].before) if first.conversation_id else ()
+        return [*said, *chain.from_iterable((*turn.input, *turn.output) for turn in oldest_first)]
+
+    async def responses(self, owner: str, query: ListQuery) -> Slice[Record]:
+        """See ``ResponseStore.responses``."""
+        self._refuse_when_closed()
+        seen = [kept.record for kept in self._kept.values() if not kept.hidden and kept.record.owner == owner]
+        found = _selected(seen, query, lambda record: _is_asked(record, query))
+        return msgspec.structs.replace(found, found=[msgspec.structs.replace(each, input=()) for each in found.found])
 
     async def delete(self, owner: str, id: Id) -> bool:
         """See ``ResponseStore.delete``."""
@@ -102,6 +129,7 @@ class MemoryStore:
 
     def _delete(self, record: Record) -> None:
         self._kept[record.id].hidden = True
+        self._let_go(record.owner, record.id, (*record.input, *record.output))
         for turn in list(self._chain(record)):
             if not self._kept[turn.id].hidden or self._children[record.owner, turn.id]:
                 break
@@ -128,9 +156,95 @@ class MemoryStore:
         """See ``ResponseStore.figures``."""
         return Figures(used_bytes=self._bytes)
 
+    async def create_conversation(self, conversation: Conversation, items: Sequence[StoredItem]) -> None:
+        """See ``ConversationStore.create_conversation``."""
+        self._refuse_when_closed()
+        refuse_twice(items)
+        self._grow(_bytes(items))
+        self._shelf.add(conversation)
+        self._append(conversation.owner, conversation.id, items)
+
+    async def conversation(self, owner: str, id: Id) -> Conversation | None:
+        """See ``ConversationStore.conversation``."""
+        shelved = self._shelved(owner, id)
+        return shelved and shelved.conversation
+
+    async def conversations(self, owner: str, query: ListQuery) -> Slice[Conversation]:
+        """See ``ConversationStore.conversations``."""
+        self._refuse_when_closed()
+        seen = [shelved.conversation for shelved in self._shelf if shelved.conversation.owner == owner]
+        return _selected(seen, query, lambda each: query.metadata.items() <= each.metadata.items())
+
+    async def update_conversation(self, owner: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
+        """See ``ConversationStore.update_conversation``."""
+        shelved = self._shelved(owner, id)
+        if shelved is None:
+            return None
+        shelved.conversation = msgspec.structs.replace(shelved.conversation, metadata=metadata)
+        return shelved.conversation
+
+    async def delete_conversation(self, owner: str, id: Id) -> bool:
+        """See ``ConversationStore.delete_conversation``."""
+        shelved = self._shelved(owner, id)
+        if shelved is None:
+            return False
+        shelved.hidden = True
+        self._let_go(owner, id, shelved.entries.values())
+        self._bytes -= self._shelf.remove_unneeded(id)
+        return True
+
+    async def append(self, owner: str, id: Id, items: Sequence[StoredItem]) -> None:
+        """See ``ConversationStore.append``."""
+        self._refuse_when_closed()
+        self._shelf.check(owner, id, items)
+        self._grow(_bytes(items))
+        self._append(owner, id, items)
+
+    async def conversation_items(
+        self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+    ) -> Page | None:
+        """See ``ConversationStore.conversation_items``."""
+        shelved = self._shelved(owner, id)
+        return shelved and _page(list(shelved.entries.values()), after, limit, order)
+
+    async def conversation_history(self, owner: str, id: Id) -> list[StoredItem] | None:
+        """See ``ConversationStore.conversation_history``."""
+        shelved = self._shelved(owner, id)
+        return list(shelved.entries.values()) if shelved else None
+
+    async def conversation_item(self, owner: str, id: Id, item_id: Id) -> StoredItem | None:
+        """See ``ConversationStore.conversation_item``."""
+        shelved = self._shelved(owner, id)
+        found = shelved.entries.values() if shelved else ()
+        return next((item for item in found if item.id == item_id), None)
+
+    async def remove_item(self, owner: str, id: Id, item_id: Id) -> bool:
+        """See ``ConversationStore.remove_item``."""
+        shelved = self._shelved(owner, id)
+        entries = shelved.entries if shelved else {}
+        place = next((pos for pos, item in entries.items() if item.id == item_id), None)
+        if place is None:
+            return False
+        item = entries.pop(place)
+        self._bytes -= len(item.doc)
+        self._let_go(owner, id, [item])
+        return True
+
+    async def referenced(self, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
+        """See ``ConversationStore.referenced``."""
+        self._refuse_when_closed()
+        held = {id: self._holders.get((owner, id)) for id in ids}
+        return {id: list(holders.values())[-1] for id, holders in held.items() if holders}
+
+    async def claim(self, owner: str, id: Id) -> Claim:
+        """See ``ConversationStore.claim``."""
+        return self._claims.take(owner, id)
+
     async def close(self) -> None:
         """Let go of everything."""
         self._closed = True
+        self._shelf.clear()
+        self._holders.clear()
         self._kept.clear()
         self._children.clear()
 
@@ -161,6 +275,33 @@ class MemoryStore:
         self._children[parent] -= 1
         if not self._children[parent]:
             del self._children[parent]
+        if record.conversation_id:
+            self._shelf.users[record.conversation_id] -= 1
+            self._bytes -= self._shelf.remove_unneeded(record.conversation_id)
+
+    def _shelved(self, owner: str, id: Id) -> Shelved | None:
+        self._refuse_when_closed()
+        return self._shelf.visible(owner, id)
+
+    def _append(self, owner: str, id: Id, items: Sequence[StoredItem]) -> None:
+        append(self._shelf.check(owner, id, items), items)
+        self._hold(owner, id, items)
+
+    def _hold(self, owner: str, holder: Id, items: Iterable[StoredItem]) -> None:
+        for item in items:
+            self._holders.setdefault((owner, item.id), {})[holder] = item
+
+    def _let_go(self, owner: str, holder: Id, items: Iterable[StoredItem]) -> None:
+        for item in items:
+            holders = self._holders.get((owner, item.id), {})
+            holders.pop(holder, None)
+            if not holders:
+                self._holders.pop((owner, item.id), None)
+
+    def _grow(self, size: int) -> None:
+        if self._bytes + size > self._bytes_max:
+            raise StoreUnavailable(f"The memory store is full: it holds {self._bytes_max} bytes at most.")
+        self._bytes += size
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
@@ -185,5 +326,41 @@ def _behind(after: Id, listed: Sequence[StoredItem]) -> Sequence[StoredItem]:
     return listed[places[-1] + 1 :]
 
 
+def _page(items: Sequence[StoredItem], after: Id | None, limit: int, order: Literal["asc", "desc"]) -> Page:
+    listed = items if order == "asc" else items[::-1]
+    rest = listed if after is None else _behind(after, listed)
+    return Page(tuple(rest[:limit]), len(rest) > limit)
+
+
+def _is_asked(record: Record, query: ListQuery) -> bool:
+    metadata: Json = msgspec.json.decode(record.doc).get("metadata", {}) if query.metadata else {}
+    return (
+        query.model in (None, record.model)
+        and query.status in (None, record.status)
+        and query.metadata.items() <= metadata.items()
+    )
+
+
+def _selected(seen: list[_Listed], query: ListQuery, asked: Callable[[_Listed], bool]) -> Slice[_Listed]:
+    """The page of ``query`` from all that the owner may see."""
+    seen.sort(key=lambda each: (each.created_at, each.id), reverse=query.order == "desc")
+    if query.after is not None:
+        place = next((n for n, each in enumerate(seen) if each.id == query.after), None)
+        if place is None:
+            raise UnknownCursor(query.after)
+        seen = seen[place + 1 :]
+    low, high = query.created_after, query.created_before
+    found = [
+        each
+        for each in seen
+        if (low is None or each.created_at > low) and (high is None or each.created_at < high) and asked(each)
+    ]
+    return Slice(found[: query.limit], len(found) > query.limit)
+
+
 def _bytes_of(record: Record) -> int:
-    return len(record.doc) + sum(len(item.doc) for item in chain(record.input, record.output))
+    return len(record.doc) + _bytes((*record.input, *record.output))
+
+
+def _bytes(items: Iterable[StoredItem]) -> int:
+    return sum(len(item.doc) for item in items)

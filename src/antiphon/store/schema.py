@@ -29,6 +29,28 @@ metadata = MetaData(
 )
 """Every constraint has a name, so that a later migration can drop it in any dialect."""
 
+conversation = Table(
+    "conversation",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False, comment="Unix seconds"),
+    Column("deleted_at", BigInteger, comment="Unix seconds; hidden since"),
+    # A counter, not the last item's place: the place of an item that was removed is not given to another.
+    Column("next_pos", BigInteger, nullable=False, comment="the place of the next item"),
+    Column("metadata", Text, nullable=False, comment="JSON object of strings"),
+)
+
+_conversation_visible = conversation.c.deleted_at.is_(None)
+Index(
+    "ix_conversation_owner_created_at_id",
+    conversation.c.owner,
+    conversation.c.created_at,
+    conversation.c.id,
+    sqlite_where=_conversation_visible,
+    postgresql_where=_conversation_visible,
+)
+
 response = Table(
     "response",
     metadata,
@@ -38,6 +60,8 @@ response = Table(
     Column("model", Text, nullable=False),
     # No foreign key: the parent may be removed while its child is still being answered.
     Column("previous_response_id", Text),
+    Column("conversation_id", Text, ForeignKey("conversation.id")),
+    Column("conversation_pos", BigInteger, comment="its context were the conversation's items before this place"),
     Column("created_at", BigInteger, nullable=False, comment="Unix seconds"),
     Column("deleted_at", BigInteger, comment="Unix seconds; hidden since"),
     # Last, so that a walk along a chain does not read through it.
@@ -52,12 +76,28 @@ Index(
     postgresql_where=_has_parent,
 )
 
+_in_conversation = response.c.conversation_id.is_not(None)
+Index(
+    "ix_response_conversation_id",
+    response.c.conversation_id,
+    sqlite_where=_in_conversation,
+    postgresql_where=_in_conversation,
+)
+_response_visible = response.c.deleted_at.is_(None)
+Index(
+    "ix_response_owner_created_at_id",
+    response.c.owner,
+    response.c.created_at,
+    response.c.id,
+    sqlite_where=_response_visible,
+    postgresql_where=_response_visible,
+)
 # For what goes first when time or room is over.
 Index(
     "ix_response_created_at",
     response.c.created_at,
-    sqlite_where=response.c.deleted_at.is_(None),
-    postgresql_where=response.c.deleted_at.is_(None),
+    sqlite_where=_response_visible,
+    postgresql_where=_response_visible,
 )
 
 item = Table(
@@ -65,17 +105,28 @@ item = Table(
     metadata,
     Column("pk", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("owner", Text, nullable=False),
-    Column("response_id", Text, ForeignKey("response.id", ondelete="CASCADE"), nullable=False),
+    Column("response_id", Text, ForeignKey("response.id", ondelete="CASCADE")),
     # "in" sorts before "out": a response's input comes first in its history.
-    Column("dir", Text, nullable=False),
-    Column("pos", Integer, nullable=False, comment="0, 1, … within response and dir"),
+    Column("dir", Text),
+    Column("pos", Integer, comment="0, 1, … within response and dir"),
+    Column("conversation_id", Text, ForeignKey("conversation.id", ondelete="CASCADE")),
+    Column("conversation_pos", BigInteger, comment="rising within the conversation"),
     Column("id", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("doc", Text, nullable=False, comment="JSON of the item, whole"),
     UniqueConstraint("response_id", "dir", "pos"),
     CheckConstraint("dir IN ('in', 'out')", name="dir"),
+    CheckConstraint("response_id IS NOT NULL OR conversation_id IS NOT NULL", name="held"),
     Index("ix_item_owner_id", "owner", "id"),
 )
+"""An item is held by a response, by a conversation, or by one of each."""
+
+_is_entry = item.c.conversation_id.is_not(None)
+for _name, _columns in {
+    "ix_item_conversation_id_conversation_pos": (item.c.conversation_id, item.c.conversation_pos),
+    "ix_item_conversation_id_id": (item.c.conversation_id, item.c.id),
+}.items():
+    Index(_name, *_columns, unique=True, sqlite_where=_is_entry, postgresql_where=_is_entry)
 
 api_key = Table(
     "api_key",

@@ -6,61 +6,30 @@ Needs no test framework: a failed check raises ``AssertionError``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, TypeAlias
 
 from antiphon.store import (
     DuplicateResponse,
-    Record,
-    ResponseStore,
     Selection,
-    StoredItem,
+    Store,
     StoreUnavailable,
     UnknownCursor,
 )
+from antiphon.testing.check_conversations import CONVERSATION_CHECKS
+from antiphon.testing.records import OWNER, STRANGER, a_record, an_item
 from antiphon.wire import Id
 
-OpenStore: TypeAlias = Callable[[], AbstractAsyncContextManager[ResponseStore]]
+OpenStore: TypeAlias = Callable[[], AbstractAsyncContextManager[Store]]
 """Each call gives an empty store of its own, and closes it in the end, closed already or not."""
 
-Check: TypeAlias = Callable[[ResponseStore], Awaitable[None]]
+Check: TypeAlias = Callable[[Store], Awaitable[None]]
 
-OWNER = "owner_a"
-STRANGER = "owner_b"
-
-
-def an_item(id: Id) -> StoredItem:
-    """An item whose document holds what tends to be lost: other scripts, escapes, NUL as JSON writes it."""
-    return StoredItem(id, "message", f'{{"id":"{id}","text":"naïve 漢字 🙂 \\u0000 \\n"}}'.encode())
+__all__ = ["CHECKS", "OWNER", "STRANGER", "Check", "OpenStore", "a_record", "an_item", "check_store", "history_ids"]
 
 
-def a_record(
-    id: Id,
-    *,
-    previous: Id | None = None,
-    owner: str = OWNER,
-    input: Sequence[Id] | None = None,
-    output: Sequence[Id] | None = None,
-    created_at: int = 1_700_000_000,
-    user: str | None = None,
-) -> Record:
-    """A response with one item in and one out, ``<id>_in`` and ``<id>_out``, unless told."""
-    named = "" if user is None else f',"user":"{user}"'
-    return Record(
-        id=id,
-        owner=owner,
-        created_at=created_at,
-        status="completed",
-        model="test-model",
-        previous_response_id=previous,
-        doc=f'{{"id":"{id}","output":[]{named}}}'.encode(),
-        input=[an_item(each) for each in ([f"{id}_in"] if input is None else input)],
-        output=[an_item(each) for each in ([f"{id}_out"] if output is None else output)],
-    )
-
-
-async def history_ids(store: ResponseStore, id: Id, owner: str = OWNER) -> list[Id] | None:
+async def history_ids(store: Store, id: Id, owner: str = OWNER) -> list[Id] | None:
     """The ids of a history's items."""
     found = await store.history(owner, id)
     return None if found is None else [item.id for item in found]
@@ -80,7 +49,7 @@ async def check_store(open_store: OpenStore) -> None:
             raise AssertionError(f"{check.__name__}: {error}") from error
 
 
-async def gives_back_what_was_committed(store: ResponseStore) -> None:
+async def gives_back_what_was_committed(store: Store) -> None:
     """Byte for byte, in order; the input is not part of ``get``."""
     kept = a_record("r1", input=["i1", "i2"], output=["o1", "o2", "o3"])
     await store.commit(kept)
@@ -94,7 +63,7 @@ async def gives_back_what_was_committed(store: ResponseStore) -> None:
     assert found.previous_response_id is None
 
 
-async def keeps_a_response_without_items(store: ResponseStore) -> None:
+async def keeps_a_response_without_items(store: Store) -> None:
     """Empty is not missing."""
     await store.commit(a_record("r1", input=[], output=[]))
     found = await store.get(OWNER, "r1")
@@ -104,19 +73,19 @@ async def keeps_a_response_without_items(store: ResponseStore) -> None:
     assert page is not None and list(page.items) == [] and not page.has_more
 
 
-async def knows_nothing_of_a_missing_response(store: ResponseStore) -> None:
+async def knows_nothing_of_a_missing_response(store: Store) -> None:
     """Missing is None, and False to ``delete``."""
     await _assert_missing(store, OWNER, "r1")
 
 
-async def hides_one_owner_from_another(store: ResponseStore) -> None:
+async def hides_one_owner_from_another(store: Store) -> None:
     """A stranger is answered as if there were nothing, and changes nothing."""
     await store.commit(a_record("r1"))
     await _assert_missing(store, STRANGER, "r1")
     assert await history_ids(store, "r1") == ["r1_in", "r1_out"], "a stranger's delete had an effect"
 
 
-async def never_mixes_owners_in_a_chain(store: ResponseStore) -> None:
+async def never_mixes_owners_in_a_chain(store: Store) -> None:
     """A link to a stranger's response contributes nothing, and does not keep it."""
     await store.commit(a_record("r1"))
     await store.commit(a_record("r2", owner=STRANGER, previous="r1"))
@@ -125,7 +94,7 @@ async def never_mixes_owners_in_a_chain(store: ResponseStore) -> None:
     await _assert_removed(store, "r1")
 
 
-async def refuses_an_id_twice(store: ResponseStore) -> None:
+async def refuses_an_id_twice(store: Store) -> None:
     """The first stays as it was."""
     await store.commit(a_record("r1"))
     for owner in (OWNER, STRANGER):
@@ -137,7 +106,7 @@ async def refuses_an_id_twice(store: ResponseStore) -> None:
     assert await history_ids(store, "r1") == ["r1_in", "r1_out"]
 
 
-async def lets_one_bad_commit_fail_alone(store: ResponseStore) -> None:
+async def lets_one_bad_commit_fail_alone(store: Store) -> None:
     """Commits that arrive together do not share their fate."""
     await store.commit(a_record("r5"))
     commits = [store.commit(a_record(f"r{n}")) for n in range(10)]
@@ -148,7 +117,7 @@ async def lets_one_bad_commit_fail_alone(store: ResponseStore) -> None:
         assert await history_ids(store, f"r{n}") == [f"r{n}_in", f"r{n}_out"]
 
 
-async def pages_through_the_input(store: ResponseStore) -> None:
+async def pages_through_the_input(store: Store) -> None:
     """Both ways, to the end, without gap or repetition; the output is not listed."""
     ids = [f"i{n}" for n in range(7)]
     await store.commit(a_record("r1", input=ids))
@@ -161,7 +130,7 @@ async def pages_through_the_input(store: ResponseStore) -> None:
     assert behind is not None and not behind.items and not behind.has_more, "something behind the last"
 
 
-async def refuses_an_unknown_cursor(store: ResponseStore) -> None:
+async def refuses_an_unknown_cursor(store: Store) -> None:
     """An output item's id, another response's and a stranger's are unknown as well."""
     await store.commit(a_record("r1"))
     await store.commit(a_record("r2", previous="r1"))
@@ -174,14 +143,14 @@ async def refuses_an_unknown_cursor(store: ResponseStore) -> None:
     assert await store.items(STRANGER, "r1", after="nothing", limit=5, order="asc") is None
 
 
-async def ends_paging_where_an_id_repeats(store: ResponseStore) -> None:
+async def ends_paging_where_an_id_repeats(store: Store) -> None:
     """A caller may send an item twice; paging must not go round in circles."""
     await store.commit(a_record("r1", input=["a", "b", "a", "c"]))
     await _paged(store, "r1", "asc", limit=1)
     await _paged(store, "r1", "desc", limit=1)
 
 
-async def tells_the_whole_history(store: ResponseStore) -> None:
+async def tells_the_whole_history(store: Store) -> None:
     """Oldest first, input before output; one branch does not see the other."""
     await store.commit(a_record("r1", input=["a", "b"], output=["c", "d"]))
     await store.commit(a_record("r2", previous="r1"))
@@ -193,7 +162,7 @@ async def tells_the_whole_history(store: ResponseStore) -> None:
     assert found == [an_item(id) for id in "abcd"], "items came back changed"
 
 
-async def walks_a_long_chain(store: ResponseStore) -> None:
+async def walks_a_long_chain(store: Store) -> None:
     """A thousand turns are no special case; nor is deleting all of them."""
     ids = [f"r{n:04}" for n in range(1000)]
     for previous, id in zip([None, *ids], ids, strict=False):
@@ -205,20 +174,20 @@ async def walks_a_long_chain(store: ResponseStore) -> None:
     await _assert_removed(store, ids[0])
 
 
-async def takes_a_missing_parent_as_none(store: ResponseStore) -> None:
+async def takes_a_missing_parent_as_none(store: Store) -> None:
     """The parent may have been removed while its child was being answered."""
     await store.commit(a_record("r2", previous="r1"))
     assert await history_ids(store, "r2") == ["r2_in", "r2_out"]
 
 
-async def hides_what_was_deleted(store: ResponseStore) -> None:
+async def hides_what_was_deleted(store: Store) -> None:
     """Once, for good, and for every method."""
     await store.commit(a_record("r1"))
     assert await store.delete(OWNER, "r1")
     await _assert_missing(store, OWNER, "r1")
 
 
-async def keeps_what_a_child_needs(store: ResponseStore) -> None:
+async def keeps_what_a_child_needs(store: Store) -> None:
     """A hidden response goes on in its children's history, and goes with the last of them."""
     await store.commit(a_record("r1"))
     await store.commit(a_record("r2", previous="r1"))
@@ -234,7 +203,7 @@ async def keeps_what_a_child_needs(store: ResponseStore) -> None:
         await _assert_removed(store, id)
 
 
-async def stops_removing_at_a_visible_response(store: ResponseStore) -> None:
+async def stops_removing_at_a_visible_response(store: Store) -> None:
     """Deleting a leaf takes the hidden ones above it, up to the first that is visible."""
     for previous, id in ((None, "r1"), ("r1", "r2"), ("r2", "r3"), ("r3", "r4")):
         await store.commit(a_record(id, previous=previous))
@@ -245,7 +214,7 @@ async def stops_removing_at_a_visible_response(store: ResponseStore) -> None:
         await _assert_removed(store, id)
 
 
-async def reads_its_own_writes(store: ResponseStore) -> None:
+async def reads_its_own_writes(store: Store) -> None:
     """What ``commit`` and ``delete`` returned from is seen by every read that follows, under load as well."""
 
     async def live(id: Id) -> None:
@@ -257,7 +226,7 @@ async def reads_its_own_writes(store: ResponseStore) -> None:
     await asyncio.gather(*(live(f"r{n}") for n in range(200)))
 
 
-async def purges_the_oldest_first(store: ResponseStore) -> None:
+async def purges_the_oldest_first(store: Store) -> None:
     """In steps, by time and then in the order they came, whoever's they are; what is younger stays."""
     for id, created_at in (("r1", 30), ("r2", 10), ("r3", 20), ("r4", 10), ("r5", 40)):
         await store.commit(a_record(id, created_at=created_at, owner=STRANGER if id == "r3" else OWNER))
@@ -273,7 +242,7 @@ async def purges_the_oldest_first(store: ResponseStore) -> None:
         await _assert_removed(store, id)
 
 
-async def purges_an_owner_or_a_user(store: ResponseStore) -> None:
+async def purges_an_owner_or_a_user(store: Store) -> None:
     """All that is said must hold; a quote in a name is only a letter."""
     await store.commit(a_record("r1", user="u1"))
     await store.commit(a_record("r2", user="u'2"))
@@ -288,7 +257,7 @@ async def purges_an_owner_or_a_user(store: ResponseStore) -> None:
     assert await _visible(store) == []
 
 
-async def purging_breaks_no_chain(store: ResponseStore) -> None:
+async def purging_breaks_no_chain(store: Store) -> None:
     """What continues a purged response keeps its whole history, and takes it along in the end."""
     await store.commit(a_record("r1", created_at=10))
     await store.commit(a_record("r2", previous="r1", created_at=20))
@@ -301,7 +270,7 @@ async def purging_breaks_no_chain(store: ResponseStore) -> None:
         await _assert_removed(store, id)
 
 
-async def lists_whole_records(store: ResponseStore) -> None:
+async def lists_whole_records(store: Store) -> None:
     """Of all owners, in the order of their ids, input and output with them; nothing that is hidden."""
     kept = [
         a_record("r1", input=["a", "b"], output=["c"]),
@@ -317,7 +286,7 @@ async def lists_whole_records(store: ResponseStore) -> None:
     assert await store.records(after="r4", limit=2) == []
 
 
-async def tells_its_size(store: ResponseStore) -> None:
+async def tells_its_size(store: Store) -> None:
     """More content is more bytes; what was purged is none, and can be given back."""
     empty = (await store.figures()).used_bytes
     for n in range(50):
@@ -335,7 +304,7 @@ async def tells_its_size(store: ResponseStore) -> None:
     assert await _visible(store) == ["r1"], "shrinking broke the store"
 
 
-async def refuses_when_closed(store: ResponseStore) -> None:
+async def refuses_when_closed(store: Store) -> None:
     """With ``StoreUnavailable``; closing twice is harmless."""
     await store.commit(a_record("r1"))
     await store.close()
@@ -372,11 +341,12 @@ CHECKS: tuple[Check, ...] = (
     lists_whole_records,
     tells_its_size,
     refuses_when_closed,
+    *CONVERSATION_CHECKS,
 )
-"""Every promise of ``ResponseStore``, one function each."""
+"""Every promise of ``Store``, one function each."""
 
 
-async def _paged(store: ResponseStore, id: Id, order: Literal["asc", "desc"], limit: int) -> list[list[Id]]:
+async def _paged(store: Store, id: Id, order: Literal["asc", "desc"], limit: int) -> list[list[Id]]:
     pages: list[list[Id]] = []
     after: Id | None = None
     while len(pages) < 100:
@@ -389,18 +359,18 @@ async def _paged(store: ResponseStore, id: Id, order: Literal["asc", "desc"], li
     raise AssertionError("paging does not end")
 
 
-async def _visible(store: ResponseStore) -> list[Id]:
+async def _visible(store: Store) -> list[Id]:
     return [record.id for record in await store.records(after=None, limit=100)]
 
 
-async def _assert_missing(store: ResponseStore, owner: str, id: Id) -> None:
+async def _assert_missing(store: Store, owner: str, id: Id) -> None:
     assert await store.get(owner, id) is None, f"{id} is visible"
     assert await store.items(owner, id, after=None, limit=5, order="asc") is None, f"{id} lists items"
     assert await store.history(owner, id) is None, f"{id} has a history"
     assert not await store.delete(owner, id), f"{id} can be deleted"
 
 
-async def _assert_removed(store: ResponseStore, id: Id) -> None:
+async def _assert_removed(store: Store, id: Id) -> None:
     """Nothing of it is left: its id is free, and is left so."""
     try:
         await store.commit(a_record(id))
@@ -409,7 +379,7 @@ async def _assert_removed(store: ResponseStore, id: Id) -> None:
     assert await store.delete(OWNER, id)
 
 
-async def _assert_taken(store: ResponseStore, id: Id) -> None:
+async def _assert_taken(store: Store, id: Id) -> None:
     try:
         await store.commit(a_record(id))
     except DuplicateResponse:

@@ -19,7 +19,7 @@ from antiphon.http import HttpApp
 from antiphon.http.socket import uvicorn_options
 from antiphon.keyring import Keyring, tended
 from antiphon.models import Model, Roster
-from antiphon.store import ResponseStore
+from antiphon.store import Store
 from antiphon.store.keys import KeyStore, MemoryKeys
 from antiphon.store.memory import MemoryStore
 
@@ -59,7 +59,7 @@ async def serving(
     model: Model | None = None,
     *,
     roster: Roster | None = None,
-    store: ResponseStore | None = None,
+    store: Store | None = None,
     config: Config | None = None,
     keys: KeyStore | None = None,
 ) -> AsyncGenerator[str]:
@@ -68,7 +68,7 @@ async def serving(
         assert model is not None, "either a model or a roster"
         roster = OneModel(model)
     keyring = await Keyring(keys or MemoryKeys()).open()
-    engine = Engine(config or Config(), roster, store or MemoryStore(), keyring)
+    engine = Engine(config or Config(), roster, MemoryStore() if store is None else store, keyring)
     async with tended(keyring), _listening(engine) as url:
         yield url
 

@@ -6,7 +6,7 @@ item carries stays as it came. Normal items are a fixpoint: normalising them aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 from antiphon.wire import Id, Json
@@ -70,19 +70,20 @@ def typed(item: Any) -> Any:
     return {**members, "type": "item_reference"} if members.keys() <= {"id", "type"} and members else members
 
 
-def normal(items: Sequence[Json], ids: Ids, *, chars_max: int) -> tuple[Json, ...]:
-    """Normalise items that ``wire.request.InputItem`` accepts; ``chars_max`` bounds each text.
+def normal(items: Sequence[Json], ids: Ids, *, chars_max: int, member: str = "input") -> tuple[Json, ...]:
+    """Normalise items that ``wire.request.InputItem`` accepts; ``chars_max`` bounds each text, ``member`` is the
+    member of the body that holds them.
 
     Raises:
         InvalidRequest: a part that the role cannot have, ``phase`` where no assistant speaks, a text too long, or one
             id on two items.
     """
-    found = tuple(_normal(item, ids, index, chars_max) for index, item in enumerate(items))
-    _refuse_duplicates(found)
+    found = tuple(_normal(item, ids, (member, index), chars_max) for index, item in enumerate(items))
+    refuse_duplicates(found, member)
     return found
 
 
-def _normal(item: Json, ids: Ids, index: int, chars_max: int) -> Json:
+def _normal(item: Json, ids: Ids, path: Path, chars_max: int) -> Json:
     kind: str = item["type"]
     if kind == "item_reference":
         return item
@@ -90,20 +91,20 @@ def _normal(item: Json, ids: Ids, index: int, chars_max: int) -> Json:
     if kind in _COMPLETED and new.get("status") is None:
         new["status"] = "completed"
     if kind == "message":
-        _settle(new, index, chars_max)
+        _settle(new, path, chars_max)
     elif kind == "function_call_output":
-        _bounded(new["output"], ("input", index, "output"), chars_max)
+        _bounded(new["output"], (*path, "output"), chars_max)
     return new
 
 
-def _settle(message: Json, index: int, chars_max: int) -> None:
+def _settle(message: Json, path: Path, chars_max: int) -> None:
     """Bring a message's content to a list of parts, as its role writes them."""
     spoken = message["role"] == "assistant"
     if not spoken and message.get("phase") is not None:
         text = "'phase' is allowed on messages of role 'assistant' only."
-        raise Fault(("input", index, "phase"), "invalid_value", text).error()
+        raise Fault((*path, "phase"), "invalid_value", text).error()
     content: str | list[Json] = message["content"]
-    path = ("input", index, "content")
+    path = (*path, "content")
     if isinstance(content, str):
         content = [{"type": "input_text", "text": content}]
         _bounded(content[0]["text"], path, chars_max)
@@ -139,11 +140,29 @@ def _bounded(text: object, path: Path, chars_max: int) -> None:
         raise too_long(path, len(text), chars_max).error()
 
 
-def _refuse_duplicates(items: Sequence[Json]) -> None:
-    """Ids name items in the store. A reference names one, it is none."""
-    seen: set[str] = set()
+def refuse_duplicates(items: Sequence[Json], member: str, before: Iterable[Json] = ()) -> None:
+    """Ids name items in the store: none may occur twice among ``items``, or in what stands ``before`` them.
+
+    Raises:
+        InvalidRequest: one does.
+    """
+    seen: set[str | None] = {item.get("id") for item in before}
+    seen.discard(None)
     for item in items:
-        if item["type"] != "item_reference" and item["id"] in seen:
-            text = f"Duplicate item found with id {item['id']}. Remove duplicate items from your input and try again."
-            raise InvalidRequest(text, code="invalid_value", param="input")
-        seen.add(item["id"])
+        id = item.get("id")
+        if id in seen:
+            raise duplicate(str(id), member)
+        if id is not None:
+            seen.add(id)
+
+
+def nothing_asked() -> InvalidRequest:
+    """The refusal of a request whose whole context is empty."""
+    text = "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation' must be provided."
+    return InvalidRequest(text, code="missing_required_parameter")
+
+
+def duplicate(id: Id, member: str) -> InvalidRequest:
+    """The refusal of an item that is there already."""
+    text = f"Duplicate item found with id {id}. Remove duplicate items from your input and try again."
+    return InvalidRequest(text, code="invalid_value", param=member)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from antiphon.wire import Id, Json
+from antiphon.wire.response import Response
 
 
 class ItemList(msgspec.Struct, kw_only=True):
@@ -14,6 +16,16 @@ class ItemList(msgspec.Struct, kw_only=True):
 
     object: Literal["list"] = "list"
     data: list[Json]
+    first_id: Id | None
+    last_id: Id | None
+    has_more: bool
+
+
+class ResponseList(msgspec.Struct, kw_only=True):
+    """A page of responses, in the order asked for."""
+
+    object: Literal["list"] = "list"
+    data: Sequence[Response]
     first_id: Id | None
     last_id: Id | None
     has_more: bool

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from antiphon.wire import Json
+from antiphon.wire.errors import InvalidRequest
 
 TEXT_CHARS_MAX = 10_485_760
 IMAGE_URL_CHARS_MAX = 20_971_520
@@ -52,6 +53,10 @@ Include: TypeAlias = Literal[
     "message.output_text.logprobs",
 ]
 INCLUDE: frozenset[str] = frozenset(get_args(Include))
+
+Metadata: TypeAlias = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+]
 
 
 class Known(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -701,8 +706,8 @@ class AccessPrograms(Known, kw_only=True):
 class CreateRequest(Known, kw_only=True):
     """The whole body, in the order in which its members are checked (API semantics: third-party probe of the order).
 
-    ``reasoning_effort`` and top-level ``verbosity`` are aliases. ``conversation``, ``prompt`` and ``multi_agent``
-    are typed loosely where they are refused anyway.
+    ``reasoning_effort`` and top-level ``verbosity`` are aliases. ``prompt`` and ``multi_agent`` are typed loosely
+    because they are refused anyway.
     """
 
     model: Annotated[str, Meta(min_length=1, max_length=512)]
@@ -714,10 +719,7 @@ class CreateRequest(Known, kw_only=True):
     include: list[Include] | None = None
     tools: Annotated[list[ToolSpec], Meta(max_length=TOOLS_MAX)] | None = None
     tool_choice: ChoiceMode | ToolChoiceSpec | None = None
-    metadata: (
-        Annotated[dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)]
-        | None
-    ) = None
+    metadata: Metadata | None = None
     text: TextOptions | None = None
     verbosity: Verbosity | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
@@ -747,6 +749,20 @@ class CreateRequest(Known, kw_only=True):
     image: ImageOptions | None = None
     access_programs: AccessPrograms | None = None
     multi_agent: Json | None = None
+
+
+def conversation_id(request: CreateRequest) -> str | None:
+    """The id of the conversation, in whichever of its two forms it came.
+
+    Raises:
+        InvalidRequest: it is no conversation's id.
+    """
+    given = request.conversation
+    id, param = (given.id, "conversation.id") if isinstance(given, ConversationRef) else (given, "conversation")
+    if id is not None and not id.startswith("conv_"):
+        text = f"Invalid '{param}': '{id}'. Expected an ID that begins with 'conv_'."
+        raise InvalidRequest(text, code="invalid_value", param=param)
+    return id
 
 
 class PageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from antiphon.metrics import Histogram
-from antiphon.store import Figures, Page, Record, Selection, StoredItem
-from antiphon.store.sqlite import space, statements, threads
+from antiphon.store import Claim, Conversation, Figures, Page, Record, Selection, Slice, StoredItem
+from antiphon.store.claims import Claims
+from antiphon.store.sqlite import conversations, space, statements, threads
 from antiphon.store.sqlite.connection import Limits, connect, connect_reader, make_file, translating
 from antiphon.store.sqlite.keys import SqliteKeys
 from antiphon.store.sqlite.lane import Lane
 from antiphon.store.sqlite.lock import FolderInUse, FolderLock, Owner, owner_of
 from antiphon.store.sqlite.upgrade import bring_up_to_date
 from antiphon.wire import Id
+from antiphon.wire.listing import ListQuery
 
 __all__ = ["DATABASE_NAME", "FolderInUse", "Limits", "Owner", "SqliteStore", "database_of", "owner_of"]
 
@@ -45,10 +48,12 @@ class _Ground(NamedTuple):
 
 
 class SqliteStore:
-    """A ``ResponseStore`` in a folder. Made by ``open``; belongs to the event loop that opened it."""
+    """A ``Store`` in a folder. Made by ``open``; belongs to the event loop that opened it."""
 
     def __init__(self, ground: _Ground, limits: Limits) -> None:
         self._lock = ground.lock
+        # The folder has one owner process, so that claims need not be written down.
+        self._claims = Claims()
         self._groups = Histogram("antiphon_store_group_size", "Requests that shared one transaction.", GROUP_SIZES)
         commits = partial(threads.commit_in_groups, ground.writer, limits.group_max, self._groups)
         reads = [partial(threads.read, reader) for reader in ground.readers]
@@ -119,6 +124,61 @@ class SqliteStore:
             reads=self._reads.pending,
             groups=self._groups,
         )
+
+    async def responses(self, owner: str, query: ListQuery) -> Slice[Record]:
+        """See ``ResponseStore.responses``."""
+        return await self._reads.run(partial(statements.responses, owner=owner, query=query))
+
+    async def create_conversation(self, conversation: Conversation, items: Sequence[StoredItem]) -> None:
+        """See ``ConversationStore.create_conversation``."""
+        await self._writes.run(partial(conversations.create, conversation=conversation, items=items))
+
+    async def conversation(self, owner: str, id: Id) -> Conversation | None:
+        """See ``ConversationStore.conversation``."""
+        return await self._reads.run(partial(conversations.get, owner=owner, id=id))
+
+    async def conversations(self, owner: str, query: ListQuery) -> Slice[Conversation]:
+        """See ``ConversationStore.conversations``."""
+        return await self._reads.run(partial(conversations.conversations, owner=owner, query=query))
+
+    async def update_conversation(self, owner: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
+        """See ``ConversationStore.update_conversation``."""
+        return await self._writes.run(partial(conversations.update, owner=owner, id=id, metadata=metadata))
+
+    async def delete_conversation(self, owner: str, id: Id) -> bool:
+        """See ``ConversationStore.delete_conversation``."""
+        return await self._writes.run(partial(conversations.delete, owner=owner, id=id))
+
+    async def append(self, owner: str, id: Id, items: Sequence[StoredItem]) -> None:
+        """See ``ConversationStore.append``."""
+        await self._writes.run(partial(conversations.append, owner=owner, id=id, items=items))
+
+    async def conversation_items(
+        self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+    ) -> Page | None:
+        """See ``ConversationStore.conversation_items``."""
+        page = partial(conversations.items, owner=owner, id=id, after=after, limit=limit, order=order)
+        return await self._reads.run(page)
+
+    async def conversation_history(self, owner: str, id: Id) -> list[StoredItem] | None:
+        """See ``ConversationStore.conversation_history``."""
+        return await self._reads.run(partial(conversations.history, owner=owner, id=id))
+
+    async def conversation_item(self, owner: str, id: Id, item_id: Id) -> StoredItem | None:
+        """See ``ConversationStore.conversation_item``."""
+        return await self._reads.run(partial(conversations.item, owner=owner, id=id, item_id=item_id))
+
+    async def remove_item(self, owner: str, id: Id, item_id: Id) -> bool:
+        """See ``ConversationStore.remove_item``."""
+        return await self._writes.run(partial(conversations.remove_item, owner=owner, id=id, item_id=item_id))
+
+    async def referenced(self, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
+        """See ``ConversationStore.referenced``."""
+        return await self._reads.run(partial(conversations.referenced, owner=owner, ids=ids))
+
+    async def claim(self, owner: str, id: Id) -> Claim:
+        """See ``ConversationStore.claim``."""
+        return self._claims.take(owner, id)
 
     async def close(self) -> None:
         """See ``ResponseStore.close``; the folder is free when it returns."""

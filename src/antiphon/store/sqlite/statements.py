@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal
 
-from antiphon.store import DuplicateResponse, Page, Record, Selection, StoredItem, UnknownCursor
+import msgspec
+
+from antiphon.store import DuplicateResponse, Page, Record, Selection, Slice, StoredItem, UnknownCursor
+from antiphon.store.sqlite import conversations, listing
+from antiphon.store.sqlite.listing import stored
 from antiphon.wire import Id
+from antiphon.wire.listing import ListQuery
 
 CHAIN_RESPONSES_MAX = 100_000
 """Where a walk along a chain ends, should a damaged file hold a ring."""
 
 _INSERT_RESPONSE = """
-INSERT INTO response (id, owner, status, model, previous_response_id, created_at, doc)
-VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+INSERT INTO response
+  (id, owner, status, model, previous_response_id, conversation_id, conversation_pos, created_at, doc)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
 
 _INSERT_ITEM = """
-INSERT INTO item (owner, response_id, dir, pos, id, type, doc) VALUES (?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO item (owner, response_id, dir, pos, conversation_id, conversation_pos, id, type, doc)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 # The document is large: it comes with the first row alone.
 _GET = """
-SELECT r.status, r.model, r.previous_response_id, r.created_at,
+SELECT r.status, r.model, r.previous_response_id, r.conversation_id, r.created_at,
        CASE WHEN i.pos > 0 THEN NULL ELSE CAST(r.doc AS BLOB) END, i.id, i.type, CAST(i.doc AS BLOB)
 FROM response r LEFT JOIN item i ON i.response_id = r.id AND i.dir = 'out'
 WHERE r.id = :id AND r.owner = :owner AND r.deleted_at IS NULL
@@ -45,23 +53,29 @@ _PAGES = {
     "desc": _ITEMS.format(start="1 << 62", last="min", behind="<", order="DESC"),
 }
 
+# What a conversation said before the chain began stands in front of the chain; a chain within none has no such rows.
 _HISTORY = f"""
-WITH RECURSIVE chain(id, previous, depth) AS (
-  SELECT id, previous_response_id, 0 FROM response
+WITH RECURSIVE chain(id, previous, conversation_id, before, depth) AS (
+  SELECT id, previous_response_id, conversation_id, conversation_pos, 0 FROM response
   WHERE id = :id AND owner = :owner AND deleted_at IS NULL
   UNION ALL
-  SELECT r.id, r.previous_response_id, chain.depth + 1 FROM chain JOIN response r ON r.id = chain.previous
+  SELECT r.id, r.previous_response_id, r.conversation_id, r.conversation_pos, chain.depth + 1
+  FROM chain JOIN response r ON r.id = chain.previous
   WHERE r.owner = :owner AND chain.depth < {CHAIN_RESPONSES_MAX})
-SELECT i.id, i.type, CAST(i.doc AS BLOB)
-FROM chain LEFT JOIN item i ON i.response_id = chain.id
-ORDER BY chain.depth DESC, i.dir, i.pos"""
+SELECT id, type, doc FROM (
+  SELECT chain.depth AS depth, i.dir AS dir, i.pos AS pos, i.id AS id, i.type AS type, CAST(i.doc AS BLOB) AS doc
+  FROM chain LEFT JOIN item i ON i.response_id = chain.id
+  UNION ALL
+  SELECT chain.depth, '', i.conversation_pos, i.id, i.type, CAST(i.doc AS BLOB)
+  FROM chain JOIN item i ON i.conversation_id = chain.conversation_id AND i.conversation_pos < chain.before)
+ORDER BY depth DESC, dir, pos"""
 
 _HIDE = """
 UPDATE response SET deleted_at = CAST(strftime('%s', 'now') AS INTEGER)
 WHERE id = :id AND owner = :owner AND deleted_at IS NULL"""
 
 # From a hidden response without children upwards, as long as the next one is hidden and has no other child.
-_REMOVE = f"""
+_DOOMED = f"""
 WITH RECURSIVE doomed(id, previous, depth) AS (
   SELECT id, previous_response_id, 0 FROM response
   WHERE id = :id AND NOT EXISTS (
@@ -72,7 +86,18 @@ WITH RECURSIVE doomed(id, previous, depth) AS (
     AND NOT EXISTS (
       SELECT 1 FROM response child
       WHERE child.previous_response_id = r.id AND child.owner = :owner AND child.id <> doomed.id))
-DELETE FROM response WHERE id IN (SELECT id FROM doomed)"""
+SELECT response.id, response.conversation_id FROM doomed JOIN response ON response.id = doomed.id"""
+
+_REMOVE = "DELETE FROM response WHERE id = ?"
+
+_LIST = """
+WITH page(id) AS (
+  SELECT r.id FROM response r WHERE r.owner = :owner AND r.deleted_at IS NULL {filters}
+  ORDER BY r.created_at {order}, r.id {order} LIMIT :limit + 1)
+SELECT r.id, r.status, r.model, r.previous_response_id, r.conversation_id, r.created_at,
+       CASE WHEN i.pos > 0 THEN NULL ELSE CAST(r.doc AS BLOB) END, i.id, i.type, CAST(i.doc AS BLOB)
+FROM page JOIN response r ON r.id = page.id LEFT JOIN item i ON i.response_id = r.id AND i.dir = 'out'
+ORDER BY r.created_at {order}, r.id {order}, i.pos"""
 
 
 # The newest rows have the largest rowid: of one second, the first that came is the oldest.
@@ -88,7 +113,8 @@ _CONDITIONS = {
 
 # A document is large: it comes with the first row of each side alone.
 _RECORDS = """
-SELECT page.id, page.owner, page.status, page.model, page.previous_response_id, page.created_at,
+SELECT page.id, page.owner, page.status, page.model, page.previous_response_id, page.conversation_id,
+       page.created_at,
        CASE WHEN i.pos > 0 THEN NULL ELSE CAST(page.doc AS BLOB) END, i.dir, i.id, i.type, CAST(i.doc AS BLOB)
 FROM (SELECT * FROM response WHERE deleted_at IS NULL AND id > :after ORDER BY id LIMIT :limit) page
 LEFT JOIN item i ON i.response_id = page.id
@@ -96,42 +122,49 @@ ORDER BY page.id, i.dir, i.pos"""
 
 
 def commit(db: sqlite3.Connection, record: Record) -> None:
-    """Insert a response and its items.
+    """Insert a response and its items, and give them their places in its conversation.
 
     Raises:
+        UnknownConversation: its conversation is gone.
+        DuplicateItem: its conversation has one of its items.
         DuplicateResponse: the id is taken.
     """
+    conversation, first = record.conversation_id, None
+    if conversation is not None:
+        ids = [item.id for item in (*record.input, *record.output)]
+        first = conversations.reserve(db, record.owner, conversation, ids)
     row = (
         record.id,
         record.owner,
         record.status,
         record.model,
         record.previous_response_id,
+        conversation,
+        first,
         record.created_at,
         record.doc.decode(),
     )
     if not db.execute(_INSERT_RESPONSE, row).rowcount:
         raise DuplicateResponse(record.id)
-    db.executemany(_INSERT_ITEM, _item_rows(record))
+    db.executemany(_INSERT_ITEM, _item_rows(record, first))
 
 
 def get(db: sqlite3.Connection, owner: str, id: Id) -> Record | None:
     """The visible response with its output."""
     rows = db.execute(_GET, {"owner": owner, "id": id}).fetchall()
-    if not rows:
-        return None
-    status, model, previous_response_id, created_at, doc, *_ = rows[0]
-    return Record(
-        id=id,
-        owner=owner,
-        created_at=created_at,
-        status=status,
-        model=model,
-        previous_response_id=previous_response_id,
-        doc=doc,
-        input=(),
-        output=_stored(row[5:] for row in rows),
-    )
+    return _record(owner, id, rows) if rows else None
+
+
+def responses(db: sqlite3.Connection, owner: str, query: ListQuery) -> Slice[Record]:
+    """A page of visible responses.
+
+    Raises:
+        UnknownCursor: ``after`` is none of them.
+    """
+    chosen = listing.selected("response", db, owner, query)
+    rows = db.execute(_LIST.format(filters=chosen.filters, order=query.order), chosen.values).fetchall()
+    found = [_record(owner, id, [row[1:] for row in group]) for id, group in groupby(rows, key=itemgetter(0))]
+    return Slice(found[: query.limit], len(found) > query.limit)
 
 
 def items(
@@ -148,13 +181,13 @@ def items(
         return None
     if rows[0][0] is None:
         raise UnknownCursor(after)
-    return Page(_stored(row[1:] for row in rows[:limit]), len(rows) > limit)
+    return Page(stored(row[1:] for row in rows[:limit]), len(rows) > limit)
 
 
 def history(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
     """The items of the visible response's whole chain."""
     rows = db.execute(_HISTORY, {"owner": owner, "id": id}).fetchall()
-    return _stored(rows) if rows else None
+    return stored(rows) if rows else None
 
 
 def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
@@ -162,7 +195,11 @@ def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
     named = {"owner": owner, "id": id}
     if not db.execute(_HIDE, named).rowcount:
         return False
-    db.execute(_REMOVE, named)
+    doomed: list[tuple[Id, Id | None]] = db.execute(_DOOMED, named).fetchall()
+    in_conversations = [(id, conversation) for id, conversation in doomed if conversation is not None]
+    conversations.keep_entries(db, [id for id, _ in in_conversations])
+    db.executemany(_REMOVE, [(id,) for id, _ in doomed])
+    conversations.remove_unneeded(db, {conversation for _, conversation in in_conversations})
     return True
 
 
@@ -184,11 +221,20 @@ def oldest(selection: Selection) -> str:
 def records(db: sqlite3.Connection, after: Id | None, limit: int) -> list[Record]:
     """Visible responses behind ``after``, whole."""
     rows = db.execute(_RECORDS, {"after": after or "", "limit": limit}).fetchall()
-    return [_record(list(group)) for _, group in groupby(rows, key=lambda row: row[0])]
+    return [_whole(list(group)) for _, group in groupby(rows, key=itemgetter(0))]
 
 
-def _record(rows: list[Sequence[Any]]) -> Record:
-    id, owner, status, model, previous_response_id, created_at, doc, *_ = rows[0]
+def _whole(rows: Sequence[Sequence[Any]]) -> Record:
+    """A response from its rows, one for each item of either side."""
+    id, owner = rows[0][:2]
+    sides = {side: stored(row[9:] for row in rows if row[8] == side) for side in ("in", "out")}
+    record = _record(owner, id, [rows[0][2:8]])
+    return msgspec.structs.replace(record, input=sides["in"], output=sides["out"])
+
+
+def _record(owner: str, id: Id, rows: Sequence[Sequence[Any]]) -> Record:
+    """A response from its rows, one for each output item, of which the first carries the document."""
+    status, model, previous_response_id, conversation_id, created_at, doc, *_ = rows[0]
     return Record(
         id=id,
         owner=owner,
@@ -197,18 +243,17 @@ def _record(rows: list[Sequence[Any]]) -> Record:
         model=model,
         previous_response_id=previous_response_id,
         doc=doc,
-        input=_stored(row[8:] for row in rows if row[7] == "in"),
-        output=_stored(row[8:] for row in rows if row[7] == "out"),
+        input=(),
+        output=stored(row[6:] for row in rows if len(row) > 6),
+        conversation_id=conversation_id,
     )
 
 
-def _item_rows(record: Record) -> Iterator[tuple[str, Id, str, int, Id, str, str]]:
+def _item_rows(record: Record, first: int | None) -> Iterator[tuple[object, ...]]:
     sides: tuple[tuple[str, Sequence[StoredItem]], ...] = (("in", record.input), ("out", record.output))
+    place = first
     for side, listed in sides:
         for pos, item in enumerate(listed):
-            yield record.owner, record.id, side, pos, item.id, item.type, item.doc.decode()
-
-
-def _stored(rows: Iterable[Sequence[Any]]) -> list[StoredItem]:
-    """The rows ``(id, type, doc)`` as items; a left join's empty row is none."""
-    return [StoredItem(id, type, doc) for id, type, doc in rows if id is not None]
+            held = (record.owner, record.id, side, pos, record.conversation_id, place)
+            yield *held, item.id, item.type, item.doc.decode()
+            place = None if place is None else place + 1

@@ -1,0 +1,168 @@
+"""Conversations: what the eight endpoints do, and what a response takes from the store before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import msgspec
+
+from antiphon import context
+from antiphon.run import stored
+from antiphon.store import (
+    Claim,
+    Conversation,
+    ConversationLocked,
+    DuplicateItem,
+    Page,
+    Slice,
+    Store,
+    UnknownConversation,
+    UnknownCursor,
+)
+from antiphon.store.asking import asked
+from antiphon.wire import Id, Json
+from antiphon.wire.conversation import Told
+from antiphon.wire.errors import InvalidRequest, NotFound
+from antiphon.wire.items import duplicate
+from antiphon.wire.listing import ListQuery
+from antiphon.wire.request import PageQuery
+
+T = TypeVar("T")
+
+
+class Conversations:
+    """The conversations of a store. Every method takes the ``owner`` it acts for; ``clock`` gives Unix seconds.
+
+    A conversation that is missing, deleted or another's is the same ``NotFound``. Whoever adds or takes away items is
+    alone in doing so, as a running response is; others get ``conversation_locked``.
+    """
+
+    def __init__(self, store: Store, ids: Callable[[str], Id], clock: Callable[[], float]) -> None:
+        self._store = store
+        self._ids = ids
+        self._clock = clock
+
+    async def create(self, owner: str, told: Told) -> Conversation:
+        """A new conversation with its first items."""
+        new = Conversation(
+            id=self._ids("conv"), owner=owner, created_at=int(self._clock()), metadata=dict(told.metadata)
+        )
+        items = await self.whole(owner, told.items, "items")
+        await asked(self._store.create_conversation(new, stored(items)))
+        return new
+
+    async def retrieve(self, owner: str, id: Id) -> Conversation:
+        """The conversation."""
+        return _there(await asked(self._store.conversation(owner, id)), id)
+
+    async def list(self, owner: str, query: ListQuery) -> Slice[Conversation]:
+        """A page of all conversations."""
+        try:
+            return await asked(self._store.conversations(owner, query))
+        except UnknownCursor as error:
+            raise unknown_cursor(query, "Conversation") from error
+
+    async def update(self, owner: str, id: Id, metadata: dict[str, str]) -> Conversation:
+        """Replace the metadata."""
+        return _there(await asked(self._store.update_conversation(owner, id, metadata)), id)
+
+    async def delete(self, owner: str, id: Id) -> None:
+        """Delete the conversation; stored responses keep their items."""
+        async with self._claimed(owner, id):
+            if not await asked(self._store.delete_conversation(owner, id)):
+                raise missing(id)
+
+    async def add(self, owner: str, id: Id, items: Sequence[Json]) -> Sequence[Json]:
+        """Add items at the end; they are returned whole."""
+        async with self._claimed(owner, id):
+            whole = await self.whole(owner, items, "items")
+            try:
+                await asked(self._store.append(owner, id, stored(whole)))
+            except UnknownConversation as error:
+                raise missing(id) from error
+            except DuplicateItem as error:
+                raise duplicate(error.id, "items") from error
+            return whole
+
+    async def items(self, owner: str, id: Id, query: PageQuery) -> Page:
+        """A page of the items."""
+        answer = self._store.conversation_items(owner, id, after=query.after, limit=query.limit, order=query.order)
+        try:
+            return _there(await asked(answer), id)
+        except UnknownCursor as error:
+            raise InvalidRequest(f"Item with id '{query.after}' not found in this list.", param="after") from error
+
+    async def item(self, owner: str, id: Id, item_id: Id) -> Json:
+        """One item."""
+        found = await asked(self._store.conversation_item(owner, id, item_id))
+        if found is None:
+            raise await self._missing_item(owner, id, item_id)
+        return msgspec.json.decode(found.doc)
+
+    async def remove(self, owner: str, id: Id, item_id: Id) -> Conversation:
+        """Take an item out; the conversation."""
+        async with self._claimed(owner, id):
+            if not await asked(self._store.remove_item(owner, id, item_id)):
+                raise await self._missing_item(owner, id, item_id)
+        return await self.retrieve(owner, id)
+
+    async def claim(self, owner: str, id: Id) -> Claim:
+        """Become the one who writes to it.
+
+        Raises:
+            InvalidRequest: ``conversation_locked``.
+        """
+        try:
+            return await asked(self._store.claim(owner, id))
+        except ConversationLocked as error:
+            text = "Another process is currently operating on this conversation. Please retry in a few seconds."
+            raise InvalidRequest(text, code="conversation_locked", param="conversation") from error
+
+    async def history(self, owner: str, id: Id) -> list[Json]:
+        """All of its items, for a response that continues it."""
+        items = await asked(self._store.conversation_history(owner, id))
+        return [msgspec.json.decode(item.doc) for item in _there(items, id, param="conversation")]
+
+    async def whole(self, owner: str, items: Sequence[Json], member: str) -> tuple[Json, ...]:
+        """The items with stored ones in place of references; ``member`` of the body holds them.
+
+        Raises:
+            NotFound: a reference to what the owner has not stored.
+            InvalidRequest: one item twice.
+        """
+        ids = context.references(items)
+        if not ids:
+            return tuple(items)
+        found = await asked(self._store.referenced(owner, ids))
+        docs: dict[Id, Json] = {id: msgspec.json.decode(item.doc) for id, item in found.items()}
+        return context.resolved(items, docs, member=member)
+
+    @asynccontextmanager
+    async def _claimed(self, owner: str, id: Id) -> AsyncGenerator[None]:
+        claim = await self.claim(owner, id)
+        try:
+            yield
+        finally:
+            await claim.release()
+
+    async def _missing_item(self, owner: str, id: Id, item_id: Id) -> NotFound:
+        await self.retrieve(owner, id)
+        return NotFound(f"Item with id '{item_id}' not found in conversation with id '{id}'.")
+
+
+def unknown_cursor(query: ListQuery, kind: str) -> InvalidRequest:
+    """There is nothing of that kind and id to go on behind."""
+    return InvalidRequest(f"{kind} with id '{query.after}' not found.", param="after")
+
+
+def missing(id: Id, param: str | None = None) -> NotFound:
+    """There is no conversation of that id."""
+    return NotFound(f"Conversation with id '{id}' not found.", param=param)
+
+
+def _there(found: T | None, id: Id, param: str | None = None) -> T:
+    if found is None:
+        raise missing(id, param)
+    return found

@@ -1,0 +1,242 @@
+"""The statements of conversations.
+
+An item that came with a response is one row in two lists; taking it out of one list clears that side of the row.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from antiphon.store import (
+    Conversation,
+    DuplicateItem,
+    Page,
+    Slice,
+    StoredItem,
+    UnknownConversation,
+    UnknownCursor,
+)
+from antiphon.store.sqlite import listing
+from antiphon.store.sqlite.listing import stored
+from antiphon.wire import Id
+from antiphon.wire.listing import ListQuery
+
+_INSERT = "INSERT INTO conversation (id, owner, created_at, next_pos, metadata) VALUES (?, ?, ?, 0, ?)"
+
+_VISIBLE = "id = :id AND owner = :owner AND deleted_at IS NULL"
+
+_GET = f"SELECT created_at, metadata FROM conversation WHERE {_VISIBLE}"
+
+_LIST = """
+SELECT r.id, r.created_at, r.metadata FROM conversation r
+WHERE r.owner = :owner AND r.deleted_at IS NULL {filters}
+ORDER BY r.created_at {order}, r.id {order} LIMIT :limit + 1"""
+
+_UPDATE = f"UPDATE conversation SET metadata = :metadata WHERE {_VISIBLE}"
+
+_HIDE = f"UPDATE conversation SET deleted_at = CAST(strftime('%s', 'now') AS INTEGER) WHERE {_VISIBLE}"
+
+_REMOVE = """
+DELETE FROM conversation WHERE id = ? AND deleted_at IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM response r WHERE r.conversation_id = conversation.id)"""
+
+_RESERVE = f"UPDATE conversation SET next_pos = next_pos + :count WHERE {_VISIBLE}"
+_NEXT = "SELECT next_pos FROM conversation WHERE id = :id"
+
+_TAKEN = """
+SELECT e.value FROM json_each(:ids) e JOIN item i ON i.conversation_id = :id AND i.id = e.value
+ORDER BY e.key LIMIT 1"""
+
+_INSERT_ITEM = """
+INSERT INTO item (owner, conversation_id, conversation_pos, id, type, doc) VALUES (?, ?, ?, ?, ?, ?)"""
+
+_HISTORY = """
+SELECT i.id, i.type, CAST(i.doc AS BLOB)
+FROM conversation c LEFT JOIN item i ON i.conversation_id = c.id
+WHERE c.id = :id AND c.owner = :owner AND c.deleted_at IS NULL
+ORDER BY i.conversation_pos"""
+
+# As for a response's input: the first column is NULL when ``after`` is unknown, the item's are on an empty page.
+_ITEMS = """
+WITH here(id, pos) AS (
+  SELECT c.id, CASE WHEN :after IS NULL THEN {start} ELSE (
+    SELECT conversation_pos FROM item WHERE conversation_id = c.id AND id = :after) END
+  FROM conversation c WHERE c.id = :id AND c.owner = :owner AND c.deleted_at IS NULL)
+SELECT here.pos, i.id, i.type, CAST(i.doc AS BLOB)
+FROM here LEFT JOIN item i ON i.conversation_id = here.id AND i.conversation_pos {behind} here.pos
+ORDER BY i.conversation_pos {order} LIMIT :limit + 1"""
+
+_PAGES = {
+    "asc": _ITEMS.format(start="-1", behind=">", order="ASC"),
+    "desc": _ITEMS.format(start="1 << 62", behind="<", order="DESC"),
+}
+
+_ITEM = """
+SELECT i.id, i.type, CAST(i.doc AS BLOB)
+FROM conversation c JOIN item i ON i.conversation_id = c.id AND i.id = :item_id
+WHERE c.id = :id AND c.owner = :owner AND c.deleted_at IS NULL"""
+
+_ENTRY = """
+SELECT i.pk, i.response_id IS NOT NULL
+FROM conversation c JOIN item i ON i.conversation_id = c.id AND i.id = :item_id
+WHERE c.id = :id AND c.owner = :owner AND c.deleted_at IS NULL"""
+
+_LEAVE = "UPDATE item SET conversation_id = NULL, conversation_pos = NULL WHERE pk = ?"
+_DROP = "DELETE FROM item WHERE pk = ?"
+
+_KEEP = """
+UPDATE item SET response_id = NULL, dir = NULL, pos = NULL
+WHERE response_id = ? AND conversation_id IS NOT NULL"""
+
+_REFERENCED = """
+SELECT i.id, i.type, CAST(i.doc AS BLOB)
+FROM json_each(:ids) e JOIN item i ON i.owner = :owner AND i.id = e.value
+WHERE EXISTS (SELECT 1 FROM response r WHERE r.id = i.response_id AND r.deleted_at IS NULL)
+   OR EXISTS (SELECT 1 FROM conversation c WHERE c.id = i.conversation_id AND c.deleted_at IS NULL)
+ORDER BY i.pk"""
+
+
+def create(db: sqlite3.Connection, conversation: Conversation, items: Sequence[StoredItem]) -> None:
+    """Insert a conversation and its first items.
+
+    Raises:
+        DuplicateItem: an id occurs twice.
+    """
+    row = (conversation.id, conversation.owner, conversation.created_at, _json(conversation.metadata))
+    db.execute(_INSERT, row)
+    append(db, conversation.owner, conversation.id, items)
+
+
+def get(db: sqlite3.Connection, owner: str, id: Id) -> Conversation | None:
+    """The visible conversation."""
+    row = db.execute(_GET, {"owner": owner, "id": id}).fetchone()
+    return _conversation(owner, id, *row) if row else None
+
+
+def conversations(db: sqlite3.Connection, owner: str, query: ListQuery) -> Slice[Conversation]:
+    """A page of visible conversations.
+
+    Raises:
+        UnknownCursor: ``after`` is none of them.
+    """
+    chosen = listing.selected("conversation", db, owner, query)
+    rows = db.execute(_LIST.format(filters=chosen.filters, order=query.order), chosen.values).fetchall()
+    return Slice([_conversation(owner, *row) for row in rows[: query.limit]], len(rows) > query.limit)
+
+
+def update(db: sqlite3.Connection, owner: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
+    """Replace the metadata."""
+    db.execute(_UPDATE, {"owner": owner, "id": id, "metadata": _json(metadata)})
+    return get(db, owner, id)
+
+
+def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
+    """Hide the conversation; remove it at once if no response needs it."""
+    if not db.execute(_HIDE, {"owner": owner, "id": id}).rowcount:
+        return False
+    remove_unneeded(db, {id})
+    return True
+
+
+def remove_unneeded(db: sqlite3.Connection, ids: Iterable[Id]) -> None:
+    """Remove those that are hidden and that no response continued; items go with their conversation."""
+    db.executemany(_REMOVE, [(id,) for id in ids])
+
+
+def reserve(db: sqlite3.Connection, owner: str, id: Id, item_ids: Sequence[Id]) -> int:
+    """Take places at the end for items of those ids; the first place.
+
+    Raises:
+        UnknownConversation: nothing visible.
+        DuplicateItem: an id is there already, or twice among them.
+    """
+    if not db.execute(_RESERVE, {"owner": owner, "id": id, "count": len(item_ids)}).rowcount:
+        raise UnknownConversation(id)
+    _refuse_duplicates(db, id, item_ids)
+    (end,) = db.execute(_NEXT, {"id": id}).fetchone()
+    return end - len(item_ids)
+
+
+def append(db: sqlite3.Connection, owner: str, id: Id, items: Sequence[StoredItem]) -> None:
+    """Insert items at the end.
+
+    Raises:
+        UnknownConversation: nothing visible.
+        DuplicateItem: an id is there already, or twice among them.
+    """
+    first = reserve(db, owner, id, [item.id for item in items])
+    rows = [(owner, id, pos, item.id, item.type, item.doc.decode()) for pos, item in enumerate(items, first)]
+    db.executemany(_INSERT_ITEM, rows)
+
+
+def history(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
+    """All items of the visible conversation."""
+    rows = db.execute(_HISTORY, {"owner": owner, "id": id}).fetchall()
+    return stored(rows) if rows else None
+
+
+def items(
+    db: sqlite3.Connection, owner: str, id: Id, after: Id | None, limit: int, order: Literal["asc", "desc"]
+) -> Page | None:
+    """A page of the visible conversation's items.
+
+    Raises:
+        UnknownCursor: ``after`` is not one of them.
+    """
+    named = {"owner": owner, "id": id, "after": after, "limit": limit}
+    rows = db.execute(_PAGES[order], named).fetchall()
+    if not rows:
+        return None
+    if rows[0][0] is None:
+        raise UnknownCursor(after)
+    return Page(stored(row[1:] for row in rows[:limit]), len(rows) > limit)
+
+
+def item(db: sqlite3.Connection, owner: str, id: Id, item_id: Id) -> StoredItem | None:
+    """One item of the visible conversation."""
+    row = db.execute(_ITEM, {"owner": owner, "id": id, "item_id": item_id}).fetchone()
+    return StoredItem(*row) if row else None
+
+
+def remove_item(db: sqlite3.Connection, owner: str, id: Id, item_id: Id) -> bool:
+    """Take an item out; its row stays as long as a response holds it."""
+    row = db.execute(_ENTRY, {"owner": owner, "id": id, "item_id": item_id}).fetchone()
+    if row is None:
+        return False
+    pk, held = row
+    db.execute(_LEAVE if held else _DROP, (pk,))
+    return True
+
+
+def keep_entries(db: sqlite3.Connection, response_ids: Sequence[Id]) -> None:
+    """Before responses are removed: what their conversations hold is the conversations' alone."""
+    db.executemany(_KEEP, [(id,) for id in response_ids])
+
+
+def referenced(db: sqlite3.Connection, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
+    """The visible items of those ids; of several rows the last one counts."""
+    rows = db.execute(_REFERENCED, {"owner": owner, "ids": _json(list(ids))}).fetchall()
+    return {found.id: found for found in stored(rows)}
+
+
+def _refuse_duplicates(db: sqlite3.Connection, id: Id, item_ids: Sequence[Id]) -> None:
+    seen: set[Id] = set()
+    for item_id in item_ids:
+        if item_id in seen:
+            raise DuplicateItem(item_id)
+        seen.add(item_id)
+    row = db.execute(_TAKEN, {"id": id, "ids": _json(list(item_ids))}).fetchone()
+    if row:
+        raise DuplicateItem(row[0])
+
+
+def _conversation(owner: str, id: Id, created_at: int, metadata: str) -> Conversation:
+    return Conversation(id=id, owner=owner, created_at=created_at, metadata=msgspec.json.decode(metadata))
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

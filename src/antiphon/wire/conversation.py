@@ -1,0 +1,118 @@
+"""Conversations as they cross the API: the object, and the three bodies.
+
+Source: the official SDK's types (openai 3.54); at most 20 items a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, cast
+
+import msgspec
+from msgspec import Meta
+
+from antiphon.wire import Id, Json
+from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.items import Ids, normal, typed
+from antiphon.wire.request import TEXT_CHARS_MAX, InputItem, Known, Metadata
+from antiphon.wire.validation import checked
+
+ITEMS_MAX = 20
+_Items = Annotated[list[InputItem], Meta(max_length=ITEMS_MAX)]
+
+
+class ConversationObject(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation; ``created_at`` is in Unix seconds."""
+
+    id: Id
+    object: Literal["conversation"] = "conversation"
+    created_at: int
+    metadata: dict[str, str]
+
+
+class ConversationDeleted(msgspec.Struct, frozen=True):
+    """What is gone."""
+
+    id: Id
+    object: Literal["conversation.deleted"] = "conversation.deleted"
+    deleted: bool = True
+
+
+class ConversationList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of conversations, in the order asked for."""
+
+    object: Literal["list"] = "list"
+    data: Sequence[ConversationObject]
+    first_id: Id | None
+    last_id: Id | None
+    has_more: bool
+
+
+class NewConversation(Known, kw_only=True):
+    items: _Items | None = None
+    metadata: Metadata | None = None
+
+
+class ChangedConversation(Known, kw_only=True):
+    """``null`` for ``metadata`` takes all of it away."""
+
+    metadata: Metadata | None
+
+
+class NewItems(Known, kw_only=True):
+    items: _Items
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What a body says: items in normal form, metadata, and the undocumented members that were passed over."""
+
+    items: tuple[Json, ...] = ()
+    metadata: dict[str, str] = {}
+    ignored: tuple[str, ...] = ()
+
+
+def new_conversation(body: object, ids: Ids, *, strict: bool) -> Told:
+    """The body of ``POST /v1/conversations``; ``null`` means absent.
+
+    Raises:
+        InvalidRequest: the first thing wrong.
+    """
+    raw = {key: value for key, value in _object(body).items() if value is not None}
+    told, ignored = checked(_canonical(raw), NewConversation, strict=strict)
+    return Told(items=_normal(raw.get("items", []), ids), metadata=told.metadata or {}, ignored=ignored)
+
+
+def changed_conversation(body: object, *, strict: bool) -> Told:
+    """The body of ``POST /v1/conversations/{id}``: metadata, which replaces all that was there.
+
+    Raises:
+        InvalidRequest: the first thing wrong.
+    """
+    told, ignored = checked(_object(body), ChangedConversation, strict=strict)
+    return Told(metadata=told.metadata or {}, ignored=ignored)
+
+
+def new_items(body: object, ids: Ids, *, strict: bool) -> Told:
+    """The body of ``POST /v1/conversations/{id}/items``.
+
+    Raises:
+        InvalidRequest: the first thing wrong.
+    """
+    raw = _object(body)
+    _, ignored = checked(_canonical(raw), NewItems, strict=strict)
+    return Told(items=_normal(raw["items"], ids), ignored=ignored)
+
+
+def _object(body: object) -> Json:
+    if not isinstance(body, dict):
+        raise InvalidRequest("Invalid body: expected a JSON object.", code="invalid_type")
+    return cast(Json, body)
+
+
+def _canonical(raw: Json) -> Json:
+    items: Any = raw.get("items")
+    return raw | {"items": [typed(item) for item in cast("list[Any]", items)]} if isinstance(items, list) else raw
+
+
+def _normal(items: list[Any], ids: Ids) -> tuple[Json, ...]:
+    return normal([typed(item) for item in items], ids, chars_max=TEXT_CHARS_MAX, member="items")
