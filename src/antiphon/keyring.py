@@ -25,6 +25,7 @@ from antiphon.wire.errors import InsufficientQuota, RateLimited, Unauthorized
 
 log = logging.getLogger("antiphon.keys")
 
+_DAY_S = 86_400
 LOOK_S = 1.0
 """How often the store is asked for changed keys, and told of usage."""
 
@@ -82,6 +83,7 @@ class Keyring:
         self._by_digest: dict[str, Key] = {}
         self._pending: dict[tuple[str, str], Spent] = {}
         self._today = self.day()
+        self._day_number = int(self._clock() // _DAY_S)
         self._spent_today: dict[str, int] = {}
         self._writing = asyncio.Lock()
 
@@ -240,11 +242,11 @@ class Keyring:
 
     def _turned(self) -> str:
         """Today; a new day begins with nothing spent."""
-        today = self.day()
-        if today != self._today:
-            self._today = today
+        number = int(self._clock() // _DAY_S)
+        if number != self._day_number:
+            self._day_number, self._today = number, self.day()
             self._spent_today.clear()
-        return today
+        return self._today
 
     def _refuse_spent_budget(self, key: Key) -> None:
         budget = key.allowance.budget_tokens_per_day

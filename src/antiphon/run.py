@@ -19,6 +19,7 @@ from antiphon.log import Log
 from antiphon.meter import Watch
 from antiphon.models import Finish, Model, Prompt
 from antiphon.models import Usage as Tokens
+from antiphon.state import State
 from antiphon.store import (
     Claim,
     DuplicateItem,
@@ -108,16 +109,17 @@ async def _written(run: Run, log: Log) -> Response:
         raise Failed(error) from cause
     finally:
         # The one way out, and before a reader can see the end: whoever has read it finds it counted.
-        run.settle(*_used(run, assembler.finish, writer.state.response.output, failed))
+        run.settle(*_used(run, assembler.finish, writer.state, failed))
     writer.end(response)
     await log.flush()
     return response
 
 
-def _used(run: Run, finish: Finish | None, said: Sequence[Json], failed: bool) -> tuple[Tokens, bool]:
+def _used(run: Run, finish: Finish | None, state: State, failed: bool) -> tuple[Tokens, bool]:
     """What the model used, and whether that had to be estimated, as where its client left in the middle."""
     if finish and finish.usage:
         return finish.usage, False
+    said = state.output
     if not said and (failed or not run.plan.generate):
         return Tokens(), False
     return estimate.usage(run.prompt, said), True
