@@ -83,7 +83,7 @@ class Keyring:
         self._by_digest: dict[str, Key] = {}
         self._pending: dict[tuple[str, str], Spent] = {}
         self._today = self.day()
-        self._day_number = int(self._clock() // _DAY_S)
+        self._day_number: int = int(self._clock() // _DAY_S)
         self._spent_today: dict[str, int] = {}
         self._writing = asyncio.Lock()
 
