@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 class ConfigError(Exception):
@@ -88,7 +88,7 @@ class Config:
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
-        return self.host in _LOOPBACK
+        return self.host in LOOPBACK
 
 
 def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None) -> Config:

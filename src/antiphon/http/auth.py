@@ -6,10 +6,9 @@ from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
+from antiphon.config import LOOPBACK
 from antiphon.keyring import Caller, Keyring
 from antiphon.wire.errors import InvalidRequest
-
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 def caller_of(scope: Scope, keyring: Keyring) -> Caller:
@@ -45,7 +44,7 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 def _refuse_foreign_pages(scope: Scope) -> None:
     origin = header(scope, b"origin")
-    if origin is not None and _hostname(origin) not in _LOOPBACK:
+    if origin is not None and _hostname(origin) not in LOOPBACK:
         raise InvalidRequest("Requests from web pages of other sites are refused.", code="foreign_origin")
 
 

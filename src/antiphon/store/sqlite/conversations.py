@@ -18,10 +18,9 @@ from antiphon.store import (
     Slice,
     StoredItem,
     UnknownConversation,
-    UnknownCursor,
 )
 from antiphon.store.sqlite import listing
-from antiphon.store.sqlite.listing import stored
+from antiphon.store.sqlite.listing import page, stored
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
 
@@ -187,13 +186,7 @@ def items(
     Raises:
         UnknownCursor: ``after`` is not one of them.
     """
-    named = {"owner": owner, "id": id, "after": after, "limit": limit}
-    rows = db.execute(_PAGES[order], named).fetchall()
-    if not rows:
-        return None
-    if rows[0][0] is None:
-        raise UnknownCursor(after)
-    return Page(stored(row[1:] for row in rows[:limit]), len(rows) > limit)
+    return page(db, _PAGES[order], {"owner": owner, "id": id, "after": after, "limit": limit})
 
 
 def item(db: sqlite3.Connection, owner: str, id: Id, item_id: Id) -> StoredItem | None:

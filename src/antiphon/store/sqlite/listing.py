@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from antiphon.store import StoredItem, UnknownCursor
+from antiphon.store import Page, StoredItem, UnknownCursor
 from antiphon.wire.listing import ListQuery
 
 _CURSOR = "SELECT created_at FROM {table} WHERE id = ? AND owner = ? AND deleted_at IS NULL"
@@ -72,3 +72,18 @@ def _conditions(table: Literal["response", "conversation"], query: ListQuery) ->
 def stored(rows: Iterable[Sequence[Any]]) -> list[StoredItem]:
     """The rows ``(id, type, doc)`` as items; a left join's empty row is none."""
     return [StoredItem(id, type, doc) for id, type, doc in rows if id is not None]
+
+
+def page(db: sqlite3.Connection, statement: str, named: dict[str, Any]) -> Page | None:
+    """The page that ``statement`` finds: rows of (cursor, id, type, doc), one more than ``limit`` where more follow.
+
+    Raises:
+        UnknownCursor: the cursor is NULL: ``after`` is not in the list.
+    """
+    rows = db.execute(statement, named).fetchall()
+    if not rows:
+        return None
+    if rows[0][0] is None:
+        raise UnknownCursor(named["after"])
+    limit: int = named["limit"]
+    return Page(stored(row[1:] for row in rows[:limit]), len(rows) > limit)

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from antiphon.store import DuplicateResponse, Page, Record, Selection, Slice, StoredItem, UnknownCursor
+from antiphon.store import DuplicateResponse, Page, Record, Selection, Slice, StoredItem
 from antiphon.store.sqlite import conversations, listing
-from antiphon.store.sqlite.listing import stored
+from antiphon.store.sqlite.listing import page, stored
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
 
@@ -175,13 +175,7 @@ def items(
     Raises:
         UnknownCursor: ``after`` is not in it.
     """
-    named = {"owner": owner, "id": id, "after": after, "limit": limit}
-    rows = db.execute(_PAGES[order], named).fetchall()
-    if not rows:
-        return None
-    if rows[0][0] is None:
-        raise UnknownCursor(after)
-    return Page(stored(row[1:] for row in rows[:limit]), len(rows) > limit)
+    return page(db, _PAGES[order], {"owner": owner, "id": id, "after": after, "limit": limit})
 
 
 def history(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
