@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.overhead.processes import Process, Unready, free_port
+from bench.picture import bars
 
 ROOT = Path(__file__).parents[2]
 CHAIN_TURNS = 20
@@ -32,7 +33,6 @@ FREE_BYTES = 16 << 20
 LOG_BYTES = 64 << 20
 """What the write-ahead log may take."""
 DAY_S = 86_400
-BARS = "▁▂▃▄▅▆▇█"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,11 +157,6 @@ def _verdict(looks: list[Look], store_mb: float) -> list[str]:
     return wrong
 
 
-def _bars(values: list[float]) -> str:
-    top = max(values) or 1.0
-    return "".join(BARS[min(len(BARS) - 1, int(len(BARS) * value / top))] for value in values)
-
-
 def _show(looks: list[Look], done: Counter[str], console: Console) -> None:
     table = Table("s", "memory MB", "content MB", "files MB", "commits", "open streams", "answered")
     for look in looks:
@@ -169,7 +164,7 @@ def _show(looks: list[Look], done: Counter[str], console: Console) -> None:
     console.print(table)
     for name in ("rss_mb", "used_mb", "file_mb"):
         values = [getattr(look, name) for look in looks]
-        console.print(f"{name:8} {_bars(values)}  {min(values)} to {max(values)} MB")
+        console.print(f"{name:8} {bars(values)}  {min(values)} to {max(values)} MB")
     console.print(", ".join(f"{count} {name}" for name, count in sorted(done.items())))
 
 
