@@ -85,6 +85,7 @@ async def test_a_database_without_keys_is_brought_up_to_date(tmp_path: Path) -> 
     path = tmp_path / DATABASE_NAME
     with closing(sqlite3.connect(path)) as db:
         db.executescript("DROP TABLE api_key; DROP TABLE key_usage; DROP INDEX ix_response_created_at")
+        db.executescript("DROP TABLE run; DROP TABLE event; DROP TABLE expiry")
         db.execute("UPDATE alembic_version SET version_num = '0002'")
         db.commit()
     assert statements.keys_of(path) == []

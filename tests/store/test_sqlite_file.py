@@ -314,8 +314,8 @@ async def test_pages_that_were_damaged(tmp_path: Path) -> None:
     await store.close()
     path = tmp_path / DATABASE_NAME
     with path.open("r+b") as file:
-        file.seek(20 * 4096)
-        file.write(b"\xa5" * (path.stat().st_size - 20 * 4096))
+        file.seek(40 * 4096)
+        file.write(b"\xa5" * (path.stat().st_size - 40 * 4096))
     store = await SqliteStore.open(tmp_path)
     with pytest.raises(StoreUnavailable, match="damaged"):
         for n in range(200):

@@ -11,6 +11,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from antiphon.metrics import Histogram
+from antiphon.store.runs import RunStore
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
 
@@ -77,11 +78,15 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         before: created before that time, in Unix seconds.
+        expired: kept for a time of their own that was over then, in Unix seconds.
+        ended: True for those that do not run in the background any more.
         owner: of that owner.
         user: whose request named that ``user`` or ``safety_identifier``.
     """
 
     before: int | None = None
+    expired: int | None = None
+    ended: Literal[True] | None = None
     owner: str | None = None
     user: str | None = None
 
@@ -125,6 +130,10 @@ class DuplicateItem(Exception):
 
 class ConversationLocked(Exception):
     """Somebody else writes to the conversation."""
+
+
+class StillRunning(Exception):
+    """The response runs in the background and has not ended, so that nothing can continue it yet."""
 
 
 class StoreUnavailable(Exception):
@@ -177,8 +186,16 @@ class ResponseStore(Protocol):
         """The whole context up to and including response ``id``: input and output of every response of its
         chain, oldest first, input before output, in one query. None when ``id`` is missing or deleted; a
         deleted ancestor still contributes. Where the chain's first response continued a conversation, the
-        conversation's items up to that response come first, those that have been removed from it excepted.
+        conversation's items up to that response come first, those that have been removed from it excepted. A response
+        that is kept for a short time only counts as missing.
+
+        Raises:
+            StillRunning: it has not ended.
         """
+        ...
+
+    async def context(self, owner: str, id: Id) -> list[StoredItem] | None:
+        """The same for a response that runs in the background itself, up to its own input."""
         ...
 
     async def responses(self, owner: str, query: ListQuery) -> Slice[Record]:
@@ -190,7 +207,8 @@ class ResponseStore(Protocol):
         ...
 
     async def delete(self, owner: str, id: Id) -> bool:
-        """Hide the response for ever; its children keep working. False when there is none.
+        """Hide the response for ever; its children keep working. False when there is none. If it runs in the
+        background, that ends; its log goes.
 
         What no visible response's chain needs any more is removed from the store in the same transaction.
         """
@@ -317,5 +335,5 @@ class ConversationStore(Protocol):
         ...
 
 
-class Store(ResponseStore, ConversationStore, Protocol):
+class Store(ResponseStore, ConversationStore, RunStore, Protocol):
     """All that is kept, in one place."""

@@ -6,7 +6,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -19,11 +19,15 @@ from antiphon.store import (
     Record,
     Selection,
     Slice,
+    StillRunning,
     StoredItem,
     StoreUnavailable,
+    UnknownConversation,
     UnknownCursor,
 )
 from antiphon.store.claims import Claims
+from antiphon.store.ledger import Ledger
+from antiphon.store.runs import Batch, Claimed, Excerpt, NewRun, Unfinished
 from antiphon.store.shelf import Shelf, Shelved, append, refuse_twice
 from antiphon.wire import Id, Json
 from antiphon.wire.listing import ListQuery
@@ -64,6 +68,7 @@ class MemoryStore:
         self._children: Counter[tuple[str, Id | None]] = Counter()
         self._shelf = Shelf()
         self._claims = Claims()
+        self._ledger = Ledger()
         # By owner and id, who holds the item, the newest last.
         self._holders: dict[tuple[str, Id], dict[Id, StoredItem]] = {}
         self._closed = False
@@ -104,6 +109,12 @@ class MemoryStore:
 
     async def history(self, owner: str, id: Id) -> list[StoredItem] | None:
         """See ``ResponseStore.history``."""
+        if self._ledger.running(id) and self._visible(owner, id):
+            raise StillRunning(id)
+        return None if id in self._ledger.expiry else await self.context(owner, id)
+
+    async def context(self, owner: str, id: Id) -> list[StoredItem] | None:
+        """See ``ResponseStore.context``."""
         record = self._visible(owner, id)
         if record is None:
             return None
@@ -129,6 +140,8 @@ class MemoryStore:
 
     def _delete(self, record: Record) -> None:
         self._kept[record.id].hidden = True
+        self._bytes -= self._ledger.bytes(record.id)
+        self._ledger.forget(record.id)
         self._let_go(record.owner, record.id, (*record.input, *record.output))
         for turn in list(self._chain(record)):
             if not self._kept[turn.id].hidden or self._children[record.owner, turn.id]:
@@ -137,11 +150,19 @@ class MemoryStore:
 
     async def purge(self, selection: Selection, limit: int) -> int:
         """See ``ResponseStore.purge``."""
-        chosen = (record for record in self._all_visible() if _is_chosen(record, selection))
+        chosen = (record for record in self._all_visible() if self._is_chosen(record, selection))
         oldest = heapq.nsmallest(limit, chosen, key=lambda record: record.created_at)
         for record in oldest:
             self._delete(record)
         return len(oldest)
+
+    def _is_chosen(self, record: Record, selection: Selection) -> bool:
+        if selection.ended and self._ledger.running(record.id):
+            return False
+        expires_at = self._ledger.expiry.get(record.id)
+        if selection.expired is not None and (expires_at is None or expires_at > selection.expired):
+            return False
+        return _is_chosen(record, selection)
 
     async def records(self, *, after: Id | None, limit: int) -> list[Record]:
         """See ``ResponseStore.records``."""
@@ -240,10 +261,108 @@ class MemoryStore:
         """See ``ConversationStore.claim``."""
         return self._claims.take(owner, id)
 
+    async def enqueue(self, run: NewRun, *, queued_max: int, owner_max: int) -> None:
+        """See ``RunStore.enqueue``."""
+        self._refuse_when_closed()
+        record, before = run.record, 0
+        self._ledger.refuse_full(record.owner, queued_max, owner_max)
+        if record.id in self._kept:
+            raise DuplicateResponse(record.id)
+        if record.conversation_id:
+            shelved = self._shelf.visible(record.owner, record.conversation_id)
+            if shelved is None:
+                raise UnknownConversation(record.conversation_id)
+            before = shelved.next_pos
+            self._shelf.users[record.conversation_id] += 1
+        self._grow(_bytes_of(record) + sum(map(len, run.events)))
+        self._kept[record.id] = _Kept(record, before)
+        self._children[record.owner, record.previous_response_id] += 1
+        self._hold(record.owner, record.id, record.input)
+        self._ledger.add(run)
+
+    async def claim_runs(self, node: str, limit: int) -> list[Claimed]:
+        """See ``RunStore.claim_runs``."""
+        self._refuse_when_closed()
+        claimed = list(self._ledger.claim(node, limit))
+        for run in claimed:
+            self._change(run.id, status="in_progress")
+        return claimed
+
+    async def log(self, id: Id, epoch: int, batch: Batch, progress: bytes | None = None) -> None:
+        """See ``RunStore.log``."""
+        self._refuse_when_closed()
+        entry = self._ledger.owned(id, epoch)
+        self._grow(sum(map(len, batch.events)))
+        self._ledger.write(id, batch)
+        entry.progress = entry.progress if progress is None else progress
+
+    async def finish(self, id: Id, epoch: int, batch: Batch, record: Record, expires_at: int | None = None) -> None:
+        """See ``RunStore.finish``."""
+        self._refuse_when_closed()
+        entry = self._ledger.owned(id, epoch)
+        kept, conversation = self._kept[id], record.conversation_id
+        items = (*kept.record.input, *record.output)
+        shelved = self._shelf.check(record.owner, conversation, items) if conversation else None
+        joined = _bytes(items) if shelved else 0
+        self._grow(
+            _bytes(record.output) + len(record.doc) - len(kept.record.doc) + joined + sum(map(len, batch.events))
+        )
+        self._ledger.write(id, batch)
+        self._change(id, status=record.status, doc=record.doc, output=record.output)
+        self._hold(record.owner, id, record.output)
+        if shelved and conversation:
+            kept.before = append(shelved, items)
+            self._hold(record.owner, conversation, items)
+        entry.status, entry.node = "ended", None
+        if expires_at is not None:
+            self._ledger.expiry[id] = expires_at
+
+    async def release(self, id: Id, epoch: int) -> None:
+        """See ``RunStore.release``."""
+        entry = self._ledger.runs.get(id)
+        if entry and entry.epoch == epoch and entry.status == "in_progress":
+            entry.status, entry.node, entry.attempt = "queued", None, entry.attempt - 1
+
+    async def recover(self, node: str) -> list[Unfinished]:
+        """See ``RunStore.recover``."""
+        self._refuse_when_closed()
+        self._ledger.recover(node)
+        return [
+            Unfinished(
+                id=id,
+                owner=entry.owner,
+                status=entry.status,
+                epoch=entry.epoch,
+                conversation_id=self._kept[id].record.conversation_id,
+            )
+            for id, entry in self._ledger.runs.items()
+        ]
+
+    async def cancel(self, owner: str, id: Id) -> int | None:
+        """See ``RunStore.cancel``."""
+        self._refuse_when_closed()
+        epoch = self._ledger.cancel(owner, id)
+        if epoch is not None:
+            self._change(id, status="cancelled")
+        return epoch
+
+    async def events(self, owner: str, id: Id, *, after: int, bytes_max: int) -> Excerpt | None:
+        """See ``RunStore.events``."""
+        return self._ledger.excerpt(id, after, bytes_max) if self._visible(owner, id) else None
+
+    async def seal(self, id: Id) -> None:
+        """See ``RunStore.seal``; nothing is packed."""
+        if id in self._ledger.runs and self._ledger.runs[id].status == "ended":
+            del self._ledger.runs[id]
+
+    def _change(self, id: Id, **fields: Any) -> None:
+        self._kept[id].record = msgspec.structs.replace(self._kept[id].record, **fields)
+
     async def close(self) -> None:
         """Let go of everything."""
         self._closed = True
         self._shelf.clear()
+        self._ledger.clear()
         self._holders.clear()
         self._kept.clear()
         self._children.clear()

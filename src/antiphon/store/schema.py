@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -157,3 +158,41 @@ key_usage = Table(
     Column("output_tokens", BigInteger, nullable=False),
     Column("reasoning_tokens", BigInteger, nullable=False),
 )
+
+run = Table(
+    "run",
+    metadata,
+    Column("response_id", Text, ForeignKey("response.id", ondelete="CASCADE"), primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("node", Text, comment="the process that works on it"),
+    Column("epoch", Integer, nullable=False, comment="fencing token: rises with every claim and with cancelling"),
+    Column("attempt", Integer, nullable=False),
+    Column("progress", Text, comment="JSON; what a worker noted"),
+    Column("job", Text, nullable=False, comment="JSON; what a worker needs"),
+    CheckConstraint("status IN ('queued', 'in_progress', 'cancelled', 'ended')", name="status"),
+    Index("ix_run_status_owner", "status", "owner"),
+)
+"""What runs in the background, and nothing else: a row goes when its response has ended and its log is sealed."""
+
+event = Table(
+    "event",
+    metadata,
+    Column("response_id", Text, ForeignKey("response.id", ondelete="CASCADE"), primary_key=True),
+    Column("first", Integer, primary_key=True, comment="number of the first event"),
+    Column("last", Integer, nullable=False, comment="number of the last event"),
+    Column("packed", Integer, nullable=False, comment="1 when data is compressed (zlib)"),
+    Column("data", LargeBinary, nullable=False, comment="events as JSON, a line each"),
+    sqlite_with_rowid=False,
+)
+"""The logs of responses that ran in the background, a row for what was committed together."""
+
+expiry = Table(
+    "expiry",
+    metadata,
+    Column("response_id", Text, ForeignKey("response.id", ondelete="CASCADE"), primary_key=True),
+    Column("expires_at", BigInteger, nullable=False, comment="Unix seconds"),
+    Index("ix_expiry_expires_at", "expires_at"),
+)
+"""Responses that go before the usual time."""

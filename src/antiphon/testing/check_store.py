@@ -18,6 +18,7 @@ from antiphon.store import (
     UnknownCursor,
 )
 from antiphon.testing.check_conversations import CONVERSATION_CHECKS
+from antiphon.testing.check_runs import RUN_CHECKS
 from antiphon.testing.records import OWNER, STRANGER, a_record, an_item
 from antiphon.wire import Id
 
@@ -342,6 +343,7 @@ CHECKS: tuple[Check, ...] = (
     tells_its_size,
     refuses_when_closed,
     *CONVERSATION_CHECKS,
+    *RUN_CHECKS,
 )
 """Every promise of ``Store``, one function each."""
 

@@ -16,7 +16,8 @@ from typing import Literal, NamedTuple
 from antiphon.metrics import Histogram
 from antiphon.store import Claim, Conversation, Figures, Page, Record, Selection, Slice, StoredItem
 from antiphon.store.claims import Claims
-from antiphon.store.sqlite import conversations, space, statements, threads
+from antiphon.store.runs import Batch, Claimed, Excerpt, NewRun, Unfinished
+from antiphon.store.sqlite import conversations, runs, space, statements, threads
 from antiphon.store.sqlite.connection import Limits, connect, connect_reader, make_file, translating
 from antiphon.store.sqlite.keys import SqliteKeys
 from antiphon.store.sqlite.lane import Lane
@@ -97,6 +98,10 @@ class SqliteStore:
     async def history(self, owner: str, id: Id) -> list[StoredItem] | None:
         """See ``ResponseStore.history``."""
         return await self._reads.run(partial(statements.history, owner=owner, id=id))
+
+    async def context(self, owner: str, id: Id) -> list[StoredItem] | None:
+        """See ``ResponseStore.context``."""
+        return await self._reads.run(partial(statements.context, owner=owner, id=id))
 
     async def delete(self, owner: str, id: Id) -> bool:
         """See ``ResponseStore.delete``."""
@@ -179,6 +184,44 @@ class SqliteStore:
     async def claim(self, owner: str, id: Id) -> Claim:
         """See ``ConversationStore.claim``."""
         return self._claims.take(owner, id)
+
+    async def enqueue(self, run: NewRun, *, queued_max: int, owner_max: int) -> None:
+        """See ``RunStore.enqueue``."""
+        await self._writes.run(partial(runs.enqueue, run=run, queued_max=queued_max, owner_max=owner_max))
+
+    async def claim_runs(self, node: str, limit: int) -> list[Claimed]:
+        """See ``RunStore.claim_runs``."""
+        return await self._writes.run(partial(runs.claim, node=node, limit=limit))
+
+    async def log(self, id: Id, epoch: int, batch: Batch, progress: bytes | None = None) -> None:
+        """See ``RunStore.log``."""
+        await self._writes.run(partial(runs.log, id=id, epoch=epoch, batch=batch, progress=progress))
+
+    async def finish(self, id: Id, epoch: int, batch: Batch, record: Record, expires_at: int | None = None) -> None:
+        """See ``RunStore.finish``."""
+        work = partial(runs.finish, id=id, epoch=epoch, batch=batch, record=record, expires_at=expires_at)
+        await self._writes.run(work)
+
+    async def release(self, id: Id, epoch: int) -> None:
+        """See ``RunStore.release``."""
+        await self._writes.run(partial(runs.release, id=id, epoch=epoch))
+
+    async def recover(self, node: str) -> list[Unfinished]:
+        """See ``RunStore.recover``."""
+        return await self._writes.run(partial(runs.recover, node=node))
+
+    async def cancel(self, owner: str, id: Id) -> int | None:
+        """See ``RunStore.cancel``."""
+        return await self._writes.run(partial(runs.cancel, owner=owner, id=id))
+
+    async def events(self, owner: str, id: Id, *, after: int, bytes_max: int) -> Excerpt | None:
+        """See ``RunStore.events``."""
+        return await self._reads.run(partial(runs.events, owner=owner, id=id, after=after, bytes_max=bytes_max))
+
+    async def seal(self, id: Id) -> None:
+        """See ``RunStore.seal``; packed by a reader, so that no commit waits for it."""
+        chunks = await self._reads.run(partial(runs.packed, id=id))
+        await self._writes.run(partial(runs.seal, id=id, chunks=chunks))
 
     async def close(self) -> None:
         """See ``ResponseStore.close``; the folder is free when it returns."""

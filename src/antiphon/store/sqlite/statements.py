@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Literal
 
 import msgspec
 
-from antiphon.store import DuplicateResponse, Page, Record, Selection, Slice, StoredItem
+from antiphon.store import DuplicateResponse, Page, Record, Selection, Slice, StillRunning, StoredItem
+from antiphon.store.runs import UNFINISHED
 from antiphon.store.sqlite import conversations, listing
 from antiphon.store.sqlite.listing import page, stored
 from antiphon.wire import Id
@@ -62,7 +63,8 @@ WITH RECURSIVE chain(id, previous, conversation_id, before, depth) AS (
   SELECT r.id, r.previous_response_id, r.conversation_id, r.conversation_pos, chain.depth + 1
   FROM chain JOIN response r ON r.id = chain.previous
   WHERE r.owner = :owner AND chain.depth < {CHAIN_RESPONSES_MAX})
-SELECT id, type, doc FROM (
+SELECT id, type, doc, (SELECT status FROM run WHERE response_id = :id), EXISTS (
+  SELECT 1 FROM expiry WHERE response_id = :id) FROM (
   SELECT chain.depth AS depth, i.dir AS dir, i.pos AS pos, i.id AS id, i.type AS type, CAST(i.doc AS BLOB) AS doc
   FROM chain LEFT JOIN item i ON i.response_id = chain.id
   UNION ALL
@@ -90,6 +92,9 @@ SELECT response.id, response.conversation_id FROM doomed JOIN response ON respon
 
 _REMOVE = "DELETE FROM response WHERE id = ?"
 
+_FORGET = [f"DELETE FROM {table} WHERE response_id = ?" for table in ("run", "event", "expiry")]
+"""What is nobody's any more once a response is hidden: it is stopped, and cannot be replayed."""
+
 _LIST = """
 WITH page(id) AS (
   SELECT r.id FROM response r WHERE r.owner = :owner AND r.deleted_at IS NULL {filters}
@@ -107,6 +112,8 @@ WHERE deleted_at IS NULL AND {conditions} ORDER BY created_at, rowid LIMIT :limi
 
 _CONDITIONS = {
     "before": "created_at < :before",
+    "expired": "id IN (SELECT response_id FROM expiry WHERE expires_at <= :expired)",
+    "ended": "NOT EXISTS (SELECT 1 FROM run WHERE run.response_id = response.id AND run.status <> 'ended')",
     "owner": "owner = :owner",
     "user": ":user IN (json_extract(doc, '$.user'), json_extract(doc, '$.safety_identifier'))",
 }
@@ -129,24 +136,44 @@ def commit(db: sqlite3.Connection, record: Record) -> None:
         DuplicateItem: its conversation has one of its items.
         DuplicateResponse: the id is taken.
     """
-    conversation, first = record.conversation_id, None
-    if conversation is not None:
+    first = None
+    if record.conversation_id is not None:
         ids = [item.id for item in (*record.input, *record.output)]
-        first = conversations.reserve(db, record.owner, conversation, ids)
+        first = conversations.reserve(db, record.owner, record.conversation_id, ids)
+    if not insert(db, record, first):
+        raise DuplicateResponse(record.id)
+    insert_items(db, record, "in", record.input, first)
+    insert_items(db, record, "out", record.output, None if first is None else first + len(record.input))
+
+
+def insert(db: sqlite3.Connection, record: Record, place: int | None) -> bool:
+    """Insert a response without its items, in front of that place of its conversation; False when the id is taken."""
     row = (
         record.id,
         record.owner,
         record.status,
         record.model,
         record.previous_response_id,
-        conversation,
-        first,
+        record.conversation_id,
+        place,
         record.created_at,
         record.doc.decode(),
     )
-    if not db.execute(_INSERT_RESPONSE, row).rowcount:
-        raise DuplicateResponse(record.id)
-    db.executemany(_INSERT_ITEM, _item_rows(record, first))
+    return bool(db.execute(_INSERT_RESPONSE, row).rowcount)
+
+
+def insert_items(
+    db: sqlite3.Connection, record: Record, side: Literal["in", "out"], items: Sequence[StoredItem], place: int | None
+) -> None:
+    """Insert a response's items of one side, from that place of its conversation on; None for no conversation yet."""
+    joined = [(None, None)] * len(items)
+    if place is not None:
+        joined = [(record.conversation_id, place + pos) for pos in range(len(items))]
+    rows = [
+        (record.owner, record.id, side, pos, *joined[pos], item.id, item.type, item.doc.decode())
+        for pos, item in enumerate(items)
+    ]
+    db.executemany(_INSERT_ITEM, rows)
 
 
 def get(db: sqlite3.Connection, owner: str, id: Id) -> Record | None:
@@ -179,9 +206,25 @@ def items(
 
 
 def history(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
-    """The items of the visible response's whole chain."""
-    rows = db.execute(_HISTORY, {"owner": owner, "id": id}).fetchall()
-    return stored(rows) if rows else None
+    """The items of the visible response's whole chain, for a response that continues it.
+
+    Raises:
+        StillRunning: it has not ended.
+    """
+    rows = _history(db, owner, id)
+    if rows and rows[0][3] in UNFINISHED:
+        raise StillRunning(id)
+    return stored(row[:3] for row in rows) if rows and not rows[0][4] else None
+
+
+def context(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
+    """The same up to the response's own input, for the response itself."""
+    rows = _history(db, owner, id)
+    return stored(row[:3] for row in rows) if rows else None
+
+
+def _history(db: sqlite3.Connection, owner: str, id: Id) -> list[tuple[Any, ...]]:
+    return db.execute(_HISTORY, {"owner": owner, "id": id}).fetchall()
 
 
 def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
@@ -189,6 +232,8 @@ def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
     named = {"owner": owner, "id": id}
     if not db.execute(_HIDE, named).rowcount:
         return False
+    for statement in _FORGET:
+        db.execute(statement, (id,))
     doomed: list[tuple[Id, Id | None]] = db.execute(_DOOMED, named).fetchall()
     in_conversations = [(id, conversation) for id, conversation in doomed if conversation is not None]
     conversations.keep_entries(db, [id for id, _ in in_conversations])
@@ -241,13 +286,3 @@ def _record(owner: str, id: Id, rows: Sequence[Sequence[Any]]) -> Record:
         output=stored(row[6:] for row in rows if len(row) > 6),
         conversation_id=conversation_id,
     )
-
-
-def _item_rows(record: Record, first: int | None) -> Iterator[tuple[object, ...]]:
-    sides: tuple[tuple[str, Sequence[StoredItem]], ...] = (("in", record.input), ("out", record.output))
-    place = first
-    for side, listed in sides:
-        for pos, item in enumerate(listed):
-            held = (record.owner, record.id, side, pos, record.conversation_id, place)
-            yield *held, item.id, item.type, item.doc.decode()
-            place = None if place is None else place + 1

@@ -1,0 +1,172 @@
+"""Responses that run in the background, as the rest of the system asks a store for them.
+
+A run is one row beside its response: the entry in the queue, who works on it, and the fencing token in one. It is there
+from the moment the request is accepted until the response has ended and its log is sealed. Its events are the log
+that any reader can replay from any number; what a reader has been shown was committed before.
+
+A worker writes under the ``epoch`` of its claim. Whoever takes a run over, or cancels it, raises the epoch: what the
+former worker still writes is refused as ``Fenced``, however late it wakes up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+import msgspec
+
+from antiphon.wire import Id
+
+if TYPE_CHECKING:
+    from antiphon.store import Record
+
+RunStatus: TypeAlias = Literal["queued", "in_progress", "cancelled", "ended"]
+"""``cancelled``: cancelled, but its last record is not written yet. ``ended``: its log is to be sealed."""
+
+UNFINISHED: frozenset[RunStatus] = frozenset({"queued", "in_progress"})
+
+
+class NewRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A response to be queued.
+
+    Attributes:
+        record: the response as it is accepted, without output; its items join its conversation when it ends.
+        job: what a worker needs to do it, in the worker's own words.
+        events: the first events of its log, JSON each, numbered from 0.
+        priority: those of a higher one are claimed first.
+    """
+
+    record: Record
+    job: bytes
+    events: Sequence[bytes]
+    priority: int = 0
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is a worker's to do.
+
+    Attributes:
+        attempt: how often it has been claimed, this time included; a ``release`` takes one back.
+        progress: what the last worker noted with its events; empty at first.
+    """
+
+    id: Id
+    owner: str
+    epoch: int
+    attempt: int
+    job: bytes
+    progress: bytes
+
+
+class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that has not been sealed, as a look around finds it."""
+
+    id: Id
+    owner: str
+    status: RunStatus
+    epoch: int
+    conversation_id: Id | None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Events that follow each other: JSON each, without line ends; the first one's ``sequence_number`` is ``first``."""
+
+    first: int
+    events: Sequence[bytes]
+
+
+class Excerpt(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a log.
+
+    Attributes:
+        batch: the events asked for, in order; perhaps none.
+        last: the number of the last event of the whole log, -1 for an empty one.
+        ended: whether nothing will be added any more, and ``batch`` reaches to the end.
+    """
+
+    batch: Batch
+    last: int
+    ended: bool
+
+
+class Fenced(Exception):
+    """The run is somebody else's now, cancelled or over; nothing was written."""
+
+
+class QueueFull(Exception):
+    """There is no room for one more; nothing was written. ``mine``: it is the owner's own share that is full."""
+
+    def __init__(self, *, mine: bool) -> None:
+        super().__init__("the owner's share of the queue is full" if mine else "the queue is full")
+        self.mine = mine
+
+
+class RunStore(Protocol):
+    """Where runs outlive the process. Promises of durability and failure are those of ``ResponseStore``."""
+
+    async def enqueue(self, run: NewRun, *, queued_max: int, owner_max: int) -> None:
+        """Keep a response and queue it, in one transaction.
+
+        Args:
+            queued_max: how many runs may wait in all; ``owner_max`` how many of one owner.
+
+        Raises:
+            QueueFull: so many wait already.
+            DuplicateResponse: the id is taken.
+            UnknownConversation: its conversation is gone.
+        """
+        ...
+
+    async def claim_runs(self, node: str, limit: int) -> list[Claimed]:
+        """Take up to ``limit`` queued runs over: those of the highest priority first, among them those whose owner
+        has the fewest in progress, then the oldest.
+        """
+        ...
+
+    async def log(self, id: Id, epoch: int, batch: Batch, progress: bytes | None = None) -> None:
+        """Add events to the log of a claimed run, and note the progress if it is given.
+
+        Raises:
+            Fenced: the run is not the caller's.
+        """
+        ...
+
+    async def finish(self, id: Id, epoch: int, batch: Batch, record: Record, expires_at: int | None = None) -> None:
+        """Add the last events and keep the response as it ended, in one transaction; of ``record`` the status, the
+        document and the output are read. Its items are added to its conversation.
+
+        Args:
+            expires_at: when the response goes, in Unix seconds; None for the usual retention.
+
+        Raises:
+            Fenced: the run is not the caller's.
+            UnknownConversation: its conversation is gone.
+            DuplicateItem: its conversation has one of its items.
+        """
+        ...
+
+    async def release(self, id: Id, epoch: int) -> None:
+        """Give a run back: it waits again, and this attempt does not count. Nothing when it is not the caller's."""
+        ...
+
+    async def recover(self, node: str) -> list[Unfinished]:
+        """Have what other nodes left in progress wait again, and say what is there. For a store that one process owns:
+        all other nodes are dead.
+        """
+        ...
+
+    async def cancel(self, owner: str, id: Id) -> int | None:
+        """Stop a run for ever: from now on nobody can add to its log. Its new epoch, with which ``finish`` writes the
+        last record; None when there is no run to cancel.
+        """
+        ...
+
+    async def events(self, owner: str, id: Id, *, after: int, bytes_max: int) -> Excerpt | None:
+        """The events behind number ``after``, about ``bytes_max`` bytes of them at most but one event at least; None
+        when there is no such response. A response that did not run in the background has an empty log that ended.
+        """
+        ...
+
+    async def seal(self, id: Id) -> None:
+        """Pack the log of a run that ended, and forget the run. The events stay as they are."""
+        ...
