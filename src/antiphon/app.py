@@ -25,10 +25,10 @@ from antiphon.keyring import Keyring, tended
 from antiphon.meter import Meter, Watch
 from antiphon.models import Model, Prompt, Roster
 from antiphon.run import Run
-from antiphon.store import Figures, Page, Record, Slice, Store, StoreUnavailable, UnknownCursor
+from antiphon.store import Figures, Page, Purged, Record, Selection, Slice, Store, StoreUnavailable, UnknownCursor
 from antiphon.store.asking import asked
 from antiphon.store.keys import Key, KeyStore, MemoryKeys, Spent
-from antiphon.sweeper import Sweeper
+from antiphon.sweeper import STEP_RESPONSES, Sweeper
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound
 from antiphon.wire.items import nothing_asked
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _RANDOM_BYTES = 18
 _POOL_BYTES = 32 * _RANDOM_BYTES
+_TOKEN_BYTES = 32
 
 
 Recall = Callable[[Id], Sequence[Json] | None]
@@ -67,7 +68,11 @@ class RandomIds:
 
 
 class Engine:
-    """Accepts requests and answers for what is stored. Every method takes the ``owner`` it acts for."""
+    """Accepts requests and answers for what is stored. Every method takes the ``owner`` it acts for, but ``purge``.
+
+    Args:
+        token: who can tell it may read the folder that everything is in, and do what its owner may; empty: nobody.
+    """
 
     def __init__(
         self,
@@ -78,8 +83,10 @@ class Engine:
         *,
         clock: Callable[[], float] = time.time,
         ids: Callable[[str], str] | None = None,
+        token: str = "",
     ) -> None:
         self.config = config
+        self.token = token
         self.roster = roster
         self.store = store
         self.meter = Meter()
@@ -215,6 +222,17 @@ class Engine:
         if not await asked(self.store.delete(owner, id)):
             raise _missing(id)
 
+    async def purge(self, selection: Selection) -> Purged:
+        """Delete some of the selected responses, of all owners; to be called until none went. Then the room that they
+        took has been given back, and nothing of them is left in the store's files.
+        """
+        deleted = await asked(self.store.purge(selection, STEP_RESPONSES))
+        if deleted:
+            return Purged(deleted)
+        while await asked(self.store.shrink(0)):
+            pass
+        return Purged(0, scrubbed=await asked(self.store.scrub()))
+
     async def usage(self, owner: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
         """What the owner's keys used per UTC day, both days included; the newest first. None: without a key."""
         return await asked(self.keyring.usage(owner, first_day, last_day))
@@ -251,12 +269,14 @@ async def open_engine(
         CannotOpen: the store or the model could not be opened; the text says why.
     """
     async with AsyncExitStack() as stack:
-        store, keys = await _store(config, url)
+        # New with every process: who knows it has read this folder since.
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        store, keys = await _store(config, url, token)
         stack.push_async_callback(store.close)
         keyring = await stack.enter_async_context(tended(await _keyring(keys, config)))
         roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
         stack.push_async_callback(roster.close)
-        engine = Engine(config, roster, store, keyring)
+        engine = Engine(config, roster, store, keyring, token=token)
         await stack.enter_async_context(_swept(engine, config))
         if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             stack.push_async_callback(asyncio.to_thread, _traced(engine).close)
@@ -295,7 +315,7 @@ async def _keyring(keys: KeyStore, config: Config) -> Keyring:
         raise CannotOpen(str(error)) from error
 
 
-async def _store(config: Config, url: str) -> tuple[Store, KeyStore]:
+async def _store(config: Config, url: str, token: str) -> tuple[Store, KeyStore]:
     from antiphon.store.sqlite import SqliteStore, database_of
     from antiphon.store.sqlite.keys import KeysBeside
 
@@ -308,7 +328,7 @@ async def _store(config: Config, url: str) -> tuple[Store, KeyStore]:
         store = await SqliteStore.open(config.data)
     except StoreUnavailable as error:
         raise CannotOpen(str(error)) from error
-    store.announce(url)
+    store.announce(url, token)
     return store, store.keys
 
 

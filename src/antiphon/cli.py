@@ -198,8 +198,17 @@ def _purge(options: Mapping[str, Any]) -> int:
         before = upkeep.moment(options["before"]) if options["before"] else None
     except ValueError as error:
         raise ConfigError(f"--before: {error}") from error
-    count = upkeep.purge(_config(options).data, Selection(before=before, user=options["user"]))
-    print(f"{count} responses deleted")
+    data = _config(options).data
+    purged = upkeep.purge(data, Selection(before=before, user=options["user"]))
+    print(f"{purged.deleted} responses deleted")
+    if not purged.scrubbed:
+        print(
+            "What was deleted may still be read in the database's files, since another program reads it: once that"
+            " is over, run the command again.",
+            file=sys.stderr,
+        )
+    for copy in upkeep.backups(data):
+        print(f"{copy} was made by an upgrade, and holds what there was then.", file=sys.stderr)
     return 0
 
 

@@ -14,6 +14,7 @@ log = logging.getLogger("antiphon.sweeper")
 
 INTERVAL_S = 10.0
 STEP_RESPONSES = 32
+"""How many go in one transaction: those that wait behind it shall not notice."""
 KEEP_FREE_BYTES = 16 * 1024 * 1024
 """Free space that a database keeps, since it will be needed again."""
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from antiphon.store import Record, Selection
+from antiphon.errand import purged_by
+from antiphon.store import Purged, Record, Selection
 from antiphon.store.migrations import HEAD
-from antiphon.store.sqlite import DATABASE_NAME, SqliteStore, glance
+from antiphon.store.sqlite import DATABASE_NAME, FolderInUse, SqliteStore, glance
 from antiphon.store.sqlite.connection import Limits, translating
 from antiphon.store.sqlite.lock import FolderLock
 from antiphon.store.sqlite.upgrade import backup_of, bring_up_to_date, rebuild
@@ -63,26 +64,36 @@ def migrate(data: Path) -> Migration:
         lock.release()
 
 
-def purge(data: Path, selection: Selection) -> int:
-    """Delete the selected responses and give the space back; says how many went.
+def purge(data: Path, selection: Selection) -> Purged:
+    """Delete the selected responses and give the space back. Where a server owns the folder, it is asked to do so.
 
     Raises:
-        antiphon.store.StoreUnavailable: in use by a server, or not writable.
+        antiphon.store.StoreUnavailable: not writable, or the server does not answer; what went before is gone.
     """
-    return asyncio.run(_purged(data, selection))
+    try:
+        return asyncio.run(_purged(data, selection))
+    except FolderInUse as error:
+        if error.owner is None or not (error.owner.url and error.owner.token):
+            raise
+        return purged_by(error.owner, selection)
 
 
-async def _purged(data: Path, selection: Selection) -> int:
+async def _purged(data: Path, selection: Selection) -> Purged:
     store = await SqliteStore.open(data)
     try:
-        purged = 0
+        deleted = 0
         while step := await store.purge(selection, STEP_RESPONSES):
-            purged += step
+            deleted += step
         while await store.shrink(0):
             pass
-        return purged
+        return Purged(deleted, scrubbed=await store.scrub())
     finally:
         await store.close()
+
+
+def backups(data: Path) -> list[Path]:
+    """The copies of the database that upgrades made, and that still hold all there was."""
+    return sorted(data.glob(f"{DATABASE_NAME}.before-*"))
 
 
 def moment(text: str) -> int:

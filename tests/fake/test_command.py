@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from antiphon.cli import main
-from antiphon.testing.upstream import Upstream
+from antiphon.testing.upstream import Upstream, finish, sse, text
 
 
 @asynccontextmanager
@@ -52,6 +52,21 @@ async def test_a_signal_ends_it_in_order(tmp_path: Path, sign: signal.Signals) -
         async with asyncio.timeout(20):
             assert await process.wait() == 0
     assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock"}
+
+
+async def test_purge_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with (
+        Upstream() as upstream,
+        served(tmp_path, "--upstream", upstream.url, "--model", "m") as (_, url),
+        aiohttp.ClientSession() as session,
+    ):
+        upstream.play(sse(text("Hello"), finish()))
+        async with session.post(f"{url}/v1/responses", json={"model": "m", "input": "x"}) as answer:
+            id = (await answer.json())["id"]
+        assert await asyncio.to_thread(main, ["purge", "--all", "--data", str(tmp_path)]) == 0
+        assert capsys.readouterr().out == "1 responses deleted\n"
+        async with session.get(f"{url}/v1/responses/{id}") as answer:
+            assert answer.status == 404
 
 
 def test_check_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

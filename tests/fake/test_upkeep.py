@@ -5,18 +5,25 @@ import json
 import sqlite3
 import sys
 import time
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
 from antiphon.cli import main
-from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
+from antiphon.models.scripted import ScriptedModel
+from antiphon.store.sqlite import DATABASE_NAME, SqliteStore, owner_of
 from antiphon.testing.check_store import STRANGER, a_record
+from antiphon.testing.serving import serving
 from antiphon.testing.upstream import Answer, Upstream, failure
 
 LISTED = Answer(steps=(b'{"object":"list","data":[{"id":"qwen"}]}',), content_type="application/json")
 DAY_S = 86_400
+CANARY = "canary-5c8e"
+TOKEN = "token-0a4d"
 
 
 async def fill(folder: Path) -> None:
@@ -54,14 +61,15 @@ def test_export_writes_whole_responses(data: Path, capsys: pytest.CaptureFixture
     assert sorted(path.name for path in data.parent.iterdir()) == ["data", "out.jsonl"]
 
 
-async def test_export_works_beside_a_server_and_purge_does_not(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_export_works_beside_a_server_and_migrate_does_not(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = await SqliteStore.open(data)
     store.announce("http://127.0.0.1:1/v1")
     await store.commit(a_record("r9"))
     assert await asyncio.to_thread(exported, data) == ["r1", "r3", "r9"]
-    for command in (["purge", "--all"], ["migrate"]):
-        assert await asyncio.to_thread(main, [*command, "--data", str(data)]) == 1
-        assert "serving http://127.0.0.1:1/v1" in capsys.readouterr().err
+    assert await asyncio.to_thread(main, ["migrate", "--data", str(data)]) == 1
+    assert "serving http://127.0.0.1:1/v1" in capsys.readouterr().err
     assert await asyncio.to_thread(main, ["migrate", "--check", "--data", str(data)]) == 0
     await store.commit(a_record("r10"))
     await store.close()
@@ -92,6 +100,98 @@ async def fill_one(folder: Path) -> None:
     store = await SqliteStore.open(folder)
     await store.commit(a_record("r5", output=[f"o{n}" for n in range(500)]))
     await store.close()
+
+
+def content_of(data: Path) -> bytes:
+    """All bytes of the database's files."""
+    return b"".join(path.read_bytes() for path in sorted(data.glob(f"{DATABASE_NAME}*")))
+
+
+@asynccontextmanager
+async def owned(data: Path, token: str = TOKEN) -> AsyncIterator[tuple[SqliteStore, str]]:
+    """A server that owns the folder; what it keeps, and its URL."""
+    store = await SqliteStore.open(data)
+    async with serving(ScriptedModel(), store=store, token=TOKEN) as url:
+        store.announce(url, token)
+        yield store, url
+    await store.close()
+
+
+async def test_purge_asks_the_server_that_owns_the_folder(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with owned(data) as (store, _):
+        # More than one step's worth, and more than the files keep by chance.
+        for n in range(100):
+            await store.commit(
+                a_record(f"r_{CANARY}_{n:03}", user="u9", output=[f"{CANARY}_{n}_{m}" for m in range(20)])
+            )
+        before = await store.figures()
+        assert CANARY.encode() in content_of(data)
+        command = ["purge", "--data", str(data), "--user", "u9"]
+        assert await asyncio.to_thread(main, command) == 0
+        assert capsys.readouterr() == ("100 responses deleted\n", "")
+        assert await asyncio.to_thread(exported, data) == ["r1", "r3"]
+        assert CANARY.encode() not in content_of(data), "what was deleted can still be read"
+        assert (await store.figures()).file_bytes < before.used_bytes / 2, "space was not given back"
+        assert await asyncio.to_thread(main, [*command[:-2], "--all"]) == 0
+        assert "2 responses deleted" in capsys.readouterr().out
+
+
+async def test_a_reader_of_old_content_is_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with owned(data) as (store, _):
+        await store.commit(a_record("r9"))
+        with closing(sqlite3.connect(data / DATABASE_NAME)) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT count(*) FROM response").fetchone()
+            assert await asyncio.to_thread(main, ["purge", "--data", str(data), "--all"]) == 0
+            said = capsys.readouterr()
+            assert "3 responses deleted" in said.out and "another program reads it" in said.err
+        assert await asyncio.to_thread(main, ["purge", "--data", str(data), "--all"]) == 0
+        assert capsys.readouterr().err == ""
+
+
+async def test_only_who_can_read_the_folder_can_have_it_purged(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with owned(data, "another") as (store, url):
+        assert await asyncio.to_thread(main, ["purge", "--data", str(data), "--all"]) == 1
+        assert "answers 401" in capsys.readouterr().err
+        place = url.removesuffix("/v1") + "/antiphon/purge"
+        mine = {"Authorization": f"Bearer {TOKEN}"}
+        every: Any = {"selection": {}}
+        for body, headers, status in (
+            (every, {}, 401),
+            (every, {"Authorization": "Bearer "}, 401),
+            ({}, mine, 400),
+            ({"selection": {"unknown": "x"}}, mine, 400),
+            ({"selection": {"before": "x"}}, mine, 400),
+        ):
+            async with aiohttp.request("POST", place, json=body, headers=headers) as answer:
+                assert (answer.status, set(await answer.json())) == (status, {"error"})
+        assert len(await store.records(after=None, limit=9)) == 2, "something went"
+    assert TOKEN not in repr(owner_of(data))
+
+
+async def test_a_server_without_a_token_takes_none(data: Path) -> None:
+    async with serving(ScriptedModel()) as url:
+        place = url.removesuffix("/v1") + "/antiphon/purge"
+        async with aiohttp.request(
+            "POST", place, json={"selection": {}}, headers={"Authorization": "Bearer "}
+        ) as answer:
+            assert answer.status == 401
+
+
+async def test_a_server_that_does_not_answer_is_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = await SqliteStore.open(data)
+    for token, said in ((None, "is in use by"), (TOKEN, "does not answer as it should")):
+        store.announce("http://127.0.0.1:1/v1", token)
+        assert await asyncio.to_thread(main, ["purge", "--data", str(data), "--all"]) == 1
+        told = capsys.readouterr().err
+        assert said in told and "serving http://127.0.0.1:1/v1" in told and TOKEN not in told
+    await store.close()
+
+
+def test_purge_tells_of_copies(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / f"{DATABASE_NAME}.before-0002").write_bytes(b"")
+    assert main(["purge", "--data", str(data), "--all"]) == 0
+    assert f"{DATABASE_NAME}.before-0002 was made by an upgrade" in capsys.readouterr().err
 
 
 def test_no_database_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,13 +15,14 @@ from starlette.types import Receive, Scope, Send
 
 from antiphon import logs
 from antiphon.app import Engine
-from antiphon.http import conversations, lanes, metrics, models, openapi, responses, usage
+from antiphon.http import conversations, lanes, metrics, models, openapi, purge, responses, usage
 from antiphon.http.auth import caller_of, header
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.replay import Replays
 from antiphon.http.socket import METHOD as WEBSOCKET
 from antiphon.http.socket import Upgrade
 from antiphon.http.sse import Pulse
+from antiphon.store import Purged
 from antiphon.wire.conversation import (
     ChangedConversation,
     ConversationDeleted,
@@ -96,6 +97,7 @@ ROUTES = (
     Route("GET", "/readyz", models.ready, Health),
     Route("GET", "/metrics", metrics.metrics, str),
     Route("GET", "/openapi.json", openapi.document, dict),
+    Route("POST", "/antiphon/purge", purge.purge, Purged, body=purge.PurgeRequest),
 )
 
 

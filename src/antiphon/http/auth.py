@@ -21,14 +21,14 @@ def caller_of(scope: Scope, keyring: Keyring) -> Caller:
     """
     if not keyring.asks:
         _refuse_foreign_pages(scope)
-    return keyring.caller(_secret(scope)) if _guarded(scope["path"]) else Caller()
+    return keyring.caller(secret_of(scope)) if _guarded(scope["path"]) else Caller()
 
 
 def _guarded(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
-def _secret(scope: Scope) -> str | None:
+def secret_of(scope: Scope) -> str | None:
     """The bearer token; None without one."""
     scheme, _, secret = (header(scope, b"authorization") or "").partition(" ")
     return secret.strip() if scheme.lower() == "bearer" else None

@@ -46,7 +46,7 @@ def _document() -> Json:
                 *(_parameter(name, "query") for name in route.query),
             ],
             "responses": {"200": _json(answer), "default": _json(failure, "What went wrong")},
-            "security": [{"key": []}, {}] if path.startswith("/v1/") else [],
+            "security": [{"key": []}, {}] if path.startswith(("/v1/", "/antiphon/")) else [],
         }
         if route.body is not None:
             operation["requestBody"] = {"required": True, "content": _json(request)["content"]}

@@ -73,8 +73,10 @@ class Slice(msgspec.Struct, Generic[T], frozen=True):
     has_more: bool
 
 
-class Selection(msgspec.Struct, frozen=True, kw_only=True):
+class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which visible responses are meant: those for which all of it holds; all there are when nothing is said.
+
+    A condition that is not known must never be passed over: more would go than was asked for.
 
     Attributes:
         before: created before that time, in Unix seconds.
@@ -89,6 +91,13 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     ended: Literal[True] | None = None
     owner: str | None = None
     user: str | None = None
+
+
+class Purged(msgspec.Struct, frozen=True):
+    """What a purge did: how many responses went, and whether nothing of them is left in the store's files."""
+
+    deleted: int
+    scrubbed: bool = False
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,6 +236,12 @@ class ResponseStore(Protocol):
     async def shrink(self, keep_bytes: int) -> int:
         """Give free space beyond ``keep_bytes`` back to the system, in one short step; says how many bytes. Call it
         until it says 0.
+        """
+        ...
+
+    async def scrub(self) -> bool:
+        """Leave nothing of what was deleted where the store's files can still be read for it. False when that could not
+        be done now: somebody reads what was there before.
         """
         ...
 

@@ -173,6 +173,10 @@ class MemoryStore:
         """See ``ResponseStore.shrink``; the interpreter looks after its memory itself."""
         return 0
 
+    async def scrub(self) -> bool:
+        """See ``ResponseStore.scrub``; there are no files."""
+        return True
+
     async def figures(self) -> Figures:
         """See ``ResponseStore.figures``."""
         return Figures(used_bytes=self._bytes)

@@ -62,13 +62,14 @@ async def serving(
     store: Store | None = None,
     config: Config | None = None,
     keys: KeyStore | None = None,
+    token: str = "",
 ) -> AsyncGenerator[str]:
-    """Serve a model, or a whole roster; yields the base URL, ending in ``/v1``."""
+    """Serve a model, or a whole roster; yields the base URL, ending in ``/v1``. ``token``: see ``Engine``."""
     if roster is None:
         assert model is not None, "either a model or a roster"
         roster = OneModel(model)
     keyring = await Keyring(keys or MemoryKeys()).open()
-    engine = Engine(config or Config(), roster, MemoryStore() if store is None else store, keyring)
+    engine = Engine(config or Config(), roster, MemoryStore() if store is None else store, keyring, token=token)
     async with tended(keyring), _listening(engine) as url:
         yield url
 

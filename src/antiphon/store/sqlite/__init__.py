@@ -76,9 +76,11 @@ class SqliteStore:
             ground = await asyncio.to_thread(_prepared, path, limits)
         return cls(ground, limits)
 
-    def announce(self, url: str) -> None:
-        """Tell other processes, through ``owner_of``, the base URL under which this one serves."""
-        self._lock.announce(url)
+    def announce(self, url: str, token: str | None = None) -> None:
+        """Tell other processes, through ``owner_of``, the base URL under which this one serves, and a token that
+        proves to it that they may read this folder.
+        """
+        self._lock.announce(url, token)
 
     async def commit(self, record: Record) -> None:
         """See ``ResponseStore.commit``."""
@@ -118,6 +120,10 @@ class SqliteStore:
     async def shrink(self, keep_bytes: int) -> int:
         """See ``ResponseStore.shrink``; databases made before schema 0004 give back only when they are rebuilt."""
         return await self._writes.run(partial(space.shrink, keep_bytes=keep_bytes))
+
+    async def scrub(self) -> bool:
+        """See ``ResponseStore.scrub``; False while another program reads the database."""
+        return await self._writes.run(space.scrub, alone=True)
 
     async def figures(self) -> Figures:
         """See ``ResponseStore.figures``."""

@@ -17,10 +17,11 @@ Work: TypeAlias = Callable[[sqlite3.Connection], T]
 
 
 class Job(NamedTuple):
-    """Work, and whom to tell."""
+    """Work, and whom to tell. ``alone``: it cannot be part of a transaction."""
 
     work: Work[Any]
     future: asyncio.Future[Any]
+    alone: bool = False
 
 
 class Outcome(NamedTuple):
@@ -52,8 +53,8 @@ class Lane:
         for thread in self._threads:
             thread.start()
 
-    async def run(self, work: Work[T]) -> T:
-        """Have a thread do the work.
+    async def run(self, work: Work[T], *, alone: bool = False) -> T:
+        """Have a thread do the work; ``alone`` outside any transaction.
 
         Raises:
             StoreUnavailable: the lane is closed, or the work's own reason.
@@ -64,7 +65,7 @@ class Lane:
             raise StoreUnavailable("The store is closed.")
         self.pending += 1
         future: asyncio.Future[T] = self._loop.create_future()
-        self.jobs.put(Job(work, future))
+        self.jobs.put(Job(work, future, alone))
         return await future
 
     async def close(self) -> None:

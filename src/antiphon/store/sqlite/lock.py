@@ -28,11 +28,17 @@ class Owner(msgspec.Struct, frozen=True):
     Attributes:
         started_at: Unix seconds.
         url: the base URL it serves; None until it is known.
+        token: what it takes as proof that somebody may read this folder; None when it takes nothing.
     """
 
     pid: int
     started_at: int
     url: str | None = None
+    token: str | None = None
+
+    def __repr__(self) -> str:
+        # Whatever shows an owner, a trace too, shows no token.
+        return f"Owner({self})"
 
     def __str__(self) -> str:
         serving = f"serving {self.url}" if self.url else "address not known"
@@ -80,9 +86,9 @@ class FolderLock:
             os.close(handle)
             raise
 
-    def announce(self, url: str) -> None:
-        """Write down the base URL that the owner serves, for ``owner_of``."""
-        self._owner = msgspec.structs.replace(self._owner, url=url)
+    def announce(self, url: str, token: str | None = None) -> None:
+        """Write down, for ``owner_of``, the base URL that the owner serves, and the proof that it takes."""
+        self._owner = msgspec.structs.replace(self._owner, url=url, token=token)
         _write(self._handle, self._owner)
 
     def release(self) -> None:

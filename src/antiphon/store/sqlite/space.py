@@ -43,6 +43,14 @@ def shrink(db: sqlite3.Connection, keep_bytes: int) -> int:
     return (free - _number(db, "freelist_count")) * page_bytes
 
 
+def scrub(db: sqlite3.Connection) -> bool:
+    """Copy the write-ahead log into the database and empty it, so that neither holds what was deleted: in the database
+    its place is overwritten. Not within a transaction. False when somebody who reads keeps the log.
+    """
+    (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
+
+
 def _number(db: sqlite3.Connection, name: str) -> int:
     (value,) = db.execute(f"PRAGMA {name}").fetchone()
     return value

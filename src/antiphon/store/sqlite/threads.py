@@ -16,8 +16,11 @@ def commit_in_groups(db: sqlite3.Connection, group_max: int, groups: Histogram, 
     disk too full for one may have room for others. Whatever fails, the thread lives on. ``groups`` sees how large each
     committed group was.
     """
-    while group := _waiting(lane, group_max):
-        lane.deliver(_committed(db, group, groups))
+    while waiting := _waiting(lane, group_max):
+        if group := [job for job in waiting if not job.alone]:
+            lane.deliver(_committed(db, group, groups))
+        if alone := [job for job in waiting if job.alone]:
+            lane.deliver([attempt(job, db) for job in alone])
     db.close()
 
 

@@ -1,0 +1,50 @@
+"""Asks the server that owns a data folder to do what only the owner of the folder may. It knows us by the token that it
+wrote into the folder: who can read that can read all that is in there.
+"""
+
+from __future__ import annotations
+
+import http.client
+from urllib.parse import urlsplit
+
+import msgspec
+
+from antiphon.store import Purged, Selection, StoreUnavailable
+from antiphon.store.sqlite import Owner
+
+_ANSWER_S = 60.0
+"""How long the server may take for one step."""
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses to listen on that are none to speak to, and where such a server is found on this machine."""
+
+
+def purged_by(owner: Owner, selection: Selection) -> Purged:
+    """Have it delete the selected responses, step by step, until none is left.
+
+    Raises:
+        StoreUnavailable: it does not answer as it should; what went before is gone.
+    """
+    deleted = 0
+    while (step := _purge_step(owner, selection)).deleted:
+        deleted += step.deleted
+    return Purged(deleted, step.scrubbed)
+
+
+def _purge_step(owner: Owner, selection: Selection) -> Purged:
+    body = msgspec.json.encode({"selection": selection})
+    headers = {"Authorization": f"Bearer {owner.token}", "Content-Type": "application/json"}
+    # Not through a proxy, wherever the environment names one.
+    place = urlsplit(owner.url or "")
+    host = place.hostname or ""
+    connection = http.client.HTTPConnection(_ANYWHERE.get(host, host), place.port, timeout=_ANSWER_S)
+    try:
+        connection.request("POST", "/antiphon/purge", body, headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status != http.client.OK:
+            raise StoreUnavailable(f"The server, {owner}, answers {answer.status}: {text.decode(errors='replace')}")
+        return msgspec.json.decode(text, type=Purged)
+    except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+        raise StoreUnavailable(f"The server, {owner}, does not answer as it should: {error}") from error
+    finally:
+        connection.close()

@@ -1,0 +1,35 @@
+"""``POST /antiphon/purge``: how ``antiphon purge`` has the server delete that owns the folder. No part of the API."""
+
+from __future__ import annotations
+
+import hmac
+
+import msgspec
+
+from antiphon.http.auth import secret_of
+from antiphon.http.exchange import Exchange
+from antiphon.http.sse import Pulse
+from antiphon.store import Selection
+from antiphon.wire.errors import InvalidRequest, Unauthorized
+
+
+class PurgeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Which responses; ``selection`` must be there, even where all are meant."""
+
+    selection: Selection
+
+
+async def purge(exchange: Exchange, pulse: Pulse) -> None:
+    """``POST /antiphon/purge``: for the command ``antiphon purge``, which knows the token in the data folder."""
+    _refuse_strangers(exchange)
+    try:
+        asked = msgspec.convert(await exchange.json(), PurgeRequest)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"Invalid purge: {error}.", code="invalid_type") from error
+    await exchange.reply(await exchange.engine.purge(asked.selection))
+
+
+def _refuse_strangers(exchange: Exchange) -> None:
+    token, told = exchange.engine.token, secret_of(exchange.scope) or ""
+    if not token or not hmac.compare_digest(token.encode(), told.encode()):
+        raise Unauthorized("This is for those who can read the server's data folder: use antiphon purge.")
