@@ -257,13 +257,19 @@ Say = Callable[[str], None]
 
 @asynccontextmanager
 async def open_engine(
-    config: Config, say: Say, url: str = "", located: Settings | None = None
+    config: Config,
+    say: Say | None,
+    url: str = "",
+    located: Settings | None = None,
+    roster: Roster | None = None,
 ) -> AsyncGenerator[Engine]:
     """The engine that ``config`` describes, closed at the end.
 
     Args:
+        say: told how the embedded model was chosen and how fast it is; with None, that is not measured.
         url: where it will be served, for those who find its folder in use.
         located: the embedded model, where it has been found or fetched already.
+        roster: models in place of those that ``config`` names.
 
     Raises:
         CannotOpen: the store or the model could not be opened; the text says why.
@@ -274,7 +280,8 @@ async def open_engine(
         store, keys = await _store(config, url, token)
         stack.push_async_callback(store.close)
         keyring = await stack.enter_async_context(tended(await _keyring(keys, config)))
-        roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
+        if roster is None:
+            roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
         stack.push_async_callback(roster.close)
         engine = Engine(config, roster, store, keyring, token=token)
         await stack.enter_async_context(_swept(engine, config))
@@ -348,11 +355,15 @@ async def _upstream(config: Config) -> Roster:
         raise CannotOpen(str(error)) from error
 
 
-async def _embedded(config: Config, say: Say, located: Settings | None) -> Roster:
+async def _embedded(config: Config, say: Say | None, located: Settings | None) -> Roster:
     from antiphon.models import embedded
 
+    def keep_quiet(text: str) -> None: ...
+
     try:
-        settings = located or await asyncio.to_thread(embedded.locate, config.model, config.data, say, config.threads)
+        settings = located or await asyncio.to_thread(
+            embedded.locate, config.model, config.data, say or keep_quiet, config.threads
+        )
         return await embedded.start(settings, say)
     except embedded.CannotEmbed as error:
         raise CannotOpen(str(error)) from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from re import Pattern
 
@@ -120,15 +120,23 @@ class HttpApp:
             case _:
                 pass
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()
+    @asynccontextmanager
+    async def alive(self) -> AsyncGenerator[None]:
+        """Requests may come as long as this lasts."""
         self._pulse = Pulse()
         beat = asyncio.create_task(self._pulse.beat())
-        await send({"type": "lifespan.startup.complete"})
+        try:
+            yield
+        finally:
+            beat.cancel()
+            with suppress(asyncio.CancelledError):
+                await beat
+
+    async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        beat.cancel()
-        with suppress(asyncio.CancelledError):
-            await beat
+        async with self.alive():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

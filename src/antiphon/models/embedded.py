@@ -80,8 +80,8 @@ def _room() -> int:
     return shutil.disk_usage(place).free
 
 
-async def start(settings: Settings, say: Say) -> EmbeddedModel:
-    """Start the model and tell how fast it is here.
+async def start(settings: Settings, say: Say | None) -> EmbeddedModel:
+    """Start the model and tell how fast it is here; that is not measured where nobody listens.
 
     Raises:
         CannotEmbed: it does not start; the text holds the end of its log.
@@ -91,6 +91,17 @@ async def start(settings: Settings, say: Say) -> EmbeddedModel:
         await server.start()
     except (StartFailed, OSError) as error:
         raise CannotEmbed(str(error)) from error
+    if say is not None:
+        try:
+            await _tell_speed(server, say)
+        except BaseException:
+            await server.stop()
+            raise
+    return EmbeddedModel(server)
+
+
+async def _tell_speed(server: EmbeddedServer, say: Say) -> None:
+    settings = server.settings
     try:
         pace = await speed(server.base_url, server.api_key)
     except (aiohttp.ClientError, ValueError) as error:
@@ -100,7 +111,6 @@ async def start(settings: Settings, say: Say) -> EmbeddedModel:
             f"{settings.alias} loaded in {server.load_s:.1f} s; it reads {pace.read:.0f} and writes {pace.write:.0f} "
             f"tokens/s here, {settings.slots} requests at once with {server.context_tokens} tokens of context each."
         )
-    return EmbeddedModel(server)
 
 
 class EmbeddedModel:

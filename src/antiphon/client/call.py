@@ -1,0 +1,262 @@
+"""One request on its way through the application, from a reader in any thread to the engine in its own and back.
+
+Each message of the answer is handed over as it is sent. A reader that is slow holds up its own answer and nothing
+else; one that leaves is a client that closed its connection: the application is told ``http.disconnect``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+import anyio
+import httpx2
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Scope
+
+log = logging.getLogger("antiphon.client")
+
+AHEAD_BYTES_MAX = 64 * 1024
+"""How far the application may be ahead of its reader."""
+
+_FAULT = b'{"error":{"message":"The engine failed.","type":"server_error","param":null,"code":null}}'
+
+
+class Head(NamedTuple):
+    """What an answer begins with."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+
+Part: TypeAlias = Head | bytes | httpx2.TransportError | None
+"""A head, bytes of a body, None at its end, or what went wrong instead of one of them."""
+
+
+class Inbox(Protocol):
+    """Where a reader waits."""
+
+    def put(self, part: Part) -> None:
+        """Hand a part over; called in the engine's thread.
+
+        Raises:
+            RuntimeError: the reader's event loop is closed.
+        """
+        ...
+
+
+class SyncInbox:
+    """Where a thread waits."""
+
+    def __init__(self) -> None:
+        self._parts: queue.SimpleQueue[Part] = queue.SimpleQueue()
+
+    def put(self, part: Part) -> None:
+        """See ``Inbox.put``; never fails."""
+        self._parts.put(part)
+
+    def get(self, timeout_s: float | None) -> Part:
+        """The next part.
+
+        Raises:
+            TimeoutError: there is none within ``timeout_s``.
+        """
+        try:
+            return self._parts.get(timeout=timeout_s)
+        except queue.Empty:
+            raise TimeoutError from None
+
+
+Schedule: TypeAlias = Callable[[Callable[[], object]], object]
+"""Has a function called in an event loop; may be used in any thread."""
+
+
+def scheduler() -> Schedule:
+    """The way into the event loop that runs here, asyncio's or trio's."""
+    try:
+        return asyncio.get_running_loop().call_soon_threadsafe
+    except RuntimeError:
+        trio: Any = importlib.import_module("trio.lowlevel")  # it runs us, so it is there
+        return trio.current_trio_token().run_sync_soon
+
+
+class AsyncInbox:
+    """Where a task waits. Belongs to the event loop that runs when it is made."""
+
+    def __init__(self) -> None:
+        self._parts: deque[Part] = deque()
+        self._schedule = scheduler()
+        self._waking = False
+        self._news = anyio.Event()
+
+    def put(self, part: Part) -> None:
+        """See ``Inbox.put``; one wake-up for all that arrives before the reader's turn."""
+        self._parts.append(part)
+        if not self._waking:
+            self._waking = True
+            self._schedule(self._wake)
+
+    def _wake(self) -> None:
+        self._waking = False
+        self._news.set()
+
+    async def get(self, timeout_s: float | None) -> Part:
+        """The next part.
+
+        Raises:
+            TimeoutError: there is none within ``timeout_s``.
+        """
+        if not self._parts:
+            with anyio.fail_after(timeout_s):
+                while not self._parts:
+                    self._news = anyio.Event()
+                    await self._news.wait()
+        return self._parts.popleft()
+
+
+class Call:
+    """A request, its answer, and both ends of the way between. ``start`` belongs to the engine's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, app: ASGIApp, scope: Scope, body: bytes, inbox: Inbox) -> None:
+        self._loop = loop
+        self._app = app
+        self._scope = scope
+        self._body: bytes | None = body
+        self._inbox = inbox
+        self._lock = threading.Lock()
+        self._ahead_bytes = 0
+        self._held = False
+        self._left = False
+        self._started = False
+        self._ended = False
+        self._over = asyncio.Event()
+        self._room = asyncio.Event()
+
+    # The reader's end
+
+    def taken(self, size_bytes: int) -> None:
+        """The reader took so much."""
+        with self._lock:
+            self._ahead_bytes -= size_bytes
+            freed = self._held and self._ahead_bytes <= AHEAD_BYTES_MAX // 2
+            self._held = self._held and not freed
+        if freed:
+            self._tell(self._room.set)
+
+    def leave(self) -> None:
+        """The reader takes no more. Harmless when the answer is over."""
+        if not self._left and not self._ended:
+            self._left = True
+            self._tell(self._gone)
+
+    def cut(self) -> None:
+        """End the call; the reader is told."""
+        self._tell(self.disconnect)
+
+    def _tell(self, news: Callable[[], object]) -> None:
+        # A closed loop has nobody to tell.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(news)
+
+    # The engine's end
+
+    async def run(self) -> None:
+        """Have the application answer."""
+        try:
+            await self._app(self._scope, self._receive, self._send)
+        except asyncio.CancelledError:
+            self._fail("The engine was closed before its answer was whole.")
+            raise
+        except Exception:
+            log.exception("the application failed")
+            if not self._started:
+                await self._sorry()
+        self._fail("The engine ended its answer before it was whole.")
+
+    def _gone(self) -> None:
+        self._left = True
+        self._over.set()
+        self._room.set()
+
+    def disconnect(self) -> None:
+        """Have the application think that its reader left."""
+        self._over.set()
+
+    async def _receive(self) -> Message:
+        body, self._body = self._body, None
+        if body is not None:
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._over.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._started = True
+            self._put(Head(message["status"], list(message.get("headers", ()))))
+            return
+        body: bytes = b"" if self._scope["method"] == "HEAD" else message.get("body", b"")
+        if body:
+            self._put(body)
+        if not message.get("more_body", False):
+            self._end(None)
+        elif self._crowded(len(body)):
+            await self._room.wait()
+
+    def _crowded(self, size_bytes: int) -> bool:
+        with self._lock:
+            self._ahead_bytes += size_bytes
+            self._held = self._ahead_bytes > AHEAD_BYTES_MAX and not self._left
+            if self._held:
+                self._room.clear()
+            return self._held
+
+    def _put(self, part: Part) -> None:
+        if self._left:
+            return
+        try:
+            self._inbox.put(part)
+        except RuntimeError:
+            # Its event loop was closed around the reader.
+            self._gone()
+
+    def _end(self, part: Part) -> None:
+        if not self._ended:
+            self._put(part)
+            self._ended = True
+            self._over.set()
+
+    def _fail(self, why: str) -> None:
+        self._end(httpx2.RemoteProtocolError(why))
+
+    async def _sorry(self) -> None:
+        headers = [(b"content-type", b"application/json"), (b"x-should-retry", b"false")]
+        await self._send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self._send({"type": "http.response.body", "body": _FAULT})
+
+
+def scope_of(request: httpx2.Request, **more: Any) -> Scope:
+    """The request as ASGI's HTTP scope (asgi.readthedocs.io, HTTP & WebSocket message format 2.4)."""
+    url = request.url
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": url.scheme,
+        "path": url.path,
+        "raw_path": url.raw_path.partition(b"?")[0],
+        "query_string": url.query,
+        "root_path": "",
+        "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        "server": (url.host, None),
+        "client": None,
+        **more,
+    }
