@@ -13,6 +13,7 @@ import openai
 
 from antiphon.client.host import Opener
 from antiphon.client.route import BASE_URL, Route
+from antiphon.client.surface import AsyncSurface, Surface
 from antiphon.client.transport import AsyncInProcessTransport, InProcessTransport
 from antiphon.config import Config, load
 
@@ -44,12 +45,12 @@ class ClientOptions(TypedDict, total=False):
     _enforce_credentials: bool
 
 
-class OpenAI(openai.OpenAI):
+class OpenAI(Surface):
     """The official client, over HTTP or with the whole engine in this process.
 
-    With ``base_url`` or ``OPENAI_BASE_URL`` it is the official client, in everything. Without, the engine is opened at
-    the first request, in a thread of this process, with the settings of ``antiphon serve``: no server, no port, no key.
-    Clients of one folder share one engine; where a server owns that folder already, it is asked instead.
+    With ``base_url`` or ``OPENAI_BASE_URL`` it is the official client, with what ``Surface`` adds. Without, the engine
+    is opened at the first request, in a thread of this process, with the settings of ``antiphon serve``: no server, no
+    port, no key. Clients of one folder share one engine; where a server owns that folder already, it is asked instead.
 
     Args:
         data: the folder of the database and the logs; the server's default folder when not given.
@@ -84,7 +85,7 @@ class OpenAI(openai.OpenAI):
         super().__init__(api_key=api_key, base_url=base_url, http_client=http_client, **options)
 
 
-class AsyncOpenAI(openai.AsyncOpenAI):
+class AsyncOpenAI(AsyncSurface):
     """The asynchronous client; everything else as ``OpenAI``. It may be used in any event loop, and in several."""
 
     def __init__(

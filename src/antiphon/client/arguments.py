@@ -1,0 +1,185 @@
+"""What a caller may write, put as the official API has it, before a request leaves: so it holds with every server.
+
+Taken beyond the official forms: one message as ``input``, ``reasoning_effort=``, ``verbosity=``, functions in the
+nested form of chat completions, ``"in-memory"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Required, TypeAlias, TypedDict, TypeGuard, cast
+
+from openai import NotGiven, Omit
+from openai.lib._tools import PydanticFunctionTool, ResponsesPydanticFunctionTool
+from openai.types.responses import (
+    ResponseIncludable,
+    ResponseInputItemParam,
+    ResponsePromptParam,
+    ResponseTextConfigParam,
+    ToolParam,
+    response_compact_params,
+    response_create_params,
+)
+from openai.types.responses.service_tier import ServiceTier
+from openai.types.shared_params import Metadata, Reasoning
+
+if TYPE_CHECKING:
+    import httpx2
+
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Verbosity: TypeAlias = Literal["low", "medium", "high"]
+Tool: TypeAlias = ToolParam | Mapping[str, Any]
+Item: TypeAlias = ResponseInputItemParam | Mapping[str, Any]
+Input: TypeAlias = str | Item | Iterable[Item | Any]
+"""A text, one item or message, or several; the output items of a response are items."""
+Arguments: TypeAlias = dict[str, Any]
+
+
+class CallOptions(TypedDict, total=False):
+    """What every method takes beside its parameters, as in the official SDK. ``timeout`` is in seconds."""
+
+    extra_headers: Mapping[str, str | Omit] | None
+    extra_query: Mapping[str, object] | None
+    extra_body: object | None
+    timeout: float | httpx2.Timeout | NotGiven | None
+
+
+class Asking(CallOptions, total=False):
+    """The official parameters of ``create``, ``stream`` and ``parse`` that need no word from us."""
+
+    access_programs: response_create_params.AccessPrograms | Omit
+    background: bool | Omit | None
+    background_options: response_create_params.BackgroundOptions | Omit
+    context_management: Iterable[response_create_params.ContextManagement] | Omit | None
+    conversation: response_create_params.Conversation | Mapping[str, Any] | Omit | None
+    image: response_create_params.Image | Omit
+    include: list[ResponseIncludable] | Omit | None
+    instructions: str | Omit | None
+    max_output_tokens: int | Omit | None
+    max_tool_calls: int | Omit | None
+    metadata: Metadata | Omit | None
+    model: str | Omit | None
+    moderation: response_create_params.Moderation | Omit | None
+    parallel_tool_calls: bool | Omit | None
+    previous_response_id: str | Omit | None
+    prompt: ResponsePromptParam | Mapping[str, Any] | Omit | None
+    prompt_cache_key: str | Omit | None
+    prompt_cache_options: response_create_params.PromptCacheOptions | Omit
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | Omit | None
+    reasoning: Reasoning | Mapping[str, Any] | Omit | None
+    safety_identifier: str | Omit | None
+    service_tier: ServiceTier | Omit | None
+    store: bool | Omit | None
+    stream_options: response_create_params.StreamOptions | Mapping[str, Any] | Omit | None
+    temperature: float | Omit | None
+    text: ResponseTextConfigParam | Mapping[str, Any] | Omit | None
+    tool_choice: response_create_params.ToolChoice | Mapping[str, Any] | Omit | None
+    tools: Iterable[Tool] | Omit | None
+    top_logprobs: int | Omit | None
+    top_p: float | Omit | None
+    truncation: Literal["auto", "disabled"] | Omit | None
+    user: str | Omit | None
+
+
+class Compacting(CallOptions, total=False):
+    """The official parameters of ``compact``, but for ``input``."""
+
+    model: Required[str | None]
+    image: response_create_params.Image | Omit
+    instructions: str | Omit | None
+    previous_response_id: str | Omit | None
+    prompt_cache_key: str | Omit | None
+    prompt_cache_options: response_compact_params.PromptCacheOptions | Omit | None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | Omit | None
+    service_tier: Literal["auto", "default", "fast", "flex", "priority"] | Omit | None
+
+
+class Counting(CallOptions, total=False):
+    """The official parameters of ``input_tokens.count``, but for ``input``."""
+
+    conversation: response_create_params.Conversation | Mapping[str, Any] | Omit | None
+    instructions: str | Omit | None
+    model: str | Omit | None
+    parallel_tool_calls: bool | Omit | None
+    personality: str | Omit
+    previous_response_id: str | Omit | None
+    reasoning: Reasoning | Mapping[str, Any] | Omit | None
+    text: ResponseTextConfigParam | Mapping[str, Any] | Omit | None
+    tool_choice: response_create_params.ToolChoice | Mapping[str, Any] | Omit | None
+    tools: Iterable[Tool] | Omit | None
+    truncation: Literal["auto", "disabled"] | Omit
+
+
+def given(value: object) -> bool:
+    """Whether it was passed: neither left out nor the SDK's ``omit``. None was passed."""
+    return not isinstance(value, Omit | NotGiven)
+
+
+def official(arguments: Mapping[str, Any]) -> Arguments:
+    """The same request in the official form, without what was not given.
+
+    Raises:
+        TypeError: ``reasoning_effort`` and ``reasoning["effort"]``, or ``verbosity`` and ``text["verbosity"]``, differ.
+    """
+    asked = {key: value for key, value in arguments.items() if given(value)}
+    _move(asked, "reasoning_effort", "reasoning", "effort")
+    _move(asked, "verbosity", "text", "verbosity")
+    for name, change in (("input", _input), ("tools", _tools), ("tool_choice", _choice), ("text", _text)):
+        if name in asked:
+            asked[name] = change(asked[name])
+    if asked.get("prompt_cache_retention") == "in-memory":
+        asked["prompt_cache_retention"] = "in_memory"
+    return asked
+
+
+def _move(asked: Arguments, alias: str, name: str, key: str) -> None:
+    """An alias's value to where it belongs."""
+    value = asked.pop(alias, None)
+    if value is None:
+        return
+    members = dict(asked.get(name) or {})
+    if members.get(key, value) != value:
+        raise TypeError(f"{alias}={value!r} and {name}[{key!r}]={members[key]!r} differ; pass one of them.")
+    asked[name] = {**members, key: value}
+
+
+def items(input: Any) -> list[Any]:
+    """An ``input`` of any form as a list of items; text is a message of the user's."""
+    listed = _input(input)
+    return [{"role": "user", "content": listed}] if isinstance(listed, str) else list(listed or ())
+
+
+def _input(input: Any) -> Any:
+    return [input] if isinstance(input, Mapping) else input
+
+
+def _text(text: Any) -> Any:
+    return {} if text is None else text
+
+
+def _tools(tools: Iterable[Any] | None) -> list[Any] | None:
+    return None if tools is None else [_flat(tool) for tool in tools]
+
+
+def _flat(tool: Any) -> Any:
+    """A function as this API writes it; one that the SDK made of a Pydantic model still reads its arguments with it."""
+    match tool:
+        case {"type": "function", "function": Mapping()}:
+            function = cast("Mapping[str, Any]", tool["function"])
+            rest = {key: value for key, value in cast(Arguments, tool).items() if key != "function"}
+            flat = cast(Any, {**function, **rest})
+            return ResponsesPydanticFunctionTool(flat, function.model) if _is_pydantic(function) else flat
+        case _:
+            return tool
+
+
+def _is_pydantic(function: Any) -> TypeGuard[PydanticFunctionTool]:
+    return isinstance(function, PydanticFunctionTool)
+
+
+def _choice(choice: Any) -> Any:
+    match choice:
+        case {"type": "function", "function": {"name": name}}:
+            return {"type": "function", "name": name}
+        case _:
+            return choice
