@@ -129,7 +129,7 @@ class Engine:
                 await claim.release()
             raise
         settle = partial(self.keyring.settle, admission)
-        return Run(plan, prompt, model, owner, self.store, self._clock, self.ids, history, watch, settle, claim)
+        return Run(plan, prompt, model, owner, self.store, self._clock, self.ids, history, watch, settle, claim, key_id)
 
     def _prompt(self, plan: Plan, history: Sequence[Json], model: Model) -> Prompt:
         if plan.generate and not history and not plan.input:
@@ -304,15 +304,23 @@ def _traced(engine: Engine) -> Traces:
 @asynccontextmanager
 async def _swept(engine: Engine, config: Config) -> AsyncGenerator[None]:
     """The store is kept within its bounds as long as this lasts."""
-    sweeper = Sweeper(
-        engine.store, retention_days=config.retention_days, bytes_max=config.store_bytes_max, clock=time.time
-    )
+    sweeper = Sweeper(engine.store, retention_days=config.retention_days, bytes_max=_bytes_max(config), clock=time.time)
     sweeping = asyncio.create_task(sweeper.run())
     try:
         yield
     finally:
         sweeping.cancel()
         await asyncio.gather(sweeping, return_exceptions=True)
+
+
+def _bytes_max(config: Config) -> int:
+    """Where sweeping for room begins. A store in memory refuses what it has no room for: it is never to get there."""
+    if config.store != "memory":
+        return config.store_bytes_max
+    from antiphon.store.memory import BYTES_MAX
+
+    most = BYTES_MAX * 3 // 4
+    return min(config.store_bytes_max or most, most)
 
 
 async def _keyring(keys: KeyStore, config: Config) -> Keyring:

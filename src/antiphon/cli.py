@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--data", type=Path, metavar="DIR", help="folder of the database and the logs")
     serve.add_argument("--store", choices=("sqlite", "memory"), help="where responses are kept (sqlite)")
     serve.add_argument("--retention-days", type=float, help="how long responses are kept (30; 0 for ever)")
-    serve.add_argument("--store-bytes-max", type=int, help="bytes responses may take before the oldest go (no end)")
+    serve.add_argument("--store-bytes-max", type=int, help="bytes the store may take before the oldest goes (no end)")
     serve.add_argument("--log-format", choices=("text", "json"), help="how the log is written (text)")
     serve.add_argument("--strict", action="store_true", default=None, help="refuse undocumented parameters")
     serve.add_argument("--model", metavar="NAME|PATH.gguf", help="the embedded model; with --upstream the one to offer")
@@ -81,6 +81,7 @@ def _add_upkeep(commands: Any) -> None:
     export.add_argument("file", type=Path, metavar="FILE.jsonl")
     purge = command("purge", "delete stored responses; those that continue them keep working")
     purge.add_argument("--user", help="of requests that named this user or safety_identifier")
+    purge.add_argument("--key", metavar="ID", help="made with this key, key_…")
     purge.add_argument("--before", metavar="DATE", help="created before this day or time, such as 2026-01-31")
     purge.add_argument("--all", action="store_true", help="all there are")
 
@@ -192,14 +193,14 @@ def _purge(options: Mapping[str, Any]) -> int:
     from antiphon import upkeep
     from antiphon.store import Selection
 
-    if not (options["user"] or options["before"] or options["all"]):
-        raise ConfigError("purge what? Give --user, --before, or --all")
+    if not (options["user"] or options["key"] or options["before"] or options["all"]):
+        raise ConfigError("purge what? Give --user, --key, --before, or --all")
     try:
         before = upkeep.moment(options["before"]) if options["before"] else None
     except ValueError as error:
         raise ConfigError(f"--before: {error}") from error
     data = _config(options).data
-    purged = upkeep.purge(data, Selection(before=before, user=options["user"]))
+    purged = upkeep.purge(data, Selection(before=before, user=options["user"], key_id=options["key"]))
     print(f"{purged.deleted} responses deleted")
     if not purged.scrubbed:
         print(

@@ -49,7 +49,8 @@ class Config:
         unsupported_images: what becomes of an image for a model that cannot see: ``refuse`` the request, or put a
             ``note`` in its place that says so.
         retention_days: how long a stored response is kept; 0 for ever.
-        store_bytes_max: bytes that stored responses may take before the oldest go; 0 without end.
+        store_bytes_max: bytes that responses and conversations may take before the oldest go; 0 without end, but for
+            the bound that a store in memory has.
         log_format: the server's log as ``text`` for people or ``json``, a line each.
         body_bytes_max: largest request body, and largest frame on a WebSocket.
         socket_life_s: how long a WebSocket connection may last.

@@ -46,9 +46,9 @@ class Conversations:
 
     async def create(self, owner: str, told: Told) -> Conversation:
         """A new conversation with its first items."""
-        new = Conversation(
-            id=self._ids("conv"), owner=owner, created_at=int(self._clock()), metadata=dict(told.metadata)
-        )
+        now = int(self._clock())
+        metadata = dict(told.metadata)
+        new = Conversation(id=self._ids("conv"), owner=owner, created_at=now, used_at=now, metadata=metadata)
         items = await self.whole(owner, told.items, "items")
         await asked(self._store.create_conversation(new, stored(items)))
         return new
@@ -79,7 +79,7 @@ class Conversations:
         async with self._claimed(owner, id):
             whole = await self.whole(owner, items, "items")
             try:
-                await asked(self._store.append(owner, id, stored(whole)))
+                await asked(self._store.append(owner, id, stored(whole), int(self._clock())))
             except UnknownConversation as error:
                 raise missing(id) from error
             except DuplicateItem as error:

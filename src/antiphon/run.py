@@ -55,6 +55,7 @@ class Run(msgspec.Struct, frozen=True):
     Attributes:
         clock: gives Unix seconds.
         history: the items in front of the request's own, as they are kept.
+        key_id: the key that it came with; empty without one.
     """
 
     plan: Plan
@@ -68,6 +69,7 @@ class Run(msgspec.Struct, frozen=True):
     watch: Watch = msgspec.field(default_factory=Watch)
     settle: Settle = _unpaid
     claim: Claim | None = None
+    key_id: str = ""
 
 
 class Failed(Exception):
@@ -196,7 +198,7 @@ async def _keep(run: Run, response: Response) -> None:
 async def _commit(run: Run, response: Response) -> None:
     input, output, conversation = stored(run.plan.input), stored(response.output), run.plan.conversation_id
     if conversation is not None and not run.plan.store:
-        await run.store.append(run.owner, conversation, [*input, *output])
+        await run.store.append(run.owner, conversation, [*input, *output], int(run.clock()))
         return
     record = Record(
         id=response.id,
@@ -209,6 +211,7 @@ async def _commit(run: Run, response: Response) -> None:
         input=input,
         output=output,
         conversation_id=conversation,
+        key_id=run.key_id or None,
     )
     await run.store.commit(record)
 

@@ -1,14 +1,20 @@
-"""What is over goes: responses past their time, and the oldest where there is no room. In small steps, so that
-nobody's commit waits for it.
+"""What is over goes: responses past their time, and where there is no room, what has been there for longest. In small
+steps, so that nobody's commit waits for it.
+
+Conversations have no time, as in the official API; but a bound that they do not count for is none. Where there is no
+room they go with the responses, by age: a response since it was made, a conversation since it was last used. One that
+is being written to stays.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
-from antiphon.store import ResponseStore, Selection, StoreUnavailable
+from antiphon.store import Conversation, ConversationLocked, Selection, Store, StoreUnavailable
 
 log = logging.getLogger("antiphon.sweeper")
 
@@ -18,7 +24,17 @@ STEP_RESPONSES = 32
 KEEP_FREE_BYTES = 16 * 1024 * 1024
 """Free space that a database keeps, since it will be needed again."""
 
+IDLE_CONVERSATIONS = 256
+"""How many conversations are looked for at once: all of them are gone through to find those."""
+
 _DAY_S = 86_400
+
+
+class Swept(NamedTuple):
+    """How many went."""
+
+    responses: int
+    conversations: int
 
 
 class Sweeper:
@@ -30,9 +46,7 @@ class Sweeper:
         clock: Unix seconds.
     """
 
-    def __init__(
-        self, store: ResponseStore, *, retention_days: float, bytes_max: int, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, store: Store, *, retention_days: float, bytes_max: int, clock: Callable[[], float]) -> None:
         self._store = store
         self._retention_s = retention_days * _DAY_S
         self._bytes_max = bytes_max
@@ -47,15 +61,16 @@ class Sweeper:
                 log.warning("nothing was swept: %s", error)
             await asyncio.sleep(INTERVAL_S)
 
-    async def sweep(self) -> int:
-        """Sweep once; says how many responses went.
+    async def sweep(self) -> Swept:
+        """Sweep once; says what went.
 
         Raises:
             StoreUnavailable: the store cannot be written; what went before is gone.
         """
-        swept = await self._past_their_time() + await self._for_want_of_room()
-        if swept:
-            log.info("swept", extra={"fields": {"responses": swept}})
+        past, room = await self._past_their_time(), await self._for_want_of_room()
+        swept = Swept(past + room.responses, room.conversations)
+        if any(swept):
+            log.info("swept", extra={"fields": swept._asdict()})
         while await self._store.shrink(KEEP_FREE_BYTES):
             pass
         return swept
@@ -69,11 +84,51 @@ class Sweeper:
             swept += step
         return swept
 
-    async def _for_want_of_room(self) -> int:
-        swept = 0
+    async def _for_want_of_room(self) -> Swept:
+        responses = conversations = 0
+        idle = _Idle(self._store)
         while self._bytes_max and (await self._store.figures()).used_bytes > self._bytes_max:
-            step = await self._store.purge(Selection(), STEP_RESPONSES)
+            next = await idle.next()
+            # Responses that are as old go first: those of a conversation are never younger than its last use.
+            older = Selection(before=next and next.used_at + 1)
+            step = await self._store.purge(older, STEP_RESPONSES)
+            responses += step
             if not step:
-                break
-            swept += step
-        return swept
+                if next is None:
+                    break
+                conversations += await idle.remove()
+        return Swept(responses, conversations)
+
+
+class _Idle:
+    """The conversations that have not been used for longest, one after the other."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._found: deque[Conversation] = deque()
+        self._spared: set[str] = set()
+
+    async def next(self) -> Conversation | None:
+        """The next one; None when there is none that could go."""
+        if not self._found:
+            found = await self._store.idle(IDLE_CONVERSATIONS + len(self._spared))
+            self._found.extend(each for each in found if each.id not in self._spared)
+        return self._found[0] if self._found else None
+
+    async def remove(self) -> bool:
+        """Delete it, unless somebody writes to it, or has done so meanwhile: then it is not found again."""
+        conversation = self._found.popleft()
+        owner, id = conversation.owner, conversation.id
+        try:
+            claim = await self._store.claim(owner, id)
+        except ConversationLocked:
+            self._spared.add(id)
+            return False
+        try:
+            now = await self._store.conversation(owner, id)
+            if now is not None and now.used_at == conversation.used_at:
+                return await self._store.delete_conversation(owner, id)
+            self._spared.add(id)
+            return False
+        finally:
+            await claim.release()

@@ -106,8 +106,8 @@ def moment(text: str) -> int:
 
 
 def export(data: Path, file: Path) -> int:
-    """Write every stored response to ``file``, one JSON object per line: ``owner``, ``response`` as the API shows it,
-    and its ``input_items``. Says how many. Works beside a running server. The file is whole, or not there.
+    """Write every stored response to ``file``, one JSON object per line: ``owner``, ``key_id``, ``response`` as the API
+    shows it, and its ``input_items``. Says how many. Works beside a running server. The file is whole, or not there.
 
     Raises:
         antiphon.store.StoreUnavailable: no database, or one of another schema.
@@ -131,4 +131,9 @@ def _line(record: Record) -> bytes:
     response = msgspec.json.decode(record.doc)
     response["output"] = [msgspec.Raw(item.doc) for item in record.output]
     items = [msgspec.Raw(item.doc) for item in record.input]
-    return msgspec.json.encode({"owner": record.owner, "response": response, "input_items": items}) + b"\n"
+    return (
+        msgspec.json.encode(
+            {"owner": record.owner, "key_id": record.key_id, "response": response, "input_items": items}
+        )
+        + b"\n"
+    )

@@ -31,7 +31,7 @@ async def fill(folder: Path) -> None:
     now = int(time.time())
     await store.commit(a_record("r1", user="u1", created_at=now - 10 * DAY_S))
     await store.commit(a_record("r2", previous="r1", owner=STRANGER, created_at=now))
-    await store.commit(a_record("r3", user="u2", created_at=now))
+    await store.commit(a_record("r3", user="u2", key_id="key_1", created_at=now))
     await store.delete(STRANGER, "r2")
     await store.close()
 
@@ -55,6 +55,7 @@ def test_export_writes_whole_responses(data: Path, capsys: pytest.CaptureFixture
     first, second = [json.loads(line) for line in file.read_text().splitlines()]
     assert (first["owner"], first["response"]["id"], second["response"]["id"]) == ("owner_a", "r1", "r3")
     assert [item["id"] for item in first["response"]["output"]] == ["r1_out"]
+    assert (first["key_id"], second["key_id"]) == (None, "key_1")
     assert first["input_items"][0]["text"] == "naïve 漢字 🙂 \0 \n"
     assert file.stat().st_mode & 0o077 == 0
     assert "2 responses written" in capsys.readouterr().out
@@ -75,7 +76,7 @@ async def test_export_works_beside_a_server_and_migrate_does_not(
     await store.close()
 
 
-def test_purge_by_user_by_day_and_whole(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_purge_by_user_by_key_by_day_and_whole(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["purge", "--data", str(data)]) == 2
     assert main(["purge", "--data", str(data), "--before", "someday"]) == 2
     assert main(["purge", "--data", str(data), "--before", "2020-01-31"]) == 0
@@ -85,7 +86,9 @@ def test_purge_by_user_by_day_and_whole(data: Path, capsys: pytest.CaptureFixtur
     assert exported(data) == ["r1", "r3"], "all that is said must hold"
     assert main(["purge", "--data", str(data), "--before", day]) == 0
     assert exported(data) == ["r3"]
-    assert main(["purge", "--data", str(data), "--user", "u2"]) == 0
+    assert main(["purge", "--data", str(data), "--key", "key_2", "--user", "u2"]) == 0
+    assert exported(data) == ["r3"]
+    assert main(["purge", "--data", str(data), "--key", "key_1"]) == 0
     assert exported(data) == []
     asyncio.run(fill_one(data))
     assert main(["purge", "--data", str(data), "--all"]) == 0

@@ -21,7 +21,9 @@ from antiphon.http import ROUTES, Route
 from antiphon.http.socket import METHOD as WEBSOCKET
 from antiphon.models import Finish, Text, Usage
 from antiphon.models.scripted import ScriptedModel
+from antiphon.store import Selection, Store
 from antiphon.store.keys import Allowance, MemoryKeys, minted
+from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.store.sqlite import keys as statements
 from antiphon.testing.serving import serving
@@ -54,14 +56,14 @@ class Server:
 
 @asynccontextmanager
 async def server_of(
-    model: ScriptedModel, monkeypatch: pytest.MonkeyPatch, *, locked: bool = True
+    model: ScriptedModel, monkeypatch: pytest.MonkeyPatch, *, locked: bool = True, store: Store | None = None
 ) -> AsyncIterator[Server]:
     """A server that has a key from the beginning if ``locked``, and looks for others all the time."""
     monkeypatch.setattr(keyring, "LOOK_S", 0.01)
     keys = MemoryKeys()
     if locked:
         keys.kept.append(minted("the first", "", Allowance(), 0)[0])
-    async with serving(model, keys=keys) as url:
+    async with serving(model, keys=keys, store=store) as url:
         server = Server(url, keys)
         yield server
         await server.close()
@@ -241,6 +243,36 @@ async def test_another_owners_response_cannot_be_continued(monkeypatch: pytest.M
         assert theirs.value.message.replace(id, "resp_0") == none.value.message
         assert theirs.value.code == none.value.code == "previous_response_not_found"
         assert (await colleague.responses.retrieve(id)).output_text == "ok", "a project shares what is its own"
+
+
+async def test_a_response_is_known_by_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever way it came: so that all that was made with a key can be found."""
+    store = MemoryStore()
+    async with server_of(ScriptedModel("ok", again=True), monkeypatch, store=store) as server:
+        client, colleague = server.client("a"), server.client("a")
+        await until(lambda: let_in(colleague))
+        kept = await a_response(colleague)
+        conversation = await a_conversation(client)
+        made = [await a_response(client)]
+        made.append((await client.responses.create(model="m", input="y", conversation=conversation)).id)
+        async with client.responses.stream(model="m", input="x") as stream:
+            made.append((await stream.get_final_response()).id)
+        async with client.responses.connect() as socket:
+            await socket.response.create(model="m", input="x")
+            made += [
+                event.response.id async for event in _until_completed(socket) if event.type == "response.completed"
+            ]
+        assert len(made) == 4
+        _, key, _ = server.keys.kept
+        assert await store.purge(Selection(key_id=key.id), 9) == 4
+        assert [record.id for record in await store.records(after=None, limit=9)] == [kept]
+
+
+async def _until_completed(socket: Any) -> AsyncIterator[Any]:
+    async for event in socket:
+        yield event
+        if event.type == "response.completed":
+            return
 
 
 # Limits

@@ -17,6 +17,8 @@ from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.store.sqlite import keys as statements
 from antiphon.testing.check_store import OWNER, a_record
 
+WITHOUT_KEYS = Path(__file__).parents[1] / "upgrade" / "0001.sql"
+
 
 def keys_command(folder: Path, *words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     status = cli.main(["keys", *words, "--data", str(folder)])
@@ -81,13 +83,9 @@ async def test_usage_adds_up(tmp_path: Path) -> None:
 
 
 async def test_a_database_without_keys_is_brought_up_to_date(tmp_path: Path) -> None:
-    await (await SqliteStore.open(tmp_path)).close()
     path = tmp_path / DATABASE_NAME
     with closing(sqlite3.connect(path)) as db:
-        db.executescript("DROP TABLE api_key; DROP TABLE key_usage; DROP INDEX ix_response_created_at")
-        db.executescript("DROP TABLE run; DROP TABLE event; DROP TABLE expiry")
-        db.execute("UPDATE alembic_version SET version_num = '0002'")
-        db.commit()
+        db.executescript(WITHOUT_KEYS.read_text())
     assert statements.keys_of(path) == []
     with statements.opened_beside(path) as db:
         assert statements.keys(db) == []

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.store import Figures, Store, StoreUnavailable
-from antiphon.store.memory import MemoryStore
+from antiphon import app
+from antiphon.config import Config
+from antiphon.store import Claim, Figures, Store, StoreUnavailable
+from antiphon.store.memory import BYTES_MAX, MemoryStore
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.sweeper import KEEP_FREE_BYTES, STEP_RESPONSES, Sweeper
 from antiphon.testing import FakeClock
 from antiphon.testing.check_store import OWNER, OpenStore, a_record, history_ids
+from antiphon.testing.records import a_conversation, an_item
 
 DAY_S = 86_400
 
@@ -27,14 +30,16 @@ async def test_what_is_past_its_time_goes(open_store: OpenStore) -> None:
         clock.now += 10 * DAY_S
         await store.commit(a_record("child", previous="r0", created_at=int(clock.now)))
         clock.now += 20 * DAY_S
-        assert await sweeper(store, clock, days=30).sweep() == 0, "thirty days are not over before they are over"
+        assert (await sweeper(store, clock, days=30).sweep()).responses == 0, (
+            "thirty days are not over before they are over"
+        )
         clock.now += 1
-        assert await sweeper(store, clock, days=0).sweep() == 0, "0 is for ever"
-        assert await sweeper(store, clock, days=30).sweep() == count
+        assert (await sweeper(store, clock, days=0).sweep()).responses == 0, "0 is for ever"
+        assert (await sweeper(store, clock, days=30).sweep()).responses == count
         assert await store.get(OWNER, "r0") is None
         assert await history_ids(store, "child") == ["r0_in", "r0_out", "child_in", "child_out"]
         clock.now += 10 * DAY_S
-        assert await sweeper(store, clock, days=30).sweep() == 1
+        assert (await sweeper(store, clock, days=30).sweep()).responses == 1
         assert await store.records(after=None, limit=1) == []
 
 
@@ -45,17 +50,75 @@ async def test_the_oldest_go_where_there_is_no_room(open_store: OpenStore) -> No
             output = [f"o{n}_{m}" for m in range(20)]
             await store.commit(a_record(f"r{n:03}", created_at=n, output=output))
         bytes_max = (await store.figures()).used_bytes // 2
-        assert 0 < await sweeper(store, clock, bytes_max=bytes_max).sweep() < 300
+        assert 0 < (await sweeper(store, clock, bytes_max=bytes_max).sweep()).responses < 300
         assert (await store.figures()).used_bytes <= bytes_max
         left = [record.id for record in await store.records(after=None, limit=300)]
         assert left == [f"r{n:03}" for n in range(300 - len(left), 300)], "not the oldest went"
 
 
+async def test_idle_conversations_go_too_where_there_is_no_room(open_store: OpenStore) -> None:
+    """By age, among the responses; never by time, and not the one that is being written to."""
+    async with open_store() as store:
+        for n in range(60):
+            items = [an_item(f"i{n}_{m}") for m in range(40)]
+            await store.create_conversation(a_conversation(f"c{n:02}", created_at=n), items)
+            await store.commit(a_record(f"r{n:02}", created_at=n, output=[f"o{n}_{m}" for m in range(40)]))
+        await store.append(OWNER, "c03", [an_item("again")], 1_000)
+        await store.commit(a_record("last", conversation="c05", created_at=1_000))
+        held = await store.claim(OWNER, "c07")
+        assert await sweeper(store, FakeClock(), days=1).sweep() == (61, 0), "time is no conversation's end"
+        for n in range(60):
+            await store.commit(a_record(f"s{n:02}", created_at=n, output=[f"p{n}_{m}" for m in range(40)]))
+
+        bytes_max = (await store.figures()).used_bytes // 2
+        swept = await sweeper(store, FakeClock(), bytes_max=bytes_max).sweep()
+        assert (await store.figures()).used_bytes <= bytes_max
+        left = [record.id for record in await store.records(after=None, limit=99)]
+        assert left == [f"s{n:02}" for n in range(swept.responses, 60)], "not the oldest went"
+        idle = [each.id for each in await store.idle(99)]
+        oldest = int(idle[1][1:])
+        assert idle == ["c07", *(f"c{n}" for n in range(oldest, 60)), "c03", "c05"], "not the longest idle went"
+        assert oldest in (swept.responses - 1, swept.responses), "one kind went for the other"
+        assert len(await store.conversation_history(OWNER, "c07") or ()) == 40
+
+        await sweeper(store, FakeClock(), bytes_max=1).sweep()
+        assert [each.id for each in await store.idle(99)] == ["c07"]
+        await held.release()
+        assert await sweeper(store, FakeClock(), bytes_max=1).sweep() == (0, 1)
+
+
+async def test_a_conversation_that_was_used_meanwhile_stays(open_store: OpenStore) -> None:
+    async with open_store() as store:
+
+        class UsedMeanwhile(type(store)):  # type: ignore[misc]
+            async def claim(self, owner: str, id: str) -> Claim:
+                held = await super().claim(owner, id)
+                await self.append(owner, id, [], 9)
+                return held
+
+        await store.create_conversation(a_conversation("c1", created_at=1), [an_item("a")])
+        store.__class__ = UsedMeanwhile
+        assert await sweeper(store, FakeClock(), bytes_max=1).sweep() == (0, 0)
+        assert await store.conversation(OWNER, "c1") is not None
+
+
+def test_a_store_in_memory_has_a_bound_in_any_case() -> None:
+    most = BYTES_MAX * 3 // 4
+    for store, said, meant in (
+        ("sqlite", 0, 0),
+        ("sqlite", 9, 9),
+        ("memory", 0, most),
+        ("memory", 9, 9),
+        ("memory", 1 << 40, most),
+    ):
+        assert app._bytes_max(Config(store=store, store_bytes_max=said)) == meant  # type: ignore[arg-type]
+
+
 async def test_a_bound_below_what_an_empty_store_takes_ends(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
     await store.commit(a_record("r1"))
-    assert await sweeper(store, FakeClock(), bytes_max=1).sweep() == 1
-    assert await sweeper(store, FakeClock(), bytes_max=1).sweep() == 0
+    assert (await sweeper(store, FakeClock(), bytes_max=1).sweep()).responses == 1
+    assert (await sweeper(store, FakeClock(), bytes_max=1).sweep()).responses == 0
     await store.close()
 
 

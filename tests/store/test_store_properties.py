@@ -61,25 +61,32 @@ named = st.tuples(st.sampled_from(["get", "history", "delete", "delete"]), owner
 conversation_ids = st.sampled_from(["c0", "c1", "c2"])
 several = listed.map(lambda ids: [an_item(id) for id in ids])
 turns = st.builds(
-    lambda id, conversation, owner, input, output: (
+    lambda id, conversation, owner, input, output, at, key_id: (
         "commit",
-        a_record(id, conversation=conversation, owner=owner, input=input, output=output),
+        a_record(id, conversation=conversation, owner=owner, input=input, output=output, created_at=at, key_id=key_id),
     ),
     ids,
     conversation_ids,
     owners,
     listed,
     listed,
+    times,
+    st.none() | st.just("k"),
 )
 made = st.builds(
-    lambda id, owner, items, n: ("create_conversation", a_conversation(id, owner=owner, metadata={"n": n}), items),
+    lambda id, owner, items, n, at: (
+        "create_conversation",
+        a_conversation(id, owner=owner, metadata={"n": n}, created_at=at),
+        items,
+    ),
     conversation_ids,
     owners,
     several,
     st.sampled_from("01"),
+    times,
 )
 entries = st.one_of(
-    st.tuples(st.just("append"), owners, conversation_ids, several),
+    st.tuples(st.just("append"), owners, conversation_ids, several, times),
     st.tuples(st.sampled_from(["remove_item", "conversation_item"]), owners, conversation_ids, item_ids),
     st.tuples(st.just("referenced"), owners, st.lists(item_ids, max_size=4)),
     st.tuples(
@@ -94,6 +101,7 @@ entries = st.one_of(
         st.sampled_from(["conversation", "conversation_history", "delete_conversation"]), owners, conversation_ids
     ),
     st.tuples(st.just("update_conversation"), owners, conversation_ids, st.just({"n": "2"})),
+    st.tuples(st.just("idle"), st.integers(1, 3)),
 )
 queries = st.builds(
     ListQuery,
@@ -107,7 +115,13 @@ queries = st.builds(
 lists = st.tuples(st.sampled_from(["responses", "conversations"]), owners, queries)
 purges = st.tuples(
     st.just("purge"),
-    st.builds(Selection, before=st.none() | times, owner=st.none() | owners, user=users),
+    st.builds(
+        Selection,
+        before=st.none() | times,
+        owner=st.none() | owners,
+        user=users,
+        key_id=st.sampled_from([None, None, "k"]),
+    ),
     st.integers(1, 3),
 )
 exports = st.tuples(st.just("records"), st.none() | ids, st.integers(1, 3))

@@ -36,6 +36,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         created_at: Unix seconds.
         conversation_id: the conversation that the response continues, and that its items are added to. A response
             with a conversation has no ``previous_response_id``.
+        key_id: the key that it was made with; None without one.
     """
 
     id: Id
@@ -48,14 +49,21 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     input: Sequence[StoredItem]
     output: Sequence[StoredItem]
     conversation_id: Id | None = None
+    key_id: str | None = None
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation as it is kept, without its items. ``created_at`` is in Unix seconds."""
+    """A conversation as it is kept, without its items.
+
+    Attributes:
+        created_at: Unix seconds.
+        used_at: Unix seconds; when it was made, or the last response in it began, or items were last added.
+    """
 
     id: Id
     owner: str
     created_at: int
+    used_at: int
     metadata: dict[str, str]
 
 
@@ -84,6 +92,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ended: True for those that do not run in the background any more.
         owner: of that owner.
         user: whose request named that ``user`` or ``safety_identifier``.
+        key_id: made with that key.
     """
 
     before: int | None = None
@@ -91,6 +100,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ended: Literal[True] | None = None
     owner: str | None = None
     user: str | None = None
+    key_id: str | None = None
 
 
 class Purged(msgspec.Struct, frozen=True):
@@ -225,7 +235,7 @@ class ResponseStore(Protocol):
 
     async def purge(self, selection: Selection, limit: int) -> int:
         """Delete, as ``delete`` does, up to ``limit`` of the selected responses of all owners, oldest first; says how
-        many. One short transaction: for many, call it until it says 0.
+        many; 0 when there are none. One short transaction, behind a search that holds up no write.
         """
         ...
 
@@ -303,8 +313,8 @@ class ConversationStore(Protocol):
         """
         ...
 
-    async def append(self, owner: str, id: Id, items: Sequence[StoredItem]) -> None:
-        """Add items at the end, in order.
+    async def append(self, owner: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
+        """Add items at the end, in order; ``at`` is now, in Unix seconds.
 
         Raises:
             UnknownConversation: there is none of that id.
@@ -332,6 +342,10 @@ class ConversationStore(Protocol):
 
     async def remove_item(self, owner: str, id: Id, item_id: Id) -> bool:
         """Take an item out of a visible conversation; False when it is not there."""
+        ...
+
+    async def idle(self, limit: int) -> list[Conversation]:
+        """The ``limit`` visible conversations, of all owners, that have not been used for longest; those come first."""
         ...
 
     async def referenced(self, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:

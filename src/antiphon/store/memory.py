@@ -85,7 +85,7 @@ class MemoryStore:
         if record.id in self._kept:
             raise DuplicateResponse(record.id)
         self._grow(_bytes_of(record) + (_bytes(items) if shelved else 0))
-        before = append(shelved, items) if shelved else 0
+        before = append(shelved, items, record.created_at) if shelved else 0
         self._kept[record.id] = _Kept(record, before)
         self._children[record.owner, record.previous_response_id] += 1
         self._hold(record.owner, record.id, items)
@@ -187,7 +187,7 @@ class MemoryStore:
         refuse_twice(items)
         self._grow(_bytes(items))
         self._shelf.add(conversation)
-        self._append(conversation.owner, conversation.id, items)
+        self._append(conversation.owner, conversation.id, items, conversation.used_at)
 
     async def conversation(self, owner: str, id: Id) -> Conversation | None:
         """See ``ConversationStore.conversation``."""
@@ -218,12 +218,12 @@ class MemoryStore:
         self._bytes -= self._shelf.remove_unneeded(id)
         return True
 
-    async def append(self, owner: str, id: Id, items: Sequence[StoredItem]) -> None:
+    async def append(self, owner: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
         """See ``ConversationStore.append``."""
         self._refuse_when_closed()
         self._shelf.check(owner, id, items)
         self._grow(_bytes(items))
-        self._append(owner, id, items)
+        self._append(owner, id, items, at)
 
     async def conversation_items(
         self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
@@ -254,6 +254,11 @@ class MemoryStore:
         self._bytes -= len(item.doc)
         self._let_go(owner, id, [item])
         return True
+
+    async def idle(self, limit: int) -> list[Conversation]:
+        """See ``ConversationStore.idle``."""
+        self._refuse_when_closed()
+        return heapq.nsmallest(limit, (shelved.conversation for shelved in self._shelf), key=lambda each: each.used_at)
 
     async def referenced(self, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
         """See ``ConversationStore.referenced``."""
@@ -315,7 +320,7 @@ class MemoryStore:
         self._change(id, status=record.status, doc=record.doc, output=record.output)
         self._hold(record.owner, id, record.output)
         if shelved and conversation:
-            kept.before = append(shelved, items)
+            kept.before = append(shelved, items, record.created_at)
             self._hold(record.owner, conversation, items)
         entry.status, entry.node = "ended", None
         if expires_at is not None:
@@ -406,8 +411,8 @@ class MemoryStore:
         self._refuse_when_closed()
         return self._shelf.visible(owner, id)
 
-    def _append(self, owner: str, id: Id, items: Sequence[StoredItem]) -> None:
-        append(self._shelf.check(owner, id, items), items)
+    def _append(self, owner: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
+        append(self._shelf.check(owner, id, items), items, at)
         self._hold(owner, id, items)
 
     def _hold(self, owner: str, holder: Id, items: Iterable[StoredItem]) -> None:
@@ -435,6 +440,8 @@ def _is_chosen(record: Record, selection: Selection) -> bool:
     if selection.before is not None and record.created_at >= selection.before:
         return False
     if selection.owner is not None and record.owner != selection.owner:
+        return False
+    if selection.key_id is not None and record.key_id != selection.key_id:
         return False
     if selection.user is None:
         return True

@@ -40,6 +40,8 @@ conversation = Table(
     # A counter, not the last item's place: the place of an item that was removed is not given to another.
     Column("next_pos", BigInteger, nullable=False, comment="the place of the next item"),
     Column("metadata", Text, nullable=False, comment="JSON object of strings"),
+    # No index: it would be written with every turn, and is asked for only where there is no room.
+    Column("used_at", BigInteger, nullable=False, server_default="0", comment="Unix seconds; last use"),
 )
 
 _conversation_visible = conversation.c.deleted_at.is_(None)
@@ -67,6 +69,8 @@ response = Table(
     Column("deleted_at", BigInteger, comment="Unix seconds; hidden since"),
     # Last, so that a walk along a chain does not read through it.
     Column("doc", Text, nullable=False, comment="JSON of the response with an empty output"),
+    # No index: it would be written with every response, and is asked for only by hand.
+    Column("key_id", Text, comment="the key it was made with"),
 )
 
 _has_parent = response.c.previous_response_id.is_not(None)

@@ -96,8 +96,10 @@ def refuse_twice(items: Sequence[StoredItem]) -> None:
         seen.add(item.id)
 
 
-def append(shelved: Shelved, items: Sequence[StoredItem]) -> int:
-    """Give the items the next places; the first of them."""
+def append(shelved: Shelved, items: Sequence[StoredItem], at: int) -> int:
+    """Give the items the next places, at that time; the first of them."""
+    used_at = max(shelved.conversation.used_at, at)
+    shelved.conversation = msgspec.structs.replace(shelved.conversation, used_at=used_at)
     first = shelved.next_pos
     shelved.entries |= dict(enumerate(items, first))
     shelved.next_pos += len(items)

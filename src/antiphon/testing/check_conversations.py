@@ -42,10 +42,10 @@ async def hides_a_conversation_from_strangers(store: Store) -> None:
 async def appends_in_order(store: Store) -> None:
     """Items of calls and of responses, one after the other; a response's input before its output."""
     await store.create_conversation(a_conversation("c1"), [an_item("z")])
-    await store.append(OWNER, "c1", [an_item(id) for id in "yx"])
+    await store.append(OWNER, "c1", [an_item(id) for id in "yx"], NOW)
     await store.commit(a_record("r1", conversation="c1"))
-    await store.append(OWNER, "c1", [])
-    await store.append(OWNER, "c1", [an_item("w")])
+    await store.append(OWNER, "c1", [], NOW)
+    await store.append(OWNER, "c1", [an_item("w")], NOW)
     assert await conversation_ids(store, "c1") == ["z", "y", "x", "r1_in", "r1_out", "w"]
     found = await store.get(OWNER, "r1")
     assert found is not None and found.conversation_id == "c1"
@@ -56,8 +56,8 @@ async def appends_in_order(store: Store) -> None:
 async def refuses_an_item_twice(store: Store) -> None:
     """In one call or in two, by whatever way; nothing of what was refused is there."""
     await store.create_conversation(a_conversation("c1"), [an_item("a")])
-    await _refused(store.append(OWNER, "c1", [an_item("b"), an_item("a")]), DuplicateItem)
-    await _refused(store.append(OWNER, "c1", [an_item("b"), an_item("b")]), DuplicateItem)
+    await _refused(store.append(OWNER, "c1", [an_item("b"), an_item("a")], NOW), DuplicateItem)
+    await _refused(store.append(OWNER, "c1", [an_item("b"), an_item("b")], NOW), DuplicateItem)
     await _refused(store.commit(a_record("r1", conversation="c1", input=["b", "a"])), DuplicateItem)
     await _refused(store.create_conversation(a_conversation("c2"), [an_item("b"), an_item("b")]), DuplicateItem)
     assert await store.get(OWNER, "r1") is None
@@ -71,7 +71,7 @@ async def refuses_to_add_to_nothing(store: Store) -> None:
         await store.create_conversation(a_conversation(id), [])
     assert await store.delete_conversation(OWNER, "c2")
     for owner, id in ((STRANGER, "c1"), (OWNER, "c2"), (OWNER, "c3")):
-        await _refused(store.append(owner, id, [an_item("a")]), UnknownConversation)
+        await _refused(store.append(owner, id, [an_item("a")], NOW), UnknownConversation)
         await _refused(store.commit(a_record("r1", owner=owner, conversation=id)), UnknownConversation)
         assert await store.get(owner, "r1") is None
     assert await conversation_ids(store, "c1") == []
@@ -107,7 +107,7 @@ async def takes_an_item_out_of_one_list_only(store: Store) -> None:
     assert await conversation_ids(store, "c1") == ["r1_in"]
     found = await store.get(OWNER, "r1")
     assert found is not None and [item.id for item in found.output] == ["r1_out"]
-    await store.append(OWNER, "c1", [an_item("a"), an_item("r1_out")])
+    await store.append(OWNER, "c1", [an_item("a"), an_item("r1_out")], NOW)
     assert await conversation_ids(store, "c1") == ["r1_in", "a", "r1_out"]
 
 
@@ -128,12 +128,12 @@ async def tells_the_history_of_a_branch_off_a_conversation(store: Store) -> None
     await store.commit(a_record("r1", conversation="c1"))
     await store.commit(a_record("r2", conversation="c1"))
     await store.commit(a_record("r3", previous="r1"))
-    await store.append(OWNER, "c1", [an_item("z")])
+    await store.append(OWNER, "c1", [an_item("z")], NOW)
     assert await _history(store, "r2") == ["a", "r1_in", "r1_out", "r2_in", "r2_out"]
     assert await _history(store, "r3") == ["a", "r1_in", "r1_out", "r3_in", "r3_out"]
     assert await store.remove_item(OWNER, "c1", "a")
     assert await store.remove_item(OWNER, "c1", "z")
-    await store.append(OWNER, "c1", [an_item("y")])
+    await store.append(OWNER, "c1", [an_item("y")], NOW)
     assert await _history(store, "r3") == ["r1_in", "r1_out", "r3_in", "r3_out"]
 
 
@@ -207,10 +207,26 @@ async def lets_one_write_at_a_time(store: Store) -> None:
 async def lets_many_append_at_once(store: Store) -> None:
     """Places are given once, even to those who did not claim."""
     await store.create_conversation(a_conversation("c1"), [])
-    await asyncio.gather(*(store.append(OWNER, "c1", [an_item(f"a{n}"), an_item(f"b{n}")]) for n in range(50)))
+    await asyncio.gather(*(store.append(OWNER, "c1", [an_item(f"a{n}"), an_item(f"b{n}")], NOW) for n in range(50)))
     told = await conversation_ids(store, "c1")
     assert sorted(told) == sorted(f"{side}{n}" for n in range(50) for side in "ab"), told
     assert all(told[n + 1] == told[n].replace("a", "b") for n in range(0, 100, 2)), told
+
+
+async def knows_what_is_idle(store: Store) -> None:
+    """Of all owners, the longest idle first: used is what was made, continued, or added to."""
+    for n, (id, owner) in enumerate((("c1", OWNER), ("c2", STRANGER), ("c3", OWNER), ("c4", OWNER), ("c5", OWNER))):
+        await store.create_conversation(a_conversation(id, owner=owner, created_at=NOW + n), [])
+    assert [each.id for each in await store.idle(9)] == ["c1", "c2", "c3", "c4", "c5"]
+    await store.append(OWNER, "c1", [an_item("a")], NOW + 9)
+    await store.commit(a_record("r1", conversation="c3", created_at=NOW + 8))
+    await store.append(OWNER, "c5", [an_item("a")], NOW + 1)
+    assert await store.delete_conversation(OWNER, "c4")
+    used = [(each.id, each.owner, each.used_at - NOW) for each in await store.idle(9)]
+    assert used == [("c2", STRANGER, 1), ("c5", OWNER, 4), ("c3", OWNER, 8), ("c1", OWNER, 9)], used
+    assert [each.id for each in await store.idle(2)] == ["c2", "c5"]
+    found = await store.conversation(OWNER, "c3")
+    assert found is not None and (found.created_at, found.used_at) == (NOW + 2, NOW + 8)
 
 
 async def lists_responses(store: Store) -> None:
@@ -263,7 +279,7 @@ async def refuses_conversations_when_closed(store: Store) -> None:
     await store.create_conversation(a_conversation("c1"), [])
     await store.close()
     for attempt in (
-        store.append(OWNER, "c1", []),
+        store.append(OWNER, "c1", [], NOW),
         store.conversation(OWNER, "c1"),
         store.responses(OWNER, ListQuery()),
     ):
@@ -287,6 +303,7 @@ CONVERSATION_CHECKS: tuple[Callable[[Store], Awaitable[None]], ...] = (
     finds_referenced_items,
     lets_one_write_at_a_time,
     lets_many_append_at_once,
+    knows_what_is_idle,
     lists_responses,
     lists_conversations,
     refuses_conversations_when_closed,

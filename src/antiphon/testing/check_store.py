@@ -243,17 +243,19 @@ async def purges_the_oldest_first(store: Store) -> None:
         await _assert_removed(store, id)
 
 
-async def purges_an_owner_or_a_user(store: Store) -> None:
+async def purges_an_owner_a_user_or_a_key(store: Store) -> None:
     """All that is said must hold; a quote in a name is only a letter."""
     await store.commit(a_record("r1", user="u1"))
     await store.commit(a_record("r2", user="u'2"))
     await store.commit(a_record("r3", user="u1", owner=STRANGER))
     await store.commit(a_record("r4"))
+    await store.commit(a_record("r5", key_id="k1"))
     assert await store.purge(Selection(user="u'2"), 9) == 1
     assert await store.purge(Selection(user="nobody"), 9) == 0
     assert await store.purge(Selection(user="u1", owner=STRANGER, before=0), 9) == 0
     assert await store.purge(Selection(user="u1", owner=STRANGER), 9) == 1
-    assert await _visible(store) == ["r1", "r4"]
+    assert await _visible(store) == ["r1", "r4", "r5"]
+    assert [await store.purge(Selection(key_id=id), 9) for id in ("k2", "k1")] == [0, 1]
     assert await store.purge(Selection(owner=OWNER), 9) == 2
     assert await _visible(store) == []
 
@@ -337,7 +339,7 @@ CHECKS: tuple[Check, ...] = (
     stops_removing_at_a_visible_response,
     reads_its_own_writes,
     purges_the_oldest_first,
-    purges_an_owner_or_a_user,
+    purges_an_owner_a_user_or_a_key,
     purging_breaks_no_chain,
     lists_whole_records,
     tells_its_size,

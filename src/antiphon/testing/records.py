@@ -32,6 +32,7 @@ def a_record(
     model: str = "test-model",
     metadata: dict[str, str] | None = None,
     user: str | None = None,
+    key_id: str | None = None,
 ) -> Record:
     """A response with one item in and one out, ``<id>_in`` and ``<id>_out``, unless told."""
     doc: Json = {"id": id, "output": [], "metadata": metadata or {}, "user": user}
@@ -46,6 +47,7 @@ def a_record(
         input=[an_item(each) for each in ([f"{id}_in"] if input is None else input)],
         output=[an_item(each) for each in ([f"{id}_out"] if output is None else output)],
         conversation_id=conversation,
+        key_id=key_id,
     )
 
 
@@ -53,4 +55,4 @@ def a_conversation(
     id: Id, *, owner: str = OWNER, created_at: int = NOW, metadata: dict[str, str] | None = None
 ) -> Conversation:
     """A conversation without items."""
-    return Conversation(id=id, owner=owner, created_at=created_at, metadata=metadata or {})
+    return Conversation(id=id, owner=owner, created_at=created_at, used_at=created_at, metadata=metadata or {})

@@ -111,7 +111,11 @@ class SqliteStore:
 
     async def purge(self, selection: Selection, limit: int) -> int:
         """See ``ResponseStore.purge``."""
-        return await self._writes.run(partial(statements.purge, selection=selection, limit=limit))
+        # Where nothing points to what is chosen, looking for it takes as long as there are responses.
+        while found := await self._reads.run(partial(statements.chosen, selection=selection, limit=limit)):
+            if deleted := await self._writes.run(partial(statements.delete_all, ids=found)):
+                return deleted
+        return 0
 
     async def records(self, *, after: Id | None, limit: int) -> list[Record]:
         """See ``ResponseStore.records``."""
@@ -160,9 +164,9 @@ class SqliteStore:
         """See ``ConversationStore.delete_conversation``."""
         return await self._writes.run(partial(conversations.delete, owner=owner, id=id))
 
-    async def append(self, owner: str, id: Id, items: Sequence[StoredItem]) -> None:
+    async def append(self, owner: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
         """See ``ConversationStore.append``."""
-        await self._writes.run(partial(conversations.append, owner=owner, id=id, items=items))
+        await self._writes.run(partial(conversations.append, owner=owner, id=id, items=items, at=at))
 
     async def conversation_items(
         self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
@@ -182,6 +186,10 @@ class SqliteStore:
     async def remove_item(self, owner: str, id: Id, item_id: Id) -> bool:
         """See ``ConversationStore.remove_item``."""
         return await self._writes.run(partial(conversations.remove_item, owner=owner, id=id, item_id=item_id))
+
+    async def idle(self, limit: int) -> list[Conversation]:
+        """See ``ConversationStore.idle``."""
+        return await self._reads.run(partial(conversations.idle, limit=limit))
 
     async def referenced(self, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
         """See ``ConversationStore.referenced``."""

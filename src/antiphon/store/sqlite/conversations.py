@@ -24,16 +24,20 @@ from antiphon.store.sqlite.listing import page, stored
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
 
-_INSERT = "INSERT INTO conversation (id, owner, created_at, next_pos, metadata) VALUES (?, ?, ?, 0, ?)"
+_INSERT = "INSERT INTO conversation (id, owner, created_at, used_at, next_pos, metadata) VALUES (?, ?, ?, ?, 0, ?)"
 
 _VISIBLE = "id = :id AND owner = :owner AND deleted_at IS NULL"
 
-_GET = f"SELECT created_at, metadata FROM conversation WHERE {_VISIBLE}"
+_GET = f"SELECT created_at, used_at, metadata FROM conversation WHERE {_VISIBLE}"
 
 _LIST = """
-SELECT r.id, r.created_at, r.metadata FROM conversation r
+SELECT r.id, r.created_at, r.used_at, r.metadata FROM conversation r
 WHERE r.owner = :owner AND r.deleted_at IS NULL {filters}
 ORDER BY r.created_at {order}, r.id {order} LIMIT :limit + 1"""
+
+_IDLE = """
+SELECT owner, id, created_at, used_at, metadata FROM conversation
+WHERE deleted_at IS NULL ORDER BY used_at, rowid LIMIT ?"""
 
 _UPDATE = f"UPDATE conversation SET metadata = :metadata WHERE {_VISIBLE}"
 
@@ -43,7 +47,7 @@ _REMOVE = """
 DELETE FROM conversation WHERE id = ? AND deleted_at IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM response r WHERE r.conversation_id = conversation.id)"""
 
-_RESERVE = f"UPDATE conversation SET next_pos = next_pos + :count WHERE {_VISIBLE}"
+_RESERVE = f"UPDATE conversation SET next_pos = next_pos + :count, used_at = max(used_at, :at) WHERE {_VISIBLE}"
 _NEXT = "SELECT next_pos FROM conversation WHERE id = :id"
 
 _TAKEN = """
@@ -105,9 +109,9 @@ def create(db: sqlite3.Connection, conversation: Conversation, items: Sequence[S
     Raises:
         DuplicateItem: an id occurs twice.
     """
-    row = (conversation.id, conversation.owner, conversation.created_at, _json(conversation.metadata))
-    db.execute(_INSERT, row)
-    append(db, conversation.owner, conversation.id, items)
+    times = (conversation.created_at, conversation.used_at)
+    db.execute(_INSERT, (conversation.id, conversation.owner, *times, _json(conversation.metadata)))
+    append(db, conversation.owner, conversation.id, items, conversation.used_at)
 
 
 def get(db: sqlite3.Connection, owner: str, id: Id) -> Conversation | None:
@@ -125,6 +129,11 @@ def conversations(db: sqlite3.Connection, owner: str, query: ListQuery) -> Slice
     chosen = listing.selected("conversation", db, owner, query)
     rows = db.execute(_LIST.format(filters=chosen.filters, order=query.order), chosen.values).fetchall()
     return Slice([_conversation(owner, *row) for row in rows[: query.limit]], len(rows) > query.limit)
+
+
+def idle(db: sqlite3.Connection, limit: int) -> list[Conversation]:
+    """Visible conversations of all owners, the one that was not used for longest first."""
+    return [_conversation(*row) for row in db.execute(_IDLE, (limit,))]
 
 
 def update(db: sqlite3.Connection, owner: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
@@ -146,28 +155,28 @@ def remove_unneeded(db: sqlite3.Connection, ids: Iterable[Id]) -> None:
     db.executemany(_REMOVE, [(id,) for id in ids])
 
 
-def reserve(db: sqlite3.Connection, owner: str, id: Id, item_ids: Sequence[Id]) -> int:
-    """Take places at the end for items of those ids; the first place.
+def reserve(db: sqlite3.Connection, owner: str, id: Id, item_ids: Sequence[Id], at: int) -> int:
+    """Take places at the end for items of those ids, at that time; the first place.
 
     Raises:
         UnknownConversation: nothing visible.
         DuplicateItem: an id is there already, or twice among them.
     """
-    if not db.execute(_RESERVE, {"owner": owner, "id": id, "count": len(item_ids)}).rowcount:
+    if not db.execute(_RESERVE, {"owner": owner, "id": id, "count": len(item_ids), "at": at}).rowcount:
         raise UnknownConversation(id)
     _refuse_duplicates(db, id, item_ids)
     (end,) = db.execute(_NEXT, {"id": id}).fetchone()
     return end - len(item_ids)
 
 
-def append(db: sqlite3.Connection, owner: str, id: Id, items: Sequence[StoredItem]) -> None:
-    """Insert items at the end.
+def append(db: sqlite3.Connection, owner: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
+    """Insert items at the end, at that time.
 
     Raises:
         UnknownConversation: nothing visible.
         DuplicateItem: an id is there already, or twice among them.
     """
-    first = reserve(db, owner, id, [item.id for item in items])
+    first = reserve(db, owner, id, [item.id for item in items], at)
     rows = [(owner, id, pos, item.id, item.type, item.doc.decode()) for pos, item in enumerate(items, first)]
     db.executemany(_INSERT_ITEM, rows)
 
@@ -227,8 +236,10 @@ def _refuse_duplicates(db: sqlite3.Connection, id: Id, item_ids: Sequence[Id]) -
         raise DuplicateItem(row[0])
 
 
-def _conversation(owner: str, id: Id, created_at: int, metadata: str) -> Conversation:
-    return Conversation(id=id, owner=owner, created_at=created_at, metadata=msgspec.json.decode(metadata))
+def _conversation(owner: str, id: Id, created_at: int, used_at: int, metadata: str) -> Conversation:
+    return Conversation(
+        id=id, owner=owner, created_at=created_at, used_at=used_at, metadata=msgspec.json.decode(metadata)
+    )
 
 
 def _json(value: Any) -> str:

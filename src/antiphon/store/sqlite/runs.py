@@ -181,7 +181,9 @@ def _joined(db: sqlite3.Connection, record: Record) -> int | None:
     if conversation is None:
         return None
     input = [id for (id,) in db.execute(_INPUT_IDS, (record.id,))]
-    place = conversations.reserve(db, record.owner, conversation, [*input, *(item.id for item in record.output)])
+    place = conversations.reserve(
+        db, record.owner, conversation, [*input, *(item.id for item in record.output)], record.created_at
+    )
     db.execute(_PLACE_INPUT, {"conversation": conversation, "place": place, "id": record.id})
     db.execute(_PLACE_RESPONSE, (place, record.id))
     return place + len(input)

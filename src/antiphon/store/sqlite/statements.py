@@ -22,8 +22,8 @@ CHAIN_RESPONSES_MAX = 100_000
 
 _INSERT_RESPONSE = """
 INSERT INTO response
-  (id, owner, status, model, previous_response_id, conversation_id, conversation_pos, created_at, doc)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+  (id, owner, status, model, previous_response_id, conversation_id, conversation_pos, created_at, doc, key_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
 
 _INSERT_ITEM = """
 INSERT INTO item (owner, response_id, dir, pos, conversation_id, conversation_pos, id, type, doc)
@@ -31,7 +31,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 # The document is large: it comes with the first row alone.
 _GET = """
-SELECT r.status, r.model, r.previous_response_id, r.conversation_id, r.created_at,
+SELECT r.status, r.model, r.previous_response_id, r.conversation_id, r.created_at, r.key_id,
        CASE WHEN i.pos > 0 THEN NULL ELSE CAST(r.doc AS BLOB) END, i.id, i.type, CAST(i.doc AS BLOB)
 FROM response r LEFT JOIN item i ON i.response_id = r.id AND i.dir = 'out'
 WHERE r.id = :id AND r.owner = :owner AND r.deleted_at IS NULL
@@ -99,7 +99,7 @@ _LIST = """
 WITH page(id) AS (
   SELECT r.id FROM response r WHERE r.owner = :owner AND r.deleted_at IS NULL {filters}
   ORDER BY r.created_at {order}, r.id {order} LIMIT :limit + 1)
-SELECT r.id, r.status, r.model, r.previous_response_id, r.conversation_id, r.created_at,
+SELECT r.id, r.status, r.model, r.previous_response_id, r.conversation_id, r.created_at, r.key_id,
        CASE WHEN i.pos > 0 THEN NULL ELSE CAST(r.doc AS BLOB) END, i.id, i.type, CAST(i.doc AS BLOB)
 FROM page JOIN response r ON r.id = page.id LEFT JOIN item i ON i.response_id = r.id AND i.dir = 'out'
 ORDER BY r.created_at {order}, r.id {order}, i.pos"""
@@ -107,7 +107,7 @@ ORDER BY r.created_at {order}, r.id {order}, i.pos"""
 
 # The newest rows have the largest rowid: of one second, the first that came is the oldest.
 _OLDEST = """
-SELECT id, owner FROM response
+SELECT owner, id FROM response
 WHERE deleted_at IS NULL AND {conditions} ORDER BY created_at, rowid LIMIT :limit"""
 
 _CONDITIONS = {
@@ -115,13 +115,14 @@ _CONDITIONS = {
     "expired": "id IN (SELECT response_id FROM expiry WHERE expires_at <= :expired)",
     "ended": "NOT EXISTS (SELECT 1 FROM run WHERE run.response_id = response.id AND run.status <> 'ended')",
     "owner": "owner = :owner",
+    "key_id": "key_id = :key_id",
     "user": ":user IN (json_extract(doc, '$.user'), json_extract(doc, '$.safety_identifier'))",
 }
 
 # A document is large: it comes with the first row of each side alone.
 _RECORDS = """
 SELECT page.id, page.owner, page.status, page.model, page.previous_response_id, page.conversation_id,
-       page.created_at,
+       page.created_at, page.key_id,
        CASE WHEN i.pos > 0 THEN NULL ELSE CAST(page.doc AS BLOB) END, i.dir, i.id, i.type, CAST(i.doc AS BLOB)
 FROM (SELECT * FROM response WHERE deleted_at IS NULL AND id > :after ORDER BY id LIMIT :limit) page
 LEFT JOIN item i ON i.response_id = page.id
@@ -139,7 +140,7 @@ def commit(db: sqlite3.Connection, record: Record) -> None:
     first = None
     if record.conversation_id is not None:
         ids = [item.id for item in (*record.input, *record.output)]
-        first = conversations.reserve(db, record.owner, record.conversation_id, ids)
+        first = conversations.reserve(db, record.owner, record.conversation_id, ids, record.created_at)
     if not insert(db, record, first):
         raise DuplicateResponse(record.id)
     insert_items(db, record, "in", record.input, first)
@@ -158,6 +159,7 @@ def insert(db: sqlite3.Connection, record: Record, place: int | None) -> bool:
         place,
         record.created_at,
         record.doc.decode(),
+        record.key_id,
     )
     return bool(db.execute(_INSERT_RESPONSE, row).rowcount)
 
@@ -242,13 +244,15 @@ def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
     return True
 
 
-def purge(db: sqlite3.Connection, selection: Selection, limit: int) -> int:
-    """Delete the oldest of the selected responses, as ``delete`` does; says how many."""
+def chosen(db: sqlite3.Connection, selection: Selection, limit: int) -> list[tuple[str, Id]]:
+    """Owners and ids of the oldest of the selected responses."""
     named = {name: getattr(selection, name) for name in _CONDITIONS} | {"limit": limit}
-    rows = db.execute(oldest(selection), named).fetchall()
-    for id, owner in rows:
-        delete(db, owner, id)
-    return len(rows)
+    return db.execute(oldest(selection), named).fetchall()
+
+
+def delete_all(db: sqlite3.Connection, ids: Sequence[tuple[str, Id]]) -> int:
+    """Delete the responses, as ``delete`` does; says how many were there."""
+    return sum(delete(db, owner, id) for owner, id in ids)
 
 
 def oldest(selection: Selection) -> str:
@@ -266,14 +270,14 @@ def records(db: sqlite3.Connection, after: Id | None, limit: int) -> list[Record
 def _whole(rows: Sequence[Sequence[Any]]) -> Record:
     """A response from its rows, one for each item of either side."""
     id, owner = rows[0][:2]
-    sides = {side: stored(row[9:] for row in rows if row[8] == side) for side in ("in", "out")}
-    record = _record(owner, id, [rows[0][2:8]])
+    sides = {side: stored(row[10:] for row in rows if row[9] == side) for side in ("in", "out")}
+    record = _record(owner, id, [rows[0][2:9]])
     return msgspec.structs.replace(record, input=sides["in"], output=sides["out"])
 
 
 def _record(owner: str, id: Id, rows: Sequence[Sequence[Any]]) -> Record:
     """A response from its rows, one for each output item, of which the first carries the document."""
-    status, model, previous_response_id, conversation_id, created_at, doc, *_ = rows[0]
+    status, model, previous_response_id, conversation_id, created_at, key_id, doc, *_ = rows[0]
     return Record(
         id=id,
         owner=owner,
@@ -283,6 +287,7 @@ def _record(owner: str, id: Id, rows: Sequence[Sequence[Any]]) -> Record:
         previous_response_id=previous_response_id,
         doc=doc,
         input=(),
-        output=stored(row[6:] for row in rows if len(row) > 6),
+        output=stored(row[7:] for row in rows if len(row) > 7),
         conversation_id=conversation_id,
+        key_id=key_id,
     )
