@@ -44,8 +44,8 @@ class CallOptions(TypedDict, total=False):
     timeout: float | httpx2.Timeout | NotGiven | None
 
 
-class Asking(CallOptions, total=False):
-    """The official parameters of ``create``, ``stream`` and ``parse`` that need no word from us."""
+class Manner(CallOptions, total=False):
+    """The official parameters of ``create`` but for ``input``, ``model``, ``tools`` and ``stream``."""
 
     access_programs: response_create_params.AccessPrograms | Omit
     background: bool | Omit | None
@@ -58,7 +58,6 @@ class Asking(CallOptions, total=False):
     max_output_tokens: int | Omit | None
     max_tool_calls: int | Omit | None
     metadata: Metadata | Omit | None
-    model: str | Omit | None
     moderation: response_create_params.Moderation | Omit | None
     parallel_tool_calls: bool | Omit | None
     previous_response_id: str | Omit | None
@@ -74,11 +73,17 @@ class Asking(CallOptions, total=False):
     temperature: float | Omit | None
     text: ResponseTextConfigParam | Mapping[str, Any] | Omit | None
     tool_choice: response_create_params.ToolChoice | Mapping[str, Any] | Omit | None
-    tools: Iterable[Tool] | Omit | None
     top_logprobs: int | Omit | None
     top_p: float | Omit | None
     truncation: Literal["auto", "disabled"] | Omit | None
     user: str | Omit | None
+
+
+class Asking(Manner, total=False):
+    """The official parameters of ``create``, ``stream`` and ``parse`` that need no word from us."""
+
+    model: str | Omit | None
+    tools: Iterable[Tool] | Omit | None
 
 
 class Compacting(CallOptions, total=False):
