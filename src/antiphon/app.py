@@ -121,7 +121,8 @@ class Engine:
         id = plan.conversation_id
         claim = None if id is None else await self.conversations.claim(owner, id)
         try:
-            plan = await self._resolved(owner, plan)
+            if context.references(plan.input):
+                plan = await self._resolved(owner, plan)
             history = await self._history(owner, plan, recall)
             prompt = self._prompt(plan, history, model)
         except BaseException:
@@ -144,8 +145,6 @@ class Engine:
 
     async def _resolved(self, owner: str, plan: Plan) -> Plan:
         """The plan with stored items in place of references."""
-        if not context.references(plan.input):
-            return plan
         input = await self.conversations.whole(owner, plan.input, "input")
         prompt = msgspec.structs.replace(plan.prompt, items=input)
         return msgspec.structs.replace(plan, input=input, prompt=prompt)

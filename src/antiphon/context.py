@@ -73,7 +73,8 @@ def build(
     # A call that was cut off was never made: nobody can answer it.
     history = [item for item in history if item["type"] not in _OUTPUTS.values() or item.get("status") != "incomplete"]
     items = (*history, *prompt.items)
-    refuse_duplicates(prompt.items, "input", before=history)
+    if history:
+        refuse_duplicates(prompt.items, "input", before=history)
     _check_calls(items)
     if not sees and note_images:
         items = tuple(_noted(item) for item in items)

@@ -81,10 +81,10 @@ class Kind:
     parts: Mapping[str, Part] = field(default_factory=dict[str, Part])
     notes: tuple[str, ...] = ()
     status: bool = True
-    lists: frozenset[str] = field(init=False)
+    lists: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lists", frozenset(part.list for part in self.parts.values()))
+        object.__setattr__(self, "lists", tuple(dict.fromkeys(part.list for part in self.parts.values())))
 
 
 @dataclass(frozen=True, slots=True)

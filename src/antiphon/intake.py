@@ -113,7 +113,7 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool
         stream=bool(request.stream),
         store=response.store,
         generate=generate,
-        include=frozenset[str](request.include or ()),
+        include=frozenset(request.include or ()),
         obfuscate=options is None or options.include_obfuscation is not False,
         previous_response_id=request.previous_response_id,
         ignored=ignored,

@@ -6,7 +6,7 @@ are kept apart until someone asks, so that a text of n pieces costs n and not nÂ
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import assert_never
 
 import msgspec
@@ -20,14 +20,16 @@ class GrammarError(Exception):
     """An event that may not come here. From our own writer it is a bug; from a recorded stream, a finding."""
 
 
-@dataclass(slots=True)
 class Growing:
     """A text on its way: its pieces, and the log probabilities that came with them."""
 
-    stream: Stream
-    pieces: list[str] = field(default_factory=list[str])
-    logprobs: list[Json] = field(default_factory=list[Json])
-    whole: str | None = None
+    __slots__ = ("logprobs", "pieces", "stream", "whole")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.pieces: list[str] = []
+        self.logprobs: list[Json] = []
+        self.whole: str | None = None
 
     @property
     def text(self) -> str:
@@ -50,38 +52,33 @@ class OpenPart:
         return doc | {"logprobs": self.text.logprobs} if self.part.stream.logprobs else doc
 
 
-@dataclass(slots=True)
 class OpenItem:
-    """An item that is not done: its parts by (list, place), and the text on the item itself."""
+    """An item that is not done: its open parts by (list, place), all its parts by list, and the text on the item
+    itself.
+    """
 
-    index: int
-    kind: Kind
-    doc: Json
-    text: Growing | None
-    parts: dict[tuple[str, int], OpenPart] = field(default_factory=dict[tuple[str, int], OpenPart])
-    closed: dict[tuple[str, int], Json] = field(default_factory=dict[tuple[str, int], Json])
+    __slots__ = ("doc", "index", "kind", "lists", "parts", "text")
+
+    def __init__(self, index: int, kind: Kind, doc: Json) -> None:
+        self.index = index
+        self.kind = kind
+        self.doc = doc
+        self.text = Growing(kind.stream) if kind.stream else None
+        self.parts: dict[tuple[str, int], OpenPart] = {}
+        self.lists: dict[str, list[OpenPart | Json]] = {name: [] for name in kind.lists}
 
     def snapshot(self) -> Json:
         """The item as it stands, as a new object."""
         doc = dict(self.doc)
         if self.text is not None:
             doc[self.text.stream.field] = self.text.text
-        for name in self.kind.lists:
-            doc[name] = self._list(name)
+        for name, parts in self.lists.items():
+            doc[name] = [part.snapshot() if isinstance(part, OpenPart) else part for part in parts]
         return doc
-
-    def _list(self, name: str) -> list[Json]:
-        found = [(place, doc) for (list, place), doc in self.closed.items() if list == name]
-        found += [(place, part.snapshot()) for (list, place), part in self.parts.items() if list == name]
-        return [doc for _, doc in sorted(found, key=_place)]
 
     def length(self, name: str) -> int:
         """How many parts the list ``name`` has."""
-        return sum(key[0] == name for key in (*self.closed, *self.parts))
-
-
-def _place(found: tuple[int, Json]) -> int:
-    return found[0]
+        return len(self.lists[name])
 
 
 class State:
@@ -130,18 +127,8 @@ class State:
             GrammarError: the event may not come here; the state is as before.
         """
         rule = EVENTS.get(event["type"])
-        if rule is None:
-            raise GrammarError(f"unknown event type {event['type']!r}")
-        if event["sequence_number"] != self.seq:
-            raise GrammarError(f"sequence_number {event['sequence_number']} where {self.seq} is due")
-        if self.ended:
-            raise GrammarError(f"{event['type']} after the terminal event")
-        if self._base is None and rule.status != "created":
-            raise GrammarError(f"{event['type']} before response.created")
-        self._apply(rule, event)
-        self.seq += 1
-
-    def _apply(self, rule: Rule, event: Json) -> None:
+        if rule is None or event["sequence_number"] != self.seq or self.ended or self._base is None:
+            rule = self._allowed(rule, event)
         match rule.op:
             case "grow":
                 text = self._text(rule, event)
@@ -166,6 +153,19 @@ class State:
                 pass
             case _:
                 assert_never(rule.op)
+        self.seq += 1
+
+    def _allowed(self, rule: Rule | None, event: Json) -> Rule:
+        """The rule of an event that is out of the ordinary: the first one, or one that may not come."""
+        if rule is None:
+            raise GrammarError(f"unknown event type {event['type']!r}")
+        if event["sequence_number"] != self.seq:
+            raise GrammarError(f"sequence_number {event['sequence_number']} where {self.seq} is due")
+        if self.ended:
+            raise GrammarError(f"{event['type']} after the terminal event")
+        if rule.status != "created":
+            raise GrammarError(f"{event['type']} before response.created")
+        return rule
 
     # Items
 
@@ -179,7 +179,7 @@ class State:
         if any(item["id"] == other["id"] for other in self._items):
             raise GrammarError(f"item id {item['id']} is in use")
         self._items.append(item)
-        self.open[index] = OpenItem(index, kind, item, Growing(kind.stream) if kind.stream else None)
+        self.open[index] = OpenItem(index, kind, item)
 
     def _item(self, event: Json) -> OpenItem:
         item = self.open.get(event["output_index"])
@@ -208,7 +208,7 @@ class State:
     @staticmethod
     def _folded_fields(item: OpenItem) -> list[str]:
         texts = [item.text.stream.field] if item.text is not None and (item.text.pieces or item.text.whole) else []
-        return texts + sorted({key[0] for key in item.closed})
+        return texts + [name for name, parts in item.lists.items() if parts]
 
     def _note(self, event: Json) -> None:
         item = self._item(event)
@@ -228,7 +228,8 @@ class State:
         place = event[part.index]
         if place != item.length(part.list):
             raise GrammarError(f"{part.index} {place} where {item.length(part.list)} is due")
-        item.parts[part.list, place] = OpenPart(part, place, doc, Growing(part.stream))
+        opened = item.parts[part.list, place] = OpenPart(part, place, doc, Growing(part.stream))
+        item.lists[part.list].append(opened)
 
     def _close_part(self, event: Json) -> None:
         item, doc = self._item(event), event["part"]
@@ -242,7 +243,7 @@ class State:
             raise GrammarError(f"part {part.place} of {item.doc['id']} is done before its text is")
         if doc[known.stream.field] != part.text.text:
             raise GrammarError(f"part {part.place} of {item.doc['id']} differs from what its deltas said")
-        item.closed[known.list, part.place] = doc
+        item.lists[known.list][part.place] = doc
         del item.parts[known.list, part.place]
 
     @staticmethod

@@ -35,7 +35,9 @@ class Writer:
         Raises:
             antiphon.state.GrammarError: the event may not come here; nothing was appended.
         """
-        self.put({"type": type, "sequence_number": self.state.seq, **fields})
+        event = {"type": type, "sequence_number": self.state.seq, **fields}
+        self.state.fold(event)
+        self._append(event)
 
     def put(self, event: Json) -> None:
         """Fold an event that is whole, append it; see ``emit``."""

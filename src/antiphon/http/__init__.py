@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from antiphon import logs
 from antiphon.app import Engine
 from antiphon.http import conversations, lanes, metrics, models, openapi, purge, responses, usage
-from antiphon.http.auth import caller_of, header
+from antiphon.http.auth import caller_of
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.replay import Replays
 from antiphon.http.socket import METHOD as WEBSOCKET
@@ -169,7 +169,8 @@ class HttpApp:
             await exchange.fail(failure)
 
     def _route(self, scope: Scope) -> tuple[Route | ApiError, dict[str, str]]:
-        path, method, others = scope["path"], _method(scope), list[str]()
+        path, method = scope["path"], _method(scope)
+        others: list[str] = []
         for route in self.routes:
             found = route.pattern.match(path)
             if found and route.method == ("GET" if method == "HEAD" else method):
@@ -182,22 +183,23 @@ class HttpApp:
         return NotFound(f"Invalid URL ({method} {path})", code="unknown_url"), {}
 
     async def _handle(self, exchange: Exchange, route: Route | ApiError) -> None:
-        caller = caller_of(exchange.scope, self.engine.keyring)
+        caller = caller_of(exchange.scope["path"], exchange.header, self.engine.keyring)
         exchange.owner, exchange.key_id = caller.owner, caller.key_id
         if isinstance(route, ApiError):
             raise route
         assert self._pulse is not None, "the server runs the application's lifespan"
         self._pulse.exchanges.add(exchange)
         try:
-            await self._perform(exchange, route, self._pulse)
+            key = exchange.header(b"idempotency-key") if route.once else None
+            if key is None:
+                await route.handler(exchange, self._pulse)
+            else:
+                await self._replay(exchange, key, route.handler, self._pulse)
         finally:
             self._pulse.exchanges.discard(exchange)
 
-    async def _perform(self, exchange: Exchange, route: Route, pulse: Pulse) -> None:
-        key = header(exchange.scope, b"idempotency-key") if route.once else None
-        if key is None:
-            return await route.handler(exchange, pulse)
-        return await self._replays.answer(exchange, key, lambda own: self._attempt(own, route.handler(own, pulse)))
+    async def _replay(self, exchange: Exchange, key: str, handler: Handler, pulse: Pulse) -> None:
+        await self._replays.answer(exchange, key, lambda own: self._attempt(own, handler(own, pulse)))
 
 
 def _method(scope: Scope) -> str:

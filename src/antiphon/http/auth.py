@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
-
-from starlette.types import Scope
 
 from antiphon.config import LOOPBACK
 from antiphon.keyring import Caller, Keyring
 from antiphon.wire.errors import InvalidRequest
 
+Header = Callable[[bytes], str | None]
+"""A request's first header of a name, which is in lower case; None without one."""
 
-def caller_of(scope: Scope, keyring: Keyring) -> Caller:
+
+def caller_of(path: str, header: Header, keyring: Keyring) -> Caller:
     """Whom the request acts for.
 
     Raises:
@@ -20,30 +22,21 @@ def caller_of(scope: Scope, keyring: Keyring) -> Caller:
             the server behind its user's back.
     """
     if not keyring.asks:
-        _refuse_foreign_pages(scope)
-    return keyring.caller(secret_of(scope)) if _guarded(scope["path"]) else Caller()
+        _refuse_foreign_pages(header(b"origin"))
+    return keyring.caller(secret_of(header(b"authorization"))) if _guarded(path) else Caller()
 
 
 def _guarded(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
-def secret_of(scope: Scope) -> str | None:
+def secret_of(authorization: str | None) -> str | None:
     """The bearer token; None without one."""
-    scheme, _, secret = (header(scope, b"authorization") or "").partition(" ")
+    scheme, _, secret = (authorization or "").partition(" ")
     return secret.strip() if scheme.lower() == "bearer" else None
 
 
-def header(scope: Scope, name: bytes) -> str | None:
-    """The first header of that name, which is in lower case; None without one."""
-    for found, value in scope["headers"]:
-        if found == name:
-            return value.decode("latin-1")
-    return None
-
-
-def _refuse_foreign_pages(scope: Scope) -> None:
-    origin = header(scope, b"origin")
+def _refuse_foreign_pages(origin: str | None) -> None:
     if origin is not None and _hostname(origin) not in LOOPBACK:
         raise InvalidRequest("Requests from web pages of other sites are refused.", code="foreign_origin")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -49,7 +50,9 @@ class Exchange:
         self.status = 0
         self.failed = False
         self.owner = ""
-        self.profile = profile_of(scope["headers"], engine.config.profile)
+        # Of several of one name, the first.
+        self._asked: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
+        self.profile = profile_of(self._asked, engine.config.profile)
         self.key_id = ""
         self._gave_up = False
         self._work: asyncio.Task[Any] | None = None
@@ -62,9 +65,10 @@ class Exchange:
         """The query string's pairs, in order."""
         return parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
 
-    def header(self, name: bytes) -> str:
-        """The request's header of that name, in lower case; empty when there is none."""
-        return next((value.decode("latin-1") for key, value in self.scope["headers"] if key == name), "")
+    def header(self, name: bytes) -> str | None:
+        """The request's first header of that name, which is in lower case; None without one."""
+        value = self._asked.get(name)
+        return None if value is None else value.decode("latin-1")
 
     async def json(self) -> Any:
         """The body, decoded.
@@ -101,26 +105,28 @@ class Exchange:
             if not message.get("more_body"):
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    @asynccontextmanager
-    async def attended(self) -> AsyncGenerator[None]:
-        """Work inside as long as the client is there; ``watch`` is called when the work takes its time.
+    def attended(self) -> Self:
+        """A context: work inside as long as the client is there; ``watch`` is called when the work takes its time.
 
         Raises:
             ClientGone: it left; what was running inside has been cancelled.
         """
+        return self
+
+    def __enter__(self) -> None:
         self._work = asyncio.current_task()
-        try:
-            yield
-        except asyncio.CancelledError:
-            left = self._gave_up or (self._watch is not None and self._watch.done())
-            if self._work is None or not left:
-                raise
-            self._work.uncancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        work, self._work = self._work, None
+        left = self._gave_up
+        if self._watch is not None:
+            left = left or self._watch.done()
+            self._watch.cancel()
+        if left and work is not None and isinstance(error, asyncio.CancelledError):
+            work.uncancel()
             raise ClientGone from None
-        finally:
-            self._work = None
-            if self._watch is not None:
-                self._watch.cancel()
 
     def watch(self) -> None:
         """Cancel the work that is attended once the client leaves. Harmless when called again."""

@@ -8,7 +8,7 @@ Source: the Open Responses specification of 2026-04-24, events and errors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -65,8 +65,8 @@ OPENAI: Final = Profile("openai", {})
 OPEN_RESPONSES: Final = Profile("openresponses", EVENT_NAMES)
 
 
-def profile_of(headers: Iterable[tuple[bytes, bytes]], configured: str) -> Profile:
-    """What a request with these headers is answered in, where ``configured`` is the server's own setting."""
-    if configured == OPEN_RESPONSES.name or any(name == VERSION_HEADER for name, _ in headers):
+def profile_of(headers: Container[bytes], configured: str) -> Profile:
+    """What a request with headers of these names is answered in, where ``configured`` is the server's own setting."""
+    if configured == OPEN_RESPONSES.name or VERSION_HEADER in headers:
         return OPEN_RESPONSES
     return OPENAI

@@ -30,6 +30,6 @@ async def purge(exchange: Exchange, pulse: Pulse) -> None:
 
 
 def _refuse_strangers(exchange: Exchange) -> None:
-    token, told = exchange.engine.token, secret_of(exchange.scope) or ""
+    token, told = exchange.engine.token, secret_of(exchange.header(b"authorization")) or ""
     if not token or not hmac.compare_digest(token.encode(), told.encode()):
         raise Unauthorized("This is for those who can read the server's data folder: use antiphon purge.")

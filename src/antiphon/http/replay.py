@@ -106,7 +106,7 @@ class Replays:
             recording.work = asyncio.create_task(self._performed(place, recording, exchange, body, perform))
         else:
             exchange.headers["x-antiphon-replayed"] = "true"
-        async with exchange.attended():
+        with exchange.attended():
             await self._played(place, recording, exchange)
 
     async def _played(self, place: _Place, recording: _Recording, exchange: Exchange) -> None:

@@ -16,9 +16,9 @@ from antiphon.wire.lists import Deleted, ResponseList
 async def create(exchange: Exchange, pulse: Pulse) -> None:
     """``POST /v1/responses``."""
     body = await exchange.json()
-    async with exchange.attended():
+    with exchange.attended():
         run = await exchange.engine.accept(body, exchange.owner, exchange.key_id)
-        run.watch.request_id, run.watch.parent = exchange.request_id, exchange.header(b"traceparent")
+        run.watch.request_id, run.watch.parent = exchange.request_id, exchange.header(b"traceparent") or ""
         exchange.headers |= exchange.engine.keyring.headers(exchange.key_id)
         exchange.headers["x-antiphon-model"] = run.model.name
         if run.plan.ignored:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Self
 
 import aiohttp
 import msgspec
@@ -77,8 +79,7 @@ class ChatModel:
             await self._session.close()
             self._session = None
 
-    @asynccontextmanager
-    async def sample(self, prompt: Prompt) -> AsyncGenerator[AsyncIterator[Sequence[Delta]]]:
+    def sample(self, prompt: Prompt) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Delta]]]:
         """Sample once; see ``Model.sample``. Leaving closes the connection at once unless the answer is
         complete.
 
@@ -90,11 +91,7 @@ class ChatModel:
             UpstreamTimeout: it is silent for longer than ``idle_s``.
             UpstreamError: it failed, in whatever other way, or ended in the midst of its answer.
         """
-        response, stream = await self._start(prompt)
-        try:
-            yield _Batches(response, stream, self.config.answer_bytes_max)
-        finally:
-            self._leave(response, stream)
+        return _Answer(partial(self._start, prompt), self.config.answer_bytes_max)
 
     async def count(self, prompt: Prompt) -> int:
         """Tokens of the prompt as the server's template renders it.
@@ -146,7 +143,7 @@ class ChatModel:
         forced = holds_to_schema(prompt, self.config) and not native
         sent = body(prompt, self.config, native_calls=native)
         response = await self._post(self._completions, sent)
-        whole = response.content_type == "application/json"
+        whole = response.headers.get("Content-Type", "").startswith("application/json")
         return response, ChatStream(prompt, self.config, forced=forced, whole=whole)
 
     async def _post(self, url: URL | str, sent: Json) -> aiohttp.ClientResponse:
@@ -173,9 +170,9 @@ class ChatModel:
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             return await self._post_once(url, data)
 
-    async def _post_once(self, url: URL | str, data: bytes) -> aiohttp.ClientResponse:
+    def _post_once(self, url: URL | str, data: bytes) -> Awaitable[aiohttp.ClientResponse]:
         large = len(data) > _PLAIN_BODY_BYTES_MAX
-        return await self._connections().post(
+        return self._connections().post(
             url,
             data=io.BytesIO(data) if large else data,
             headers=self._headers,
@@ -203,24 +200,30 @@ class ChatModel:
         except msgspec.DecodeError as error:
             raise UpstreamError("The model's server wrote what cannot be read.", internal=str(error)) from None
 
-    # The end.
 
-    def _leave(self, response: aiohttp.ClientResponse, stream: ChatStream) -> None:
-        if not stream.finished:
-            response.close()
-        elif not response.content.at_eof():
-            # The last bytes are on their way; with them the connection is free to serve again.
-            late = asyncio.get_running_loop().call_later(_TRAILER_S, response.close)
-            response.content.on_eof(late.cancel)
+class _Answer:
+    """One answer: a context that asks for it and lets its connection go, and the batches in it, one per read."""
 
-
-class _Batches:
-    """The batches of one answer, one per read."""
-
-    def __init__(self, response: aiohttp.ClientResponse, stream: ChatStream, bytes_max: int) -> None:
-        self._content = response.content
+    def __init__(
+        self, start: Callable[[], Awaitable[tuple[aiohttp.ClientResponse, ChatStream]]], bytes_max: int
+    ) -> None:
+        self._start = start
         self._bytes_left = bytes_max
-        self._stream = stream
+
+    async def __aenter__(self) -> Self:
+        self._response, self._stream = await self._start()
+        self._content = self._response.content
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._stream.finished:
+            self._response.close()
+        elif not self._content.at_eof():
+            # The last bytes are on their way; with them the connection is free to serve again.
+            late = asyncio.get_running_loop().call_later(_TRAILER_S, self._response.close)
+            self._content.on_eof(late.cancel)
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
         return self

@@ -82,8 +82,16 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     def __add__(self, other: Spent) -> Spent:
         """Both together; they are of one key and day."""
         assert (self.key_id, self.day) == (other.key_id, other.day)
-        sums = {name: getattr(self, name) + getattr(other, name) for name in COUNTS}
-        return msgspec.structs.replace(self, **sums)
+        return Spent(
+            key_id=self.key_id,
+            day=self.day,
+            requests=self.requests + other.requests,
+            estimated=self.estimated + other.estimated,
+            input_tokens=self.input_tokens + other.input_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+        )
 
 
 COUNTS = ("requests", "estimated", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
