@@ -29,6 +29,10 @@ _DAY_S = 86_400
 LOOK_S = 1.0
 """How often the store is asked for changed keys, and told of usage."""
 
+_NO_KEY = (
+    "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth"
+    " (i.e. Authorization: Bearer YOUR_KEY)."
+)
 _SHOWN_FROM_CHARS = 24
 """A wrong key shorter than this is not quoted at all: it may be somebody's password."""
 
@@ -110,16 +114,22 @@ class Keyring:
         if not self.asks:
             return Caller()
         if not secret:
-            raise _unauthorized(
-                "You didn't provide an API key. You need to provide your API key in an Authorization header using"
-                " Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
-            )
+            raise _unauthorized(_NO_KEY)
         digest = digest_of(secret)
         key = self._by_digest.get(digest)
         # How long the look-up takes tells of digests at most, and no digest leads back to a key.
         if key is None or not hmac.compare_digest(key.digest, digest):
             raise _unauthorized(f"Incorrect API key provided: {_masked(secret)}.")
         return Caller(key.project, key.id)
+
+    def check(self, key_id: str) -> None:
+        """Ask again for the key of a caller who was let in before, on a connection that lasts.
+
+        Raises:
+            Unauthorized: it was revoked since; or there was none, and one is needed now.
+        """
+        if self.asks and key_id not in self._meters:
+            raise _unauthorized("The API key of this connection opens nothing any more." if key_id else _NO_KEY)
 
     def admit(self, key_id: str, tokens: Callable[[], int]) -> Admission:
         """Let a response begin, and take what it will need as far as that is known.

@@ -87,6 +87,32 @@ async def test_a_page_of_another_site_is_refused() -> None:
             assert answer.status == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("rebound.example.org", 400),
+        ("rebound.example.org:8484", 400),
+        ("127.0.0.1.example.org", 400),
+        ("rebound.example.org.", 400),
+        ("[evil", 400),
+        ("127.0.0.1:1", 200),
+        ("[::1]:8484", 200),
+        ("localhost", 200),
+        ("app.localhost:3000", 200),
+        ("host.docker.internal:8484", 200),
+        ("gateway", 200),
+    ],
+)
+async def test_a_name_that_another_site_can_have_is_refused(host: str, status: int) -> None:
+    """A page whose name is made to lead here may read what it likes: the browser takes us for its own site."""
+    async with session_of(ScriptedModel()) as session:
+        for path in ("/v1/responses", "/v1/models", "/metrics"):
+            async with session.get(path, headers={"Host": host}) as answer:
+                assert answer.status == status
+                if status == 400:
+                    assert (await answer.json())["error"]["code"] == "foreign_host"
+
+
 async def test_health_and_the_openapi_document() -> None:
     async with session_of(ScriptedModel()) as session:
         for path in ("/health", "/readyz"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import openai
 import pytest
 from openai import AsyncOpenAI
@@ -145,6 +146,33 @@ async def test_every_route_of_the_api_asks_for_a_key_and_health_does_not(monkeyp
             )
         async with session.get(f"{server.url}/models", headers={"Authorization": "Basic x"}) as answer:
             assert answer.status == 401 and answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_an_open_socket_is_no_way_around_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that was opened with a key that is revoked since, nor one from before there were keys."""
+    async with server_of(ScriptedModel("ok", again=True), monkeypatch, locked=False) as server:
+        stranger = server.client_with("none")
+        async with stranger.responses.connect() as early:
+            assert await answered(early) == "ok"
+            client = server.client("p")
+            await until(lambda: shut_out(stranger))
+            assert await answered(early) == "invalid_api_key"
+        async with client.responses.connect() as socket:
+            assert await answered(socket) == "ok"
+            server.keys.kept = [msgspec.structs.replace(key, revoked_at=9) for key in server.keys.kept]
+            await until(lambda: shut_out(client))
+            assert await answered(socket) == "invalid_api_key"
+
+
+async def answered(socket: Any) -> str:
+    """The answer to a request on a socket, or the error's code."""
+    await socket.response.create(model="m", input="x")
+    async for event in socket:
+        if event.type == "error":
+            return event.error.code
+        if event.type == "response.completed":
+            return event.response.output_text
+    raise AssertionError("the socket is closed")
 
 
 async def test_the_origin_check_is_for_servers_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -483,6 +483,7 @@ async def test_a_frame_larger_than_a_body_closes_the_connection() -> None:
     ("path", "headers", "status"),
     [
         ("/responses", {"Origin": "https://example.org"}, 400),
+        ("/responses", {"Host": "rebound.example.org"}, 400),
         ("/nothing", {}, 404),
         ("/models", {}, 405),
     ],

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from antiphon.config import LOOPBACK
 from antiphon.keyring import Caller, Keyring
 from antiphon.wire.errors import InvalidRequest
+
+_HOSTS_MAX = 64
+"""How many names are remembered: clients use few, and looking at one takes microseconds."""
 
 Header = Callable[[bytes], str | None]
 """A request's first header of a name, which is in lower case; None without one."""
@@ -19,9 +24,10 @@ def caller_of(path: str, header: Header, keyring: Keyring) -> Caller:
     Raises:
         Unauthorized: it needs a key, and brings none that opens.
         InvalidRequest: no key is needed, and a page of another site, open in a browser on this machine, would use
-            the server behind its user's back.
+            the server behind its user's back: as another site, or by a name of its own that it makes lead here.
     """
     if not keyring.asks:
+        _refuse_foreign_names(header(b"host"))
         _refuse_foreign_pages(header(b"origin"))
     return keyring.caller(secret_of(header(b"authorization"))) if _guarded(path) else Caller()
 
@@ -39,6 +45,34 @@ def secret_of(authorization: str | None) -> str | None:
 def _refuse_foreign_pages(origin: str | None) -> None:
     if origin is not None and _hostname(origin) not in LOOPBACK:
         raise InvalidRequest("Requests from web pages of other sites are refused.", code="foreign_origin")
+
+
+def _refuse_foreign_names(host: str | None) -> None:
+    if host and _can_be_another_sites(host):
+        raise InvalidRequest(
+            f"This server asks for no key, so it answers to no name that another site could have: {host!r}. Use"
+            " 127.0.0.1 or localhost, or make a key with `antiphon keys create`.",
+            code="foreign_host",
+        )
+
+
+@lru_cache(maxsize=_HOSTS_MAX)
+def _can_be_another_sites(host: str) -> bool:
+    """Whether anyone on the internet can have the name, and say to what address it leads. Addresses lead to themselves;
+    names of one word, and those with the two endings, are this machine's or its network's.
+    """
+    name = _hostname(f"//{host}")
+    if name is None:
+        return True
+    return "." in name and not name.endswith((".localhost", ".internal")) and not _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _hostname(origin: str) -> str | None:

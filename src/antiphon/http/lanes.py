@@ -163,6 +163,7 @@ class Connection:
     async def _respond(self, stream_id: str | None, create: Create, log: SocketStream) -> None:
         engine, owner = self._socket.engine, self._socket.owner
         key_id = self._socket.key_id
+        engine.keyring.check(key_id)
         run = await engine.accept(create.body, owner, key_id, recall=self._memory.recall, generate=create.generate)
         run.watch.request_id = self._socket.request_id
         log.obfuscate = run.plan.obfuscate
