@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from antiphon.traces import Traces
 
 _RANDOM_BYTES = 18
-_DIGITS = 2 * _RANDOM_BYTES
-_POOL = 32
+_POOL_BYTES = 32 * _RANDOM_BYTES
 _TOKEN_BYTES = 32
 
 
@@ -58,14 +57,14 @@ class RandomIds:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._pool: list[str] = []
+        self._pool = ""
 
     def __call__(self, prefix: str) -> Id:
         """The next id of that prefix."""
         if not self._pool:
-            digits = secrets.token_hex(_RANDOM_BYTES * _POOL)
-            self._pool = [digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS)]
-        return f"{prefix}_{int(self._clock() * 1000):012x}{self._pool.pop()}"
+            self._pool = secrets.token_hex(_POOL_BYTES)
+        body, self._pool = self._pool[: 2 * _RANDOM_BYTES], self._pool[2 * _RANDOM_BYTES :]
+        return f"{prefix}_{int(self._clock() * 1000):012x}{body}"
 
 
 class Engine:
@@ -286,8 +285,16 @@ async def open_engine(
         engine = Engine(config, roster, store, keyring, token=token)
         await stack.enter_async_context(_swept(engine, config))
         if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-            stack.push_async_callback(asyncio.to_thread, _traced(engine).close)
+            stack.push_async_callback(_flushed, _traced(engine))
         yield engine
+
+
+async def _flushed(traces: Traces) -> None:
+    try:
+        await asyncio.to_thread(traces.close)
+    except RuntimeError:
+        # The interpreter ends, and its pool of threads takes no more work.
+        traces.close()
 
 
 def _traced(engine: Engine) -> Traces:

@@ -5,6 +5,7 @@ wrote into the folder: who can read that can read all that is in there.
 from __future__ import annotations
 
 import http.client
+import socket
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,10 +34,7 @@ def purged_by(owner: Owner, selection: Selection) -> Purged:
 def _purge_step(owner: Owner, selection: Selection) -> Purged:
     body = msgspec.json.encode({"selection": selection})
     headers = {"Authorization": f"Bearer {owner.token}", "Content-Type": "application/json"}
-    # Not through a proxy, wherever the environment names one.
-    place = urlsplit(owner.url or "")
-    host = place.hostname or ""
-    connection = http.client.HTTPConnection(_ANYWHERE.get(host, host), place.port, timeout=_ANSWER_S)
+    connection = _connection(owner)
     try:
         connection.request("POST", "/antiphon/purge", body, headers)
         answer = connection.getresponse()
@@ -48,3 +46,26 @@ def _purge_step(owner: Owner, selection: Selection) -> Purged:
         raise StoreUnavailable(f"The server, {owner}, does not answer as it should: {error}") from error
     finally:
         connection.close()
+
+
+def _connection(owner: Owner) -> http.client.HTTPConnection:
+    """The way to the owner; through no proxy, wherever the environment names one."""
+    if owner.socket:
+        return _ThroughFile(owner.socket)
+    place = urlsplit(owner.url or "")
+    host = place.hostname or ""
+    return http.client.HTTPConnection(_ANYWHERE.get(host, host), place.port, timeout=_ANSWER_S)
+
+
+class _ThroughFile(http.client.HTTPConnection):
+    """A connection to a socket file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_ANSWER_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """See ``http.client.HTTPConnection.connect``."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)

@@ -36,17 +36,7 @@ async def take_turn(
     """
     for _ in range(SHORTENINGS_MAX if truncate else 1):
         try:
-            watch.ask()
-            async with model.sample(prompt) as batches:
-                async for batch in batches:
-                    if not watch.spoke:
-                        watch.hear()
-                    assembler.feed(batch)
-                    await log.flush()
-            watch.finish()
-            if assembler.finish is None:
-                raise UpstreamError("The model's answer ended in the middle.", code="upstream_ended")
-            return assembler.finish
+            return await _sample(model, prompt, assembler, log, watch)
         except ContextTooLong as error:
             shorter = shorten(prompt, _share(error)) if truncate and assembler.silent else None
             if shorter is None:
@@ -63,6 +53,20 @@ def _share(error: ContextTooLong) -> float:
     if error.prompt_tokens and error.context_tokens:
         return min(_KEEP, _KEEP * error.context_tokens / error.prompt_tokens)
     return _KEEP
+
+
+async def _sample(model: Model, prompt: Prompt, assembler: Assembler, log: Log, watch: Watch) -> Finish:
+    watch.ask()
+    async with model.sample(prompt) as batches:
+        async for batch in batches:
+            if not watch.spoke:
+                watch.hear()
+            assembler.feed(batch)
+            await log.flush()
+    watch.finish()
+    if assembler.finish is None:
+        raise UpstreamError("The model's answer ended in the middle.", code="upstream_ended")
+    return assembler.finish
 
 
 def check_answer(prompt: Prompt, state: State) -> None:

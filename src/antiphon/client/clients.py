@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import httpx2
 import openai
+from openai._models import FinalRequestOptions
 
 from antiphon.client.host import Opener
-from antiphon.client.route import BASE_URL, Route
+from antiphon.client.route import BASE_URL, Route, Server
 from antiphon.client.surface import AsyncSurface, Surface
-from antiphon.client.transport import AsyncInProcessTransport, InProcessTransport
+from antiphon.client.transport import AsyncInProcessClient, InProcessClient
+from antiphon.client.wiring import addressed, is_ours
 from antiphon.config import Config, load
 
 if TYPE_CHECKING:
@@ -81,8 +83,16 @@ class OpenAI(Surface):
         route = _route(base_url, http_client, options, data=data, embedded=embedded, config=config, engine=engine)
         if route is not None:
             base_url, api_key = BASE_URL, api_key or _key(options)
-            http_client = openai.DefaultHttpxClient(transport=InProcessTransport(route))
+            http_client = InProcessClient(route)
+        self._route = route or (http_client.route if isinstance(http_client, InProcessClient) else None)
         super().__init__(api_key=api_key, base_url=base_url, http_client=http_client, **options)
+
+    def _prepare_options(self, options: FinalRequestOptions) -> FinalRequestOptions:
+        options = super()._prepare_options(options)
+        if self._route is not None and is_ours(options):
+            where = self._route.find()
+            return addressed(options, where) if isinstance(where, Server) else options
+        return options
 
 
 class AsyncOpenAI(AsyncSurface):
@@ -103,8 +113,16 @@ class AsyncOpenAI(AsyncSurface):
         route = _route(base_url, http_client, options, data=data, embedded=embedded, config=config, engine=engine)
         if route is not None:
             base_url, api_key = BASE_URL, api_key or _key(options)
-            http_client = openai.DefaultAsyncHttpxClient(transport=AsyncInProcessTransport(route))
+            http_client = AsyncInProcessClient(route)
+        self._route = route or (http_client.route if isinstance(http_client, AsyncInProcessClient) else None)
         super().__init__(api_key=api_key, base_url=base_url, http_client=http_client, **options)
+
+    async def _prepare_options(self, options: FinalRequestOptions) -> FinalRequestOptions:
+        options = await super()._prepare_options(options)
+        if self._route is not None and is_ours(options):
+            where = await self._route.find_async()
+            return addressed(options, where) if isinstance(where, Server) else options
+        return options
 
 
 Antiphon = OpenAI

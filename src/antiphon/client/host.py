@@ -10,13 +10,14 @@ import asyncio
 import atexit
 import logging
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import fields
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import httpx2
 from openai import APIConnectionError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from antiphon.app import Engine
+    from antiphon.client.door import Door
     from antiphon.models.llamacpp import Settings
     from antiphon.store.sqlite import Owner
 
@@ -93,11 +95,13 @@ class Host:
         self.pid = os.getpid()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._app: ASGIApp | None = None
+        self._door: Door | None = None
         self._after = after
         self._halt: Callable[[], object] | None = None
         self._opened: Future[None] = Future()
         self._ended: Future[None] = Future()
         self._calls: set[tuple[Call, asyncio.Task[None]]] = set()
+        self._admissions: set[asyncio.Task[None]] = set()
         self.thread = threading.Thread(target=self._run, name="antiphon-engine", daemon=True)
 
     # Any thread
@@ -126,6 +130,7 @@ class Host:
     async def ended_async(self) -> None:
         """See ``ended``."""
         await _arrival(self._ended)
+        self.thread.join()  # the last thing it did was to say so
 
     @property
     def alive(self) -> bool:
@@ -154,6 +159,23 @@ class Host:
             raise httpx2.ConnectError("The engine was closed.") from None
         return made
 
+    def dial(self) -> socket.socket:
+        """One end of a new connection to the engine, for what speaks HTTP or WebSocket on sockets.
+
+        Raises:
+            httpx2.ConnectError: the host was closed meanwhile.
+        """
+        assert self.loop is not None, "only once it is open"
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        try:
+            self.loop.call_soon_threadsafe(self._admit, theirs)
+        except RuntimeError:
+            ours.close()
+            theirs.close()
+            raise httpx2.ConnectError("The engine was closed.") from None
+        return ours
+
     def _refuse_own_thread(self) -> None:
         if threading.current_thread() is self.thread:
             raise RuntimeError("the engine's own thread cannot wait for the engine: use its store and models directly")
@@ -166,6 +188,12 @@ class Host:
         entry = (call, task)
         self._calls.add(entry)
         task.add_done_callback(lambda _: self._calls.discard(entry))
+
+    def _admit(self, end: socket.socket) -> None:
+        assert self.loop is not None and self._door is not None
+        task = self.loop.create_task(self._door.admit(end))
+        self._admissions.add(task)
+        task.add_done_callback(self._admissions.discard)
 
     def _run(self) -> None:
         try:
@@ -180,9 +208,8 @@ class Host:
         if self._after is not None:
             self._after.ended()
             self._after = None
+        _refuse_folder_in_use(self.config)
         located = None if self.opener else _located(self.config)
-        if self.closing:
-            raise EngineError("The client was closed before the engine was open.")
         loop = self.loop = _new_loop()
         pool = ThreadPoolExecutor(thread_name_prefix="antiphon-engine")
         loop.set_default_executor(pool)
@@ -201,29 +228,41 @@ class Host:
             log.error("the engine ended", exc_info=error)
 
     async def _serve(self, located: Settings | None) -> None:
+        from antiphon.client.door import Door, socket_file
         from antiphon.http import HttpApp
+        from antiphon.http.auth import trusted
 
-        task, over = asyncio.current_task(), asyncio.Event()
-        assert task is not None
-        self._halt = task.cancel
-        if self.closing:
-            raise EngineError("The client was closed before the engine was open.")
-        async with self._engine(located) as engine:
+        over = asyncio.Event()
+        self._stoppable(cast("asyncio.Task[None]", asyncio.current_task()).cancel)
+        async with AsyncExitStack() as stack:
+            file = socket_file(self.config)
+            if file is not None:
+                stack.callback(file.close)
+            engine = await stack.enter_async_context(self._engine(located, file.url if file else ""))
             app = HttpApp(engine)
-            async with app.alive():
-                self._app, self._halt = app, over.set
-                if self.closing:
-                    over.set()
-                self._opened.set_result(None)
-                await over.wait()
-                await self._drain()
+            await stack.enter_async_context(app.alive())
+            door = self._door = Door(app, self.config)
+            stack.push_async_callback(door.close)
+            if file is not None:
+                await door.listen(file)
+            self._app = trusted(app)
+            self._stoppable(over.set)
+            self._opened.set_result(None)
+            await over.wait()
+            await self._drain()
 
-    def _engine(self, located: Settings | None) -> AbstractAsyncContextManager[Engine]:
+    def _stoppable(self, halt: Callable[[], object]) -> None:
+        """``stop`` calls ``halt`` from now on, and if it was called before."""
+        self._halt = halt
+        if self.closing:
+            halt()
+
+    def _engine(self, located: Settings | None, url: str) -> AbstractAsyncContextManager[Engine]:
         if self.opener is not None:
-            return self.opener(self.config, "")
+            return self.opener(self.config, url)
         from antiphon.app import open_engine
 
-        return open_engine(self.config, None, "", located)
+        return open_engine(self.config, None, url, located)
 
     async def _drain(self) -> None:
         """Have all calls end: first by telling them that their readers left, then by force."""
@@ -268,28 +307,32 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
     """Close the loop without starting a thread: at the interpreter's end there are no new ones (from Python 3.12)."""
     try:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if left := asyncio.all_tasks(loop):
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(left))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
+
+
+def _refuse_folder_in_use(config: Config) -> None:
+    """Asked before a model is fetched for nothing; opening asks again."""
+    from antiphon.store.sqlite import FolderInUse, owner_of
+
+    owner = owner_of(config.data) if config.store == "sqlite" else None
+    if owner is not None:
+        raise FolderInUse(config.data, owner)
 
 
 def _located(config: Config) -> Settings | None:
     """The embedded model, fetched where it has to be: here, where nobody's event loop waits for it.
 
     Raises:
-        Elsewhere: another process owns the folder, and has a model of its own.
         CannotEmbed: there is no such model.
     """
     from antiphon.models import embedded
-    from antiphon.store.sqlite import FolderInUse, owner_of
 
-    owner = owner_of(config.data) if config.store == "sqlite" else None
-    if owner is not None:
-        raise FolderInUse(config.data, owner)
     return None if config.upstream else embedded.locate(config.model, config.data, log.debug, config.threads)
 
 

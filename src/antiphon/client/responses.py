@@ -28,6 +28,7 @@ from antiphon.client.form import Shape, form_of
 from antiphon.client.reading import Reader, asked_and_read
 from antiphon.client.results import CompactedResponse, ParsedResponse, Response
 from antiphon.client.streams import AsyncStreamManager, StreamManager
+from antiphon.client.wiring import wired
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Resource = TypeVar("Resource", official.Responses, official.AsyncResponses)
@@ -204,9 +205,17 @@ class Responses(official.Responses):
         asked = in_official_form({**arguments, "input": input})
         return cast(CompactedResponse, super().compact(**asked))
 
-    def connect(self, *args: Any, **options: Any) -> ConnectionManager:
+    def connect(
+        self,
+        extra_query: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, Any] | None = None,
+        websocket_connection_options: Mapping[str, Any] | None = None,
+        *more: Any,
+        **options: Any,
+    ) -> ConnectionManager:
         """Connects by WebSocket, for many responses on one connection; parameters as in the official SDK."""
-        manager = cast(Any, super().connect(*args, **options))
+        wires: Any = wired(self._client, websocket_connection_options or {})
+        manager = cast(Any, super().connect(extra_query or {}, extra_headers or {}, wires, *more, **options))
         manager.__class__ = ConnectionManager
         return manager
 
@@ -305,9 +314,17 @@ class AsyncResponses(official.AsyncResponses):
         asked = in_official_form({**arguments, "input": input})
         return cast(CompactedResponse, await super().compact(**asked))
 
-    def connect(self, *args: Any, **options: Any) -> AsyncConnectionManager:
+    def connect(
+        self,
+        extra_query: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, Any] | None = None,
+        websocket_connection_options: Mapping[str, Any] | None = None,
+        *more: Any,
+        **options: Any,
+    ) -> AsyncConnectionManager:
         """Connects by WebSocket, for many responses on one connection; parameters as in the official SDK."""
-        manager = cast(Any, super().connect(*args, **options))
+        wires: Any = wired(self._client, websocket_connection_options or {})
+        manager = cast(Any, super().connect(extra_query or {}, extra_headers or {}, wires, *more, **options))
         manager.__class__ = AsyncConnectionManager
         return manager
 

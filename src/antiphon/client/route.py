@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import httpx2
@@ -18,9 +19,6 @@ ENGINE_HOST = "antiphon.invalid"
 """Stands for the engine in URLs. The name can belong to nobody (RFC 6761, 6.4): what leaks out goes nowhere."""
 BASE_URL = f"http://{ENGINE_HOST}/v1"
 
-UNIX = "unix:"
-"""What the address of a process begins with that listens on a socket file; its path follows."""
-
 STARTING_S = 60.0
 """How long an owner is asked again that does not answer: it is just starting or ending."""
 NAMELESS_S = 5.0
@@ -32,21 +30,23 @@ class Server(NamedTuple):
     """A process that owns the folder and listens.
 
     Attributes:
-        pid: its process id.
-        url: its base URL, ending in ``/v1``, or ``unix:PATH``.
+        url: its base URL, ending in ``/v1``; empty where it listens at a socket file.
+        socket: the path of that.
     """
 
-    pid: int
     url: str
-
-    @property
-    def socket(self) -> str:
-        """The path of its socket file; empty where it listens on a port."""
-        return self.url.removeprefix(UNIX) if self.url.startswith(UNIX) else ""
+    socket: str
 
     def address(self, request: httpx2.Request) -> httpx2.Request:
-        """The request, sent there."""
-        if not self.socket:
+        """The request, sent there.
+
+        Raises:
+            httpx2.ConnectError: the socket file is gone, and the server with it.
+        """
+        if self.socket:
+            if not Path(self.socket).exists():
+                raise httpx2.ConnectError(f"There is no {self.socket}.")
+        else:
             url = httpx2.URL(self.url)
             request.url = request.url.copy_with(scheme=url.scheme, host=url.host, port=url.port)
             request.headers["host"] = url.netloc.decode("ascii")
@@ -98,6 +98,17 @@ class Route:
                 return host
             await anyio.sleep(PAUSE_S if self._server is None else 0)
 
+    @property
+    def host(self) -> Host | None:
+        """The host that was found."""
+        lease = self._lease
+        return None if lease is None or self._server is not None else lease.host
+
+    @property
+    def server(self) -> Server | None:
+        """The server that was found."""
+        return self._server
+
     def lost(self, where: Host | Server) -> bool:
         """It does not answer any more. Says whether to look again, for some time."""
         if self._server == where:
@@ -128,7 +139,7 @@ class Route:
             self._lease = None
         owner: Owner | None = elsewhere.owner
         if owner is not None and owner.url:
-            self._server = Server(owner.pid, owner.url)
+            self._server = Server("" if owner.socket else owner.url, owner.socket)
         elif not self._patient(NAMELESS_S):
             raise EngineError(str(elsewhere)) from elsewhere
 

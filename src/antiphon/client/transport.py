@@ -8,13 +8,33 @@ from collections.abc import AsyncIterator, Iterator
 
 import anyio
 import httpx2
+import openai
 
 from antiphon.client.call import AsyncInbox, Call, Head, Inbox, Part, SyncInbox, scope_of
 from antiphon.client.host import Host
 from antiphon.client.route import ENGINE_HOST, PAUSE_S, Route, Server
 
+# The SDK names it when a stream is dropped: at the interpreter's end too, when nothing can be imported any more.
+_IMPORTED = anyio.EndOfStream
+
 _ONCE = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
 """A connection kept alive belongs to its event loop; the next ``asyncio.run`` has another."""
+
+
+class InProcessClient(openai.DefaultHttpxClient):
+    """The HTTP client of an in-process client and its copies."""
+
+    def __init__(self, route: Route) -> None:
+        super().__init__(transport=InProcessTransport(route))
+        self.route = route
+
+
+class AsyncInProcessClient(openai.DefaultAsyncHttpxClient):
+    """See ``InProcessClient``."""
+
+    def __init__(self, route: Route) -> None:
+        super().__init__(transport=AsyncInProcessTransport(route))
+        self.route = route
 
 
 class InProcessTransport(httpx2.BaseTransport):
@@ -24,7 +44,7 @@ class InProcessTransport(httpx2.BaseTransport):
         self.route = route
         self._calls: weakref.WeakSet[Call] = weakref.WeakSet()
         self._nets: dict[str, httpx2.HTTPTransport] = {}
-        weakref.finalize(self, route.release).atexit = False
+        weakref.finalize(self, _let_go, route, self._nets).atexit = False
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """See ``httpx2.BaseTransport``.
@@ -76,6 +96,13 @@ class InProcessTransport(httpx2.BaseTransport):
         if socket not in self._nets:
             self._nets[socket] = httpx2.HTTPTransport(uds=socket or None)
         return self._nets[socket]
+
+
+def _let_go(route: Route, nets: dict[str, httpx2.HTTPTransport]) -> None:
+    """What is left to do for a transport that nobody closed."""
+    route.release()
+    for net in nets.values():
+        net.close()
 
 
 class _Body(httpx2.SyncByteStream):

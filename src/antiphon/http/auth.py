@@ -7,9 +7,14 @@ from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from antiphon.config import LOOPBACK
 from antiphon.keyring import Caller, Keyring
-from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.errors import InvalidRequest, Unauthorized
+
+_TRUSTED = "antiphon.trusted"
+"""The mark in a scope, where no request can put it, that its sender may read the data folder anyway."""
 
 _HOSTS_MAX = 64
 """How many names are remembered: clients use few, and looking at one takes microseconds."""
@@ -18,7 +23,16 @@ Header = Callable[[bytes], str | None]
 """A request's first header of a name, which is in lower case; None without one."""
 
 
-def caller_of(path: str, header: Header, keyring: Keyring) -> Caller:
+def trusted(app: ASGIApp) -> ASGIApp:
+    """The application for those who may read the data folder: no key is asked for; one says whose things they see."""
+
+    async def open_to_all(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, _TRUSTED: True}, receive, send)
+
+    return open_to_all
+
+
+def caller_of(scope: Scope, header: Header, keyring: Keyring) -> Caller:
     """Whom the request acts for.
 
     Raises:
@@ -26,11 +40,29 @@ def caller_of(path: str, header: Header, keyring: Keyring) -> Caller:
         InvalidRequest: no key is needed, and a page of another site, open in a browser on this machine, would use
             the server behind its user's back: as another site, or by a name of its own that it makes lead here.
     """
+    if _TRUSTED in scope:
+        return _known(header, keyring)
     if not keyring.asks:
         _refuse_foreign_names(header(b"host"))
         _refuse_foreign_pages(header(b"origin"))
+    return keyring.caller(secret_of(header(b"authorization"))) if _guarded(scope["path"]) else Caller()
+
+
+def ask_again(scope: Scope, key_id: str, keyring: Keyring) -> None:
+    """Look at the caller of a connection that lasts once more.
+
+    Raises:
+        Unauthorized: the key opens nothing any more, or there is none, and one is needed now.
+    """
+    if _TRUSTED not in scope:
+        keyring.check(key_id)
+
+
+def _known(header: Header, keyring: Keyring) -> Caller:
+    try:
+        return keyring.caller(secret_of(header(b"authorization")))
+    except Unauthorized:
         return Caller()
-    return keyring.caller(secret_of(header(b"authorization"))) if _guarded(path) else Caller()
 
 
 def _guarded(path: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from antiphon.http.auth import ask_again
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.profile import OPEN_RESPONSES, Profile
 from antiphon.http.socket import SocketStream, Upgrade
@@ -163,7 +164,7 @@ class Connection:
     async def _respond(self, stream_id: str | None, create: Create, log: SocketStream) -> None:
         engine, owner = self._socket.engine, self._socket.owner
         key_id = self._socket.key_id
-        engine.keyring.check(key_id)
+        ask_again(self._socket.scope, key_id, engine.keyring)
         run = await engine.accept(create.body, owner, key_id, recall=self._memory.recall, generate=create.generate)
         run.watch.request_id = self._socket.request_id
         log.obfuscate = run.plan.obfuscate

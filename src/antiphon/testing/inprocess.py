@@ -29,10 +29,15 @@ def _opened(model: Model, config: Config, url: str) -> AbstractAsyncContextManag
 
 
 class Gate(asyncio.Event):
-    """An event for scripts, which any thread may set; the engine waits for it in its own."""
+    """An event for scripts, which any thread may set; the engine waits for it in its own.
+
+    Attributes:
+        reached: set when the script has come so far.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.reached = threading.Event()
         self._lock = threading.Lock()
         self._waiting: asyncio.AbstractEventLoop | None = None
 
@@ -40,6 +45,7 @@ class Gate(asyncio.Event):
         """See ``asyncio.Event.wait``."""
         with self._lock:
             self._waiting = asyncio.get_running_loop()
+        self.reached.set()
         return await super().wait()
 
     def set(self) -> None:

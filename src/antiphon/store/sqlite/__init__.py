@@ -21,12 +21,12 @@ from antiphon.store.sqlite import conversations, runs, space, statements, thread
 from antiphon.store.sqlite.connection import Limits, connect, connect_reader, make_file, translating
 from antiphon.store.sqlite.keys import SqliteKeys
 from antiphon.store.sqlite.lane import Lane
-from antiphon.store.sqlite.lock import FolderInUse, FolderLock, Owner, owner_of
+from antiphon.store.sqlite.lock import UNIX, FolderInUse, FolderLock, Owner, owner_of
 from antiphon.store.sqlite.upgrade import bring_up_to_date
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
 
-__all__ = ["DATABASE_NAME", "FolderInUse", "Limits", "Owner", "SqliteStore", "database_of", "owner_of"]
+__all__ = ["DATABASE_NAME", "UNIX", "FolderInUse", "Limits", "Owner", "SqliteStore", "database_of", "owner_of"]
 
 DATABASE_NAME = "antiphon.db"
 """The database's file in its folder; ``-wal`` and ``-shm`` beside it belong to it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -49,7 +50,9 @@ class Lane:
         self._closed = False
         self.pending = 0
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._threads = [Thread(target=body, args=(self,), name=name, daemon=True) for body in threads]
+        self._over = asyncio.Event()
+        self._working = len(threads)
+        self._threads = [Thread(target=self._work, args=(body,), name=name, daemon=True) for body in threads]
         for thread in self._threads:
             thread.start()
 
@@ -74,15 +77,28 @@ class Lane:
             self._closed = True
             for _ in self._threads:
                 self.jobs.put(None)
-        await asyncio.to_thread(self._join)
+        # Not in another thread: at the interpreter's end none is to be had.
+        await self._over.wait()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, body: Callable[[Lane], None]) -> None:
+        try:
+            body(self)
+        finally:
+            # The last thing that the thread does. A closed loop has nobody who waits.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._ended)
+
+    def _ended(self) -> None:
+        self._working -= 1
+        if not self._working:
+            self._over.set()
 
     def deliver(self, outcomes: Sequence[Outcome]) -> None:
         """Called by a thread: tell the callers."""
-        try:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._settle, outcomes)
-        except RuntimeError:
-            # The loop is closed: nobody waits any more.
-            return
 
     def _settle(self, outcomes: Sequence[Outcome]) -> None:
         for future, value, error in outcomes:
@@ -95,10 +111,6 @@ class Lane:
                 future.set_result(value)
             else:
                 future.set_exception(error)
-
-    def _join(self) -> None:
-        for thread in self._threads:
-            thread.join()
 
 
 def attempt(job: Job, db: sqlite3.Connection) -> Outcome:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,9 @@ import msgspec
 from antiphon.store import StoreUnavailable
 
 LOCK_NAME = "owner.lock"
+
+UNIX = "unix:"
+"""What stands before the path of a socket file."""
 
 _TEXT_BYTES = 1024
 """The text is padded to one length and written in one call, so that a reader never meets half of it."""
@@ -27,7 +31,7 @@ class Owner(msgspec.Struct, frozen=True):
 
     Attributes:
         started_at: Unix seconds.
-        url: the base URL it serves; None until it is known.
+        url: the base URL it serves, or ``unix:PATH`` for the socket file it listens at; empty or None for neither.
         token: what it takes as proof that somebody may read this folder; None when it takes nothing.
     """
 
@@ -35,6 +39,11 @@ class Owner(msgspec.Struct, frozen=True):
     started_at: int
     url: str | None = None
     token: str | None = None
+
+    @property
+    def socket(self) -> str:
+        """The path of its socket file; empty where it has none."""
+        return self.url.removeprefix(UNIX) if self.url and self.url.startswith(UNIX) else ""
 
     def __repr__(self) -> str:
         # Whatever shows an owner, a trace too, shows no token.
@@ -67,6 +76,7 @@ class FolderLock:
         self._handle = handle
         self._owner = Owner(os.getpid(), int(time.time()))
         _write(handle, self._owner)
+        _HELD.add(self)
 
     @classmethod
     def take(cls, folder: Path) -> FolderLock:
@@ -96,6 +106,19 @@ class FolderLock:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+
+_HELD: weakref.WeakSet[FolderLock] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """A forked child is not the owner: its copy of the handle would hold the lock beyond its parent's end."""
+    for lock in list(_HELD):
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def owner_of(folder: Path) -> Owner | None:
