@@ -11,29 +11,44 @@ import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from antiphon import context, estimate, intake
+from antiphon.background import Background, Job
 from antiphon.config import Config
 from antiphon.conversations import Conversations, unknown_cursor
 from antiphon.intake import Plan
-from antiphon.keyring import Keyring, tended
+from antiphon.keyring import Admission, Keyring, tended
+from antiphon.log import Reader, Whole
 from antiphon.meter import Meter, Watch
 from antiphon.models import Model, Prompt, Roster
-from antiphon.run import Run
-from antiphon.store import Figures, Page, Purged, Record, Selection, Slice, Store, StoreUnavailable, UnknownCursor
+from antiphon.retell import retold
+from antiphon.run import Run, Stops
+from antiphon.store import (
+    Figures,
+    Page,
+    Purged,
+    Record,
+    Selection,
+    Slice,
+    StillRunning,
+    Store,
+    StoreUnavailable,
+    UnknownCursor,
+)
 from antiphon.store.asking import asked
 from antiphon.store.keys import Key, KeyStore, MemoryKeys, Spent
 from antiphon.sweeper import STEP_RESPONSES, Sweeper
+from antiphon.tools import HostedTool, Toolbox
 from antiphon.wire import Id, Json
-from antiphon.wire.errors import InvalidRequest, NotFound
+from antiphon.wire.errors import InvalidRequest, NotFound, Unavailable
 from antiphon.wire.items import nothing_asked
 from antiphon.wire.listing import ListQuery
-from antiphon.wire.response import Response
+from antiphon.wire.response import Response, Status
 
 if TYPE_CHECKING:
     from antiphon.models.llamacpp import Settings
@@ -71,6 +86,7 @@ class Engine:
     """Accepts requests and answers for what is stored. Every method takes the ``owner`` it acts for, but ``purge``.
 
     Args:
+        tools: what this server runs for its models.
         token: who can tell it may read the folder that everything is in, and do what its owner may; empty: nobody.
     """
 
@@ -84,6 +100,7 @@ class Engine:
         clock: Callable[[], float] = time.time,
         ids: Callable[[str], str] | None = None,
         token: str = "",
+        tools: Sequence[HostedTool] = (),
     ) -> None:
         self.config = config
         self.token = token
@@ -94,7 +111,18 @@ class Engine:
         self._clock = clock
         self.ids = ids or RandomIds(clock)
         self.conversations = Conversations(store, self.ids, clock)
-        self._defaults = intake.Defaults(strict=config.strict)
+        self.background = Background(
+            store,
+            self._prepared,
+            running_max=config.background_running_max,
+            queued_max=config.background_queued_max,
+            owner_max=config.background_owner_max,
+            clock=clock,
+        )
+        self._toolbox = Toolbox(tools)
+        self._stops = Stops()
+        self._closing = False
+        self._defaults = intake.Defaults(strict=config.strict, toolbox=self._toolbox)
         self._response = msgspec.json.Decoder(Response)
 
     async def accept(
@@ -112,6 +140,8 @@ class Engine:
 
         A run in a conversation holds the claim on it.
         """
+        if self._closing:
+            raise _closing()
         watch = Watch(self.meter)
         now = int(self._clock())
         plan = intake.plan(body, defaults=self._defaults, ids=self.ids, now=now, generate=generate)
@@ -129,8 +159,53 @@ class Engine:
             if claim is not None:
                 await claim.release()
             raise
-        settle = partial(self.keyring.settle, admission)
-        return Run(plan, prompt, model, owner, self.store, self._clock, self.ids, history, watch, settle, claim, key_id)
+        return self._run(plan, prompt, model, owner, watch, admission, history=history, claim=claim, key_id=key_id)
+
+    def _run(
+        self, plan: Plan, prompt: Prompt, model: Model, owner: str, watch: Watch, admission: Admission, **more: Any
+    ) -> Run:
+        own = {tool["name"] for tool in plan.response.tools if tool["type"] == "function"}
+        offers = {name: offer for name, offer in self._toolbox.offers(plan.tools).items() if name not in own}
+        return Run(
+            plan,
+            prompt,
+            model,
+            owner,
+            self.store,
+            self._clock,
+            self.ids,
+            watch=watch,
+            settle=partial(self.keyring.settle, admission),
+            offers=offers,
+            stops=self._stops,
+            **more,
+        )
+
+    async def _prepared(self, owner: str, id: Id, job: Job) -> Run:
+        """A queued response as a run, in the context that it was accepted in.
+
+        Raises:
+            ApiError: its model is not there, or cannot be shown the context any more.
+        """
+        watch = Watch(self.meter)
+        model = await self.roster.find(job.plan.response.model)
+        watch.model = model.name
+        items = await self.store.context(owner, id)
+        history = [msgspec.json.decode(item.doc) for item in items or ()]
+        prompt = self._prompt(job.plan, history, model)
+        return self._run(job.plan, prompt, model, owner, watch, Admission(job.key_id), key_id=job.key_id)
+
+    async def drain(self, grace_s: float) -> None:
+        """Accept nothing more, and end what is under way within ``grace_s`` seconds: responses whose clients wait may
+        come to their end, or fail with a word about it; those in the background are handed on.
+        """
+        self._closing = True
+        await asyncio.gather(self.background.drain(grace_s), self._waited_for(grace_s))
+
+    async def _waited_for(self, grace_s: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stops.idle(), grace_s)
+        self._stops.stop(_closing())
 
     def _prompt(self, plan: Plan, history: Sequence[Json], model: Model) -> Prompt:
         if plan.generate and not history and not plan.input:
@@ -158,7 +233,11 @@ class Engine:
         recalled = recall(previous) if recall else None
         if recalled is not None:
             return recalled
-        items = await asked(self.store.history(owner, previous))
+        try:
+            items = await asked(self.store.history(owner, previous))
+        except StillRunning as error:
+            text = f"Previous response with id '{previous}' has not ended yet. Wait until it has."
+            raise InvalidRequest(text, code="previous_response_not_ended", param="previous_response_id") from error
         if items is None:
             raise InvalidRequest(
                 f"Previous response with id '{previous}' not found.",
@@ -168,7 +247,7 @@ class Engine:
         return [msgspec.json.decode(item.doc) for item in items]
 
     async def retrieve(self, owner: str, id: Id) -> Response:
-        """A stored response as it ended.
+        """A stored response as it ended, or as far as it has come.
 
         Raises:
             NotFound: there is none of that id.
@@ -176,7 +255,42 @@ class Engine:
         record = await asked(self.store.get(owner, id))
         if record is None:
             raise _missing(id)
-        return self._whole(record)
+        response = self._whole(record)
+        # The document of a response in the background is written again when it has ended.
+        if response.status == "queued":
+            return await self.background.so_far(record) or response
+        return response
+
+    async def follow(self, owner: str, id: Id, after: int) -> Reader:
+        """The stream of a response behind event number ``after``: kept while it ran in the background, else told again
+        from its items.
+
+        Raises:
+            NotFound: there is none of that id.
+            InvalidRequest: there is no event of that number.
+        """
+        log = await asked(self.store.events(owner, id, after=-1, bytes_max=1))
+        if log is None:
+            raise _missing(id)
+        lines = retold(await self.retrieve(owner, id)) if log.last < 0 else []
+        last = log.last if log.last >= 0 else len(lines) - 1
+        if after > last:
+            text = f"Invalid 'starting_after': the last event so far is number {last}, but got {after}."
+            raise InvalidRequest(text, code="invalid_value", param="starting_after")
+        return Whole(lines[after + 1 :]) if lines else self.background.tail(owner, id, after)
+
+    async def cancel(self, owner: str, id: Id) -> Response:
+        """Cancel a response that runs in the background; one that has ended is returned as it is.
+
+        Raises:
+            NotFound: there is none of that id.
+            InvalidRequest: it does not run in the background.
+        """
+        await self.background.cancel(owner, id)
+        response = await self.retrieve(owner, id)
+        if not response.background:
+            raise InvalidRequest("Cannot cancel a synchronous response.", param="response_id")
+        return response
 
     async def responses(self, owner: str, query: ListQuery) -> Slice[Response]:
         """A page of the stored responses.
@@ -188,7 +302,10 @@ class Engine:
             page = await asked(self.store.responses(owner, query))
         except UnknownCursor as error:
             raise unknown_cursor(query, "Response") from error
-        return Slice([self._whole(record) for record in page.found], page.has_more)
+        found = [self._whole(record) for record in page.found]
+        for response, record in zip(found, page.found, strict=True):
+            response.status = msgspec.convert(record.status, Status)
+        return Slice(found, page.has_more)
 
     def _whole(self, record: Record) -> Response:
         response = self._response.decode(record.doc)
@@ -220,6 +337,7 @@ class Engine:
         """
         if not await asked(self.store.delete(owner, id)):
             raise _missing(id)
+        await self.background.forget(id)
 
     async def purge(self, selection: Selection) -> Purged:
         """Delete some of the selected responses, of all owners; to be called until none went. Then the room that they
@@ -227,6 +345,7 @@ class Engine:
         """
         deleted = await asked(self.store.purge(selection, STEP_RESPONSES))
         if deleted:
+            await self.background.recheck()
             return Purged(deleted)
         while await asked(self.store.shrink(0)):
             pass
@@ -235,6 +354,10 @@ class Engine:
     async def usage(self, owner: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
         """What the owner's keys used per UTC day, both days included; the newest first. None: without a key."""
         return await asked(self.keyring.usage(owner, first_day, last_day))
+
+
+def _closing() -> Unavailable:
+    return Unavailable("The server is shutting down. Try again in a moment.", headers={"retry-after": "1"})
 
 
 def _foreseen(plan: intake.Plan) -> int:
@@ -261,6 +384,7 @@ async def open_engine(
     url: str = "",
     located: Settings | None = None,
     roster: Roster | None = None,
+    tools: Sequence[HostedTool] = (),
 ) -> AsyncGenerator[Engine]:
     """The engine that ``config`` describes, closed at the end.
 
@@ -269,6 +393,7 @@ async def open_engine(
         url: where it will be served, for those who find its folder in use.
         located: the embedded model, where it has been found or fetched already.
         roster: models in place of those that ``config`` names.
+        tools: what this server runs for its models.
 
     Raises:
         CannotOpen: the store or the model could not be opened; the text says why.
@@ -282,7 +407,11 @@ async def open_engine(
         if roster is None:
             roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
         stack.push_async_callback(roster.close)
-        engine = Engine(config, roster, store, keyring, token=token)
+        engine = Engine(config, roster, store, keyring, token=token, tools=tools)
+        try:
+            await stack.enter_async_context(engine.background.working(config.drain_s))
+        except StoreUnavailable as error:
+            raise CannotOpen(str(error)) from error
         await stack.enter_async_context(_swept(engine, config))
         if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             stack.push_async_callback(_flushed, _traced(engine))

@@ -55,7 +55,10 @@ class Config:
         body_bytes_max: largest request body, and largest frame on a WebSocket.
         socket_life_s: how long a WebSocket connection may last.
         upstream_connections_max: connections to the upstream at once.
-        drain_s: how long open requests may go on after a signal to stop.
+        background_running_max: how many background responses are worked on at the same time.
+        background_queued_max: how many may wait; one more is refused with 429.
+        background_owner_max: how many of one project may wait.
+        drain_s: how long open requests, and tools at work, may go on after a signal to stop.
     """
 
     host: str = "127.0.0.1"
@@ -78,6 +81,9 @@ class Config:
     body_bytes_max: int = 64 * 1024 * 1024
     socket_life_s: float = 3600.0
     upstream_connections_max: int = 1000
+    background_running_max: int = 8
+    background_queued_max: int = 1000
+    background_owner_max: int = 250
     drain_s: float = 10.0
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from antiphon.models import Prompt, TextFormat
+from antiphon.tools import Toolbox
 from antiphon.toolset import choice_of, flat, flat_choice, toolset
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
@@ -25,14 +26,17 @@ from antiphon.wire.request import (
     JsonSchemaFormat,
     PageQuery,
     PromptCacheOptions,
+    RetrieveQuery,
     conversation_id,
 )
 from antiphon.wire.response import Response
 from antiphon.wire.strict import refusal
 from antiphon.wire.validation import checked, missing, too_long, too_many, wrong_type
 
-__all__ = ["Defaults", "Ids", "PageQuery", "Plan", "page_query", "plan"]
+__all__ = ["Defaults", "Ids", "PageQuery", "Plan", "page_query", "plan", "retrieve_query"]
 
+_PRIORITIES: Final = {"soonest": 0, "2h": -1, "8h": -2}
+"""Of ``background_options.completion_window``: a wider window lets others go first, and promises no time."""
 LOGPROBS: Final = "message.output_text.logprobs"
 
 
@@ -45,6 +49,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
         input_chars_max: bound on each text of the input, in characters.
         items_max: bound on the number of input items.
         temperature, top_p: the values in force when the request gives none.
+        toolbox: the tools that this server runs.
     """
 
     strict: bool = False
@@ -53,6 +58,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     items_max: int = 10_000
     temperature: float = 1.0
     top_p: float = 1.0
+    toolbox: Toolbox = Toolbox()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +73,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         obfuscate: whether stream deltas are padded.
         ignored: JSON paths of undocumented members that were passed over.
         conversation_id: the conversation that the response continues, and that its items are added to.
+        background: whether it runs in the background.
+        priority: of those that wait, the higher come first: 0 as soon as there is room, less for a later window.
+        tools: the request's tools that this server runs, whole.
     """
 
     response: Response
@@ -80,6 +89,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     previous_response_id: Id | None
     ignored: tuple[str, ...]
     conversation_id: Id | None = None
+    background: bool = False
+    priority: int = 0
+    tools: tuple[Json, ...] = ()
 
 
 def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool = True) -> Plan:
@@ -106,6 +118,7 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool
         _refuse_empty(request, items)
     response, prompt = _answer(request, raw, items, id, now, defaults)
     options = request.stream_options
+    window = request.background_options and request.background_options.completion_window
     return Plan(
         response=response,
         prompt=prompt,
@@ -118,6 +131,9 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool
         previous_response_id=request.previous_response_id,
         ignored=ignored,
         conversation_id=conversation,
+        background=response.background,
+        priority=_PRIORITIES[window] if window else 0,
+        tools=tuple(tool for tool in raw.get("tools", ()) if defaults.toolbox.serves(tool["type"])),
     )
 
 
@@ -211,7 +227,6 @@ def _refuse_two(alias: str, given: object, name: str, value: object) -> None:
 _UNSERVED: Final = {
     "prompt": ("unsupported_parameter", "Unsupported parameter: 'prompt'. This server keeps no hosted prompts."),
     "multi_agent": ("unsupported_parameter", "Unsupported parameter: 'multi_agent'. One request runs one agent here."),
-    "background": ("unsupported_value", "Unsupported value: 'background' does not support true on this server yet."),
 }
 """What the API documents and this server does not do: code and text by member."""
 
@@ -221,8 +236,8 @@ def _refuse_unserved(request: CreateRequest) -> None:
         if getattr(request, name) not in (None, False):
             raise InvalidRequest(text, code=code, param=name)
     window = request.background_options and request.background_options.completion_window
-    if window in ("2h", "8h") and not request.background:
-        text = f"Invalid value: '{window}'. This completion window needs 'background' to be true."
+    if window in ("2h", "8h") and (request.stream or not request.background):
+        text = f"Invalid value: '{window}'. This completion window needs 'background' to be true, and no 'stream'."
         raise InvalidRequest(text, code="invalid_value", param="background_options.completion_window")
 
 
@@ -238,7 +253,7 @@ def _answer(
     request: CreateRequest, raw: Json, items: tuple[Json, ...], id: Id, now: int, defaults: Defaults
 ) -> tuple[Response, Prompt]:
     """The response's template and the prompt, which share most of their values."""
-    offered = toolset(request.tools or (), raw.get("tools", ()))
+    offered = toolset(request.tools or (), raw.get("tools", ()), defaults.toolbox)
     choice = choice_of(request.tool_choice, offered)
     format, format_echo = _format(request, items)
     verbosity = request.verbosity or (request.text and request.text.verbosity) or None
@@ -263,6 +278,7 @@ def _answer(
     response = Response(
         id=id,
         created_at=now,
+        background=bool(request.background),
         frequency_penalty=prompt.frequency_penalty,
         instructions=prompt.instructions,
         max_output_tokens=prompt.max_output_tokens,
@@ -397,21 +413,41 @@ def page_query(params: Iterable[tuple[str, str]]) -> PageQuery:
     Raises:
         InvalidRequest: a limit that is no integer from 1 to 100, or an unknown order or include.
     """
+    return checked(_query(params, integers=("limit",)), PageQuery, strict=False)[0]
+
+
+def retrieve_query(params: Iterable[tuple[str, str]]) -> RetrieveQuery:
+    """The query of one response; see ``page_query``.
+
+    Raises:
+        InvalidRequest: a number or a boolean that is none, or an unknown include.
+    """
+    raw = _query(params, integers=("starting_after",))
+    for key in ("stream", "include_obfuscation"):
+        if key in raw:
+            raw[key] = _boolean(key, raw[key])
+    return checked(raw, RetrieveQuery, strict=False)[0]
+
+
+def _query(params: Iterable[tuple[str, str]], integers: Sequence[str]) -> Json:
     raw: Json = {}
     include: list[str] = []
     for key, value in params:
         if key in ("include", "include[]"):
             include += [part for part in value.split(",") if part]
         else:
-            raw[key] = value
-    raw["include"] = include
-    if "limit" in raw:
-        raw["limit"] = _integer(raw["limit"])
-    return checked(raw, PageQuery, strict=False)[0]
+            raw[key] = _integer(key, value) if key in integers else value
+    return raw | {"include": include}
 
 
-def _integer(text: str) -> int:
+def _integer(key: str, text: str) -> int:
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
-        raise wrong_type(("limit",), "an integer", text).error()
+        raise wrong_type((key,), "an integer", text).error()
     return int(text)
+
+
+def _boolean(key: str, text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise wrong_type((key,), "a boolean", text).error()
+    return text.lower() in ("true", "1")

@@ -6,14 +6,29 @@ they are slow. Which promise stands behind ``flush`` is the log's own: a log tha
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Protocol
 
 import msgspec
 
-from antiphon.wire import Json
+from antiphon.grammar import EVENTS
+from antiphon.store import Record, StoreUnavailable
+from antiphon.store.runs import Batch, Excerpt, RunStore
+from antiphon.wire import Id, Json
+from antiphon.wire.response import Response
 
 encode = msgspec.json.Encoder().encode
 """An event's bytes, the same for every reader and at every replay."""
+
+PIECE_BYTES = 256 * 1024
+"""How much of a log is read at a time."""
+HINT_S = 1.0
+"""How long a reader waits before it looks by itself: a hint may be lost."""
+RETRY_S = (0.05, 0.1, 0.25, 0.5, 1.0, 1.0, 2.0, 2.0, 4.0, 4.0, 8.0, 8.0)
+"""How long a worker waits before it writes again to a store that refused."""
 
 
 class Log(Protocol):
@@ -36,3 +51,199 @@ class Unread:
 
     async def flush(self) -> None:
         """Nothing to do."""
+
+
+class Hints:
+    """Tells those who wait that there may be something to see. A hint may be lost; what counts is in the store.
+
+    Attributes:
+        closed: whether nobody will tell anything any more.
+    """
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def tell(self, topic: str) -> None:
+        """Wake those who watch the topic."""
+        for event in self._waiting.get(topic, ()):
+            event.set()
+
+    def close(self) -> None:
+        """Send away all who wait."""
+        self.closed = True
+        for topic in list(self._waiting):
+            self.tell(topic)
+
+    @contextmanager
+    def watch(self, topic: str) -> Generator[asyncio.Event]:
+        """An event that is set at each hint, as long as this lasts."""
+        event = asyncio.Event()
+        self._waiting[topic].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[topic].discard(event)
+            if not self._waiting[topic]:
+                del self._waiting[topic]
+
+
+class RunLog:
+    """The log of a run in the background: what has been flushed is durable, and can be replayed from then on.
+
+    Args:
+        epoch: of the claim under which it writes.
+        first: the number of the next event.
+
+    Attributes:
+        progress: what is noted with the next events, when it has changed.
+    """
+
+    def __init__(self, store: RunStore, hints: Hints, id: Id, epoch: int, first: int) -> None:
+        self.progress: Callable[[], bytes] = bytes
+        self._store = store
+        self._hints = hints
+        self._id = id
+        self._epoch = epoch
+        self._first = first
+        self._lines: list[bytes] = []
+        self._noted = b""
+        self._turn = asyncio.Lock()
+
+    def append(self, event: Json) -> None:
+        """See ``Log.append``."""
+        self._lines.append(encode(event))
+
+    async def flush(self) -> None:
+        """Commit, then let the readers look. While the store refuses to write, this waits and tries again.
+
+        Raises:
+            Fenced: the run is not the caller's any more.
+            StoreUnavailable: the store has refused for too long.
+        """
+        # Tools that end at the same time flush side by side; the order of the events is that of ``append``.
+        async with self._turn:
+            batch, progress = self._taken(), self.progress()
+            noted = progress if progress != self._noted else None
+            if batch.events or noted is not None:
+                await _insisted(lambda: self._store.log(self._id, self._epoch, batch, noted))
+                self._noted = progress
+        self._hints.tell(self._id)
+
+    async def finish(self, record: Record, expires_at: int | None) -> None:
+        """Commit the last events and the response as it ended, in one; see ``RunStore.finish``.
+
+        Raises:
+            Fenced, StoreUnavailable: as ``flush``.
+            UnknownConversation, DuplicateItem: its conversation does not take it; nothing was written.
+        """
+        async with self._turn:
+            batch = self._taken()
+            await _insisted(lambda: self._store.finish(self._id, self._epoch, batch, record, expires_at))
+
+    def _taken(self) -> Batch:
+        batch = Batch(self._first, self._lines)
+        self._first, self._lines = self._first + len(self._lines), []
+        return batch
+
+
+async def _insisted(write: Callable[[], Awaitable[None]]) -> None:
+    for wait_s in RETRY_S:
+        with suppress(StoreUnavailable):
+            return await write()
+        await asyncio.sleep(wait_s)
+    return await write()
+
+
+class Reader(Protocol):
+    """Shows a log to one reader."""
+
+    def pieces(self) -> AbstractAsyncContextManager[AsyncIterator[Sequence[bytes]]]:
+        """The events as JSON, in pieces, to the end of the log.
+
+        Raises:
+            Interrupted: while iterating: there is more to come, but not here.
+        """
+        ...
+
+
+class Whole(msgspec.Struct, frozen=True):
+    """Reads a log that is there, whole."""
+
+    lines: Sequence[bytes]
+
+    @asynccontextmanager
+    async def pieces(self) -> AsyncGenerator[AsyncIterator[Sequence[bytes]]]:
+        """See ``Reader.pieces``."""
+        yield self._once()
+
+    async def _once(self) -> AsyncGenerator[Sequence[bytes]]:
+        yield self.lines
+
+
+class Interrupted(Exception):
+    """A log goes on, and nobody here can tell: the server ends. A reader can go on later, or elsewhere."""
+
+
+class Tail(msgspec.Struct):
+    """Reads one log, from a number to its end."""
+
+    store: RunStore
+    hints: Hints
+    owner: str
+    id: Id
+    after: int
+
+    @asynccontextmanager
+    async def pieces(self) -> AsyncGenerator[AsyncIterator[Sequence[bytes]]]:
+        """See ``Reader.pieces``: events as they become durable. It ends when the response is deleted, too."""
+        pieces = self._pieces()
+        try:
+            yield pieces
+        finally:
+            await pieces.aclose()
+
+    async def _pieces(self) -> AsyncGenerator[Sequence[bytes]]:
+        with self.hints.watch(self.id) as hint:
+            while True:
+                # Before the look: what comes after it sets the hint again.
+                hint.clear()
+                piece = await self._read()
+                if piece is None:
+                    return
+                self.after += len(piece.batch.events)
+                if piece.batch.events:
+                    yield piece.batch.events
+                if piece.ended:
+                    return
+                if not piece.batch.events and self.hints.closed:
+                    raise Interrupted
+                if not piece.batch.events:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(hint.wait(), HINT_S)
+
+    async def _read(self) -> Excerpt | None:
+        return await self.store.events(self.owner, self.id, after=self.after, bytes_max=PIECE_BYTES)
+
+
+def decoded(line: bytes) -> Json:
+    """An event of a log as the fold takes it."""
+    event: Json = msgspec.json.decode(line)
+    rule = EVENTS[event["type"]]
+    if rule.op == "envelope":
+        event["response"] = msgspec.convert(event["response"], Response)
+    return event
+
+
+async def past(store: RunStore, owner: str, id: Id) -> list[Json]:
+    """All events of a log so far, as the fold takes them.
+
+    Raises:
+        StoreUnavailable: it cannot be read.
+    """
+    found: list[Json] = []
+    while True:
+        piece = await store.events(owner, id, after=len(found) - 1, bytes_max=PIECE_BYTES)
+        found += [decoded(line) for line in piece.batch.events] if piece else ()
+        if piece is None or piece.ended or not piece.batch.events:
+            return found

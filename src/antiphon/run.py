@@ -1,25 +1,30 @@
 """One response, from accepted to its terminal event.
 
-A response that is stored commits before its terminal event can be seen, so ``completed`` on the wire means durable. A
-response that fails leaves nothing behind. What a conversation gets is part of that commit, and whoever may write to
-it next is let in as soon as it is done.
+``respond`` answers a client that waits. A response that is stored commits before its terminal event can be seen, so
+``completed`` on the wire means durable. A response that fails leaves nothing behind. What a conversation gets is part
+of that commit, and whoever may write to it next is let in as soon as it is done.
+
+``carry_on`` does a run in the background, from wherever its log is. There each step is durable before it can be seen,
+the failure too; what goes wrong is the worker's to write down, for it may have to be tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
 from antiphon import estimate
-from antiphon.assembler import Assembler
+from antiphon.grammar import TERMINAL
 from antiphon.intake import Plan
-from antiphon.log import Log
+from antiphon.log import Log, RunLog, encode
 from antiphon.meter import Watch
 from antiphon.models import Finish, Model, Prompt
 from antiphon.models import Usage as Tokens
-from antiphon.state import State
+from antiphon.resume import go_on
+from antiphon.state import State, standing
 from antiphon.store import (
     Claim,
     DuplicateItem,
@@ -29,12 +34,17 @@ from antiphon.store import (
     StoreUnavailable,
     UnknownConversation,
 )
-from antiphon.turn import check_answer, take_turn
+from antiphon.store.runs import NewRun
+from antiphon.tools import Offer
+from antiphon.turn import Calm, Desk, Progress, take_turns
 from antiphon.wire import Json
 from antiphon.wire.errors import SORRY, ApiError, NotFound, RateLimited, ServerError, Unavailable
 from antiphon.wire.items import duplicate
-from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageTotal
+from antiphon.wire.response import InputDetails, OutputDetails, Response, Status, UsageTotal
 from antiphon.writer import Writer
+
+KEPT_S = 600
+"""How long a background response is kept that shall not be stored, from its end on: so that it can be polled."""
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
@@ -47,6 +57,50 @@ def _unpaid(used: Tokens, estimated: bool) -> None:
     """Nobody counts."""
 
 
+class Stops:
+    """The responses whose clients wait, so that all of them can be ended with a word."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Task[object]] = set()
+        self._stopped: set[asyncio.Task[object]] = set()
+        self._error: ApiError | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def stoppable(self) -> Generator[None]:
+        """What is done inside ends with the error that ``stop`` was given."""
+        if self._error is not None:
+            raise self._error
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        self._idle.clear()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if task not in self._stopped or self._error is None:
+                raise
+            task.uncancel()
+            raise self._error from None
+        finally:
+            self._open.discard(task)
+            self._stopped.discard(task)
+            if not self._open:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Until nothing is open."""
+        await self._idle.wait()
+
+    def stop(self, error: ApiError) -> None:
+        """End all with this error, and whatever comes later."""
+        self._error = error
+        for task in self._open - self._stopped:
+            self._stopped.add(task)
+            task.cancel()
+
+
 class Run(msgspec.Struct, frozen=True):
     """All that one response needs: what was asked, of whom, and where it goes.
 
@@ -56,6 +110,8 @@ class Run(msgspec.Struct, frozen=True):
         clock: gives Unix seconds.
         history: the items in front of the request's own, as they are kept.
         key_id: the key that it came with; empty without one.
+        offers: what the model may call of this server's tools.
+        calm: whether one of them is at work.
     """
 
     plan: Plan
@@ -70,6 +126,9 @@ class Run(msgspec.Struct, frozen=True):
     settle: Settle = _unpaid
     claim: Claim | None = None
     key_id: str = ""
+    offers: Mapping[str, Offer] = {}
+    stops: Stops | None = None
+    calm: Calm = msgspec.field(default_factory=Calm)
 
 
 class Failed(Exception):
@@ -98,38 +157,71 @@ async def respond(run: Run, log: Log) -> Response:
 async def _written(run: Run, log: Log) -> Response:
     writer = Writer(log.append, run.ids)
     writer.start(run.plan.response)
-    assembler = Assembler(writer, run.ids, calls_max=None if run.prompt.parallel_tool_calls else 1)
+    desk = _desk(run, writer, log, Progress())
     failed = False
     try:
-        response = await _work(run, writer, assembler, log)
+        response = await _work(run, desk)
     except Exception as cause:
         failed = True
-        # Not the cause's own words: they may quote the answer. Its type and place are in the log with its trace.
-        error = cause if isinstance(cause, ApiError) else ServerError(SORRY, internal=type(cause).__name__)
-        error.__cause__ = error.__cause__ or (None if error is cause else cause)
+        error = public(cause)
         writer.fail(error, response_code(error))
         raise Failed(error) from cause
     finally:
         # The one way out, and before a reader can see the end: whoever has read it finds it counted.
-        run.settle(*_used(run, assembler.finish, writer.state, failed))
+        run.settle(*_used(desk, failed))
     writer.end(response)
     await log.flush()
     return response
 
 
-def _used(run: Run, finish: Finish | None, state: State, failed: bool) -> tuple[Tokens, bool]:
+def public(cause: Exception) -> ApiError:
+    """The failure as a caller may see it. Not the cause's own words: they may quote the answer. Its type and place
+    are in the log with its trace.
+    """
+    if isinstance(cause, ApiError):
+        return cause
+    error = ServerError(SORRY, internal=type(cause).__name__)
+    error.__cause__ = cause
+    return error
+
+
+def _desk(run: Run, writer: Writer, log: Log, progress: Progress, *, whole_calls: bool = False) -> Desk:
+    return Desk(
+        model=run.model,
+        prompt=run.prompt,
+        writer=writer,
+        log=log,
+        ids=run.ids,
+        owner=run.owner,
+        progress=progress,
+        watch=run.watch,
+        offers=run.offers,
+        calls_max=run.plan.response.max_tool_calls,
+        whole_calls=whole_calls,
+        truncate=run.plan.response.truncation == "auto",
+        calm=run.calm,
+    )
+
+
+def _used(desk: Desk, failed: bool) -> tuple[Tokens, bool]:
     """What the model used, and whether that had to be estimated, as where its client left in the middle."""
-    if finish and finish.usage:
-        return finish.usage, False
-    said = state.output
-    if not said and (failed or not run.plan.generate):
+    progress = desk.progress
+    if progress.turns and progress.counted and not progress.sampling:
+        return progress.used, False
+    said = desk.writer.state.output
+    if not said and (failed or not progress.sampling):
         return Tokens(), False
-    return estimate.usage(run.prompt, said), True
+    return estimate.usage(desk.prompt, said), True
 
 
-async def _work(run: Run, writer: Writer, assembler: Assembler, log: Log) -> Response:
-    finish = await _answer(run, writer, assembler, log) if run.plan.generate else Finish(usage=Tokens())
-    response = _ended(writer.state.response, finish, int(run.clock()))
+async def _work(run: Run, desk: Desk) -> Response:
+    finish = Finish()
+    if run.plan.generate and run.stops is not None:
+        with run.stops.stoppable():
+            finish = await take_turns(desk)
+    elif run.plan.generate:
+        finish = await take_turns(desk)
+    response = _ended(desk.writer.state.response, finish, desk.progress.known, int(run.clock()))
     if run.plan.conversation_id is not None:
         await _finished(_keep(run, response))
         # Before the terminal event: a client that has seen it may go on at once.
@@ -137,15 +229,6 @@ async def _work(run: Run, writer: Writer, assembler: Assembler, log: Log) -> Res
     elif run.plan.store:
         await _keep(run, response)
     return response
-
-
-async def _answer(run: Run, writer: Writer, assembler: Assembler, log: Log) -> Finish:
-    truncate = run.plan.response.truncation == "auto"
-    finish = await take_turn(run.model, run.prompt, assembler, log, truncate=truncate, watch=run.watch)
-    if finish.reason == "stop":
-        check_answer(run.prompt, writer.state)
-    assembler.end()
-    return finish
 
 
 async def _let_go(run: Run) -> None:
@@ -163,14 +246,19 @@ async def _finished(work: Awaitable[None]) -> None:
         raise
 
 
-def _ended(response: Response, finish: Finish, now: int) -> Response:
+def _ended(response: Response, finish: Finish, used: Tokens | None, now: int) -> Response:
+    """The response as it ends. Of items that are incomplete, only one that was cut at the very end belongs to it."""
     reason = _INCOMPLETE.get(finish.reason)
+    output = standing(response.output)
+    if reason and response.output and response.output[-1] not in output[-1:]:
+        output.append(response.output[-1])
     return msgspec.structs.replace(
         response,
         status="incomplete" if reason else "completed",
         completed_at=None if reason else now,
         incomplete_details={"reason": reason} if reason else None,
-        usage=_usage(finish.usage) if finish.usage else None,
+        usage=_usage(used) if used else None,
+        output=output,
     )
 
 
@@ -196,24 +284,36 @@ async def _keep(run: Run, response: Response) -> None:
 
 
 async def _commit(run: Run, response: Response) -> None:
-    input, output, conversation = stored(run.plan.input), stored(response.output), run.plan.conversation_id
+    input, conversation = stored(run.plan.input), run.plan.conversation_id
     if conversation is not None and not run.plan.store:
-        await run.store.append(run.owner, conversation, [*input, *output], int(run.clock()))
+        await run.store.append(run.owner, conversation, [*input, *stored(response.output)], int(run.clock()))
         return
-    record = Record(
+    await run.store.commit(record_of(run.owner, response, input=input, key_id=run.key_id))
+
+
+def record_of(
+    owner: str,
+    response: Response,
+    *,
+    input: Sequence[StoredItem] = (),
+    conversation: bool = True,
+    key_id: str = "",
+) -> Record:
+    """The response as a store keeps it; ``conversation``: whether it takes part in the one that it names."""
+    held = response.conversation if conversation else None
+    return Record(
         id=response.id,
-        owner=run.owner,
+        owner=owner,
         created_at=response.created_at,
         status=response.status,
         model=response.model,
         previous_response_id=response.previous_response_id,
         doc=msgspec.json.encode(msgspec.structs.replace(response, output=[])),
         input=input,
-        output=output,
-        conversation_id=conversation,
-        key_id=run.key_id or None,
+        output=stored(response.output),
+        conversation_id=held["id"] if held else None,
+        key_id=key_id or None,
     )
-    await run.store.commit(record)
 
 
 def stored(items: Sequence[Json]) -> list[StoredItem]:
@@ -230,3 +330,85 @@ def response_code(error: ApiError) -> str:
             return "invalid_prompt"
         case _:
             return "server_error"
+
+
+# In the background
+
+
+def queued(run: Run, job: bytes) -> tuple[NewRun, Response]:
+    """What a store keeps of an accepted run until a worker takes it, and the response as its caller is told."""
+    events: list[bytes] = []
+    writer = Writer(lambda event: events.append(encode(event)), run.ids)
+    response = msgspec.structs.replace(run.plan.response, status="queued")
+    writer.emit("response.created", response=response)
+    writer.emit("response.queued", response=response)
+    record = record_of(run.owner, response, input=stored(run.plan.input), key_id=run.key_id)
+    return NewRun(record=record, job=job, events=events, priority=run.plan.priority), response
+
+
+async def carry_on(run: Run, log: RunLog, events: Sequence[Json], progress: Progress) -> Response:
+    """Do a run, from where its ``events`` end to its last one; the response as it ended.
+
+    Raises:
+        Fenced: it is somebody else's, or cancelled.
+        StoreUnavailable: nothing can be written; it has to be taken up again.
+        UnknownConversation, DuplicateItem: its conversation does not take it.
+        antiphon.wire.errors.ApiError: the model failed; as everything else, this is not written down.
+    """
+    desk = _desk(run, Writer(log.append, run.ids, folded(events)), log, progress, whole_calls=True)
+    log.progress = lambda: msgspec.json.encode(progress) if progress.turns or progress.calls else b""
+    if desk.writer.state.response.status == "queued":
+        started = msgspec.structs.replace(desk.writer.state.response, status="in_progress")
+        desk.writer.emit("response.in_progress", response=started)
+    try:
+        with run.watch as watch:
+            finish = await go_on(desk)
+            response = _ended(desk.writer.state.response, finish, progress.known, int(run.clock()))
+            watch.response = response
+            desk.writer.end(response)
+            await log.finish(record_of(run.owner, response), expiry(response, run.clock()))
+    except StoreUnavailable:
+        raise
+    except BaseException:
+        if not run.calm.handing_on:
+            run.settle(*_used(desk, failed=True))
+        raise
+    run.settle(*_used(desk, failed=False))
+    return response
+
+
+def folded(events: Sequence[Json]) -> State:
+    """The fold of a log."""
+    state = State()
+    for event in events:
+        state.fold(event)
+    return state
+
+
+def expiry(response: Response, now: float) -> int | None:
+    """When a background response goes that shall not be stored, in Unix seconds."""
+    return None if response.store else int(now) + KEPT_S
+
+
+async def give_up(log: RunLog, events: Sequence[Json], error: ApiError, owner: str, now: float) -> None:
+    """End a run in failure, from where its ``events`` end. Its conversation gets nothing.
+
+    Raises:
+        Fenced, StoreUnavailable: as ``carry_on``.
+    """
+    writer = Writer(log.append, _no_ids, folded(events))
+    writer.fail(error, response_code(error))
+    response = writer.state.response
+    await log.finish(record_of(owner, response, conversation=False), expiry(response, now))
+
+
+def _no_ids(prefix: str) -> str:
+    raise AssertionError("a failure opens no item")
+
+
+def so_far(events: Sequence[Json], status: Status) -> Response:
+    """A response that has not ended by itself, as its readers have seen it."""
+    response = folded(events).response
+    if response.status in TERMINAL:
+        return response
+    return msgspec.structs.replace(response, status=status, output=standing(response.output))

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from antiphon.models.llamacpp import Settings
 
 _BACKLOG = 2048
+_LAST_WORDS_S = 5
+"""How long connections may take to send what they have, once all work has ended."""
+_SIGNAL_S = 0.1
 _GC_ALLOCATIONS = 20_000
 
 
@@ -112,7 +115,7 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 backlog=_BACKLOG,
-                timeout_graceful_shutdown=round(config.drain_s),
+                timeout_graceful_shutdown=_LAST_WORDS_S,
                 **uvicorn_options(config),
             )
         )
@@ -125,6 +128,17 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         _settle_memory()
         _welcome(self._console, self._url, await self._model(), str(self._engine.config.data))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no new connections, let what is open come to its end or fail with a word, then close. A second signal
+        cuts it short.
+        """
+        for listening in (*self.servers, *(sockets or ())):
+            listening.close()
+        draining = asyncio.create_task(self._engine.drain(self._engine.config.drain_s))
+        while not draining.done() and not self.force_exit:
+            await asyncio.wait({draining}, timeout=_SIGNAL_S)
+        await super().shutdown(sockets)
 
     async def _model(self) -> str:
         """A model's name to show; the server starts also while its upstream is not there yet."""

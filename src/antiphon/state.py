@@ -6,6 +6,7 @@ are kept apart until someone asks, so that a text of n pieces costs n and not nÂ
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -81,6 +82,11 @@ class OpenItem:
         return len(self.lists[name])
 
 
+def standing(items: Iterable[Json]) -> list[Json]:
+    """The items without those that were broken off, and begun anew further down."""
+    return [item for item in items if item.get("status") != "incomplete"]
+
+
 class State:
     """One response, folded from its events in order.
 
@@ -101,6 +107,11 @@ class State:
     def length(self) -> int:
         """How many items the output has; the next item's index."""
         return len(self._items)
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces of text there are of what is open."""
+        return sum(len(part.text.pieces) for item in self.open.values() for part in item.parts.values())
 
     @property
     def response(self) -> Response:

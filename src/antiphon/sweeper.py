@@ -76,9 +76,13 @@ class Sweeper:
         return swept
 
     async def _past_their_time(self) -> int:
-        if not self._retention_s:
-            return 0
-        selection = Selection(before=int(self._clock() - self._retention_s))
+        now = self._clock()
+        swept = await self._all(Selection(expired=int(now), ended=True))
+        if self._retention_s:
+            swept += await self._all(Selection(before=int(now - self._retention_s), ended=True))
+        return swept
+
+    async def _all(self, selection: Selection) -> int:
         swept = 0
         while step := await self._store.purge(selection, STEP_RESPONSES):
             swept += step
@@ -90,7 +94,7 @@ class Sweeper:
         while self._bytes_max and (await self._store.figures()).used_bytes > self._bytes_max:
             next = await idle.next()
             # Responses that are as old go first: those of a conversation are never younger than its last use.
-            older = Selection(before=next and next.used_at + 1)
+            older = Selection(before=next and next.used_at + 1, ended=True)
             step = await self._store.purge(older, STEP_RESPONSES)
             responses += step
             if not step:

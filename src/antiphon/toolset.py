@@ -1,8 +1,8 @@
 """A request's ``tools`` and ``tool_choice``: what the response echoes, and what the model may call.
 
 Every tool type that the API documents is accepted, because agents send their whole kit with each request; only
-functions reach the model. What would silently not happen is refused instead: the kinds in ``UNSUPPORTED_TOOLS``, and a
-choice that forces a tool which this server does not run.
+functions, and the tools that this server runs, reach the model. What would silently not happen is refused instead: the
+kinds in ``UNSUPPORTED_TOOLS``, and a choice that forces a tool which this server does not run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from antiphon.models import Function, ToolChoice
+from antiphon.tools import Toolbox
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.request import AllowedTools, FunctionChoice, FunctionTool, McpTool, ToolChoiceSpec, ToolSpec
@@ -65,8 +66,9 @@ def _unnested(nested: Json) -> Json:
     return {**nested["function"], **rest}
 
 
-def toolset(specs: Sequence[ToolSpec], tools: Sequence[Json]) -> Toolset:
-    """``specs`` and ``tools`` are the same entries, checked and as sent (already ``flat``).
+def toolset(specs: Sequence[ToolSpec], tools: Sequence[Json], toolbox: Toolbox) -> Toolset:
+    """``specs`` and ``tools`` are the same entries, checked and as sent (already ``flat``). Of those in the
+    ``toolbox`` the model is shown its functions, behind the caller's.
 
     Raises:
         InvalidRequest: a tool not run here, a function named twice, or parameters that are no usable schema.
@@ -75,7 +77,7 @@ def toolset(specs: Sequence[ToolSpec], tools: Sequence[Json]) -> Toolset:
     echo: list[Json] = []
     functions: list[Function] = []
     for index, (spec, tool) in enumerate(zip(specs, tools, strict=True)):
-        _refuse_unsupported(tool["type"], index)
+        _refuse_unsupported(tool["type"], index, toolbox)
         shown = {key: tool[key] for key in ("type", *spec.__struct_encode_fields__) if tool.get(key) is not None}
         if isinstance(spec, FunctionTool):
             _refuse_repeated(spec.name, names, index)
@@ -85,11 +87,12 @@ def toolset(specs: Sequence[ToolSpec], tools: Sequence[Json]) -> Toolset:
         elif isinstance(spec, McpTool):
             shown = _masked(shown)
         echo.append(shown)
-    return Toolset(echo, tuple(functions))
+    hosted = [offer.function for name, offer in toolbox.offers(tools).items() if name not in names]
+    return Toolset(echo, (*functions, *hosted))
 
 
-def _refuse_unsupported(kind: str, index: int) -> None:
-    if kind in UNSUPPORTED_TOOLS:
+def _refuse_unsupported(kind: str, index: int, toolbox: Toolbox) -> None:
+    if kind in UNSUPPORTED_TOOLS and not toolbox.serves(kind):
         text = f"Unsupported value: the tool '{kind}' is not run by this server yet."
         raise InvalidRequest(text, code="unsupported_value", param=f"tools[{index}].type")
 

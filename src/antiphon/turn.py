@@ -1,44 +1,193 @@
-"""One turn: sample until the model is finished; bounded.
+"""The turns of one response: sample, run the hosted tools that the model called, and sample again; bounded.
 
 A prompt that is too long is shortened and tried again where the request allows it (``truncation: auto``). Nothing else
-is tried twice once a reader may have seen a part of it.
+is tried twice once a reader may have seen a part of it. Before a tool runs, its call is durable (``Log.flush``); what
+has come of it is durable before the model is asked again.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
 import msgspec
 
-from antiphon.assembler import Assembler
+from antiphon.assembler import Assembler, Kept
 from antiphon.context import shorten
 from antiphon.log import Log
 from antiphon.meter import Watch
-from antiphon.models import ContextTooLong, Finish, Model, Prompt, TextFormat
-from antiphon.state import State
+from antiphon.models import ContextTooLong, Finish, Model, Prompt, TextFormat, ToolChoice, Usage
+from antiphon.state import standing
+from antiphon.tools import Offer, Outcome, Scope
 from antiphon.wire import Json
-from antiphon.wire.errors import InvalidRequest, UpstreamError
+from antiphon.wire.errors import ApiError, InvalidRequest, UpstreamError
 from antiphon.wire.schema import violation
+from antiphon.writer import Item, Writer
+
+log = logging.getLogger("antiphon.tools")
 
 SHORTENINGS_MAX = 8
 """How often a prompt is shortened before the request is refused; each time by a quarter or as much as is known."""
+TURNS_MAX = 32
+"""After so many turns the model is offered no more tools of ours, and has to answer."""
 
 _KEEP = 0.75
 _ANY_OBJECT: Json = {"type": "object"}
 
 
-async def take_turn(
-    model: Model, prompt: Prompt, assembler: Assembler, log: Log, *, truncate: bool, watch: Watch
-) -> Finish:
-    """Sample ``prompt`` into items and return how the model finished.
+class Progress(msgspec.Struct):
+    """How far a response has come, as far as its events do not tell.
+
+    Attributes:
+        turns: samples that came to their end.
+        calls: calls of hosted tools so far.
+        used: tokens of those samples.
+        counted: whether every one of them said what it used.
+        sampling: whether a sample is under way.
+    """
+
+    turns: int = 0
+    calls: int = 0
+    used: Usage = Usage()
+    counted: bool = True
+    sampling: bool = False
+
+    @property
+    def known(self) -> Usage | None:
+        """What was used, None where a sample did not say."""
+        return self.used if self.counted else None
+
+    def add(self, usage: Usage | None) -> None:
+        """A sample has come to its end."""
+        self.sampling = False
+        self.turns += 1
+        self.counted = self.counted and usage is not None
+        if usage is not None:
+            self.used = self.used + usage
+
+
+class Calm:
+    """Whether no tool is at work, so that a response can be stopped without cutting off a side effect.
+
+    Attributes:
+        handing_on: whether it is being stopped for another worker to go on with, and not for ever.
+    """
+
+    def __init__(self) -> None:
+        self.handing_on = False
+        self._event = asyncio.Event()
+        self._event.set()
+        self._running = 0
+
+    def __enter__(self) -> None:
+        self._running += 1
+        self._event.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._running -= 1
+        if not self._running:
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Until it is."""
+        await self._event.wait()
+
+
+class Desk(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the turns of one response work with.
+
+    Attributes:
+        prompt: what the model is asked first, without what the response has said.
+        offers: what the model may call of this server's tools, by name.
+        calls_max: how many calls of them may be made (``max_tool_calls``); None for as many as it likes.
+        whole_calls: whether calls become visible only when they are whole.
+        truncate: whether a prompt that is too long may be shortened.
+    """
+
+    model: Model
+    prompt: Prompt
+    writer: Writer
+    log: Log
+    ids: Callable[[str], str]
+    owner: str
+    progress: Progress
+    watch: Watch
+    offers: Mapping[str, Offer] = {}
+    calls_max: int | None = None
+    whole_calls: bool = False
+    truncate: bool = False
+    calm: Calm = msgspec.field(default_factory=Calm)
+
+
+async def take_turns(desk: Desk, said: Item | None = None, prefix: str = "") -> Finish:
+    """Sample until the model has answered, or called a function of the caller's; returns how it finished.
+
+    Args:
+        said: an open item that the first sample goes on with; ``prefix`` is its text so far.
 
     Raises:
         InvalidRequest: ``context_length_exceeded``.
-        antiphon.wire.errors.ApiError: what the model raised.
+        antiphon.wire.errors.ApiError: what the model raised, or an answer that is not what was asked for.
     """
-    for _ in range(SHORTENINGS_MAX if truncate else 1):
+    while True:
+        first = desk.writer.state.length
+        prompt = msgspec.structs.replace(_prompt(desk), prefix=prefix)
+        assembler = _assembler(desk, said)
+        desk.progress.sampling = True
+        finish = await _sampled(desk, prompt, assembler)
+        desk.progress.add(finish.usage)
+        if finish.reason == "stop" and not assembler.called and _is_bound(prompt):
+            check_answer(prompt, desk.writer.state.output[first - (said is not None) :])
+        assembler.end()
+        if finish.reason != "stop" or not assembler.calls:
+            return finish
+        await make(desk, assembler.calls)
+        if any(item["type"] == "function_call" for item in desk.writer.state.output[first:]):
+            return finish
+        said, prefix = None, ""
+
+
+def _assembler(desk: Desk, said: Item | None) -> Assembler:
+    return Assembler(
+        desk.writer,
+        desk.ids,
+        calls_max=None if desk.prompt.parallel_tool_calls else 1,
+        hosted=desk.offers,
+        whole_calls=desk.whole_calls,
+        said=said,
+    )
+
+
+def _prompt(desk: Desk) -> Prompt:
+    """What the model is asked next. A call that had to be made was made in the first turn."""
+    state, prompt, progress = desk.writer.state, desk.prompt, desk.progress
+    if not state.length:
+        return prompt
+    done = [item for i, item in enumerate(state.output) if i not in state.open]
+    spent = progress.turns >= TURNS_MAX or (desk.calls_max is not None and progress.calls >= desk.calls_max)
+    functions = tuple(f for f in prompt.functions if not spent or f.name not in desk.offers)
+    choice = prompt.tool_choice
+    if progress.turns and choice.mode == "required":
+        choice = ToolChoice("auto", choice.names)
+    left = prompt.max_output_tokens
+    if left is not None:
+        left = max(1, left - progress.used.output)
+    return msgspec.structs.replace(
+        prompt,
+        items=(*prompt.items, *standing(done)),
+        functions=functions,
+        tool_choice=choice,
+        max_output_tokens=left,
+    )
+
+
+async def _sampled(desk: Desk, prompt: Prompt, assembler: Assembler) -> Finish:
+    for _ in range(SHORTENINGS_MAX if desk.truncate else 1):
         try:
-            return await _sample(model, prompt, assembler, log, watch)
+            return await _sample(desk, prompt, assembler)
         except ContextTooLong as error:
-            shorter = shorten(prompt, _share(error)) if truncate and assembler.silent else None
+            shorter = shorten(prompt, _share(error)) if desk.truncate and assembler.silent else None
             if shorter is None:
                 break
             prompt = shorter
@@ -55,9 +204,10 @@ def _share(error: ContextTooLong) -> float:
     return _KEEP
 
 
-async def _sample(model: Model, prompt: Prompt, assembler: Assembler, log: Log, watch: Watch) -> Finish:
+async def _sample(desk: Desk, prompt: Prompt, assembler: Assembler) -> Finish:
+    log, watch = desk.log, desk.watch
     watch.ask()
-    async with model.sample(prompt) as batches:
+    async with desk.model.sample(prompt) as batches:
         async for batch in batches:
             if not watch.spoke:
                 watch.hear()
@@ -69,22 +219,77 @@ async def _sample(model: Model, prompt: Prompt, assembler: Assembler, log: Log, 
     return assembler.finish
 
 
-def check_answer(prompt: Prompt, state: State) -> None:
-    """See that a finished answer is what was asked for: a call where one is required, else the ``text.format``.
+# Tools
+
+
+async def make(desk: Desk, calls: Sequence[Kept]) -> None:
+    """Make the calls side by side; those beyond ``calls_max`` are left out."""
+    left = len(calls) if desk.calls_max is None else max(0, desk.calls_max - desk.progress.calls)
+    opened = [_opened(desk, call) for call in calls[:left]]
+    desk.progress.calls += len(opened)
+    await desk.log.flush()
+    await run_all(desk, opened)
+
+
+def _opened(desk: Desk, call: Kept) -> tuple[Offer, Item, str]:
+    offer = desk.offers[call.name]
+    item = desk.writer.item(offer.tool.item, **offer.tool.begin(call.name, offer.spec))
+    item.phase("in_progress")
+    item.grow(call.arguments)
+    item.whole()
+    return offer, item, call.arguments
+
+
+async def run_all(desk: Desk, calls: Sequence[tuple[Offer, Item, str]]) -> None:
+    """Run calls whose items are open and durable, and close the items as they come to their end."""
+    with desk.calm:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for offer, item, arguments in calls:
+                    group.create_task(_run(desk, offer, item, arguments))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+
+
+async def _run(desk: Desk, offer: Offer, item: Item, arguments: str) -> None:
+    scope = Scope(owner=desk.owner, response_id=desk.writer.state.response.id, spec=offer.spec)
+    try:
+        outcome = await offer.tool.run(offer.function.name, arguments, item, scope)
+    except Exception as error:
+        # Not the error's own words: they may quote what the tool was given.
+        log.warning("%s failed: %s", offer.function.name, type(error).__name__)
+        outcome = offer.tool.failed(error.message if isinstance(error, ApiError) else "The tool failed.")
+    close(item, outcome)
+    await desk.log.flush()
+
+
+def close(item: Item, outcome: Outcome) -> None:
+    """End the item of a call."""
+    item.phase("failed" if outcome.failed else "completed")
+    item.done("failed" if outcome.failed else "completed", **outcome.fields)
+
+
+# Answers
+
+
+def _is_bound(prompt: Prompt) -> bool:
+    """Whether not every answer will do."""
+    return prompt.format.type != "text" or prompt.tool_choice.mode == "required"
+
+
+def check_answer(prompt: Prompt, said: Sequence[Json]) -> None:
+    """See that an answer without a call is what was asked for: a call where one is required, else the ``text.format``.
+
+    Args:
+        said: the items of the sample.
 
     Raises:
         UpstreamError: ``invalid_tool_call``: a call was required and none came. ``invalid_output``: the answer is not
             JSON, or breaks the schema; a refusal is exempt.
     """
-    required = prompt.tool_choice.mode == "required"
-    if prompt.format.type == "text" and not required:
-        return
-    output = state.output
-    if any(item["type"] == "function_call" for item in output):
-        return
-    if required:
+    if prompt.tool_choice.mode == "required":
         raise UpstreamError("The model did not call a function, although it had to.", code="invalid_tool_call")
-    parts = [part for item in output if item["type"] == "message" for part in item["content"]]
+    parts = [part for item in said if item["type"] == "message" for part in item["content"]]
     if any(part["type"] == "refusal" for part in parts):
         return
     for text in [part["text"] for part in parts] or [""]:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from antiphon.grammar import KINDS, Stream
-from antiphon.state import Growing, OpenItem, OpenPart, State
+from antiphon.state import Growing, OpenItem, OpenPart, State, standing
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError
 from antiphon.wire.response import Response, UsageTotal
@@ -22,10 +22,10 @@ Append = Callable[[Json], None]
 
 
 class Writer:
-    """Writes one response: every event is folded first, then appended."""
+    """Writes one response: every event is folded first, then appended. With a ``state`` it goes on where that is."""
 
-    def __init__(self, append: Append, ids: Callable[[str], str]) -> None:
-        self.state = State()
+    def __init__(self, append: Append, ids: Callable[[str], str], state: State | None = None) -> None:
+        self.state = state or State()
         self._append = append
         self._ids = ids
 
@@ -80,7 +80,7 @@ class Writer:
                 response,
                 status="failed",
                 error={"code": code, "message": error.message},
-                output=[_broken_off(item) for item in response.output],
+                output=[_broken_off(item) for item in standing(response.output)],
                 usage=usage,
             )
         )
@@ -104,19 +104,43 @@ class Item:
         self._address: Json = {"item_id": open_item.doc["id"], "output_index": open_item.index}
         self._part: str | None = None
         self._growing = (open_item.text.stream if open_item.text else _NONE, self._address)
+        for part in open_item.parts.values():
+            self._part, self._growing = part.part.type, (part.part.stream, self._at(part))
+
+    @property
+    def id(self) -> str:
+        """The item's id."""
+        return self._open.doc["id"]
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything has been said in it."""
+        return any(self._open.lists.values()) or bool(self._open.text and self._open.text.pieces)
 
     def grow(self, text: str, part: str | None = None, logprobs: Sequence[Json] = ()) -> None:
         """Add a piece to the item's own text, or to its current part of type ``part`` (opened if need be)."""
-        stream, address = self._growing if part == self._part else self._turn_to(part)
+        stream, address = self._growing if part == self._part else self.begin(part)
         state = self._writer.state
         event: Json = {"type": stream.delta, "sequence_number": state.seq, **address, "delta": text}
         if stream.logprobs:
             event["logprobs"] = logprobs
         self._writer.put(event)
 
-    def phase(self, type: str, **fields: Any) -> None:
-        """Tell of progress, such as ``response.file_search_call.searching``."""
+    def phase(self, name: str, **fields: Any) -> None:
+        """Tell of progress, such as ``searching``; nothing where this kind of item has no such phase."""
+        type = f"response.{self.type}.{name}"
+        if type in self._open.kind.notes:
+            self.note(type, **fields)
+
+    def note(self, type: str, **fields: Any) -> None:
+        """Add a remark that the grammar allows on this kind of item."""
         self._writer.emit(type, **self._address, **fields)
+
+    def whole(self) -> None:
+        """The item's own text is whole; what follows is said of it."""
+        own = self._open.text
+        if own is not None and own.whole is None:
+            self._finish(own, self._address)
 
     def done(self, status: str = "completed", **fields: Any) -> None:
         """Close the open parts and texts, then the item; ``fields`` replace the item's own."""
@@ -130,8 +154,8 @@ class Item:
             doc["status"] = status
         self._writer.emit("response.output_item.done", output_index=self._open.index, item=doc)
 
-    def _turn_to(self, type: str | None) -> tuple[Stream, Json]:
-        """What grows from now on: a new part of that type, once the part before it is closed."""
+    def begin(self, type: str | None) -> tuple[Stream, Json]:
+        """What grows from now on, and its address: a new part of that type, once the part before it is closed."""
         assert type is not None, f"a {self.type} grows in parts, or it does not"
         for open_part in list(self._open.parts.values()):
             self._close(open_part)
@@ -146,7 +170,8 @@ class Item:
 
     def _close(self, part: OpenPart) -> None:
         address = self._at(part)
-        self._finish(part.text, address)
+        if part.text.whole is None:
+            self._finish(part.text, address)
         self._writer.emit(part.part.done, **address, part=part.snapshot())
 
     def _finish(self, text: Growing, address: Json) -> None:

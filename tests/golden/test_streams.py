@@ -37,7 +37,7 @@ def played(case: Json) -> bytes:
         assembler.feed([KINDS[kind](**fields)])
     assembler.end()
     assert assembler.finish is not None
-    writer.end(_ended(writer.state.response, assembler.finish, 1_700_000_001))
+    writer.end(_ended(writer.state.response, assembler.finish, assembler.finish.usage, 1_700_000_001))
     return b"".join(out)
 
 

@@ -38,7 +38,7 @@ def played(said: list[Delta], finish: Finish, calls_max: int | None) -> tuple[Wr
     assembler = Assembler(writer, ids, calls_max=calls_max)
     assembler.feed([*said, finish])
     assembler.end()
-    writer.end(_ended(writer.state.response, finish, 1))
+    writer.end(_ended(writer.state.response, finish, finish.usage, 1))
     return writer, events
 
 

@@ -191,7 +191,10 @@ Make = Callable[[AsyncOpenAI], Awaitable[str]]
 
 
 async def a_response(client: AsyncOpenAI) -> str:
-    return (await client.responses.create(model="m", input="x")).id
+    """In the background, for that can be cancelled too."""
+    stream = await client.responses.create(model="m", input="x", background=True, stream=True)
+    (id,) = [event.response.id async for event in stream if event.type == "response.completed"]
+    return id
 
 
 async def a_conversation(client: AsyncOpenAI) -> str:

@@ -146,14 +146,6 @@ async def test_a_prompt_is_shortened_only_while_nothing_was_said() -> None:
     assert caught.value.code == "context_length_exceeded"
 
 
-async def test_a_stored_response_cannot_be_streamed_yet() -> None:
-    async with client_of(ScriptedModel("ok")) as client:
-        response = await client.responses.create(model="m", input="x")
-        with pytest.raises(openai.BadRequestError) as caught:
-            await client.responses.retrieve(response.id, stream=True)
-    assert caught.value.param == "stream"
-
-
 async def test_refusal_and_cut() -> None:
     model = ScriptedModel([Refusal("No."), DONE], ["Once upon", Finish("length", Usage(1, 0, 2, 0))])
     async with client_of(model) as client:

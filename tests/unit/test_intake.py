@@ -102,14 +102,14 @@ REFUSALS: list[tuple[Json, str, str | None, str]] = [
     ({"reasoning_effort": "low", "reasoning": {"effort": "high"}}, "mutually_exclusive_parameters", "reasoning_effort", "Mutually exclusive parameters. 'reasoning_effort' and 'reasoning.effort' differ; provide one of them."),
     ({"verbosity": "low", "text": {"verbosity": "high"}}, "mutually_exclusive_parameters", "verbosity", "Mutually exclusive parameters. 'verbosity' and 'text.verbosity' differ; provide one of them."),
     ({"text": {"format": {"type": "json_object"}}}, "invalid_value", "input", "Response input messages must contain the word 'json' in some form to use 'text.format' of type 'json_object'."),
-    ({"background_options": {"completion_window": "2h"}}, "invalid_value", "background_options.completion_window", "Invalid value: '2h'. This completion window needs 'background' to be true."),
+    ({"background_options": {"completion_window": "2h"}}, "invalid_value", "background_options.completion_window", "Invalid value: '2h'. This completion window needs 'background' to be true, and no 'stream'."),
+    ({"background": True, "stream": True, "background_options": {"completion_window": "8h"}}, "invalid_value", "background_options.completion_window", "Invalid value: '8h'. This completion window needs 'background' to be true, and no 'stream'."),
     # what is not served
     ({"messages": [ITEM]}, "unsupported_parameter", "messages", "Unsupported parameter: 'messages'. In the Responses API, this parameter has moved to 'input'. Try again with the new parameter. See the API documentation for more information: https://platform.openai.com/docs/api-reference/responses/create."),
     ({"conversation": "resp_1"}, "invalid_value", "conversation", "Invalid 'conversation': 'resp_1'. Expected an ID that begins with 'conv_'."),
     ({"conversation": {"id": "c"}}, "invalid_value", "conversation.id", "Invalid 'conversation.id': 'c'. Expected an ID that begins with 'conv_'."),
     ({"prompt": {"id": "pmpt_1"}}, "unsupported_parameter", "prompt", "Unsupported parameter: 'prompt'. This server keeps no hosted prompts."),
     ({"multi_agent": {"enabled": True}}, "unsupported_parameter", "multi_agent", "Unsupported parameter: 'multi_agent'. One request runs one agent here."),
-    ({"background": True}, "unsupported_value", "background", "Unsupported value: 'background' does not support true on this server yet."),
     # schemas
     ({"text": {"format": {"type": "json_schema", "name": "n", "strict": True, "schema": {"type": "object", "properties": {}}}}}, "invalid_json_schema", "text.format.schema", "Invalid schema for response_format 'n': In context=(), 'additionalProperties' is required to be supplied and to be false."),
     # one id, two items

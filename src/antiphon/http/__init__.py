@@ -34,7 +34,7 @@ from antiphon.wire.conversation import (
 from antiphon.wire.errors import SORRY, ApiError, MethodNotAllowed, NotFound, ServerError
 from antiphon.wire.listing import ListQuery
 from antiphon.wire.lists import Deleted, Health, ItemList, Model, ModelList, ResponseList
-from antiphon.wire.request import CreateRequest
+from antiphon.wire.request import CreateRequest, RetrieveQuery
 from antiphon.wire.response import Response
 
 access = logging.getLogger("antiphon.access")
@@ -71,6 +71,7 @@ class Route:
 
 
 PAGE = ("after", "limit", "order", "include")
+RETRIEVE = tuple(RetrieveQuery.__struct_fields__)
 LIST = tuple(ListQuery.__struct_fields__)
 _CONVERSATION = "/v1/conversations/{conversation_id}"
 
@@ -78,7 +79,8 @@ ROUTES = (
     Route("POST", "/v1/responses", responses.create, Response, body=CreateRequest, once=True),
     Route(WEBSOCKET, "/v1/responses", lanes.converse, dict),
     Route("GET", "/v1/responses", responses.list_responses, ResponseList, LIST),
-    Route("GET", "/v1/responses/{response_id}", responses.retrieve, Response, ("include",)),
+    Route("GET", "/v1/responses/{response_id}", responses.retrieve, Response, RETRIEVE),
+    Route("POST", "/v1/responses/{response_id}/cancel", responses.cancel, Response),
     Route("DELETE", "/v1/responses/{response_id}", responses.delete, Deleted),
     Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items, ItemList, PAGE),
     Route("POST", "/v1/conversations", conversations.create_conversation, ConversationObject, body=NewConversation),

@@ -6,11 +6,12 @@ from antiphon import intake
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.listing import ends, item_page
 from antiphon.http.sse import EventStream, Pulse
-from antiphon.log import Unread
+from antiphon.log import Interrupted, Reader, Unread
 from antiphon.run import Failed, Run, respond
-from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.listing import list_query
 from antiphon.wire.lists import Deleted, ResponseList
+
+_STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 async def create(exchange: Exchange, pulse: Pulse) -> None:
@@ -23,7 +24,18 @@ async def create(exchange: Exchange, pulse: Pulse) -> None:
         exchange.headers["x-antiphon-model"] = run.model.name
         if run.plan.ignored:
             exchange.headers["x-antiphon-ignored"] = ", ".join(run.plan.ignored)
-        await (_stream(exchange, run, pulse) if run.plan.stream else _whole(exchange, run))
+        await _answer(exchange, run, pulse)
+
+
+async def _answer(exchange: Exchange, run: Run, pulse: Pulse) -> None:
+    plan, engine = run.plan, exchange.engine
+    if plan.background:
+        response = await engine.background.submit(run, exchange.key_id)
+        if not plan.stream:
+            return await exchange.reply(response)
+        reader = await engine.follow(exchange.owner, response.id, -1)
+        return await _follow(exchange, reader, pulse, obfuscate=plan.obfuscate)
+    return await (_stream(exchange, run, pulse) if plan.stream else _whole(exchange, run))
 
 
 async def _whole(exchange: Exchange, run: Run) -> None:
@@ -35,7 +47,7 @@ async def _whole(exchange: Exchange, run: Run) -> None:
 
 
 async def _stream(exchange: Exchange, run: Run, pulse: Pulse) -> None:
-    exchange.headers |= {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    exchange.headers |= _STREAM_HEADERS
     log = EventStream(exchange, pulse, obfuscate=run.plan.obfuscate)
     try:
         await respond(run, log)
@@ -49,12 +61,36 @@ async def _stream(exchange: Exchange, run: Run, pulse: Pulse) -> None:
 
 
 async def retrieve(exchange: Exchange, pulse: Pulse) -> None:
-    """``GET /v1/responses/{response_id}``."""
-    if ("stream", "true") in exchange.query:
-        raise InvalidRequest(
-            "Streaming a stored response is not supported by this server yet.", code="unsupported_value", param="stream"
-        )
-    await exchange.reply(await exchange.engine.retrieve(exchange.owner, exchange.params["response_id"]))
+    """``GET /v1/responses/{response_id}``: as it is now, or its stream."""
+    query, id = intake.retrieve_query(exchange.query), exchange.params["response_id"]
+    if not query.stream:
+        return await exchange.reply(await exchange.engine.retrieve(exchange.owner, id))
+    reader = await exchange.engine.follow(exchange.owner, id, query.starting_after)
+    with exchange.attended():
+        return await _follow(exchange, reader, pulse, obfuscate=query.include_obfuscation)
+
+
+async def _follow(exchange: Exchange, reader: Reader, pulse: Pulse, *, obfuscate: bool) -> None:
+    """Show a log, from where the reader stands to its end."""
+    exchange.headers |= _STREAM_HEADERS
+    stream = EventStream(exchange, pulse, obfuscate=obfuscate)
+    try:
+        await stream.open()
+        async with reader.pieces() as pieces:
+            async for lines in pieces:
+                stream.take(lines)
+                await stream.flush()
+    except Interrupted as error:
+        # Cut off, and not ended: so the client can tell, and goes on later.
+        raise ClientGone from error
+    finally:
+        stream.drop()
+    await stream.end()
+
+
+async def cancel(exchange: Exchange, pulse: Pulse) -> None:
+    """``POST /v1/responses/{response_id}/cancel``."""
+    await exchange.reply(await exchange.engine.cancel(exchange.owner, exchange.params["response_id"]))
 
 
 async def delete(exchange: Exchange, pulse: Pulse) -> None:
@@ -80,4 +116,4 @@ async def list_responses(exchange: Exchange, pulse: Pulse) -> None:
     await exchange.reply(ResponseList(data=page.found, first_id=first, last_id=last, has_more=page.has_more))
 
 
-__all__ = ["ClientGone", "create", "delete", "input_items", "list_responses", "retrieve"]
+__all__ = ["ClientGone", "cancel", "create", "delete", "input_items", "list_responses", "retrieve"]

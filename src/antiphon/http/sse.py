@@ -7,8 +7,11 @@ holds up its own response and nothing else; one that takes nothing for too long 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
+
+import msgspec
 
 from antiphon.grammar import EVENTS
 from antiphon.http.exchange import Exchange
@@ -16,6 +19,8 @@ from antiphon.http.profile import EVENT_NAMES
 from antiphon.log import encode
 from antiphon.wire import Json
 
+_EVENT_STREAM = "text/event-stream; charset=utf-8"
+_BEGINS = b'{"type":"'
 DONE = b"data: [DONE]\n\n"
 _PING = b": ping\n\n"
 _QUANTUM_BYTES = 32
@@ -27,6 +32,7 @@ LATE_S = 0.5
 _SILENT_S = 15.0
 STALLED_S = 60.0
 """How long a reader may take nothing while there is something to take."""
+decode = msgspec.json.Decoder().decode
 _HEADS = {type: f"event: {type}\ndata: ".encode() for type in (*EVENTS, *EVENT_NAMES.values())}
 _DELTAS = {name for type, rule in EVENTS.items() if rule.op == "grow" for name in (type, EVENT_NAMES.get(type, type))}
 
@@ -37,11 +43,18 @@ def frame(event: Json, *, obfuscate: bool) -> bytes:
     With ``obfuscate``, a delta is padded to a multiple of 32 bytes, so that the sizes seen on the network do not tell
     the words. The padding follows from the event alone: a replay is the same byte for byte.
     """
-    type = event["type"]
-    data = encode(event)
+    return _framed(event["type"], encode(event), obfuscate)
+
+
+def _framed(type: str, data: bytes, obfuscate: bool) -> bytes:
     if obfuscate and type in _DELTAS:
         return _HEADS[type] + data[:-1] + _PADS[len(data) % _QUANTUM_BYTES]
     return _HEADS[type] + data + b"\n\n"
+
+
+def _type(line: bytes) -> str:
+    """The type of an event of ours, which is its first member."""
+    return line[len(_BEGINS) : line.index(b'"', len(_BEGINS))].decode()
 
 
 def message(event: Json, *, obfuscate: bool) -> bytes:
@@ -73,6 +86,19 @@ class EventStream:
         """See ``Log.append``."""
         self._frames.append(frame(self._exchange.profile.event(event), obfuscate=self._obfuscate))
 
+    def take(self, lines: Iterable[bytes]) -> None:
+        """Append events of a log, which are JSON already."""
+        if self._exchange.profile.renames:
+            for line in lines:
+                self.append(decode(line))
+        else:
+            self._frames += [_framed(_type(line), line, self._obfuscate) for line in lines]
+
+    async def open(self) -> None:
+        """Send the answer's head, though there may be nothing to show yet."""
+        if not self._exchange.started:
+            await self._exchange.start(200, _EVENT_STREAM)
+
     async def flush(self) -> None:
         """See ``Log.flush``. The answer's head goes out with the first frames."""
         if self._frames:
@@ -82,8 +108,7 @@ class EventStream:
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:
         self._writing, self._since = True, self._pulse.now()
-        if not self._exchange.started:
-            await self._exchange.start(200, "text/event-stream; charset=utf-8")
+        await self.open()
         await self._exchange.write(data, more=more)
         self._writing = False
         self.moved = self._pulse.now()

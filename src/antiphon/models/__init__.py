@@ -55,6 +55,14 @@ class Usage(msgspec.Struct, frozen=True):
     output: int = 0
     reasoning: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input + other.input,
+            self.cached + other.cached,
+            self.output + other.output,
+            self.reasoning + other.reasoning,
+        )
+
 
 class Finish(msgspec.Struct, frozen=True):
     """The last delta of every sample, exactly one. ``usage`` is None when the server did not say."""
@@ -138,7 +146,11 @@ class Model(Protocol):
         name: the name really used, shown in ``x-antiphon-model``.
         sees: whether it accepts images.
         context_tokens: its context window, or None when unknown.
+        continues: whether it can go on with a begun answer (``Prompt.prefix``).
     """
+
+    @property
+    def continues(self) -> bool: ...
 
     @property
     def name(self) -> str: ...

@@ -22,6 +22,9 @@ from antiphon.models import Model, Roster
 from antiphon.store import Store
 from antiphon.store.keys import KeyStore, MemoryKeys
 from antiphon.store.memory import MemoryStore
+from antiphon.tools import HostedTool
+
+_GRACE_S = 1.0
 
 
 class OneModel:
@@ -63,14 +66,19 @@ async def serving(
     config: Config | None = None,
     keys: KeyStore | None = None,
     token: str = "",
+    tools: Sequence[HostedTool] = (),
 ) -> AsyncGenerator[str]:
-    """Serve a model, or a whole roster; yields the base URL, ending in ``/v1``. ``token``: see ``Engine``."""
+    """Serve a model, or a whole roster; yields the base URL, ending in ``/v1``.
+
+    For ``token`` and ``tools`` see ``Engine``.
+    """
     if roster is None:
         assert model is not None, "either a model or a roster"
         roster = OneModel(model)
     keyring = await Keyring(keys or MemoryKeys()).open()
-    engine = Engine(config or Config(), roster, MemoryStore() if store is None else store, keyring, token=token)
-    async with tended(keyring), _listening(engine) as url:
+    kept = MemoryStore() if store is None else store
+    engine = Engine(config or Config(), roster, kept, keyring, token=token, tools=tools)
+    async with tended(keyring), engine.background.working(_GRACE_S), _listening(engine) as url:
         yield url
 
 

@@ -772,3 +772,14 @@ class PageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
     order: Literal["asc", "desc"] = "desc"
     include: list[Include] = []
+
+
+class RetrieveQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Query of one response: its stream behind event number ``starting_after`` instead of the object, with padded
+    deltas unless ``include_obfuscation`` is false.
+    """
+
+    include: list[Include] = []
+    stream: bool = False
+    starting_after: Annotated[int, Meta(ge=-1, le=INT_MAX)] = -1
+    include_obfuscation: bool = True

@@ -204,7 +204,9 @@ class SqliteStore:
         await self._writes.run(partial(runs.enqueue, run=run, queued_max=queued_max, owner_max=owner_max))
 
     async def claim_runs(self, node: str, limit: int) -> list[Claimed]:
-        """See ``RunStore.claim_runs``."""
+        """See ``RunStore.claim_runs``. Looking costs no commit."""
+        if not await self._reads.run(partial(runs.any_of, status="queued")):
+            return []
         return await self._writes.run(partial(runs.claim, node=node, limit=limit))
 
     async def log(self, id: Id, epoch: int, batch: Batch, progress: bytes | None = None) -> None:
@@ -221,7 +223,9 @@ class SqliteStore:
         await self._writes.run(partial(runs.release, id=id, epoch=epoch))
 
     async def recover(self, node: str) -> list[Unfinished]:
-        """See ``RunStore.recover``."""
+        """See ``RunStore.recover``. Looking costs no commit."""
+        if not await self._reads.run(runs.any_of):
+            return []
         return await self._writes.run(partial(runs.recover, node=node))
 
     async def cancel(self, owner: str, id: Id) -> int | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from antiphon.store import DuplicateResponse, Record, UnknownConversation
-from antiphon.store.runs import Batch, Claimed, Excerpt, Fenced, NewRun, QueueFull, Unfinished
+from antiphon.store.runs import Batch, Claimed, Excerpt, Fenced, NewRun, QueueFull, RunStatus, Unfinished
 from antiphon.store.sqlite import conversations, statements
 from antiphon.wire import Id
 
@@ -29,6 +29,8 @@ _INSERT_RUN = """
 INSERT INTO run (response_id, owner, status, priority, epoch, attempt, job) VALUES (?, ?, 'queued', ?, 0, 0, ?)"""
 
 _INSERT_EVENTS = "INSERT INTO event (response_id, first, last, packed, data) VALUES (?, ?, ?, ?, ?)"
+
+_ANY = "SELECT 1 FROM run WHERE :status IS NULL OR status = :status LIMIT 1"
 
 # The rowid tells who came first.
 _CLAIM = """
@@ -126,6 +128,11 @@ def _insert(db: sqlite3.Connection, id: Id, batch: Batch) -> None:
     if batch.events:
         last = batch.first + len(batch.events) - 1
         db.execute(_INSERT_EVENTS, (id, batch.first, last, 0, b"\n".join(batch.events)))
+
+
+def any_of(db: sqlite3.Connection, status: RunStatus | None = None) -> bool:
+    """Whether there is a run, of that status if one is given."""
+    return db.execute(_ANY, {"status": status}).fetchone() is not None
 
 
 def claim(db: sqlite3.Connection, node: str, limit: int) -> list[Claimed]:

@@ -1,0 +1,149 @@
+"""What the engine does with responses in the background: queue them, follow them, cancel them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import msgspec
+
+from antiphon.intake import Plan
+from antiphon.log import Hints, Tail, past
+from antiphon.run import Run, queued, so_far
+from antiphon.store import Record, Store, UnknownConversation
+from antiphon.store.asking import asked
+from antiphon.store.runs import Claimed, QueueFull
+from antiphon.wire import Id
+from antiphon.wire.errors import NotFound, RateLimited, ServerError
+from antiphon.wire.response import Response, Status
+from antiphon.worker import QUEUE, Worker
+
+RETRY_AFTER_S = 10
+"""What a caller is told to wait when the queue is full."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker needs of a request, but for its items, which the store has. ``format`` rises with every change
+    that an older program could not read.
+    """
+
+    format: Literal[1] = 1
+    plan: Plan
+    key_id: str
+
+
+class Background:
+    """The runs in the background of one engine.
+
+    Args:
+        prepare: makes a run of a job, with the context that its response has now; raises ``ApiError``.
+        running_max: how many run at the same time; ``queued_max`` and ``owner_max`` how many may wait, in all and of
+            one owner.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        prepare: Callable[[str, Id, Job], Awaitable[Run]],
+        *,
+        running_max: int,
+        queued_max: int,
+        owner_max: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._prepare = prepare
+        self._queued_max = queued_max
+        self._owner_max = owner_max
+        self._hints = Hints()
+        node = secrets.token_hex(16)
+        self._worker = Worker(store, self._hints, self._prepared, node=node, running_max=running_max, clock=clock)
+
+    @asynccontextmanager
+    async def working(self, grace_s: float) -> AsyncGenerator[None]:
+        """What waits is worked on as long as this lasts, and handed on at the end.
+
+        Raises:
+            StoreUnavailable: what an earlier process left cannot be taken up.
+        """
+        await self._worker.recover()
+        working = asyncio.create_task(self._worker.work())
+        try:
+            yield
+        finally:
+            await self.drain(grace_s)
+            await working
+
+    async def drain(self, grace_s: float) -> None:
+        """Hand on what is being done, and send the readers away. Harmless when done already."""
+        await self._worker.drain(grace_s)
+        self._hints.close()
+
+    async def _prepared(self, claimed: Claimed) -> Run:
+        try:
+            job = msgspec.json.decode(claimed.job, type=Job)
+        except msgspec.DecodeError as error:
+            raise ServerError("The response was queued by another version of this server.") from error
+        return await self._prepare(claimed.owner, claimed.id, job)
+
+    async def submit(self, run: Run, key_id: str) -> Response:
+        """Queue an accepted run; the response is durable when this returns.
+
+        Raises:
+            RateLimited: too many wait.
+            antiphon.wire.errors.Unavailable: it cannot be stored.
+        """
+        prompt = msgspec.structs.replace(run.plan.prompt, items=())
+        job = Job(plan=msgspec.structs.replace(run.plan, input=(), prompt=prompt), key_id=key_id)
+        new, response = queued(run, msgspec.json.encode(job))
+        if run.claim is not None:
+            self._worker.hold(response.id, run.claim)
+        try:
+            await asked(self._store.enqueue(new, queued_max=self._queued_max, owner_max=self._owner_max))
+        except BaseException as error:
+            # Cancelled, it may have been queued all the same: then it runs, and gives the claim back itself.
+            if not isinstance(error, asyncio.CancelledError):
+                await self._worker.stop(response.id)
+            if isinstance(error, QueueFull):
+                raise _full(error) from error
+            if isinstance(error, UnknownConversation):
+                raise NotFound(f"Conversation with id '{error}' not found.", param="conversation") from error
+            raise
+        self._hints.tell(QUEUE)
+        return response
+
+    async def cancel(self, owner: str, id: Id) -> bool:
+        """Cancel a run for ever; False when there is none that could be."""
+        epoch = await asked(self._store.cancel(owner, id))
+        if epoch is not None:
+            await asked(self._worker.cancelled(owner, id, epoch))
+        return epoch is not None
+
+    async def forget(self, id: Id) -> None:
+        """The response was deleted: nobody shall work on it."""
+        await self._worker.stop(id)
+
+    def tail(self, owner: str, id: Id, after: int) -> Tail:
+        """A reader of the log, from the event behind number ``after`` on."""
+        return Tail(self._store, self._hints, owner, id, after)
+
+    async def recheck(self) -> None:
+        """Responses were deleted, perhaps some that run."""
+        await asked(self._worker.recheck())
+
+    async def so_far(self, record: Record) -> Response | None:
+        """A response that has not ended, as its readers have seen it; None when nothing can be said of it."""
+        events = await asked(past(self._store, record.owner, record.id))
+        return so_far(events, msgspec.convert(record.status, Status)) if events else None
+
+
+def _full(error: QueueFull) -> RateLimited:
+    whose = "of yours wait already" if error.mine else "wait on this server already"
+    return RateLimited(
+        f"Too many background responses {whose}. Try again when some have ended.",
+        headers={"retry-after": str(RETRY_AFTER_S)},
+    )

@@ -1,0 +1,67 @@
+"""The stream of a response whose own was not kept: told again from its items, numbered from 0.
+
+What was said in many deltas comes in one for each part; everything else is as it was. The same bytes every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from antiphon.grammar import KINDS, Part
+from antiphon.log import encode
+from antiphon.wire import Json
+from antiphon.wire.response import Response
+from antiphon.writer import Item, Writer
+
+_ANNOTATION = "response.output_text.annotation.added"
+
+
+def retold(response: Response) -> list[bytes]:
+    """The events of a response that has ended, as JSON."""
+    lines: list[bytes] = []
+    writer = Writer(lambda event: lines.append(encode(event)), _own_ids)
+    writer.start(
+        msgspec.structs.replace(
+            response,
+            status="in_progress",
+            completed_at=None,
+            error=None,
+            incomplete_details=None,
+            output=[],
+            usage=None,
+        )
+    )
+    for item in response.output:
+        _retell(writer, item)
+    writer.end(response)
+    return lines
+
+
+def _own_ids(prefix: str) -> str:
+    """Every item has its own id already."""
+    return ""
+
+
+def _retell(writer: Writer, doc: Json) -> None:
+    kind = KINDS[doc["type"]]
+    grown = {*kind.lists, *([kind.stream.field] if kind.stream else ())}
+    rest = {name: value for name, value in doc.items() if name not in {"type", "status", *grown}}
+    item = writer.item(doc["type"], **rest)
+    if kind.stream and doc.get(kind.stream.field):
+        item.grow(doc[kind.stream.field])
+    for name in sorted(kind.lists):
+        for place, part in enumerate(doc.get(name) or ()):
+            _retell_part(writer, item, kind.parts[part["type"]], part, place)
+    item.done(doc.get("status") or "completed", **rest)
+
+
+def _retell_part(writer: Writer, item: Item, kind: Part, doc: Json, place: int) -> None:
+    item.begin(kind.type)
+    text = doc.get(kind.stream.field)
+    if text:
+        item.grow(text, kind.type, doc.get("logprobs") or ())
+    annotations: Iterable[Json] = doc.get("annotations") or ()
+    for index, annotation in enumerate(annotations):
+        item.note(_ANNOTATION, annotation=annotation, annotation_index=index, **{kind.index: place})
