@@ -182,7 +182,8 @@ class HttpApp:
         if others and path not in _NOT_YET:
             allow = {"allow": ", ".join(others)}
             return MethodNotAllowed(f"Not allowed to {method} on {path}.", headers=allow), {}
-        return NotFound(f"Invalid URL ({method} {path})", code="unknown_url"), {}
+        known = f": {path} is not served by this server yet" if path in _NOT_YET else ""
+        return NotFound(f"Invalid URL ({method} {path}){known}", code="unknown_url"), {}
 
     async def _handle(self, exchange: Exchange, route: Route | ApiError) -> None:
         caller = caller_of(exchange.scope, exchange.header, self.engine.keyring)
