@@ -100,6 +100,7 @@ async def test_a_page_of_another_site_is_refused() -> None:
         ("localhost", 200),
         ("app.localhost:3000", 200),
         ("host.docker.internal:8484", 200),
+        ("antiphon.invalid", 200),
         ("gateway", 200),
     ],
 )

@@ -92,12 +92,12 @@ def _refuse_foreign_names(host: str | None) -> None:
 @lru_cache(maxsize=_HOSTS_MAX)
 def _can_be_another_sites(host: str) -> bool:
     """Whether anyone on the internet can have the name, and say to what address it leads. Addresses lead to themselves;
-    names of one word, and those with the two endings, are this machine's or its network's.
+    names of one word, and those with the three endings, are this machine's, its network's or nobody's.
     """
     name = _hostname(f"//{host}")
     if name is None:
         return True
-    return "." in name and not name.endswith((".localhost", ".internal")) and not _is_address(name)
+    return "." in name and not name.endswith((".localhost", ".internal", ".invalid")) and not _is_address(name)
 
 
 def _is_address(name: str) -> bool:
