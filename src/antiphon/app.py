@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from antiphon.traces import Traces
 
 _RANDOM_BYTES = 18
-_POOL_BYTES = 32 * _RANDOM_BYTES
+_DIGITS = 2 * _RANDOM_BYTES
+_POOL = 32
 _TOKEN_BYTES = 32
 
 
@@ -72,14 +73,14 @@ class RandomIds:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._pool = ""
+        self._pool: list[str] = []
 
     def __call__(self, prefix: str) -> Id:
         """The next id of that prefix."""
         if not self._pool:
-            self._pool = secrets.token_hex(_POOL_BYTES)
-        body, self._pool = self._pool[: 2 * _RANDOM_BYTES], self._pool[2 * _RANDOM_BYTES :]
-        return f"{prefix}_{int(self._clock() * 1000):012x}{body}"
+            digits = secrets.token_hex(_RANDOM_BYTES * _POOL)
+            self._pool = [digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS)]
+        return f"{prefix}_{int(self._clock() * 1000):012x}{self._pool.pop()}"
 
 
 class Engine:

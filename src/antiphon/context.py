@@ -15,7 +15,7 @@ _OUTPUTS = {
     "function_call_output": "function_call",
     "custom_tool_call_output": "custom_tool_call",
 }
-
+_CALLS = frozenset(_OUTPUTS.values())
 
 _LEFT_OUT = "[An image stood here. It was left out, because this model cannot see images.]"
 
@@ -71,15 +71,16 @@ def build(
             already, or an image or a file that the model cannot be shown.
     """
     # A call that was cut off was never made: nobody can answer it.
-    history = [item for item in history if item["type"] not in _OUTPUTS.values() or item.get("status") != "incomplete"]
-    items = (*history, *prompt.items)
+    history = [item for item in history if item["type"] not in _CALLS or item.get("status") != "incomplete"]
+    items = prompt.items
     if history:
+        items = (*history, *items)
         refuse_duplicates(prompt.items, "input", before=history)
     _check_calls(items)
     if not sees and note_images:
         items = tuple(_noted(item) for item in items)
     _refuse_unshowable(items, len(history), sees, source)
-    return msgspec.structs.replace(prompt, items=items)
+    return prompt if items is prompt.items else msgspec.structs.replace(prompt, items=items)
 
 
 def shorten(prompt: Prompt, keep: float) -> Prompt | None:
@@ -91,7 +92,7 @@ def shorten(prompt: Prompt, keep: float) -> Prompt | None:
     drop = min(last, max(1, round(len(prompt.items) * (1 - keep))))
     if drop == 0:
         return None
-    gone = {item.get("call_id") for item in prompt.items[:drop] if item["type"] in _OUTPUTS.values()}
+    gone = {item.get("call_id") for item in prompt.items[:drop] if item["type"] in _CALLS}
     rest = [i for i in prompt.items[drop:] if i["type"] not in _OUTPUTS or i["call_id"] not in gone]
     return msgspec.structs.replace(prompt, items=tuple(rest))
 
@@ -102,7 +103,7 @@ def _check_calls(items: Sequence[Json]) -> None:
     answered: set[str] = set()
     for item in items:
         kind, call_id = item["type"], item.get("call_id")
-        if kind in _OUTPUTS.values() and call_id:
+        if kind in _CALLS and call_id:
             pending[call_id] = kind
         elif kind in _OUTPUTS and call_id not in answered and pending.pop(call_id or "", None) is None:
             name = _OUTPUTS[kind].replace("_", " ")

@@ -72,6 +72,7 @@ class Kind:
         notes: other events while it is open.
         status: whether the item carries one.
         lists: the item's fields that hold parts.
+        opening: all fields it opens with besides ``id``.
     """
 
     type: str
@@ -82,9 +83,12 @@ class Kind:
     notes: tuple[str, ...] = ()
     status: bool = True
     lists: tuple[str, ...] = field(init=False)
+    opening: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lists", tuple(dict.fromkeys(part.list for part in self.parts.values())))
+        status = {"status": "in_progress"} if self.status else {}
+        object.__setattr__(self, "opening", {"type": self.type, **status, **self.empty})
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,11 +52,9 @@ class Writer:
     def item(self, type: str, **fields: Any) -> Item:
         """Open an item of that kind at the end of the output."""
         kind = KINDS[type]
-        doc: Json = {"id": self._ids(kind.prefix), "type": type}
-        if kind.status:
-            doc["status"] = "in_progress"
         index = self.state.length
-        self.emit("response.output_item.added", output_index=index, item=doc | dict(kind.empty) | fields)
+        doc = {"id": self._ids(kind.prefix), **kind.opening, **fields}
+        self.emit("response.output_item.added", output_index=index, item=doc)
         return Item(self, self.state.open[index])
 
     def end(self, response: Response) -> None:

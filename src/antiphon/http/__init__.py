@@ -114,13 +114,21 @@ class HttpApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
-        match scope["type"]:
-            case "http" | "websocket":
-                await self._serve(scope, receive, send)
-            case "lifespan":
-                await self._live(receive, send)
-            case _:
-                pass
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        began = time.perf_counter()
+        route, params = self._route(scope)
+        kind = Exchange if scope["type"] == "http" else Upgrade
+        exchange = kind(scope, receive, send, self.engine, params)
+        logs.request_id.set(exchange.request_id)
+        await self._attempt(exchange, self._handle(exchange, route))
+        method, path = (route.method, route.path) if isinstance(route, Route) else ("other", "unknown")
+        self.engine.meter.requests.add(1, method, path, str(exchange.status))
+        if access.isEnabledFor(logging.INFO):
+            duration_ms = round((time.perf_counter() - began) * 1000, 1)
+            fields = {"method": method, "route": path, "status": exchange.status, "duration_ms": duration_ms}
+            access.info("request", extra={"fields": fields})
 
     @asynccontextmanager
     async def alive(self) -> AsyncGenerator[None]:
@@ -141,20 +149,6 @@ class HttpApp:
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = time.perf_counter()
-        route, params = self._route(scope)
-        kind = Exchange if scope["type"] == "http" else Upgrade
-        exchange = kind(scope, receive, send, self.engine, params)
-        logs.request_id.set(exchange.request_id)
-        await self._attempt(exchange, self._handle(exchange, route))
-        method, path = (route.method, route.path) if isinstance(route, Route) else ("other", "unknown")
-        self.engine.meter.requests.add(1, method, path, str(exchange.status))
-        if access.isEnabledFor(logging.INFO):
-            duration_ms = round((time.perf_counter() - began) * 1000, 1)
-            fields = {"method": method, "route": path, "status": exchange.status, "duration_ms": duration_ms}
-            access.info("request", extra={"fields": fields})
-
     async def _attempt(self, exchange: Exchange, work: Awaitable[None]) -> None:
         """Do the work; what goes wrong becomes the answer."""
         try:
@@ -173,9 +167,10 @@ class HttpApp:
     def _route(self, scope: Scope) -> tuple[Route | ApiError, dict[str, str]]:
         path, method = scope["path"], _method(scope)
         others: list[str] = []
+        wanted = "GET" if method == "HEAD" else method
         for route in self.routes:
             found = route.pattern.match(path)
-            if found and route.method == ("GET" if method == "HEAD" else method):
+            if found and route.method == wanted:
                 return route, found.groupdict()
             if found and route.method != WEBSOCKET:
                 others.append(route.method)

@@ -45,6 +45,7 @@ def caller_of(scope: Scope, header: Header, keyring: Keyring) -> Caller:
     if not keyring.asks:
         _refuse_foreign_names(header(b"host"))
         _refuse_foreign_pages(header(b"origin"))
+        return Caller()
     return keyring.caller(secret_of(header(b"authorization"))) if _guarded(scope["path"]) else Caller()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -168,7 +168,7 @@ class Exchange:
             self.started, self.status = True, message["status"]
         await self._send(message)
 
-    async def start(self, status: int, content_type: str, length: int | None = None) -> None:
+    def start(self, status: int, content_type: str, length: int | None = None) -> Awaitable[None]:
         """Send the answer's head. ``length`` in bytes where it is known."""
         headers = {"content-type": content_type, "x-request-id": self.request_id, **self.headers}
         if length is not None:
@@ -177,11 +177,11 @@ class Exchange:
         pairs: Sequence[tuple[bytes, bytes]] = [
             (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()
         ]
-        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+        return self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
-    async def write(self, body: bytes, *, more: bool = False) -> None:
+    def write(self, body: bytes, *, more: bool = False) -> Awaitable[None]:
         """Send bytes of the answer's body; waits while the client is slow."""
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        return self._send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def reply(self, body: object, status: int = 200) -> None:
         """Answer with JSON."""

@@ -127,10 +127,13 @@ class ChatModel:
                 raise
             return await self._start_either_way(clipped)
 
-    async def _start_either_way(self, prompt: Prompt) -> tuple[aiohttp.ClientResponse, ChatStream]:
-        """A required call is had by a schema, or by the server's own ``tool_choice`` when it refuses that."""
+    def _start_either_way(self, prompt: Prompt) -> Awaitable[tuple[aiohttp.ClientResponse, ChatStream]]:
         if self._native_calls or not holds_to_schema(prompt, self.config):
-            return await self._start_once(prompt, native=self._native_calls)
+            return self._start_once(prompt, native=self._native_calls)
+        return self._start_by_schema(prompt)
+
+    async def _start_by_schema(self, prompt: Prompt) -> tuple[aiohttp.ClientResponse, ChatStream]:
+        """A required call is had by a schema, or by the server's own ``tool_choice`` when it refuses that."""
         try:
             return await self._start_once(prompt, native=False)
         except InvalidRequest as refusal:
@@ -147,10 +150,18 @@ class ChatModel:
         return response, ChatStream(prompt, self.config, forced=forced, whole=whole)
 
     async def _post(self, url: URL | str, sent: Json) -> aiohttp.ClientResponse:
-        """Posts, and returns once the server has answered 200."""
+        """Posts, and returns once the server has answered 200.
+
+        Posts again when the server was just closing the idle connection: sampling changes nothing.
+        """
         data = msgspec.json.encode(sent)
         try:
-            response = await self._post_once_more(url, data)
+            try:
+                response = await self._post_once(url, data)
+            except (aiohttp.ClientConnectorError, TimeoutError):
+                raise
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                response = await self._post_once(url, data)
             if response.status == 200:
                 return response
             try:
@@ -160,15 +171,6 @@ class ChatModel:
         except _FAILURES as error:
             raise _failure(error) from error
         raise answered(response.status, error_body, response.headers, self.config.api_key)
-
-    async def _post_once_more(self, url: URL | str, data: bytes) -> aiohttp.ClientResponse:
-        """Posts again when the server was just closing the idle connection: sampling changes nothing."""
-        try:
-            return await self._post_once(url, data)
-        except (aiohttp.ClientConnectorError, TimeoutError):
-            raise
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            return await self._post_once(url, data)
 
     def _post_once(self, url: URL | str, data: bytes) -> Awaitable[aiohttp.ClientResponse]:
         large = len(data) > _PLAIN_BODY_BYTES_MAX

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 import msgspec
@@ -56,7 +56,7 @@ def body(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) -> J
 def callable_functions(prompt: Prompt) -> tuple[Function, ...]:
     """The functions that ``tool_choice`` leaves."""
     choice = prompt.tool_choice
-    if choice.mode == "none":
+    if not prompt.functions or choice.mode == "none":
         return ()
     return tuple(f for f in prompt.functions if not choice.names or f.name in choice.names)
 
@@ -104,7 +104,7 @@ def _effort(effort: str, config: ChatConfig) -> Json:
 def _calling(prompt: Prompt, config: ChatConfig, native_calls: bool) -> Json:
     """``tools``, ``tool_choice`` and ``response_format``."""
     functions = callable_functions(prompt)
-    if holds_to_schema(prompt, config) and not native_calls:
+    if not native_calls and holds_to_schema(prompt, config):
         return {"response_format": _schema_format("call", forced.schema(functions), strict=True)}
     fields = _format(prompt)
     if not functions:
@@ -320,13 +320,12 @@ def _error_text(error: Any) -> str:
 # Content parts.
 
 
-def _parts(content: Any) -> Iterator[Json]:
+def _parts(content: Any) -> list[Json]:
     if isinstance(content, str):
-        yield {"type": "text", "text": content}
-    elif isinstance(content, list):
-        for part in cast(list[Any], content):
-            if isinstance(part, dict):
-                yield cast(Json, part)
+        return [{"type": "text", "text": content}]
+    if isinstance(content, list):
+        return [cast(Json, part) for part in cast(list[Any], content) if isinstance(part, dict)]
+    return []
 
 
 def _part_text(part: Json) -> str:
@@ -340,15 +339,16 @@ def _part_text(part: Json) -> str:
 
 def _text(content: Any) -> str:
     """All text of some content. An answer's parts follow each other directly; parts of input are set on lines."""
-    parts = list(_parts(content))
-    between = "" if all(part.get("type") in ("output_text", "refusal") for part in parts) else "\n"
-    return between.join(text for part in parts if (text := _part_text(part)))
+    parts = _parts(content)
+    texts = [text for part in parts if (text := _part_text(part))]
+    answer = len(texts) > 1 and all(part.get("type") in ("output_text", "refusal") for part in parts)
+    return ("" if answer else "\n").join(texts)
 
 
 def _content(content: Any, config: ChatConfig) -> str | list[Json]:
     """What a user says: plain text, as long as it is nothing else, because not every template takes a list."""
-    parts = list(_parts(content))
-    if not any(_picture(part, config) for part in parts):
+    parts = _parts(content)
+    if not config.sees or not any(_picture(part, config) for part in parts):
         return _text(content)
     return [shown for part in parts for shown in _shown(part, config)]
 

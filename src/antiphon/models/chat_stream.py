@@ -136,7 +136,7 @@ class Repeated:
         """Reasoning beside the answer changes nothing here."""
 
 
-def filters(prompt: Prompt, config: ChatConfig, keys: Iterator[int], *, forced: bool) -> tuple[Filter, ...]:
+def filters(prompt: Prompt, config: ChatConfig, keys: Iterator[int], *, forced: bool) -> list[Filter]:
     """What looks at the text of one answer, first to last. ``forced``: the answer is held to the schema of a call."""
     functions = callable_functions(prompt)
     chain: list[Filter] = []
@@ -157,7 +157,7 @@ def filters(prompt: Prompt, config: ChatConfig, keys: Iterator[int], *, forced: 
         chain.append(dialect)
     if forced:
         chain.append(ForcedCall(functions, keys))
-    return tuple(chain)
+    return chain
 
 
 class _Open(msgspec.Struct):
@@ -242,7 +242,7 @@ class ChatStream:
     def __init__(self, prompt: Prompt, config: ChatConfig, *, forced: bool = False, whole: bool = False) -> None:
         keys = itertools.count()
         self._line_bytes_max = config.line_bytes_max
-        self._filters: tuple[Filter, ...] = filters(prompt, config, keys, forced=forced)
+        self._filters = filters(prompt, config, keys, forced=forced)
         self._calls = _Calls(keys, prompt.parallel_tool_calls)
         self._wants_logprobs = prompt.top_logprobs is not None
         self._logprobs: tuple[Json, ...] = ()
@@ -339,10 +339,9 @@ class ChatStream:
     def _text(self, text: str, out: list[Delta]) -> None:
         deltas: list[Delta] = [Text(text)]
         for one in self._filters:
-            deltas = [delta for before in deltas for delta in _through(one, before)]
+            deltas = _through(one, deltas)
         out += self._with_logprobs(deltas)
-        if self._filters and any(one.idle for one in self._filters):
-            self._filters = tuple(one for one in self._filters if not one.idle)
+        self._filters = [one for one in self._filters if not one.idle]
 
     def _with_logprobs(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
         """Puts the logprobs that came so far on the first text; those of text that was no answer are dropped."""
@@ -358,7 +357,7 @@ class ChatStream:
         # The server tells calls and text apart by itself: what is held is text, in front of the calls.
         for one in self._filters:
             out += one.release()
-        self._filters = ()
+        self._filters = []
         for piece in pieces:
             if piece.function is not None:
                 out += self._calls.piece(piece.index, piece.id or "", piece.function)
@@ -373,14 +372,17 @@ class ChatStream:
         cut = known != "stop"
         deltas: list[Delta] = []
         for one in self._filters:
-            deltas = [delta for before in deltas for delta in _through(one, before)] + one.end(cut)
+            deltas = _through(one, deltas) + one.end(cut)
         out = [*self._with_logprobs(deltas), *self._calls.end(cut), Finish(known, self._usage)]
         self.finished = True
         return out
 
 
-def _through(one: Filter, delta: Delta) -> Sequence[Delta]:
-    return one.feed(delta.text) if isinstance(delta, Text) else (delta,)
+def _through(one: Filter, deltas: Sequence[Delta]) -> list[Delta]:
+    out: list[Delta] = []
+    for delta in deltas:
+        out += one.feed(delta.text) if isinstance(delta, Text) else (delta,)
+    return out
 
 
 def _decoded(line: bytes) -> _Chunk:

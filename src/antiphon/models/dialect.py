@@ -57,6 +57,8 @@ _WHOLE: Final = _Form("", closed=True)
 
 _BY_OPENER: Final = {form.opener: form for form in _FORMS}
 _OPENER: Final = re.compile("|".join(re.escape(form.opener) for form in _FORMS))
+_FIRST: Final = frozenset("<[`{")
+"""How whatever is looked for in front of the answer begins."""
 _OPENER_FIRST: Final = re.compile(r"[<\[`]")
 _BEFORE_JSON: Final = re.compile(r"[^\[{]*")
 _BETWEEN: Final = re.compile(r"[\s,;]*")
@@ -322,6 +324,8 @@ class Dialect:
             return self._to_text()
         if not start or (not last and self._undecided(start)):
             return None
+        if start[0] not in _FIRST:
+            return self._to_text()
         if self._tags and self._opened(start):
             return ()
         opener = _OPENER.match(start) if self._functions else None

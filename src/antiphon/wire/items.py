@@ -78,9 +78,10 @@ def normal(items: Sequence[Json], ids: Ids, *, chars_max: int, member: str = "in
         InvalidRequest: a part that the role cannot have, ``phase`` where no assistant speaks, a text too long, or one
             id on two items.
     """
-    found = tuple(_normal(item, ids, (member, index), chars_max) for index, item in enumerate(items))
-    refuse_duplicates(found, member)
-    return found
+    found = [_normal(item, ids, (member, index), chars_max) for index, item in enumerate(items)]
+    if len(found) > 1:
+        refuse_duplicates(found, member)
+    return tuple(found)
 
 
 def _normal(item: Json, ids: Ids, path: Path, chars_max: int) -> Json:
