@@ -26,14 +26,15 @@ from antiphon.keyring import Admission, Keyring, tended
 from antiphon.log import Reader, Whole
 from antiphon.meter import Meter, Watch
 from antiphon.models import Model, Prompt, Roster
+from antiphon.purging import purge_step
 from antiphon.retell import retold
 from antiphon.run import Run, Stops
 from antiphon.store import (
     Figures,
     Page,
+    Purge,
     Purged,
     Record,
-    Selection,
     Slice,
     StillRunning,
     Store,
@@ -42,7 +43,7 @@ from antiphon.store import (
 )
 from antiphon.store.asking import asked
 from antiphon.store.keys import Key, KeyStore, MemoryKeys, Spent
-from antiphon.sweeper import STEP_RESPONSES, Sweeper
+from antiphon.sweeper import Sweeper
 from antiphon.tools import HostedTool, Toolbox
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound, Unavailable
@@ -340,17 +341,12 @@ class Engine:
             raise _missing(id)
         await self.background.forget(id)
 
-    async def purge(self, selection: Selection) -> Purged:
-        """Delete some of the selected responses, of all owners; to be called until none went. Then the room that they
-        took has been given back, and nothing of them is left in the store's files.
-        """
-        deleted = await asked(self.store.purge(selection, STEP_RESPONSES))
-        if deleted:
+    async def purge(self, purge: Purge) -> Purged:
+        """Delete some of what is meant, of all owners; see ``purge_step``."""
+        step = await asked(purge_step(self.store, purge))
+        if step.responses:
             await self.background.recheck()
-            return Purged(deleted)
-        while await asked(self.store.shrink(0)):
-            pass
-        return Purged(0, scrubbed=await asked(self.store.scrub()))
+        return step
 
     async def usage(self, owner: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
         """What the owner's keys used per UTC day, both days included; the newest first. None: without a key."""

@@ -84,6 +84,9 @@ def _add_upkeep(commands: Any) -> None:
     purge.add_argument("--key", metavar="ID", help="made with this key, key_…")
     purge.add_argument("--before", metavar="DATE", help="created before this day or time, such as 2026-01-31")
     purge.add_argument("--all", action="store_true", help="all there are")
+    purge.add_argument(
+        "--conversations", action="store_true", help="with --before or --all: conversations not used since, too"
+    )
 
 
 def _serve(options: Mapping[str, Any]) -> int:
@@ -191,7 +194,7 @@ def _export(options: Mapping[str, Any]) -> int:
 
 def _purge(options: Mapping[str, Any]) -> int:
     from antiphon import upkeep
-    from antiphon.store import Selection
+    from antiphon.store import Purge, Selection
 
     if not (options["user"] or options["key"] or options["before"] or options["all"]):
         raise ConfigError("purge what? Give --user, --key, --before, or --all")
@@ -199,9 +202,14 @@ def _purge(options: Mapping[str, Any]) -> int:
         before = upkeep.moment(options["before"]) if options["before"] else None
     except ValueError as error:
         raise ConfigError(f"--before: {error}") from error
+    if options["conversations"] and (options["user"] or options["key"]):
+        raise ConfigError("--conversations: of a conversation neither its users nor its keys are known")
     data = _config(options).data
-    purged = upkeep.purge(data, Selection(before=before, user=options["user"], key_id=options["key"]))
-    print(f"{purged.deleted} responses deleted")
+    selection = Selection(before=before, user=options["user"], key_id=options["key"])
+    purged = upkeep.purge(data, Purge(selection, options["conversations"]))
+    print(f"{purged.responses} responses deleted")
+    if options["conversations"]:
+        print(f"{purged.conversations} conversations deleted")
     if not purged.scrubbed:
         print(
             "What was deleted may still be read in the database's files, since another program reads it: once that"

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from antiphon.store import Purged, Selection, StoreUnavailable
+from antiphon.store import Purge, Purged, StoreUnavailable
 from antiphon.store.sqlite import Owner
 
 _ANSWER_S = 60.0
@@ -19,20 +19,20 @@ _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Addresses to listen on that are none to speak to, and where such a server is found on this machine."""
 
 
-def purged_by(owner: Owner, selection: Selection) -> Purged:
-    """Have it delete the selected responses, step by step, until none is left.
+def purged_by(owner: Owner, purge: Purge) -> Purged:
+    """Have it delete what is meant, step by step, until nothing is left of it.
 
     Raises:
         StoreUnavailable: it does not answer as it should; what went before is gone.
     """
-    deleted = 0
-    while (step := _purge_step(owner, selection)).deleted:
-        deleted += step.deleted
-    return Purged(deleted, step.scrubbed)
+    whole = Purged()
+    while (step := _purge_step(owner, purge)).any:
+        whole += step
+    return whole + step
 
 
-def _purge_step(owner: Owner, selection: Selection) -> Purged:
-    body = msgspec.json.encode({"selection": selection})
+def _purge_step(owner: Owner, purge: Purge) -> Purged:
+    body = msgspec.json.encode(purge)
     headers = {"Authorization": f"Bearer {owner.token}", "Content-Type": "application/json"}
     connection = _connection(owner)
     try:

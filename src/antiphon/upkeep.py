@@ -11,14 +11,13 @@ from pathlib import Path
 import msgspec
 
 from antiphon.errand import purged_by
-from antiphon.store import Purged, Record, Selection
+from antiphon.purging import purge_whole
+from antiphon.store import Purge, Purged, Record
 from antiphon.store.migrations import HEAD
 from antiphon.store.sqlite import DATABASE_NAME, FolderInUse, SqliteStore, glance
 from antiphon.store.sqlite.connection import Limits, translating
 from antiphon.store.sqlite.lock import FolderLock
 from antiphon.store.sqlite.upgrade import backup_of, bring_up_to_date, rebuild
-
-STEP_RESPONSES = 500
 
 
 @dataclass(frozen=True)
@@ -64,29 +63,24 @@ def migrate(data: Path) -> Migration:
         lock.release()
 
 
-def purge(data: Path, selection: Selection) -> Purged:
-    """Delete the selected responses and give the space back. Where a server owns the folder, it is asked to do so.
+def purge(data: Path, purge: Purge) -> Purged:
+    """Delete what is meant and give the space back. Where a server owns the folder, it is asked to do so.
 
     Raises:
         antiphon.store.StoreUnavailable: not writable, or the server does not answer; what went before is gone.
     """
     try:
-        return asyncio.run(_purged(data, selection))
+        return asyncio.run(_purged(data, purge))
     except FolderInUse as error:
         if error.owner is None or not (error.owner.url and error.owner.token):
             raise
-        return purged_by(error.owner, selection)
+        return purged_by(error.owner, purge)
 
 
-async def _purged(data: Path, selection: Selection) -> Purged:
+async def _purged(data: Path, purge: Purge) -> Purged:
     store = await SqliteStore.open(data)
     try:
-        deleted = 0
-        while step := await store.purge(selection, STEP_RESPONSES):
-            deleted += step
-        while await store.shrink(0):
-            pass
-        return Purged(deleted, scrubbed=await store.scrub())
+        return await purge_whole(store, purge)
     finally:
         await store.close()
 

@@ -17,6 +17,7 @@ from antiphon.cli import main
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore, owner_of
 from antiphon.testing.check_store import STRANGER, a_record
+from antiphon.testing.records import a_conversation, an_item
 from antiphon.testing.serving import serving
 from antiphon.testing.upstream import Answer, Upstream, failure
 
@@ -102,6 +103,34 @@ def test_purge_by_user_by_key_by_day_and_whole(data: Path, capsys: pytest.Captur
 async def fill_one(folder: Path) -> None:
     store = await SqliteStore.open(folder)
     await store.commit(a_record("r5", output=[f"o{n}" for n in range(500)]))
+    await store.close()
+
+
+def test_purge_of_conversations(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With all, or those that were not used since; never with what is not known of them."""
+    asyncio.run(converse(data))
+    for named in (["--user", "u1"], ["--key", "key_1"], []):
+        assert main(["purge", "--data", str(data), "--conversations", *named]) == 2
+    day = time.strftime("%Y-%m-%d", time.localtime(time.time() - 5 * DAY_S))
+    assert main(["purge", "--data", str(data), "--before", day]) == 0
+    capsys.readouterr()
+    assert main(["purge", "--data", str(data), "--before", day, "--conversations"]) == 0
+    assert capsys.readouterr().out == "0 responses deleted\n150 conversations deleted\n"
+    assert main(["purge", "--data", str(data), "--all", "--conversations"]) == 0
+    assert capsys.readouterr().out == "2 responses deleted\n1 conversations deleted\n"
+    with closing(sqlite3.connect(data / DATABASE_NAME)) as db:
+        assert db.execute("SELECT (SELECT count(*) FROM conversation), (SELECT count(*) FROM item)").fetchone() == (
+            0,
+            0,
+        )
+
+
+async def converse(data: Path) -> None:
+    store = await SqliteStore.open(data)
+    now = int(time.time())
+    for n in range(151):
+        await store.create_conversation(a_conversation(f"c{n}", created_at=now - 10 * DAY_S), [an_item("a")])
+    await store.commit(a_record("r9", conversation="c7", created_at=now))
     await store.close()
 
 

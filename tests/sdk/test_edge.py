@@ -132,7 +132,7 @@ async def test_health_and_the_openapi_document() -> None:
         "/v1/conversations": "NewConversation",
         "/v1/conversations/{conversation_id}": "ChangedConversation",
         "/v1/conversations/{conversation_id}/items": "NewItems",
-        "/antiphon/purge": "PurgeRequest",
+        "/antiphon/purge": "Purge",
     }
     assert "CreateRequest" in document["components"]["schemas"]
     assert "Response" in document["components"]["schemas"]

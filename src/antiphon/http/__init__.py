@@ -22,7 +22,7 @@ from antiphon.http.replay import Replays
 from antiphon.http.socket import METHOD as WEBSOCKET
 from antiphon.http.socket import Upgrade
 from antiphon.http.sse import Pulse
-from antiphon.store import Purged
+from antiphon.store import Purge, Purged
 from antiphon.wire.conversation import (
     ChangedConversation,
     ConversationDeleted,
@@ -99,7 +99,7 @@ ROUTES = (
     Route("GET", "/readyz", models.ready, Health),
     Route("GET", "/metrics", metrics.metrics, str),
     Route("GET", "/openapi.json", openapi.document, dict),
-    Route("POST", "/antiphon/purge", purge.purge, Purged, body=purge.PurgeRequest),
+    Route("POST", "/antiphon/purge", purge.purge, Purged, body=Purge),
 )
 
 

@@ -9,24 +9,18 @@ import msgspec
 from antiphon.http.auth import secret_of
 from antiphon.http.exchange import Exchange
 from antiphon.http.sse import Pulse
-from antiphon.store import Selection
+from antiphon.store import Purge
 from antiphon.wire.errors import InvalidRequest, Unauthorized
-
-
-class PurgeRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Which responses; ``selection`` must be there, even where all are meant."""
-
-    selection: Selection
 
 
 async def purge(exchange: Exchange, pulse: Pulse) -> None:
     """``POST /antiphon/purge``: for the command ``antiphon purge``, which knows the token in the data folder."""
     _refuse_strangers(exchange)
     try:
-        asked = msgspec.convert(await exchange.json(), PurgeRequest)
+        asked = msgspec.convert(await exchange.json(), Purge)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"Invalid purge: {error}.", code="invalid_type") from error
-    await exchange.reply(await exchange.engine.purge(asked.selection))
+    await exchange.reply(await exchange.engine.purge(asked))
 
 
 def _refuse_strangers(exchange: Exchange) -> None:

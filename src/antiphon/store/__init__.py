@@ -103,11 +103,35 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     key_id: str | None = None
 
 
-class Purged(msgspec.Struct, frozen=True):
-    """What a purge did: how many responses went, and whether nothing of them is left in the store's files."""
+class Purge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to go for ever.
 
-    deleted: int
+    Attributes:
+        selection: which responses.
+        conversations: whether conversations go too: those last used before ``selection.before``; all where that is not
+            said.
+    """
+
+    selection: Selection
+    conversations: bool = False
+
+
+class Purged(msgspec.Struct, frozen=True, kw_only=True):
+    """What a purge did: how much went, and whether nothing of it is left in the store's files."""
+
+    responses: int = 0
+    conversations: int = 0
     scrubbed: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether something went."""
+        return bool(self.responses or self.conversations)
+
+    def __add__(self, later: Purged) -> Purged:
+        """Both together."""
+        responses, conversations = self.responses + later.responses, self.conversations + later.conversations
+        return Purged(responses=responses, conversations=conversations, scrubbed=later.scrubbed)
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
