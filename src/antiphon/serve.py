@@ -127,7 +127,7 @@ class _Server(uvicorn.Server):
         """Start, then say so."""
         await super().startup(sockets)
         _settle_memory()
-        _welcome(self._console, self._url, await self._model(), str(self._engine.config.data))
+        _welcome(self._console, self._url, await self._model(), self._engine)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no new connections, let what is open come to its end or fail with a word, then close. A second signal
@@ -171,16 +171,19 @@ def _settle_memory() -> None:
     gc.set_threshold(_GC_ALLOCATIONS, 20, 100)
 
 
-def _welcome(console: Console, url: str, model: str, data: str) -> None:
-    curl = f"""curl {url}/responses -H 'Content-Type: application/json' \\
+def _welcome(console: Console, url: str, model: str, engine: Engine) -> None:
+    asks, config = engine.keyring.asks, engine.config
+    bearer = " -H 'Authorization: Bearer YOUR_KEY'" if asks else ""
+    curl = f"""curl {url}/responses -H 'Content-Type: application/json'{bearer} \\
   -d '{{"model": "{model}", "input": "Say hello in three languages."}}'"""
     python = f"""from openai import OpenAI
 
-client = OpenAI(base_url="{url}", api_key="none")
+client = OpenAI(base_url="{url}", api_key="{"YOUR_KEY" if asks else "none"}")
 response = client.responses.create(model="{model}", input="Say hello in three languages.")
 print(response.output_text)"""
     console.print(f"[bold]Antiphon[/] serves [bold cyan]{escape(url)}[/] with [bold]{escape(model)}[/]")
-    console.print(f"Responses are kept in {escape(data)}\n")
+    place = escape(str(config.data)) if config.store == "sqlite" else "memory, until the server stops"
+    console.print(f"Responses are kept in {place}\n", soft_wrap=True)
     for text, language in ((curl, "bash"), (python, "python")):
         if console.is_terminal:
             console.print(Padding(Syntax(text, language, background_color="default"), (0, 0, 1, 0)))

@@ -45,6 +45,20 @@ async def test_it_starts_without_its_upstream_and_says_when_it_is_ready(tmp_path
             assert answer.status == 503
 
 
+async def test_what_it_says_first_is_true(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said: dict[str, str] = {}
+    for store in ("sqlite", "memory"):
+        flags = ("--upstream", "http://127.0.0.1:1/v1", "--model", "m", "--store", store)
+        async with served(tmp_path, *flags) as (process, _):
+            process.terminate()
+            assert process.stderr is not None
+            said[store] = (await process.stderr.read()).decode()
+        assert await asyncio.to_thread(main, ["keys", "create", "--data", str(tmp_path)]) == 0
+    assert f"kept in {tmp_path}" in said["sqlite"] and 'api_key="none"' in said["sqlite"]
+    assert "kept in memory" in said["memory"]
+    assert "Authorization: Bearer YOUR_KEY" in said["memory"] and 'api_key="YOUR_KEY"' in said["memory"]
+
+
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_in_order(tmp_path: Path, sign: signal.Signals) -> None:
     async with served(tmp_path, "--upstream", "http://127.0.0.1:1/v1", "--model", "m") as (process, _):
