@@ -254,14 +254,22 @@ class Engine:
         Raises:
             NotFound: there is none of that id.
         """
+        return (await self.standing(owner, id))[0]
+
+    async def standing(self, owner: str, id: Id) -> tuple[Response, int | None]:
+        """The same, and the number of the last event in it where it has not ended, if that can be said.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
         record = await asked(self.store.get(owner, id))
         if record is None:
             raise _missing(id)
         response = self._whole(record)
         # The document of a response in the background is written again when it has ended.
         if response.status == "queued":
-            return await self.background.so_far(record) or response
-        return response
+            return await self.background.so_far(record) or (response, None)
+        return response, None
 
     async def follow(self, owner: str, id: Id, after: int) -> Reader:
         """The stream of a response behind event number ``after``: kept while it ran in the background, else told again

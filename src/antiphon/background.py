@@ -135,10 +135,12 @@ class Background:
         """Responses were deleted, perhaps some that run."""
         await asked(self._worker.recheck())
 
-    async def so_far(self, record: Record) -> Response | None:
-        """A response that has not ended, as its readers have seen it; None when nothing can be said of it."""
+    async def so_far(self, record: Record) -> tuple[Response, int] | None:
+        """A response that has not ended, as its readers have seen it, and the number of the last event in it; None
+        when nothing can be said of it.
+        """
         events = await asked(past(self._store, record.owner, record.id))
-        return so_far(events, msgspec.convert(record.status, Status)) if events else None
+        return (so_far(events, msgspec.convert(record.status, Status)), len(events) - 1) if events else None
 
 
 def _full(error: QueueFull) -> RateLimited:

@@ -11,26 +11,40 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from copy import copy
+from functools import partial
 from typing import Any, Literal, TypeVar, cast, overload
 
 import openai.resources.responses as official
 from openai import AsyncStream, Omit, Stream, omit
 from openai._compat import cached_property
+from openai.lib.streaming.responses._responses import AsyncResponseStreamManager, ResponseStreamManager
 from openai.resources.responses.input_tokens import AsyncInputTokens, InputTokens
 from openai.types.responses import ResponseStreamEvent
 from openai.types.responses.input_token_count_response import InputTokenCountResponse
 from typing_extensions import Unpack
 
-from antiphon.client.arguments import Arguments, Asking, Compacting, Counting, Effort, Input, Verbosity, given
+from antiphon.client.arguments import (
+    Arguments,
+    Asking,
+    CallOptions,
+    Compacting,
+    Counting,
+    Effort,
+    Input,
+    Verbosity,
+    given,
+)
 from antiphon.client.arguments import official as in_official_form
 from antiphon.client.connection import AsyncConnectionManager, ConnectionManager
 from antiphon.client.form import Shape, form_of
 from antiphon.client.reading import Reader, asked_and_read
 from antiphon.client.results import CompactedResponse, ParsedResponse, Response
+from antiphon.client.resuming import async_resume, resume
 from antiphon.client.streams import AsyncStreamManager, StreamManager
 from antiphon.client.wiring import wired
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+Manager = TypeVar("Manager")
 Resource = TypeVar("Resource", official.Responses, official.AsyncResponses)
 
 
@@ -167,7 +181,9 @@ class Responses(official.Responses):
 
         Args:
             response_id: the response to read; without it a new one is asked for.
-            starting_after: with ``response_id``, leave out the events up to this ``sequence_number``.
+            starting_after: with ``response_id``, the ``sequence_number`` of the last event that you have. The server
+                sends what comes behind it, and ``snapshot``s still hold the whole text; see
+                ``antiphon.client.resuming``.
             text_format: as in ``parse``; a finished text's event has ``parsed``, the final response ``output_parsed``.
             input: as in ``create``.
             reasoning_effort: short for ``reasoning={"effort": …}``.
@@ -184,6 +200,10 @@ class Responses(official.Responses):
         """
         added = {"input": input, "reasoning_effort": reasoning_effort, "verbosity": verbosity}
         asked, reader = _streamed(response_id, text_format, in_official_form({**arguments, **added}))
+        if _resumes(response_id, starting_after, asked):
+            again = partial(resume, self, str(response_id), cast(int, starting_after), _options(asked))
+            manager = _official_manager(ResponseStreamManager, again, starting_after, asked)
+            return StreamManager(manager, reader)
         found = {"response_id": response_id, "starting_after": starting_after}
         return StreamManager(super().stream(**found, **asked), reader)
 
@@ -305,6 +325,10 @@ class AsyncResponses(official.AsyncResponses):
         with``."""
         added = {"input": input, "reasoning_effort": reasoning_effort, "verbosity": verbosity}
         asked, reader = _streamed(response_id, text_format, in_official_form({**arguments, **added}))
+        if _resumes(response_id, starting_after, asked):
+            again = async_resume(self, str(response_id), cast(int, starting_after), _options(asked))
+            manager = _official_manager(AsyncResponseStreamManager, again, starting_after, asked)
+            return AsyncStreamManager(manager, reader)
         found = {"response_id": response_id, "starting_after": starting_after}
         return AsyncStreamManager(super().stream(**found, **asked), reader)
 
@@ -383,3 +407,17 @@ def _streamed(response_id: object, text_format: Shape, asked: Arguments) -> tupl
         return asked_and_read(text_format, omit, asked)
     form = form_of(text_format) if given(text_format) and text_format is not None else None
     return asked, Reader(form, asked.get("tools"))
+
+
+def _resumes(response_id: object, starting_after: object, asked: Arguments) -> bool:
+    """Whether a stream is gone on with, and nothing said beside that the official helper refuses."""
+    after = starting_after if isinstance(starting_after, int) else -1
+    return isinstance(response_id, str) and after >= 0 and asked.keys() <= {*CallOptions.__annotations__, "tools"}
+
+
+def _options(asked: Arguments) -> Arguments:
+    return {name: value for name, value in asked.items() if name != "tools"}
+
+
+def _official_manager(kind: Callable[..., Manager], request: Any, after: object, asked: Arguments) -> Manager:
+    return kind(request, text_format=omit, input_tools=asked.get("tools", omit), starting_after=after)

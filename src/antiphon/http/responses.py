@@ -64,7 +64,10 @@ async def retrieve(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/responses/{response_id}``: as it is now, or its stream."""
     query, id = intake.retrieve_query(exchange.query), exchange.params["response_id"]
     if not query.stream:
-        return await exchange.reply(await exchange.engine.retrieve(exchange.owner, id))
+        response, last = await exchange.engine.standing(exchange.owner, id)
+        if last is not None:
+            exchange.headers["x-antiphon-sequence-number"] = str(last)
+        return await exchange.reply(response)
     reader = await exchange.engine.follow(exchange.owner, id, query.starting_after)
     with exchange.attended():
         return await _follow(exchange, reader, pulse, obfuscate=query.include_obfuscation)
