@@ -10,7 +10,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,7 +44,7 @@ from antiphon.store import (
 from antiphon.store.asking import asked
 from antiphon.store.keys import Key, KeyStore, MemoryKeys, Spent
 from antiphon.sweeper import Sweeper
-from antiphon.tools import HostedTool, Toolbox
+from antiphon.tools import HostedTool, Offer, Toolbox
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound, Unavailable
 from antiphon.wire.items import nothing_asked
@@ -166,8 +166,6 @@ class Engine:
     def _run(
         self, plan: Plan, prompt: Prompt, model: Model, owner: str, watch: Watch, admission: Admission, **more: Any
     ) -> Run:
-        own = {tool["name"] for tool in plan.response.tools if tool["type"] == "function"}
-        offers = {name: offer for name, offer in self._toolbox.offers(plan.tools).items() if name not in own}
         return Run(
             plan,
             prompt,
@@ -178,10 +176,15 @@ class Engine:
             self.ids,
             watch=watch,
             settle=partial(self.keyring.settle, admission),
-            offers=offers,
+            offers=self._offers(plan) if plan.tools else {},
             stops=self._stops,
             **more,
         )
+
+    def _offers(self, plan: Plan) -> Mapping[str, Offer]:
+        """What the model may call of this server's tools; a function of the caller's own goes before them."""
+        own = {tool["name"] for tool in plan.response.tools if tool["type"] == "function"}
+        return {name: offer for name, offer in self._toolbox.offers(plan.tools).items() if name not in own}
 
     async def _prepared(self, owner: str, id: Id, job: Job) -> Run:
         """A queued response as a run, in the context that it was accepted in.

@@ -11,8 +11,8 @@ the failure too; what goes wrong is the worker's to write down, for it may have 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
 
 import msgspec
 
@@ -58,7 +58,10 @@ def _unpaid(used: Tokens, estimated: bool) -> None:
 
 
 class Stops:
-    """The responses whose clients wait, so that all of them can be ended with a word."""
+    """The responses whose clients wait, so that all of them can be ended with a word.
+
+    A context for each of them: what is done inside ends with the error that ``stop`` was given.
+    """
 
     def __init__(self) -> None:
         self._open: set[asyncio.Task[object]] = set()
@@ -67,27 +70,24 @@ class Stops:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    @contextmanager
-    def stoppable(self) -> Generator[None]:
-        """What is done inside ends with the error that ``stop`` was given."""
+    def __enter__(self) -> None:
         if self._error is not None:
             raise self._error
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
+        self._open.add(_this_task())
         self._idle.clear()
-        try:
-            yield
-        except asyncio.CancelledError:
-            if task not in self._stopped or self._error is None:
-                raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        task = _this_task()
+        stopped = task in self._stopped
+        self._open.discard(task)
+        self._stopped.discard(task)
+        if not self._open:
+            self._idle.set()
+        if stopped and self._error is not None and isinstance(error, asyncio.CancelledError):
             task.uncancel()
             raise self._error from None
-        finally:
-            self._open.discard(task)
-            self._stopped.discard(task)
-            if not self._open:
-                self._idle.set()
 
     async def idle(self) -> None:
         """Until nothing is open."""
@@ -99,6 +99,12 @@ class Stops:
         for task in self._open - self._stopped:
             self._stopped.add(task)
             task.cancel()
+
+
+def _this_task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -217,7 +223,7 @@ def _used(desk: Desk, failed: bool) -> tuple[Tokens, bool]:
 async def _work(run: Run, desk: Desk) -> Response:
     finish = Finish()
     if run.plan.generate and run.stops is not None:
-        with run.stops.stoppable():
+        with run.stops:
             finish = await take_turns(desk)
     elif run.plan.generate:
         finish = await take_turns(desk)

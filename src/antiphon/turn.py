@@ -132,7 +132,9 @@ async def take_turns(desk: Desk, said: Item | None = None, prefix: str = "") -> 
     """
     while True:
         first = desk.writer.state.length
-        prompt = msgspec.structs.replace(_prompt(desk), prefix=prefix)
+        prompt = _prompt(desk)
+        if prefix:
+            prompt = msgspec.structs.replace(prompt, prefix=prefix)
         assembler = _assembler(desk, said)
         desk.progress.sampling = True
         finish = await _sampled(desk, prompt, assembler)
