@@ -117,6 +117,7 @@ class Engine:
             store,
             self._prepared,
             running_max=config.background_running_max,
+            attempts_max=config.background_attempts_max,
             queued_max=config.background_queued_max,
             owner_max=config.background_owner_max,
             clock=clock,

@@ -42,6 +42,7 @@ class Background:
         prepare: makes a run of a job, with the context that its response has now; raises ``ApiError``.
         running_max: how many run at the same time; ``queued_max`` and ``owner_max`` how many may wait, in all and of
             one owner.
+        attempts_max: how often one is taken up.
         clock: Unix seconds.
     """
 
@@ -51,6 +52,7 @@ class Background:
         prepare: Callable[[str, Id, Job], Awaitable[Run]],
         *,
         running_max: int,
+        attempts_max: int,
         queued_max: int,
         owner_max: int,
         clock: Callable[[], float],
@@ -60,8 +62,15 @@ class Background:
         self._queued_max = queued_max
         self._owner_max = owner_max
         self._hints = Hints()
-        node = secrets.token_hex(16)
-        self._worker = Worker(store, self._hints, self._prepared, node=node, running_max=running_max, clock=clock)
+        self._worker = Worker(
+            store,
+            self._hints,
+            self._prepared,
+            node=secrets.token_hex(16),
+            running_max=running_max,
+            attempts_max=attempts_max,
+            clock=clock,
+        )
 
     @asynccontextmanager
     async def working(self, grace_s: float) -> AsyncGenerator[None]:

@@ -56,6 +56,7 @@ class Config:
         socket_life_s: how long a WebSocket connection may last.
         upstream_connections_max: connections to the upstream at once.
         background_running_max: how many background responses are worked on at the same time.
+        background_attempts_max: how often one is taken up that did not come to its end, because the server died.
         background_queued_max: how many may wait; one more is refused with 429.
         background_owner_max: how many of one project may wait.
         drain_s: how long open requests, and tools at work, may go on after a signal to stop.
@@ -82,6 +83,7 @@ class Config:
     socket_life_s: float = 3600.0
     upstream_connections_max: int = 1000
     background_running_max: int = 8
+    background_attempts_max: int = 3
     background_queued_max: int = 1000
     background_owner_max: int = 250
     drain_s: float = 10.0

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from antiphon.config import Config
 from antiphon.http import HttpApp
 from antiphon.http.socket import uvicorn_options
 from antiphon.store import StoreUnavailable
+from antiphon.tools import HostedTool
 from antiphon.wire.errors import ApiError
 
 if TYPE_CHECKING:
@@ -38,8 +39,11 @@ class ServeFailed(Exception):
     """The server could not start; the text says why, for people."""
 
 
-def serve(config: Config, listener: socket.socket) -> None:
+def serve(config: Config, listener: socket.socket, tools: Sequence[HostedTool] = ()) -> None:
     """Serve on ``listener`` until a signal says stop.
+
+    Args:
+        tools: what the server runs for its models.
 
     Raises:
         ServeFailed: the model or the store could not be opened.
@@ -51,7 +55,7 @@ def serve(config: Config, listener: socket.socket) -> None:
     loop_factory = uvicorn.Config(_no_app, loop="auto", log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.get_loop().set_exception_handler(logs.note_loop_error)
-        runner.run(_serve(config, listener, console, located))
+        runner.run(_serve(config, listener, console, located, tools))
 
 
 def _any_key(config: Config) -> bool:
@@ -86,10 +90,12 @@ async def _no_app(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("only asked for its event loop")
 
 
-async def _serve(config: Config, listener: socket.socket, console: Console, located: Settings | None) -> None:
+async def _serve(
+    config: Config, listener: socket.socket, console: Console, located: Settings | None, tools: Sequence[HostedTool]
+) -> None:
     url = f"http://{_host(config.host)}:{listener.getsockname()[1]}/v1"
     try:
-        async with open_engine(config, console.print, url, located) as engine:
+        async with open_engine(config, console.print, url, located, tools=tools) as engine:
             _refuse_strangers(config, engine.keyring.opens)
             await _Server(config, engine, console, url).serve(sockets=[listener])
     except CannotOpen as error:

@@ -26,8 +26,6 @@ from antiphon.wire.items import duplicate
 
 log = logging.getLogger("antiphon.worker")
 
-ATTEMPTS_MAX = 3
-"""How often a run is taken up: one that ends the process each time shall not do so for ever."""
 QUEUE = "queue"
 """The topic of what waits. Response ids are topics too, and none is called so."""
 STOPPED_S = 1.0
@@ -53,6 +51,7 @@ class Worker:
         prepare: makes a run of what was claimed, ready to be carried on; raises ``ApiError`` where it cannot be done.
         node: this worker's name among all that ever worked on the store.
         running_max: how many runs are done at the same time.
+        attempts_max: how often a run is taken up: one that ends the process each time shall not do so for ever.
         clock: Unix seconds.
     """
 
@@ -64,6 +63,7 @@ class Worker:
         *,
         node: str,
         running_max: int,
+        attempts_max: int,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -71,6 +71,7 @@ class Worker:
         self._prepare = prepare
         self._node = node
         self._running_max = running_max
+        self._attempts_max = attempts_max
         self._clock = clock
         self._held: dict[Id, Held] = {}
         self._locks: dict[Id, Claim] = {}
@@ -171,8 +172,8 @@ class Worker:
         events = await past(self._store, claimed.owner, claimed.id)
         if not events:
             raise Fenced(claimed.id)
-        if claimed.attempt > ATTEMPTS_MAX:
-            error = ServerError(f"The response could not be finished in {ATTEMPTS_MAX} attempts.")
+        if claimed.attempt > self._attempts_max:
+            error = ServerError(f"The response could not be finished in {self._attempts_max} attempts.")
             return await self._fail(claimed, error)
         progress = msgspec.json.decode(claimed.progress, type=Progress) if claimed.progress else Progress()
         try:

@@ -23,8 +23,8 @@ class Recorder:
     """Implements ``antiphon.tools.HostedTool``.
 
     Args:
-        file: where a line is appended for each call that begins and each that ends: ``{"call", "response", "event"}``.
-            On the disk when the call goes on, so that it outlives the process.
+        file: where a line is appended for each call that begins and each that ends, ``{"call", "name", "response",
+            "event"}``. It is on the disk when the call goes on, so that it outlives the process.
         pause_s: how long a call takes.
         gate: waited for in each call, when given.
     """
@@ -57,11 +57,11 @@ class Recorder:
 
     async def run(self, name: str, arguments: str, item: Item, scope: Scope) -> Outcome:
         """Write down that it began, take its time, write down that it ended."""
-        self._record(item.id, scope.response_id, "begun")
+        self._record(item.id, name, scope.response_id, "begun")
         if self._gate is not None:
             await self._gate().wait()
         await asyncio.sleep(self._pause_s)
-        self._record(item.id, scope.response_id, "ended")
+        self._record(item.id, name, scope.response_id, "ended")
         return Outcome({"output": f"{name} was called with {arguments}"})
 
     def failed(self, reason: str) -> Outcome:
@@ -69,8 +69,8 @@ class Recorder:
         content = [{"type": "text", "text": reason}]
         return Outcome({"error": {"type": "mcp_tool_execution_error", "content": content}}, failed=True)
 
-    def _record(self, call: str, response: str, event: str) -> None:
-        line = msgspec.json.encode({"call": call, "response": response, "event": event}) + b"\n"
+    def _record(self, call: str, name: str, response: str, event: str) -> None:
+        line = msgspec.json.encode({"call": call, "name": name, "response": response, "event": event}) + b"\n"
         handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(handle, line)
