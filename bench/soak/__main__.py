@@ -1,7 +1,8 @@
 """`python -m bench.soak`: a server under mixed load, with small bounds, watched for growth.
 
-Clients stream, ask for whole answers, continue chains, leave in mid-stream, read slowly, and send nonsense. The server
-keeps responses for seconds and at most some megabytes, so that it sweeps all the time.
+Clients stream, ask for whole answers, continue chains and conversations, leave in mid-stream, read slowly, and send
+nonsense. The server keeps responses for seconds, and at most some megabytes, so that it sweeps all the time;
+conversations, which have no time, go for want of room.
 
 Exit code 0: bounded; 1: memory or disk grew past its bound; 2: the run is not valid.
 """
@@ -67,9 +68,12 @@ class Client:
         self._done = done
         self._chance = random.Random(seed)
         self._chain: list[str] = []
+        self._conversation = ""
+        self._said = 0
 
     async def run(self, until: float) -> None:
-        acts = (self.stream, self.stream, self.turn, self.turn, self.turn, self.leave, self.slow, self.nonsense)
+        often = (self.stream, self.turn, self.talk)
+        acts = (*often, *often, self.turn, self.leave, self.slow, self.nonsense)
         while time.monotonic() < until:
             act = self._chance.choice(acts)
             await act()
@@ -96,6 +100,18 @@ class Client:
                 return
             assert answer.status == 200, await answer.text()
             self._chain.append((await answer.json())["id"])
+
+    async def talk(self) -> None:
+        if not self._conversation or self._said == CHAIN_TURNS:
+            async with self._session.post("conversations", json={}) as answer:
+                self._conversation, self._said = (await answer.json())["id"], 0
+        body = self._body(1, conversation=self._conversation)
+        async with self._session.post("responses", json=body) as answer:
+            if answer.status == 404:  # swept meanwhile
+                self._conversation = ""
+                return
+            assert answer.status == 200, await answer.text()
+            self._said += 1
 
     async def leave(self) -> None:
         async with self._session.post("responses", json=self._body(20_000, stream=True)) as answer:

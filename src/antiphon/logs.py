@@ -30,13 +30,20 @@ _loop = logging.getLogger("antiphon.loop")
 
 
 def set_up(format: LogFormat, level: str | int, stream: Any = None) -> logging.Handler:
-    """Send all loggers' lines from ``level`` on to ``stream`` (standard error), and return what does so."""
+    """Send all loggers' lines from ``level`` on to ``stream`` (standard error), and return what does so. Of libraries,
+    nothing below INFO is taken: they write out what goes over the wire.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(_is_ours_or_no_detail)
     handler.setFormatter(JsonLines() if format == "json" else TextLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     return handler
+
+
+def _is_ours_or_no_detail(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.INFO or record.name.partition(".")[0] == "antiphon"
 
 
 class JsonLines(logging.Formatter):

@@ -24,6 +24,8 @@ STEP_RESPONSES = 32
 KEEP_FREE_BYTES = 16 * 1024 * 1024
 """Free space that a database keeps, since it will be needed again."""
 
+SAME_AGE_S = 60
+"""What is this close in age is as old: one kind after the other then goes in few steps."""
 IDLE_CONVERSATIONS = 256
 """How many conversations are looked for at once: all of them are gone through to find those."""
 
@@ -94,7 +96,7 @@ class Sweeper:
         while self._bytes_max and (await self._store.figures()).used_bytes > self._bytes_max:
             next = await idle.next()
             # Responses that are as old go first: those of a conversation are never younger than its last use.
-            older = Selection(before=next and next.used_at + 1, ended=True)
+            older = Selection(before=next and next.used_at + SAME_AGE_S, ended=True)
             step = await self._store.purge(older, STEP_RESPONSES)
             responses += step
             if not step:

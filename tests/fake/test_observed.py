@@ -116,6 +116,24 @@ FAILURES: list[Answer] = [
 ]
 
 
+async def converse(session: aiohttp.ClientSession, upstream: Upstream) -> None:
+    """The same over a WebSocket, which remembers what it does not store."""
+    body: Json = {"type": "response.create", "model": "m", "input": f"say {CANARY}", "store": False}
+    async with session.ws_connect("v1/responses", headers={"Authorization": f"Bearer {KEY}"}) as socket:
+        previous: Json = {}
+        for answer in (sse(text(CANARY), finish()), *FAILURES[:4]):
+            upstream.play(answer)
+            await socket.send_json(body | previous)
+            while True:
+                event = await socket.receive_json(timeout=30)
+                if event["type"] == "response.completed":
+                    previous = {"previous_response_id": event["response"]["id"]}
+                if event["type"] in ("response.completed", "response.failed", "error"):
+                    break
+        await socket.send_json(body | {"temperature": CANARY})
+        assert (await socket.receive_json(timeout=30))["status"] == 400
+
+
 async def test_nothing_that_was_said_is_logged_or_kept(log: io.StringIO, tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
     async with Upstream() as upstream:
@@ -130,6 +148,7 @@ async def test_nothing_that_was_said_is_logged_or_kept(log: io.StringIO, tmp_pat
             await ask(session, store=False, temperature=CANARY)
             await ask(session, store=False, tool_choice={"type": CANARY})
             await ask(session, store=False, previous_response_id=CANARY)
+            await converse(session, upstream)
         await model.close()
     files = contents(tmp_path)
     await store.close()

@@ -170,6 +170,56 @@ async def test_images_are_listed_only_when_included() -> None:
             assert item.content[0].image_url == image["image_url"]  # type: ignore[union-attr]
 
 
+HIDDEN: list[tuple[dict[str, Any], str, Any]] = [
+    (
+        {
+            "type": "computer_call_output",
+            "call_id": "c",
+            "output": {"type": "computer_screenshot", "image_url": "data:,x"},
+        },
+        "computer_call_output.output.image_url",
+        lambda item: item.output.image_url,
+    ),
+    (
+        {"type": "file_search_call", "id": "fs_1", "queries": ["q"], "status": "completed", "results": [{"text": "t"}]},
+        "file_search_call.results",
+        lambda item: item.results,
+    ),
+    (
+        {
+            "type": "code_interpreter_call",
+            "id": "ci_1",
+            "code": "1",
+            "container_id": "c",
+            "status": "completed",
+            "outputs": [{"type": "logs", "logs": "x"}],
+        },
+        "code_interpreter_call.outputs",
+        lambda item: item.outputs,
+    ),
+    (
+        {
+            "type": "web_search_call",
+            "id": "ws_1",
+            "status": "completed",
+            "action": {"type": "search", "query": "q", "sources": [{"type": "url", "url": "https://example.org"}]},
+        },
+        "web_search_call.action.sources",
+        lambda item: item.action.sources,
+    ),
+]
+
+
+@pytest.mark.parametrize(("item", "include", "part"), HIDDEN, ids=lambda each: each if isinstance(each, str) else "")
+async def test_what_is_listed_only_when_included(item: Any, include: Any, part: Any) -> None:
+    async with client_of(ScriptedModel()) as client:
+        made = await client.conversations.create(items=[item])
+        for wanted in ([], [include]):
+            (listed,) = [each async for each in client.conversations.items.list(made.id, include=wanted)]
+            one = await client.conversations.items.retrieve(listed.id or "", conversation_id=made.id, include=wanted)
+            assert bool(part(listed)) == bool(part(one)) == bool(wanted)
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_response_continues_a_conversation(streamed: bool) -> None:
     model = ScriptedModel("two", "four", "five")

@@ -9,7 +9,7 @@ from antiphon.config import Config
 from antiphon.store import Claim, Figures, Store, StoreUnavailable
 from antiphon.store.memory import BYTES_MAX, MemoryStore
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
-from antiphon.sweeper import KEEP_FREE_BYTES, STEP_RESPONSES, Sweeper
+from antiphon.sweeper import KEEP_FREE_BYTES, SAME_AGE_S, STEP_RESPONSES, Sweeper
 from antiphon.testing import FakeClock
 from antiphon.testing.check_store import OWNER, OpenStore, a_record, history_ids
 from antiphon.testing.records import a_conversation, an_item
@@ -61,14 +61,14 @@ async def test_idle_conversations_go_too_where_there_is_no_room(open_store: Open
     async with open_store() as store:
         for n in range(60):
             items = [an_item(f"i{n}_{m}") for m in range(40)]
-            await store.create_conversation(a_conversation(f"c{n:02}", created_at=n), items)
-            await store.commit(a_record(f"r{n:02}", created_at=n, output=[f"o{n}_{m}" for m in range(40)]))
-        await store.append(OWNER, "c03", [an_item("again")], 1_000)
-        await store.commit(a_record("last", conversation="c05", created_at=1_000))
+            await store.create_conversation(a_conversation(f"c{n:02}", created_at=SAME_AGE_S * n), items)
+            await store.commit(a_record(f"r{n:02}", created_at=SAME_AGE_S * n, output=[f"o{n}_{m}" for m in range(40)]))
+        await store.append(OWNER, "c03", [an_item("again")], SAME_AGE_S * 100)
+        await store.commit(a_record("last", conversation="c05", created_at=SAME_AGE_S * 100))
         held = await store.claim(OWNER, "c07")
         assert await sweeper(store, FakeClock(), days=1).sweep() == (61, 0), "time is no conversation's end"
         for n in range(60):
-            await store.commit(a_record(f"s{n:02}", created_at=n, output=[f"p{n}_{m}" for m in range(40)]))
+            await store.commit(a_record(f"s{n:02}", created_at=SAME_AGE_S * n, output=[f"p{n}_{m}" for m in range(40)]))
 
         bytes_max = (await store.figures()).used_bytes // 2
         swept = await sweeper(store, FakeClock(), bytes_max=bytes_max).sweep()

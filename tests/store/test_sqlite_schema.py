@@ -20,6 +20,7 @@ from antiphon.store import Selection, StoreUnavailable
 from antiphon.store.migrations import HEAD
 from antiphon.store.schema import metadata
 from antiphon.store.sqlite import DATABASE_NAME, Limits, SqliteStore, conversations, listing, statements
+from antiphon.store.sqlite.connection import make_file
 from antiphon.store.sqlite.upgrade import SCRIPTS, bring_up_to_date
 from antiphon.testing.check_store import OWNER, a_record, history_ids
 from antiphon.testing.records import a_conversation
@@ -117,6 +118,25 @@ async def test_an_older_database_is_backed_up_and_upgraded(tmp_path: Path) -> No
     backup.rename(tmp_path / "restored" / DATABASE_NAME)
     store = await SqliteStore.open(tmp_path / "restored")
     assert await history_ids(store, "r2") == ["r1_in", "r1_out", "r2_in", "r2_out"]
+    await store.close()
+
+
+async def test_conversations_of_old_were_last_used_with_their_last_response(tmp_path: Path) -> None:
+    """Those that nobody continued were last used when they were made."""
+    scripts = tmp_path / "scripts"
+    shutil.copytree(SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__", "000[67]_*", "00[1-9]?_*"))
+    path = tmp_path / DATABASE_NAME
+    make_file(path)
+    bring_up_to_date(path, Limits(), head="0005", scripts=scripts)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("""
+            INSERT INTO conversation (id, owner, created_at, next_pos, metadata)
+            VALUES ('c1', '', 5, 0, '{}'), ('c2', '', 4, 0, '{}');
+            INSERT INTO response (id, owner, status, model, conversation_id, conversation_pos, created_at, doc)
+            VALUES ('r1', '', 'completed', 'm', 'c1', 0, 6, '{}'), ('r2', '', 'completed', 'm', 'c1', 0, 7, '{}');
+        """)
+    store = await SqliteStore.open(tmp_path)
+    assert [(each.id, each.used_at) for each in await store.idle(9)] == [("c2", 4), ("c1", 7)]
     await store.close()
 
 

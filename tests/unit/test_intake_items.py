@@ -78,6 +78,8 @@ def test_references_have_a_short_form():
 def test_images_have_a_detail():
     (item,) = items_of([{"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}])
     assert item["content"][0]["detail"] == "auto"
+    seen = {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image", "image_url": "data:,"}]}
+    assert items_of([seen])[0]["output"][0]["detail"] == "auto"
 
 
 ROLES = st.sampled_from(["user", "assistant", "system", "developer"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -11,7 +12,7 @@ from antiphon.wire import Id, Json
 from antiphon.wire.lists import ItemList
 from antiphon.wire.request import PageQuery
 
-_IMAGE = "message.input_image.image_url"
+Hide: TypeAlias = Callable[[Json], Json]
 
 
 def ends(ids: Sequence[Id]) -> tuple[Id | None, Id | None]:
@@ -31,8 +32,37 @@ def item_page(page: Page, query: PageQuery) -> ItemList:
 
 
 def shown(item: Json, query: PageQuery) -> Json:
-    """The item without its images' data, unless the request includes it."""
-    content: str | list[Json] | None = item.get("content")
-    if _IMAGE in query.include or not isinstance(content, list):
-        return item
-    return item | {"content": [part | {"image_url": None} if "image_url" in part else part for part in content]}
+    """The item without what is large, unless the request includes it."""
+    for include, hide in _LARGE.get(item["type"], ()):
+        if include not in query.include:
+            item = hide(item)
+    return item
+
+
+def _without_images(message: Json) -> Json:
+    content: list[Json] = message["content"]
+    if not any("image_url" in part for part in content):
+        return message
+    return message | {"content": [part | {"image_url": None} if "image_url" in part else part for part in content]}
+
+
+def _without(member: str, part: str | None = None) -> Hide:
+    """Hides a member of an item, or a part of it."""
+
+    def hide(item: Json) -> Json:
+        whole = item.get(member)
+        if part is None:
+            return item | {member: None}
+        return item | {member: whole | {part: None}} if isinstance(whole, dict) and part in whole else item
+
+    return hide
+
+
+_LARGE: dict[str, tuple[tuple[str, Hide], ...]] = {
+    "message": (("message.input_image.image_url", _without_images),),
+    "computer_call_output": (("computer_call_output.output.image_url", _without("output", "image_url")),),
+    "file_search_call": (("file_search_call.results", _without("results")),),
+    "web_search_call": (("web_search_call.action.sources", _without("action", "sources")),),
+    "code_interpreter_call": (("code_interpreter_call.outputs", _without("outputs")),),
+}
+"""By an item's type: what ``include`` calls it, and how it is left out. Source: the reference of ``include``."""

@@ -95,6 +95,8 @@ def _normal(item: Json, ids: Ids, path: Path, chars_max: int) -> Json:
         _settle(new, path, chars_max)
     elif kind == "function_call_output":
         _bounded(new["output"], (*path, "output"), chars_max)
+        if isinstance(new["output"], list):
+            new["output"] = [_with_detail(part) for part in cast(list[Json], new["output"])]
     return new
 
 
@@ -131,9 +133,12 @@ def _input_part(part: Json, path: Path, chars_max: int) -> Json:
         raise wrong_value((*path, "type"), kind, _PARTS_OF_INPUT).error()
     if kind == "input_text":
         _bounded(part["text"], path, chars_max)
-    if kind == "input_image" and part.get("detail") is None:
-        return {**part, "detail": "auto"}
-    return part
+    return _with_detail(part)
+
+
+def _with_detail(part: Json) -> Json:
+    """An image says in how much detail it is to be seen."""
+    return {**part, "detail": "auto"} if part["type"] == "input_image" and part.get("detail") is None else part
 
 
 def _bounded(text: object, path: Path, chars_max: int) -> None:
