@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SERVES := $(VENV)/.serves
 READY  := $(VENV)/.ready
 
-.PHONY: serve test check bench clean env
+.PHONY: serve test check bench docs clean env
 
 env: $(READY)
 
@@ -36,6 +36,9 @@ check: env
 
 bench: env
 	$(BIN)/python -m bench.overhead
+
+docs: env
+	$(BIN)/python docs/reference/generate.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """Values of the official types that also read as the text they stand for: a message's content, and deltas.
 
-A ``Content`` is the list of parts that the official SDK gives, and a ``TextDelta`` the string: they pass
+A ``Content`` is the list of parts that the official SDK gives, and a ``AnswerDelta`` the string: they pass
 ``isinstance``, serialize, copy and pickle as those do. Beyond that, a content prints, formats and compares as its text,
 and a delta has ``.content``.
 """
@@ -64,7 +64,7 @@ class Delta(str):
         return ""
 
 
-class TextDelta(Delta):
+class AnswerDelta(Delta):
     """A delta of answer text: a string whose ``content`` is itself."""
 
     __slots__ = ()

@@ -156,8 +156,7 @@ class Responses(official.Responses):
 
         Raises:
             pydantic.ValidationError: a completed answer does not have the shape (``WrongShape`` for a JSON schema).
-            Antiphon's
-                server does not complete such an answer: it fails with ``invalid_output``.
+                Antiphon's server does not complete such an answer, and fails with ``invalid_output``.
             TypeError: no schema can be made of ``text_format``, or ``text["format"]`` is given as well.
             openai.APIError: as in ``create``.
         """

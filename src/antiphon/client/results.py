@@ -16,7 +16,7 @@ from openai import BaseModel
 from openai.types.responses.parsed_response import ContentType
 
 from antiphon.client import show
-from antiphon.client.content import Content, Delta, TextDelta
+from antiphon.client.content import AnswerDelta, Content, Delta
 from antiphon.client.tool_calls import ToolCall, tool_calls
 
 T = TypeVar("T")
@@ -202,7 +202,7 @@ def _message(value: Any) -> None:
 
 def _event(kind: type[BaseModel]) -> Change:
     if "delta" in kind.model_fields:
-        made = TextDelta if issubclass(kind, official.ResponseTextDeltaEvent) else Delta
+        made = AnswerDelta if issubclass(kind, official.ResponseTextDeltaEvent) else Delta
         return lambda value: _delta(value, made)
     dressed = _without_delta(kind)
     inner = [name for name in ("response", "item") if name in kind.model_fields]

@@ -67,7 +67,7 @@ class RunResult:
         responses: all of them, oldest first.
         calls: the calls that were run, in the order in which they were asked for.
         pending: calls that nobody here runs; the run ended because of them. To go on, answer them in a request of your
-        own.
+            own.
     """
 
     response: ParsedResponse[Any]

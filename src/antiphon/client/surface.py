@@ -98,6 +98,7 @@ class Surface(openai.OpenAI):
         Raises:
             TurnsExceeded: the model still called tools in its last turn; its ``result`` is what there is.
             openai.APIError: the server refused or failed.
+            RunBroken: a response failed, or its stream ended before it did, without an error of the server's.
             pydantic.ValidationError: the answer does not have the shape of ``text_format``.
             TypeError: something in ``tools`` is no tool, or no schema can be made of it.
             ValueError: two tools for the same calls, or a bound that is not above 0.
