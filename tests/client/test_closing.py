@@ -19,7 +19,8 @@ from antiphon import AsyncOpenAI, EngineError, OpenAI
 from antiphon.app import Engine, open_engine
 from antiphon.client.host import HOSTS
 from antiphon.config import Config
-from antiphon.models import Delta, Prompt
+from antiphon.models import Delta, Prompt, embedded
+from antiphon.models.fetch import Abandoned
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.inprocess import Gate, scripted
 from antiphon.testing.serving import OneModel
@@ -198,6 +199,34 @@ def test_closing_while_the_engine_opens(tmp_path: Path) -> None:
     asking.join(SOON_S)
     assert len(caught) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock"}
+
+
+def test_closing_while_the_model_is_fetched_ends_the_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetching = threading.Event()
+    told: list[BaseException] = []
+
+    def fetch(entry: object, into: Path | None = None, *, reporter: Any = None, **_: Any) -> Path:
+        fetching.set()
+        try:
+            while True:
+                reporter.at(1)
+        except Abandoned as error:
+            told.append(error)
+            raise
+
+    monkeypatch.setattr(embedded, "fetch", fetch)
+    client = OpenAI(data=tmp_path, embedded="smollm2-135m-instruct")
+    asking = threading.Thread(target=_asked, args=(client,))
+    asking.start()
+    assert fetching.wait(SOON_S)
+    client.close()
+    asking.join(SOON_S)
+    assert len(told) == 1
+
+
+def _asked(client: OpenAI) -> None:
+    with contextlib.suppress(EngineError):
+        client.models.list()
 
 
 def test_an_engine_that_cannot_be_opened_says_why(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The clients with the engine in this process, on scripted models: what the official clients do over HTTP."""
 
 import asyncio
+import inspect
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+import trio
 
 from antiphon import Antiphon, AsyncAntiphon, AsyncOpenAI, OpenAI
 from antiphon.config import Config, ConfigError
@@ -100,6 +102,29 @@ async def test_raw_and_streaming_responses_async(tmp_path: Path) -> None:
         assert raw.headers["x-antiphon-model"] == "scripted"
         async with client.responses.with_streaming_response.create(model="m", input="Hi", stream=True) as answer:
             assert check_stream(await answer.read()).findings == []
+
+
+def test_what_runs_in_the_background(tmp_path: Path) -> None:
+    gate = Gate()
+    with one(tmp_path, ["one", gate, "two"]) as client:
+        response = client.responses.create(model="m", input="Hi", background=True)
+        assert response.status == "queued"
+        assert gate.reached.wait(20)
+        assert client.responses.retrieve(response.id).status == "in_progress"
+        gate.set()
+        events = list(client.responses.retrieve(response.id, stream=True))
+        assert events[-1].type == "response.completed"
+        assert client.responses.retrieve(response.id).output_text == "onetwo"
+
+
+def test_what_runs_in_the_background_is_taken_up_again(tmp_path: Path) -> None:
+    gate = Gate()
+    with one(tmp_path, ["one", gate], config={"drain_s": 0.1}) as client:
+        id = client.responses.create(model="m", input="Hi", background=True).id
+        assert gate.reached.wait(20)
+    with one(tmp_path, ["two"], config={"drain_s": 0.1}) as client:
+        assert list(client.responses.retrieve(id, stream=True))[-1].type == "response.completed"
+        assert client.responses.retrieve(id).output_text in ("two", "onetwo")
 
 
 def test_pages(tmp_path: Path) -> None:
@@ -278,3 +303,21 @@ def test_the_other_names() -> None:
     assert AsyncAntiphon is AsyncOpenAI
     assert issubclass(OpenAI, openai.OpenAI)
     assert issubclass(AsyncOpenAI, openai.AsyncOpenAI)
+
+
+@pytest.mark.parametrize("kind", [(OpenAI, openai.OpenAI), (AsyncOpenAI, openai.AsyncOpenAI)])
+def test_help_shows_what_the_official_client_takes(kind: tuple[type, type]) -> None:
+    ours, official = (inspect.signature(each).parameters for each in kind)
+    assert {name for name in official if not name.startswith("_")} <= set(ours)
+    assert set(ours) - set(official) == {"data", "embedded", "config", "engine"}
+
+
+def test_it_runs_under_trio_too(tmp_path: Path) -> None:
+    async def ask() -> str:
+        async with one_async(tmp_path, "Hello", ["Hel", "lo"]) as client:
+            said = (await client.responses.create(model="m", input="Hi")).output_text
+            async with client.responses.with_streaming_response.create(model="m", input="Hi", stream=True) as answer:
+                assert check_stream(await answer.read()).findings == []
+            return said
+
+    assert trio.run(ask) == "Hello"

@@ -278,6 +278,22 @@ def test_pip_that_hangs_is_ended(tmp_path: Path, place: Path, monkeypatch: pytes
 # Both
 
 
+def test_a_reporter_that_has_had_enough_ends_pip(tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = tmp_path / "pid"
+    code = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    monkeypatch.setattr(fetching, "_pip", lambda: [sys.executable, "-c", code])
+
+    class Impatient(fetching.Silent):
+        def at(self, have_bytes: int) -> None:
+            if pid.exists() and pid.read_text():
+                raise fetching.Abandoned
+
+    with pytest.raises(fetching.Abandoned):
+        fetching.fetch(entry(INDEX), place, environ=environ(index=tmp_path), reporter=Impatient())
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
 def test_a_dead_hub_falls_through_to_the_index(index: Path, place: Path) -> None:
     assert get(place, environ(index=index), HUB, INDEX).read_bytes() == DATA
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -124,6 +125,19 @@ class AsyncOpenAI(AsyncSurface):
             return addressed(options, where) if isinstance(where, Server) else options
         return options
 
+
+def _signed(ours: type, official: type) -> None:
+    """Have ``help`` and ``inspect`` show what the official client takes in place of ``**options``."""
+    init: Any = vars(ours)["__init__"]
+    theirs = inspect.signature(official).parameters
+    own = inspect.signature(init).parameters
+    named = [parameter for parameter in own.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    more = [theirs[name] for name in theirs if name not in own and not name.startswith("_")]
+    init.__signature__ = inspect.Signature([*named, *more])
+
+
+_signed(OpenAI, openai.OpenAI)
+_signed(AsyncOpenAI, openai.AsyncOpenAI)
 
 Antiphon = OpenAI
 AsyncAntiphon = AsyncOpenAI

@@ -42,8 +42,11 @@ Opener: TypeAlias = "Callable[[Config, str], AbstractAsyncContextManager[Engine]
 
 DRAIN_S = 2.0
 """How long open calls may take to notice that the host closes."""
-EXIT_S = 15.0
-"""How long the interpreter's end waits for a host."""
+EXIT_S = 10.0
+"""How long the interpreter's end waits for a host, beyond what its settings give to work in the background."""
+
+SEARCH_S = 2.0
+"""How long it waits for one that was still fetching its model."""
 
 
 class EngineError(APIConnectionError):
@@ -209,7 +212,7 @@ class Host:
             self._after.ended()
             self._after = None
         _refuse_folder_in_use(self.config)
-        located = None if self.opener else _located(self.config)
+        located = None if self.opener else _located(self)
         loop = self.loop = _new_loop()
         pool = ThreadPoolExecutor(thread_name_prefix="antiphon-engine")
         loop.set_default_executor(pool)
@@ -325,15 +328,21 @@ def _refuse_folder_in_use(config: Config) -> None:
         raise FolderInUse(config.data, owner)
 
 
-def _located(config: Config) -> Settings | None:
+def _located(host: Host) -> Settings | None:
     """The embedded model, fetched where it has to be: here, where nobody's event loop waits for it.
 
     Raises:
         CannotEmbed: there is no such model.
+        Abandoned: it was being fetched, and nobody wants it any more.
     """
+    config = host.config
+    if config.upstream:
+        return None
+    from antiphon.client.progress import Attended
     from antiphon.models import embedded
 
-    return None if config.upstream else embedded.locate(config.model, config.data, log.debug, config.threads)
+    reporter = Attended(lambda: host.closing)
+    return embedded.locate(config.model, config.data, log.debug, config.threads, reporter)
 
 
 def _told(error: BaseException) -> BaseException:
@@ -396,9 +405,8 @@ class Hosts:
         for host in hosts:
             host.stop()
         for host in hosts:
-            # One that is still looking for its model has nothing to close.
-            if host.loop is not None:
-                host.ended(EXIT_S)
+            # One that is still looking for its model has nothing to close but that search.
+            host.ended(SEARCH_S if host.loop is None else EXIT_S + host.config.drain_s)
 
     def fork(self) -> None:
         """Forget what a forked child has not: threads, and so hosts."""

@@ -11,7 +11,7 @@ import aiohttp
 from antiphon.models import Model
 from antiphon.models.catalogue import Entry, choose, find, load
 from antiphon.models.chat import ChatConfig, ChatModel
-from antiphon.models.fetch import FetchFailed, cached, fetch, folder
+from antiphon.models.fetch import FetchFailed, Reporter, cached, fetch, folder
 from antiphon.models.llamacpp import (
     EmbeddedServer,
     Settings,
@@ -34,9 +34,10 @@ class CannotEmbed(Exception):
     """There is no model to run, or it does not start; the text says why, for people."""
 
 
-def locate(name: str, data: Path, say: Say, threads: int = 0) -> Settings:
+def locate(name: str, data: Path, say: Say, threads: int = 0, reporter: Reporter | None = None) -> Settings:
     """How to run the model ``name``: a catalogue name, the path of a ``.gguf`` file, or empty for one that fits this
-    machine. Blocks while it is fetched. ``threads`` 0 leaves one core to everything else.
+    machine. Blocks while it is fetched; the ``reporter`` is told how far that is, people on standard error if there is
+    none. ``threads`` 0 leaves one core to everything else.
 
     Raises:
         CannotEmbed: no such model, or it cannot be fetched.
@@ -50,7 +51,7 @@ def locate(name: str, data: Path, say: Say, threads: int = 0) -> Settings:
         return settings_of_file(path, log, slots=SLOTS, threads=threads)
     entry = entry_for(name, say)
     try:
-        return settings_for(entry, fetch(entry), log, slots=SLOTS, threads=threads)
+        return settings_for(entry, fetch(entry, reporter=reporter), log, slots=SLOTS, threads=threads)
     except FetchFailed as error:
         raise CannotEmbed(str(error)) from error
 

