@@ -117,6 +117,8 @@ CASES: list[tuple[Any, str, Any]] = [
     ),
     (Page[Point], f'{{"items": [{POINT}]}}', Page[Point](items=[Point(x=1, y=2, colour=Colour.GREEN)])),
     (list[int], '{"value": [1, 2]}', [1, 2]),
+    (list[int], '{"value": []}', []),
+    (bool, '{"value": false}', False),
     (Literal["yes", "no"], '{"value": "no"}', "no"),
     (Colour, '{"value": "red"}', Colour.RED),
     (Circle | Square, f'{{"value": {{"kind": "circle", "centre": {POINT}}}}}', None),

@@ -86,6 +86,14 @@ class Asking(Manner, total=False):
     tools: Iterable[Tool] | Omit | None
 
 
+class Retrieving(CallOptions, total=False):
+    """The official parameters of ``retrieve``, but for ``stream``."""
+
+    include: list[ResponseIncludable] | Omit
+    include_obfuscation: bool | Omit
+    starting_after: int | Omit
+
+
 class Compacting(CallOptions, total=False):
     """The official parameters of ``compact``, but for ``input``."""
 

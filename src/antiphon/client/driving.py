@@ -51,8 +51,8 @@ class _Loop:
     """The generator of commands, and its result when it has ended."""
 
     def __init__(self, plan: Plan) -> None:
-        self._commands: Generator[Command, Any, RunResult] = turns(plan)
-        self.result: RunResult | None = None
+        self._commands: Generator[Command, Any, RunResult[Any]] = turns(plan)
+        self.result: RunResult[Any] | None = None
 
     def next(self, answer: Any = None) -> Command | None:
         """The next command; None when there is a result."""

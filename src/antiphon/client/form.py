@@ -15,12 +15,19 @@ from typing import Any, Final, TypeAlias, cast
 
 import jsonschema_rs
 import pydantic
+from openai import Omit
+from typing_extensions import TypeVar
 
 from antiphon.client.tighten import tightened
 from antiphon.client.typed import admitted
 
+T = TypeVar("T", default=Any)
+
 Shape: TypeAlias = Any
 """A type, or a JSON schema as a mapping."""
+
+ShapeOf: TypeAlias = type[T] | Mapping[str, Any] | Omit | None
+"""The same as a caller gives it, or nothing; the answer is read as a ``T``."""
 
 VALUE: Final = "value"
 """The key under which an answer that is no object travels."""

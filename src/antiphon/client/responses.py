@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from copy import copy
 from functools import partial
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 import openai.resources.responses as official
 from openai import AsyncStream, Omit, Stream, omit
@@ -31,12 +31,13 @@ from antiphon.client.arguments import (
     Counting,
     Effort,
     Input,
+    Retrieving,
     Verbosity,
     given,
 )
 from antiphon.client.arguments import official as in_official_form
 from antiphon.client.connection import AsyncConnectionManager, ConnectionManager
-from antiphon.client.form import Shape, form_of
+from antiphon.client.form import Shape, ShapeOf, T, form_of
 from antiphon.client.reading import Reader, asked_and_read
 from antiphon.client.results import CompactedResponse, ParsedResponse, Response
 from antiphon.client.resuming import async_resume, resume
@@ -126,18 +127,39 @@ class Responses(official.Responses):
         asked = in_official_form({**arguments, "input": input, "reasoning_effort": reasoning_effort, "stream": stream})
         return cast("Response | Stream[ResponseStreamEvent]", super().create(**asked))
 
+    if TYPE_CHECKING:  # used as they are; what they return is dressed
+
+        @overload
+        def retrieve(
+            self, response_id: str, *, stream: Literal[False] | Omit = ..., **arguments: Unpack[Retrieving]
+        ) -> Response: ...
+
+        @overload
+        def retrieve(
+            self, response_id: str, *, stream: Literal[True], **arguments: Unpack[Retrieving]
+        ) -> Stream[ResponseStreamEvent]: ...
+
+        @overload
+        def retrieve(
+            self, response_id: str, *, stream: bool, **arguments: Unpack[Retrieving]
+        ) -> Response | Stream[ResponseStreamEvent]: ...
+
+        def retrieve(self, response_id: str, **arguments: Any) -> Any: ...
+
+        def cancel(self, response_id: str, **options: Unpack[CallOptions]) -> Response: ...
+
     @_signed(official.Responses.parse, "reasoning_effort")
     def parse(
         self,
         *,
-        text_format: Shape = omit,
-        parse_as: Shape = omit,
+        text_format: ShapeOf[T] = omit,
+        parse_as: ShapeOf[T] = omit,
         input: Input | Omit | None = omit,
         reasoning_effort: Effort | Omit | None = omit,
         verbosity: Verbosity | Omit | None = omit,
         stream: bool | Omit | None = omit,
         **arguments: Unpack[Asking],
-    ) -> ParsedResponse[Any]:
+    ) -> ParsedResponse[T]:
         """Asks for an answer of a given shape, and reads it.
 
         Args:
@@ -162,7 +184,7 @@ class Responses(official.Responses):
         """
         added = {"input": input, "reasoning_effort": reasoning_effort, "verbosity": verbosity}
         asked, reader = asked_and_read(text_format, parse_as, in_official_form({**arguments, **added}))
-        return cast("ParsedResponse[Any]", official.Responses.parse(_read_by(self, reader), **asked))
+        return cast("ParsedResponse[T]", official.Responses.parse(_read_by(self, reader), **asked))
 
     @_signed(official.Responses.stream, "reasoning_effort", "verbosity")
     def stream(  # type: ignore[override]  # pyright: the official overloads, in one
@@ -170,12 +192,12 @@ class Responses(official.Responses):
         *,
         response_id: str | Omit = omit,
         starting_after: int | Omit = omit,
-        text_format: Shape = omit,
+        text_format: ShapeOf[T] = omit,
         input: Input | Omit | None = omit,
         reasoning_effort: Effort | Omit | None = omit,
         verbosity: Verbosity | Omit | None = omit,
         **arguments: Unpack[Asking],
-    ) -> StreamManager:
+    ) -> StreamManager[T]:
         """Streams a new response, or the events of one that there is.
 
         Args:
@@ -291,22 +313,43 @@ class AsyncResponses(official.AsyncResponses):
         asked = in_official_form({**arguments, "input": input, "reasoning_effort": reasoning_effort, "stream": stream})
         return cast("Response | AsyncStream[ResponseStreamEvent]", await super().create(**asked))
 
+    if TYPE_CHECKING:  # used as they are; what they return is dressed
+
+        @overload
+        async def retrieve(
+            self, response_id: str, *, stream: Literal[False] | Omit = ..., **arguments: Unpack[Retrieving]
+        ) -> Response: ...
+
+        @overload
+        async def retrieve(
+            self, response_id: str, *, stream: Literal[True], **arguments: Unpack[Retrieving]
+        ) -> AsyncStream[ResponseStreamEvent]: ...
+
+        @overload
+        async def retrieve(
+            self, response_id: str, *, stream: bool, **arguments: Unpack[Retrieving]
+        ) -> Response | AsyncStream[ResponseStreamEvent]: ...
+
+        async def retrieve(self, response_id: str, **arguments: Any) -> Any: ...
+
+        async def cancel(self, response_id: str, **options: Unpack[CallOptions]) -> Response: ...
+
     @_signed(official.AsyncResponses.parse, "reasoning_effort")
     async def parse(
         self,
         *,
-        text_format: Shape = omit,
-        parse_as: Shape = omit,
+        text_format: ShapeOf[T] = omit,
+        parse_as: ShapeOf[T] = omit,
         input: Input | Omit | None = omit,
         reasoning_effort: Effort | Omit | None = omit,
         verbosity: Verbosity | Omit | None = omit,
         stream: bool | Omit | None = omit,
         **arguments: Unpack[Asking],
-    ) -> ParsedResponse[Any]:
+    ) -> ParsedResponse[T]:
         """Asks for an answer of a given shape, and reads it; see ``Responses.parse``."""
         added = {"input": input, "reasoning_effort": reasoning_effort, "verbosity": verbosity}
         asked, reader = asked_and_read(text_format, parse_as, in_official_form({**arguments, **added}))
-        return cast("ParsedResponse[Any]", await official.AsyncResponses.parse(_read_by(self, reader), **asked))
+        return cast("ParsedResponse[T]", await official.AsyncResponses.parse(_read_by(self, reader), **asked))
 
     @_signed(official.AsyncResponses.stream, "reasoning_effort", "verbosity")
     def stream(  # type: ignore[override]
@@ -314,12 +357,12 @@ class AsyncResponses(official.AsyncResponses):
         *,
         response_id: str | Omit = omit,
         starting_after: int | Omit = omit,
-        text_format: Shape = omit,
+        text_format: ShapeOf[T] = omit,
         input: Input | Omit | None = omit,
         reasoning_effort: Effort | Omit | None = omit,
         verbosity: Verbosity | Omit | None = omit,
         **arguments: Unpack[Asking],
-    ) -> AsyncStreamManager:
+    ) -> AsyncStreamManager[T]:
         """Streams a new response, or the events of one that there is; see ``Responses.stream``. Enter it with ``async
         with``."""
         added = {"input": input, "reasoning_effort": reasoning_effort, "verbosity": verbosity}

@@ -102,6 +102,15 @@ class ParsedResponse(_Reading, official.ParsedResponse[ContentType], Generic[Con
     """The official ``ParsedResponse``, and what ``Response`` has, and why there may be no ``output_parsed``."""
 
     @property
+    def output_parsed(self) -> ContentType | None:
+        """The answer in its shape; None as ``output_parsed_reason`` says. Also where it is empty, 0 or False, for which
+        the official property has None.
+        """
+        messages = (item for item in self.output if item.type == "message")
+        parts = (part for message in messages for part in message.content if part.type == "output_text")
+        return next((part.parsed for part in parts if part.parsed is not None), None)
+
+    @property
     def output_parsed_reason(self) -> str | None:
         """Why ``output_parsed`` is None; None when it is not, or when nothing was asked for but text.
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Generic, TypeAlias
 
 from openai import omit
 
 from antiphon.client.arguments import Arguments, Input, items, official
-from antiphon.client.form import Shape
+from antiphon.client.form import Shape, T
 from antiphon.client.reading import Reader, asked_and_read
 from antiphon.client.results import ParsedResponse, Response
 from antiphon.client.runners import Item, Tool, Toolbox
@@ -59,7 +59,7 @@ class CallRecord:
 
 
 @dataclass(frozen=True)
-class RunResult:
+class RunResult(Generic[T]):
     """What a run came to.
 
     Attributes:
@@ -70,7 +70,7 @@ class RunResult:
             own.
     """
 
-    response: ParsedResponse[Any]
+    response: ParsedResponse[T]
     responses: Sequence[Response]
     calls: Sequence[CallRecord] = ()
     pending: Sequence[ToolCall] = ()
@@ -81,7 +81,7 @@ class RunResult:
         return self.response.output_text
 
     @property
-    def output_parsed(self) -> Any:
+    def output_parsed(self) -> T | None:
         """The answer as ``text_format`` has it; None as in ``ParsedResponse``, which has the reason."""
         return self.response.output_parsed
 
@@ -113,7 +113,7 @@ class TurnsExceeded(RuntimeError):
         result: what there is until then; ``pending`` are the calls that were not run any more.
     """
 
-    def __init__(self, result: RunResult) -> None:
+    def __init__(self, result: RunResult[Any]) -> None:
         super().__init__(f"The model has no answer after {result.turns} turns; give it more with turns_max=.")
         self.result = result
 
@@ -165,7 +165,7 @@ class CallFinished:
 class RunFinished:
     """The run is over; the last event."""
 
-    result: RunResult
+    result: RunResult[Any]
 
 
 RunEvent: TypeAlias = TurnStarted | TextDelta | TurnFinished | CallStarted | CallFinished | RunFinished
@@ -235,7 +235,7 @@ def plan(task: Input, tools: Iterable[Tool], arguments: Mapping[str, Any], **bou
     return Plan(task, toolbox, asked, **bounds)
 
 
-def turns(plan: Plan) -> Generator[Command, Any, RunResult]:
+def turns(plan: Plan) -> Generator[Command, Any, RunResult[Any]]:
     """The loop: yields commands, is sent what they ask for, returns the result.
 
     Raises:

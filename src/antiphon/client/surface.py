@@ -16,7 +16,7 @@ from openai._compat import cached_property
 from typing_extensions import Unpack
 
 from antiphon.client.arguments import Effort, Input, Manner, Verbosity
-from antiphon.client.form import Shape
+from antiphon.client.form import Shape, ShapeOf, T
 from antiphon.client.responses import AsyncResponses, Responses
 from antiphon.client.results import dress
 
@@ -29,7 +29,6 @@ class RunOptions(Manner, total=False):
     """What ``run`` takes beside the task, the tools and the model.
 
     Attributes:
-        text_format: the shape of the answer, as in ``responses.parse``.
         turns_max: responses at most, 16 if not given.
         call_timeout_s: seconds that one call may take, 120 if not given. The model is told of one that took longer; a
             thread that still runs is left to itself.
@@ -38,7 +37,6 @@ class RunOptions(Manner, total=False):
         raise_errors: end the run with the exception that a tool raises, instead of telling the model.
     """
 
-    text_format: Shape
     turns_max: int
     call_timeout_s: float
     parallel_calls_max: int
@@ -48,15 +46,15 @@ class RunOptions(Manner, total=False):
     verbosity: Verbosity | Omit | None
 
 
-_BOUNDS = ("text_format", "turns_max", "call_timeout_s", "parallel_calls_max", "output_chars_max", "raise_errors")
+_BOUNDS = ("turns_max", "call_timeout_s", "parallel_calls_max", "output_chars_max", "raise_errors")
 
 
-def _plan(task: Input, tools: Iterable[Tool], model: str | Omit, options: RunOptions) -> Any:
+def _plan(task: Input, tools: Iterable[Tool], model: str | Omit, text_format: Shape, options: RunOptions) -> Any:
     from antiphon.client import running
 
     given: dict[str, Any] = {**options, "model": model}
     bounds = {name: given.pop(name) for name in _BOUNDS if name in given}
-    return running.plan(task, tools, given, **bounds)
+    return running.plan(task, tools, given, text_format=text_format, **bounds)
 
 
 class Surface(openai.OpenAI):
@@ -73,9 +71,10 @@ class Surface(openai.OpenAI):
         *,
         tools: Iterable[Tool] = (),
         model: str | Omit = omit,
+        text_format: ShapeOf[T] = omit,
         on_event: Callable[[RunEvent], object] | None = None,
         **options: Unpack[RunOptions],
-    ) -> RunResult:
+    ) -> RunResult[T]:
         """Works on a task: asks the model, runs the tools that it calls, and asks again until it answers.
 
         The calls of one turn run at the same time, each in a thread; a coroutine function in an event loop of that
@@ -89,6 +88,7 @@ class Surface(openai.OpenAI):
                 ``run`` (see ``ToolRunner``); tools as the API writes them, as dicts, which the server runs or you
                 answer (see ``RunResult.pending``).
             model: as in ``responses.create``.
+            text_format: the shape of the answer, as in ``responses.parse``.
             on_event: called with each ``RunEvent`` as it happens, in this thread.
             **options: ``RunOptions``, and the parameters of ``responses.create``, which hold for every turn.
 
@@ -105,8 +105,8 @@ class Surface(openai.OpenAI):
         """
         from antiphon.client.running import RunFinished
 
-        result: RunResult | None = None
-        for event in self.run_events(task, tools=tools, model=model, **options):
+        result: RunResult[T] | None = None
+        for event in self.run_events(task, tools=tools, model=model, text_format=text_format, **options):
             if on_event is not None:
                 on_event(event)
             result = event.result if isinstance(event, RunFinished) else None
@@ -114,7 +114,13 @@ class Surface(openai.OpenAI):
         return result
 
     def run_events(
-        self, task: Input, *, tools: Iterable[Tool] = (), model: str | Omit = omit, **options: Unpack[RunOptions]
+        self,
+        task: Input,
+        *,
+        tools: Iterable[Tool] = (),
+        model: str | Omit = omit,
+        text_format: ShapeOf[Any] = omit,
+        **options: Unpack[RunOptions],
     ) -> Iterator[RunEvent]:
         """The same as ``run``, as its events: ``for event in client.run_events(…)``. The last one is ``RunFinished``.
 
@@ -122,7 +128,7 @@ class Surface(openai.OpenAI):
         """
         from antiphon.client.driving import drive
 
-        return drive(self.responses, _plan(task, tools, model, options))
+        return drive(self.responses, _plan(task, tools, model, text_format, options))
 
     def _process_response_data(self, **parts: Any) -> Any:
         """Where the SDK makes an object of every answer and every event."""
@@ -143,9 +149,10 @@ class AsyncSurface(openai.AsyncOpenAI):
         *,
         tools: Iterable[Tool] = (),
         model: str | Omit = omit,
+        text_format: ShapeOf[T] = omit,
         on_event: Callable[[RunEvent], object] | None = None,
         **options: Unpack[RunOptions],
-    ) -> RunResult:
+    ) -> RunResult[T]:
         """Works on a task: asks the model, runs the tools that it calls, and asks again until it answers.
 
         As ``Surface.run``; ``on_event`` may be a coroutine function; coroutine functions run as tasks of this event
@@ -153,8 +160,10 @@ class AsyncSurface(openai.AsyncOpenAI):
         """
         from antiphon.client.running import RunFinished
 
-        result: RunResult | None = None
-        async with aclosing(self.run_events(task, tools=tools, model=model, **options)) as events:
+        result: RunResult[T] | None = None
+        async with aclosing(
+            self.run_events(task, tools=tools, model=model, text_format=text_format, **options)
+        ) as events:
             async for event in events:
                 if on_event is not None and inspect.isawaitable(heard := on_event(event)):
                     await heard
@@ -163,12 +172,18 @@ class AsyncSurface(openai.AsyncOpenAI):
         return result
 
     def run_events(
-        self, task: Input, *, tools: Iterable[Tool] = (), model: str | Omit = omit, **options: Unpack[RunOptions]
+        self,
+        task: Input,
+        *,
+        tools: Iterable[Tool] = (),
+        model: str | Omit = omit,
+        text_format: ShapeOf[Any] = omit,
+        **options: Unpack[RunOptions],
     ) -> AsyncGenerator[RunEvent]:
         """The same as ``run``, as its events, for ``async for``; see ``Surface.run_events``."""
         from antiphon.client.driving import async_drive
 
-        return async_drive(self.responses, _plan(task, tools, model, options))
+        return async_drive(self.responses, _plan(task, tools, model, text_format, options))
 
     def _process_response_data(self, **parts: Any) -> Any:
         """Where the SDK makes an object of every answer and every event."""
