@@ -74,24 +74,26 @@ class Calm:
         handing_on: whether it is being stopped for another worker to go on with, and not for ever.
     """
 
+    __slots__ = ("_ended", "_running", "handing_on")
+
     def __init__(self) -> None:
         self.handing_on = False
-        self._event = asyncio.Event()
-        self._event.set()
         self._running = 0
+        self._ended: asyncio.Event | None = None
 
     def __enter__(self) -> None:
         self._running += 1
-        self._event.clear()
 
     def __exit__(self, *_: object) -> None:
         self._running -= 1
-        if not self._running:
-            self._event.set()
+        if self._ended is not None:
+            self._ended.set()
 
     async def wait(self) -> None:
         """Until it is."""
-        await self._event.wait()
+        while self._running:
+            self._ended = asyncio.Event()
+            await self._ended.wait()
 
 
 class Desk(msgspec.Struct, frozen=True, kw_only=True):

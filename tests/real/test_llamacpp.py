@@ -15,8 +15,9 @@ import aiohttp
 import msgspec
 import pytest
 
-from antiphon.models import llamacpp
+from antiphon.models import Prompt, Text, llamacpp
 from antiphon.models.catalogue import Entry
+from antiphon.models.chat import ChatConfig, ChatModel
 from antiphon.models.llamacpp import EmbeddedServer, Settings, StartFailed, settings_for, settings_of_file, speed
 from antiphon.models.llamacpp_child import turn_over
 from antiphon.wire.errors import Unavailable
@@ -288,3 +289,41 @@ async def test_a_trailing_answer_is_continued(small_server: EmbeddedServer) -> N
                 text += json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
     assert text
     assert not text.startswith("Hello")
+
+
+async def test_an_answer_is_gone_on_with_at_every_token(small_server: EmbeddedServer) -> None:
+    """Wherever an answer breaks off, what the model adds is what it would have said. Only where its text, read again,
+    is split into other tokens than it was written in, it may choose other words; it never repeats or drops any.
+    """
+    headers = {"Authorization": f"Bearer {small_server.api_key}"}
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
+        root = small_server.base_url.removesuffix("/v1")
+
+        async def tokens(text: str) -> list[int]:
+            async with session.post(f"{root}/tokenize", json={"content": text}) as answer:
+                return (await answer.json())["tokens"]
+
+        model = ChatModel(
+            ChatConfig(base_url=small_server.base_url, api_key=small_server.api_key, model="m", continues="llamacpp"),
+            session,
+        )
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Tell me of the sea."}]}
+        same, length = 0, 40
+
+        async def said(prefix: str, count: int) -> list[str]:
+            prompt = Prompt(items=(item,), temperature=0.0, max_output_tokens=count, prefix=prefix)
+            async with model.sample(prompt) as batches:
+                return [delta.text async for batch in batches for delta in batch if isinstance(delta, Text)]
+
+        whole = await said("", length)
+        written = [token for piece in whole for token in await tokens(piece)]
+        assert len(whole) >= length - 2, "a piece is about a token"
+        for at in range(1, len(whole)):
+            prefix = "".join(whole[:at])
+            rest = "".join(await said(prefix, len(whole) - at))
+            assert rest and not rest.startswith(prefix), f"it begins anew at {at}"
+            if await tokens(prefix) == written[: len(await tokens(prefix))]:
+                assert prefix + rest == "".join(whole), f"broken off at {at}"
+                same += 1
+        assert same > length / 2

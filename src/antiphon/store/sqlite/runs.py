@@ -110,7 +110,7 @@ def enqueue(db: sqlite3.Connection, run: NewRun, queued_max: int, owner_max: int
             raise QueueFull(mine=mine)
     if not statements.insert(db, record, _next_place(db, record)):
         raise DuplicateResponse(record.id)
-    statements.insert_items(db, record, "in", record.input, None)
+    statements.insert_items(db, record, {"in": record.input}, None)
     db.execute(_INSERT_RUN, (record.id, record.owner, run.priority, run.job.decode()))
     _insert(db, record.id, Batch(0, run.events))
 
@@ -176,7 +176,7 @@ def finish(db: sqlite3.Connection, id: Id, epoch: int, batch: Batch, record: Rec
     _insert(db, id, batch)
     place = _joined(db, record)
     db.execute(_FINISH, (record.status, record.doc.decode(), id))
-    statements.insert_items(db, record, "out", record.output, place)
+    statements.insert_items(db, record, {"out": record.output}, place)
     db.execute(_END, (id,))
     if expires_at is not None:
         db.execute(_EXPIRE, (id, expires_at))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Literal
@@ -143,8 +143,7 @@ def commit(db: sqlite3.Connection, record: Record) -> None:
         first = conversations.reserve(db, record.owner, record.conversation_id, ids, record.created_at)
     if not insert(db, record, first):
         raise DuplicateResponse(record.id)
-    insert_items(db, record, "in", record.input, first)
-    insert_items(db, record, "out", record.output, None if first is None else first + len(record.input))
+    insert_items(db, record, {"in": record.input, "out": record.output}, first)
 
 
 def insert(db: sqlite3.Connection, record: Record, place: int | None) -> bool:
@@ -165,16 +164,14 @@ def insert(db: sqlite3.Connection, record: Record, place: int | None) -> bool:
 
 
 def insert_items(
-    db: sqlite3.Connection, record: Record, side: Literal["in", "out"], items: Sequence[StoredItem], place: int | None
+    db: sqlite3.Connection, record: Record, sides: Mapping[str, Sequence[StoredItem]], place: int | None
 ) -> None:
-    """Insert a response's items of one side, from that place of its conversation on; None for no conversation yet."""
-    joined = [(None, None)] * len(items)
-    if place is not None:
-        joined = [(record.conversation_id, place + pos) for pos in range(len(items))]
-    rows = [
-        (record.owner, record.id, side, pos, *joined[pos], item.id, item.type, item.doc.decode())
-        for pos, item in enumerate(items)
-    ]
+    """Insert a response's items, from that place of its conversation on; None for no conversation yet."""
+    rows: list[tuple[object, ...]] = []
+    for side, items in sides.items():
+        for pos, item in enumerate(items):
+            joined = (None, None) if place is None else (record.conversation_id, place + len(rows))
+            rows.append((record.owner, record.id, side, pos, *joined, item.id, item.type, item.doc.decode()))
     db.executemany(_INSERT_ITEM, rows)
 
 
