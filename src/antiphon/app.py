@@ -349,9 +349,8 @@ class Engine:
         Raises:
             NotFound: there is none of that id.
         """
-        if not await asked(self.store.delete(owner, id)):
+        if not await self.background.delete(owner, id):
             raise _missing(id)
-        await self.background.forget(id)
 
     async def purge(self, purge: Purge) -> Purged:
         """Delete some of what is meant, of all owners; see ``purge_step``."""

@@ -12,12 +12,12 @@ import msgspec
 
 from antiphon.intake import Plan
 from antiphon.log import Hints, Tail, past
-from antiphon.run import Run, queued, so_far
-from antiphon.store import Record, Store, UnknownConversation
+from antiphon.run import Run, public, queued, so_far
+from antiphon.store import Claim, Record, Store, StoreUnavailable, UnknownConversation
 from antiphon.store.asking import asked
-from antiphon.store.runs import Claimed, QueueFull
+from antiphon.store.runs import Claimed, NewRun, QueueFull
 from antiphon.wire import Id
-from antiphon.wire.errors import NotFound, RateLimited, ServerError
+from antiphon.wire.errors import RateLimited, ServerError
 from antiphon.wire.response import Response, Status
 from antiphon.worker import QUEUE, Worker
 
@@ -62,6 +62,7 @@ class Background:
         self._queued_max = queued_max
         self._owner_max = owner_max
         self._hints = Hints()
+        self._queuing: set[asyncio.Task[None]] = set()
         self._worker = Worker(
             store,
             self._hints,
@@ -109,32 +110,52 @@ class Background:
         prompt = msgspec.structs.replace(run.plan.prompt, items=())
         job = Job(plan=msgspec.structs.replace(run.plan, input=(), prompt=prompt), key_id=key_id)
         new, response = queued(run, msgspec.json.encode(job))
-        if run.claim is not None:
-            self._worker.hold(response.id, run.claim)
+        # A task of its own: whether it was queued has to be known, even when nobody waits any more.
+        queuing = asyncio.create_task(self._queue(new, run.claim))
+        self._queuing.add(queuing)
+        queuing.add_done_callback(self._queued)
         try:
-            await asked(self._store.enqueue(new, queued_max=self._queued_max, owner_max=self._owner_max))
-        except BaseException as error:
-            # Cancelled, it may have been queued all the same: then it runs, and gives the claim back itself.
-            if not isinstance(error, asyncio.CancelledError):
-                await self._worker.stop(response.id)
-            if isinstance(error, QueueFull):
-                raise _full(error) from error
-            if isinstance(error, UnknownConversation):
-                raise NotFound(f"Conversation with id '{error}' not found.", param="conversation") from error
-            raise
-        self._hints.tell(QUEUE)
+            await asked(asyncio.shield(queuing))
+        except QueueFull as error:
+            raise _full(error) from error
+        except UnknownConversation as error:
+            raise public(error) from error
         return response
+
+    async def _queue(self, new: NewRun, claim: Claim | None) -> None:
+        id = new.record.id
+        with self._worker.coming(id, claim):
+            try:
+                await self._store.enqueue(new, queued_max=self._queued_max, owner_max=self._owner_max)
+            except StoreUnavailable:
+                # It may have been queued all the same.
+                self._worker.doubt()
+                raise
+            except BaseException:
+                await self._worker.stop(id)
+                raise
+        self._hints.tell(QUEUE)
+
+    def _queued(self, queuing: asyncio.Task[None]) -> None:
+        self._queuing.discard(queuing)
+        if not queuing.cancelled():
+            queuing.exception()
 
     async def cancel(self, owner: str, id: Id) -> bool:
         """Cancel a run for ever; False when there is none that could be."""
-        epoch = await asked(self._store.cancel(owner, id))
+        with self._worker.doubting():
+            epoch = await asked(self._store.cancel(owner, id))
         if epoch is not None:
             await asked(self._worker.cancelled(owner, id, epoch))
         return epoch is not None
 
-    async def forget(self, id: Id) -> None:
-        """The response was deleted: nobody shall work on it."""
-        await self._worker.stop(id)
+    async def delete(self, owner: str, id: Id) -> bool:
+        """Delete a response; nobody works on it any more. False when there is none."""
+        with self._worker.doubting():
+            deleted = await asked(self._store.delete(owner, id))
+            if deleted:
+                await self._worker.stop(id)
+            return deleted
 
     def tail(self, owner: str, id: Id, after: int) -> Tail:
         """A reader of the log, from the event behind number ``after`` on."""

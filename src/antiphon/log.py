@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -62,7 +62,8 @@ class Hints:
 
     def __init__(self) -> None:
         self.closed = False
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        # In the order in which they came, so that what follows has an order too.
+        self._waiting: defaultdict[str, dict[asyncio.Event, None]] = defaultdict(dict)
 
     def tell(self, topic: str) -> None:
         """Wake those who watch the topic."""
@@ -79,11 +80,11 @@ class Hints:
     def watch(self, topic: str) -> Generator[asyncio.Event]:
         """An event that is set at each hint, as long as this lasts."""
         event = asyncio.Event()
-        self._waiting[topic].add(event)
+        self._waiting[topic][event] = None
         try:
             yield event
         finally:
-            self._waiting[topic].discard(event)
+            del self._waiting[topic][event]
             if not self._waiting[topic]:
                 del self._waiting[topic]
 
@@ -139,7 +140,7 @@ class RunLog:
         """
         async with self._turn:
             batch = self._taken()
-            await _insisted(lambda: self._store.finish(self._id, self._epoch, batch, record, expires_at))
+            await _insisted(lambda: _told(self._store.finish(self._id, self._epoch, batch, record, expires_at)))
 
     def _taken(self) -> Batch:
         batch = Batch(self._first, self._lines)
@@ -153,6 +154,20 @@ async def _insisted(write: Callable[[], Awaitable[None]]) -> None:
             return await write()
         await asyncio.sleep(wait_s)
     return await write()
+
+
+async def _told(write: Coroutine[Any, Any, None]) -> None:
+    """Do the write, and learn what came of it, even when cancelled: once it is done, it is too late for that."""
+    writing = asyncio.create_task(write)
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait({writing})
+        if writing.cancelled() or writing.exception():
+            raise
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
 
 
 class Reader(Protocol):

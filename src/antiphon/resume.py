@@ -8,7 +8,7 @@ is left out of the final output, and is sampled anew behind it, so that no passa
 from __future__ import annotations
 
 from antiphon.models import Finish, TextFormat, Usage
-from antiphon.state import OpenItem
+from antiphon.state import OpenItem, standing
 from antiphon.tools import Offer
 from antiphon.turn import Desk, close, run_all, take_turns
 from antiphon.wire.errors import InvalidRequest
@@ -24,6 +24,9 @@ async def go_on(desk: Desk) -> Finish:
     if prefix:
         # Said in an attempt that nobody has counted: about a token in each piece.
         desk.progress.used += Usage(output=desk.writer.state.pieces)
+    if any(item["type"] == "function_call" for item in standing(desk.writer.state.output)):
+        # What was sampled ended in a call of the caller's, beside those of ours that were at work.
+        return Finish()
     seq = desk.writer.state.seq
     try:
         return await take_turns(desk, said, prefix)

@@ -34,7 +34,7 @@ from antiphon.store import (
     StoreUnavailable,
     UnknownConversation,
 )
-from antiphon.store.runs import NewRun
+from antiphon.store.runs import Fenced, NewRun
 from antiphon.tools import Offer
 from antiphon.turn import Calm, Desk, Progress, take_turns
 from antiphon.wire import Json
@@ -184,11 +184,17 @@ def public(cause: Exception) -> ApiError:
     """The failure as a caller may see it. Not the cause's own words: they may quote the answer. Its type and place
     are in the log with its trace.
     """
-    if isinstance(cause, ApiError):
-        return cause
-    error = ServerError(SORRY, internal=type(cause).__name__)
-    error.__cause__ = cause
-    return error
+    match cause:
+        case ApiError():
+            return cause
+        case UnknownConversation():
+            return NotFound(f"Conversation with id '{cause}' not found.", param="conversation")
+        case DuplicateItem():
+            return duplicate(cause.id, "input")
+        case _:
+            error = ServerError(SORRY, internal=type(cause).__name__)
+            error.__cause__ = cause
+            return error
 
 
 def _desk(run: Run, writer: Writer, log: Log, progress: Progress, *, whole_calls: bool = False) -> Desk:
@@ -283,10 +289,8 @@ async def _keep(run: Run, response: Response) -> None:
         await _commit(run, response)
     except StoreUnavailable as error:
         raise Unavailable("The response could not be stored.", internal=str(error)) from error
-    except UnknownConversation as error:
-        raise NotFound(f"Conversation with id '{error}' not found.", param="conversation") from error
-    except DuplicateItem as error:
-        raise duplicate(error.id, "input") from error
+    except (UnknownConversation, DuplicateItem) as error:
+        raise public(error) from error
 
 
 async def _commit(run: Run, response: Response) -> None:
@@ -352,14 +356,25 @@ def queued(run: Run, job: bytes) -> tuple[NewRun, Response]:
     return NewRun(record=record, job=job, events=events, priority=run.plan.priority), response
 
 
+class Undone(Exception):
+    """A run in the background failed, and nothing of that is written down; ``used``: what to settle once it is."""
+
+    def __init__(self, error: ApiError, used: tuple[Tokens, bool]) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.used = used
+
+
 async def carry_on(run: Run, log: RunLog, events: Sequence[Json], progress: Progress) -> Response:
     """Do a run, from where its ``events`` end to its last one; the response as it ended.
+
+    What it used is settled once it has ended, or was stopped for ever. A crash in between forgets that, and what was
+    used in an attempt that nobody went on with.
 
     Raises:
         Fenced: it is somebody else's, or cancelled.
         StoreUnavailable: nothing can be written; it has to be taken up again.
-        UnknownConversation, DuplicateItem: its conversation does not take it.
-        antiphon.wire.errors.ApiError: the model failed; as everything else, this is not written down.
+        Undone: the model failed, or its conversation does not take it, or anything else.
     """
     desk = _desk(run, Writer(log.append, run.ids, folded(events)), log, progress, whole_calls=True)
     log.progress = lambda: msgspec.json.encode(progress) if progress.turns or progress.calls else b""
@@ -375,10 +390,12 @@ async def carry_on(run: Run, log: RunLog, events: Sequence[Json], progress: Prog
             await log.finish(record_of(run.owner, response), expiry(response, run.clock()))
     except StoreUnavailable:
         raise
-    except BaseException:
+    except (Fenced, asyncio.CancelledError):
         if not run.calm.handing_on:
             run.settle(*_used(desk, failed=True))
         raise
+    except Exception as cause:
+        raise Undone(public(cause), _used(desk, failed=True)) from cause
     run.settle(*_used(desk, failed=False))
     return response
 

@@ -2,27 +2,27 @@
 
 The store says whose a run is; what is known here may be out of date at any moment, and is never trusted for that. A run
 that cannot be done ends in failure, one that has been tried too often as well. While the store refuses to be written,
-nothing is given up: runs wait for it, and are taken up again from their logs.
+nothing is given up: runs wait for it, and are taken up again from their logs. Where it is not known what the store did,
+it is asked what there is (``doubt``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
 
 from antiphon.log import HINT_S, Hints, RunLog, past
-from antiphon.run import Run, carry_on, expiry, give_up, public, record_of, so_far
-from antiphon.store import Claim, DuplicateItem, Store, StoreUnavailable, UnknownConversation
-from antiphon.store.runs import Batch, Claimed, Fenced, Unfinished
+from antiphon.run import Run, Undone, carry_on, expiry, give_up, public, record_of, so_far
+from antiphon.store import Claim, ConversationLocked, Store, StoreUnavailable
+from antiphon.store.runs import UNFINISHED, Batch, Claimed, Fenced, Unfinished
 from antiphon.turn import Calm, Progress
 from antiphon.wire import Id
-from antiphon.wire.errors import ApiError, NotFound, ServerError
-from antiphon.wire.items import duplicate
+from antiphon.wire.errors import ApiError, ServerError
 
 log = logging.getLogger("antiphon.worker")
 
@@ -76,6 +76,8 @@ class Worker:
         self._held: dict[Id, Held] = {}
         self._locks: dict[Id, Claim] = {}
         self._left: dict[Id, int] = {}
+        self._coming: set[Id] = set()
+        self._doubtful = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -86,22 +88,38 @@ class Worker:
         Raises:
             StoreUnavailable: the store cannot be written.
         """
-        for found in await self._store.recover(self._node):
-            match found.status:
-                case "ended":
-                    await self._store.seal(found.id)
-                case "cancelled":
-                    await self._write_cancelled(found.owner, found.id, found.epoch)
-                case "queued" | "in_progress":
-                    await self._lock(found)
+        found = await self._store.recover(self._node)
+        for each in found:
+            if each.status in UNFINISHED and each.conversation_id is not None:
+                # Locked already: two wait for one conversation, and the first keeps others out.
+                with suppress(ConversationLocked):
+                    self._locks[each.id] = await self._store.claim(each.owner, each.conversation_id)
+        await self._tidied(found)
 
-    async def _lock(self, found: Unfinished) -> None:
-        if found.conversation_id is not None:
-            self._locks[found.id] = await self._store.claim(found.owner, found.conversation_id)
+    @contextmanager
+    def coming(self, id: Id, lock: Claim | None) -> Generator[None]:
+        """While inside, a run is being queued. The claim on its conversation is kept until it has ended."""
+        self._coming.add(id)
+        if lock is not None:
+            self._locks[id] = lock
+        try:
+            yield
+        finally:
+            self._coming.discard(id)
 
-    def hold(self, id: Id, lock: Claim) -> None:
-        """Keep the claim on a conversation until the response has ended."""
-        self._locks[id] = lock
+    def doubt(self) -> None:
+        """What the store has done is not known: look at what there is, as soon as that can be."""
+        self._doubtful = True
+        self._hints.tell(QUEUE)
+
+    @contextmanager
+    def doubting(self) -> Generator[None]:
+        """Doubt what is done inside, unless it comes to its end."""
+        try:
+            yield
+        except BaseException:
+            self.doubt()
+            raise
 
     async def work(self) -> None:
         """Claim and do runs, until drained or cancelled."""
@@ -113,15 +131,21 @@ class Worker:
                         await asyncio.wait_for(hint.wait(), HINT_S)
 
     async def _tried_to_claim(self) -> bool:
-        """Claim what there is room for; says whether there may be more."""
+        """Claim what there is room for; says whether there may be more. Whatever happens, the worker goes on."""
         try:
-            for id, epoch in list(self._left.items()):
-                await self._store.release(id, epoch)
-                del self._left[id]
+            await self._give_back()
+            if self._doubtful:
+                self._doubtful = False
+                await self.recheck()
             room = self._running_max - len(self._held)
             found = await self._claimed(room) if room > 0 else []
         except StoreUnavailable as error:
             log.error("nothing can be claimed: %s", error)
+            self._doubtful = True
+            return False
+        except Exception:
+            log.exception("nothing can be claimed")
+            self._doubtful = True
             return False
         for claimed in found:
             self._begin(claimed)
@@ -135,10 +159,29 @@ class Worker:
             await self._store.release(claimed.id, claimed.epoch)
         return []
 
+    async def _give_back(self) -> None:
+        """Let what had to wait for the store be claimed again."""
+        for id, epoch in list(self._left.items()):
+            try:
+                await self._store.release(id, epoch)
+            except StoreUnavailable as error:
+                log.error("%s still waits for the store: %s", id, error)
+            else:
+                del self._left[id]
+
     def _begin(self, claimed: Claimed) -> None:
+        if former := self._held.get(claimed.id):
+            # It was taken from this worker, and has come back before the worker noticed.
+            former.task.cancel()
         calm = Calm()
-        task = self._spawn(self._done(claimed, calm))
-        self._held[claimed.id] = Held(claimed, task, calm)
+        self._held[claimed.id] = held = Held(claimed, self._spawn(self._done(claimed, calm)), calm)
+        held.task.add_done_callback(lambda _: self._dropped(held))
+
+    def _dropped(self, held: Held) -> None:
+        if self._held.get(held.claimed.id) is held:
+            del self._held[held.claimed.id]
+        self._hints.tell(held.claimed.id)
+        self._hints.tell(QUEUE)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -152,21 +195,22 @@ class Worker:
             await self._attempted(claimed, calm)
             await self._ended(claimed.id)
         except Fenced:
-            log.info("%s is somebody else's now", claimed.id)
-            await self._unlock(claimed.id)
+            log.info("%s is somebody else's now, or cancelled", claimed.id)
+            self.doubt()
         except StoreUnavailable as error:
             log.error("%s waits for the store: %s", claimed.id, error)
+            await asyncio.sleep(HINT_S)
             self._left[claimed.id] = claimed.epoch
         except Exception:
-            # It is taken up again when the server starts, and each start counts as an attempt.
             log.exception("%s was left", claimed.id)
+            await asyncio.sleep(HINT_S)
+            # It is taken up again, which counts as an attempt. Behind the last one it waits for the next start.
+            if claimed.attempt <= self._attempts_max:
+                self.doubt()
         finally:
-            del self._held[claimed.id]
             if calm.handing_on:
                 with suppress(StoreUnavailable):
                     await asyncio.shield(self._store.release(claimed.id, claimed.epoch))
-            self._hints.tell(claimed.id)
-            self._hints.tell(QUEUE)
 
     async def _attempted(self, claimed: Claimed, calm: Calm) -> None:
         events = await past(self._store, claimed.owner, claimed.id)
@@ -175,25 +219,27 @@ class Worker:
         if claimed.attempt > self._attempts_max:
             error = ServerError(f"The response could not be finished in {self._attempts_max} attempts.")
             return await self._fail(claimed, error)
-        progress = msgspec.json.decode(claimed.progress, type=Progress) if claimed.progress else Progress()
         try:
             run = msgspec.structs.replace(await self._prepare(claimed), calm=calm)
-            writing = RunLog(self._store, self._hints, claimed.id, claimed.epoch, len(events))
-            await carry_on(run, writing, events, progress)
-        except (Fenced, StoreUnavailable):
+        except StoreUnavailable:
             raise
-        except UnknownConversation as cause:
-            await self._fail(claimed, NotFound(f"Conversation with id '{cause}' not found.", param="conversation"))
-        except DuplicateItem as cause:
-            await self._fail(claimed, duplicate(cause.id, "input"))
         except Exception as cause:
-            await self._fail(claimed, public(cause))
+            return await self._fail(claimed, public(cause))
+        progress = msgspec.json.decode(claimed.progress, type=Progress) if claimed.progress else Progress()
+        writing = RunLog(self._store, self._hints, claimed.id, claimed.epoch, len(events))
+        try:
+            await carry_on(run, writing, events, progress)
+        except Undone as undone:
+            await self._fail(claimed, undone.error)
+            run.settle(*undone.used)
 
     async def _fail(self, claimed: Claimed, error: ApiError) -> None:
         """End the run in failure: behind what is durable of it, not behind what was said and may be lost."""
         if error.internal or error.status >= 500:
             log.error("%s failed: %s %s", claimed.id, error.code, error.internal, exc_info=error.__cause__)
         events = await past(self._store, claimed.owner, claimed.id)
+        if not events:
+            raise Fenced(claimed.id)
         writing = RunLog(self._store, self._hints, claimed.id, claimed.epoch, len(events))
         await give_up(writing, events, error, claimed.owner, self._clock())
 
@@ -204,6 +250,7 @@ class Worker:
             await self._store.seal(id)
         except StoreUnavailable as error:
             log.warning("%s is not sealed yet: %s", id, error)
+            self.doubt()
 
     async def _unlock(self, id: Id) -> None:
         lock = self._locks.pop(id, None)
@@ -220,23 +267,45 @@ class Worker:
         self._hints.tell(id)
 
     async def recheck(self) -> None:
-        """After responses were deleted without a word: free what they held.
+        """Go by what is in the store: do not work on what is gone or cancelled, and free what it held; see to what this
+        worker is said to do and does not.
 
         Raises:
             StoreUnavailable: it cannot be read.
         """
-        there = {found.id for found in await self._store.recover(self._node)}
-        for id in self._locks.keys() - there:
-            await self.stop(id)
+        known = [id for id in {**self._locks, **self._held} if id not in self._coming]
+        found = await self._store.sweep(self._node, [*self._held, *self._left])
+        there = {each.id for each in found if each.status != "cancelled"}
+        for id in known:
+            if id not in there:
+                await self.stop(id)
+        await self._tidied(found)
+
+    async def _tidied(self, found: Collection[Unfinished]) -> None:
+        """Bring what is over to its end in the store as well."""
+        for each in found:
+            if each.status in UNFINISHED or each.id in self._held:
+                continue
+            try:
+                if each.status == "cancelled":
+                    await self._write_cancelled(each.owner, each.id, each.epoch)
+                else:
+                    await self._store.seal(each.id)
+            except StoreUnavailable as error:
+                log.warning("%s is not written down yet: %s", each.id, error)
+                self._doubtful = True
+            except Exception:
+                log.exception("%s cannot be brought to its end", each.id)
 
     async def cancelled(self, owner: str, id: Id, epoch: int) -> None:
         """Stop a run that was cancelled, and write its response as its readers have seen it.
 
         Raises:
-            StoreUnavailable: it cannot be written now, and will be when the server starts again.
+            StoreUnavailable: it cannot be written now, and will be later.
         """
-        await self.stop(id)
-        await self._write_cancelled(owner, id, epoch)
+        with self.doubting():
+            await self.stop(id)
+            await self._write_cancelled(owner, id, epoch)
 
     async def _write_cancelled(self, owner: str, id: Id, epoch: int) -> None:
         events = await past(self._store, owner, id)
@@ -255,6 +324,7 @@ class Worker:
         await asyncio.gather(*(self._handed_on(held, grace_s) for held in self._held.values()))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOPPED_S)
+        await self._give_back()
 
     async def _handed_on(self, held: Held, grace_s: float) -> None:
         held.calm.handing_on = True

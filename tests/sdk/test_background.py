@@ -455,3 +455,20 @@ async def test_a_call_in_flight_follows_its_policy(tmp_path: Path, name: str, be
     call = done.output[0]
     assert call.type == "mcp_call" and call.status == ("failed" if begun_calls == 1 else "completed")
     assert check_stream(stream).findings == []
+
+
+async def test_nothing_is_asked_again_behind_a_call_of_the_clients_own(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path)
+    slow = Recorder(tmp_path / "calls", gate=lambda gate=asyncio.Event(): gate)
+    calls: list[Delta] = [Call(0, "read", "{}", "call_1"), Call(1, "f", "{}", "call_2"), DONE]
+    tools = [RECORDER, FUNCTION]
+    config = Config(drain_s=0.01)
+    async with client_of(ScriptedModel([Text("So."), calls]), store=store, tools=[slow], config=config) as client:
+        response = await client.responses.create(model="m", input="hi", tools=tools, background=True)
+        await seen(client, response.id, lambda response: bool(slow.calls()))
+    second = ScriptedModel()
+    async with client_of(second, store=store, tools=[Recorder(tmp_path / "calls")]) as client:
+        done = await polled(client, response.id)
+    await store.close()
+    assert (done.status, done.output_text, second.samples) == ("completed", "So.", [])
+    assert sorted(item.type for item in done.output) == ["function_call", "mcp_call", "message"]

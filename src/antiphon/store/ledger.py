@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -83,15 +83,27 @@ class Ledger:
             raise Fenced(id)
         return entry
 
+    def has_ended(self, id: Id, epoch: int) -> bool:
+        """Whether it ended at that epoch."""
+        entry = self.runs.get(id)
+        return entry is not None and entry.epoch == epoch and entry.status == "ended"
+
     def write(self, id: Id, batch: Batch) -> None:
-        """Add to a log."""
-        assert not batch.events or batch.first == len(self._logs[id]), "the numbers of a log have no gap"
-        self._logs[id] += batch.events
+        """Add to a log what is not there yet."""
+        log = self._logs[id]
+        assert batch.first <= len(log), "the numbers of a log have no gap"
+        log += batch.events[len(log) - batch.first :]
 
     def recover(self, node: str) -> None:
         """Queue again what other nodes left."""
         for entry in self._of("in_progress"):
             if entry.node != node:
+                entry.status, entry.node = "queued", None
+
+    def sweep(self, node: str, held: Sequence[Id]) -> None:
+        """Queue again what this node does not hold."""
+        for id, entry in self.runs.items():
+            if entry.status == "in_progress" and entry.node == node and id not in held:
                 entry.status, entry.node = "queued", None
 
     def cancel(self, owner: str, id: Id) -> int | None:

@@ -273,18 +273,17 @@ class MemoryStore:
     async def enqueue(self, run: NewRun, *, queued_max: int, owner_max: int) -> None:
         """See ``RunStore.enqueue``."""
         self._refuse_when_closed()
-        record, before = run.record, 0
+        record, conversation = run.record, run.record.conversation_id
         self._ledger.refuse_full(record.owner, queued_max, owner_max)
         if record.id in self._kept:
             raise DuplicateResponse(record.id)
-        if record.conversation_id:
-            shelved = self._shelf.visible(record.owner, record.conversation_id)
-            if shelved is None:
-                raise UnknownConversation(record.conversation_id)
-            before = shelved.next_pos
-            self._shelf.users[record.conversation_id] += 1
+        shelved = self._shelf.visible(record.owner, conversation) if conversation else None
+        if conversation and shelved is None:
+            raise UnknownConversation(conversation)
         self._grow(_bytes_of(record) + sum(map(len, run.events)))
-        self._kept[record.id] = _Kept(record, before)
+        if conversation:
+            self._shelf.users[conversation] += 1
+        self._kept[record.id] = _Kept(record, shelved.next_pos if shelved else 0)
         self._children[record.owner, record.previous_response_id] += 1
         self._hold(record.owner, record.id, record.input)
         self._ledger.add(run)
@@ -308,6 +307,8 @@ class MemoryStore:
     async def finish(self, id: Id, epoch: int, batch: Batch, record: Record, expires_at: int | None = None) -> None:
         """See ``RunStore.finish``."""
         self._refuse_when_closed()
+        if self._ledger.has_ended(id, epoch):
+            return
         entry = self._ledger.owned(id, epoch)
         kept, conversation = self._kept[id], record.conversation_id
         items = (*kept.record.input, *record.output)
@@ -336,6 +337,15 @@ class MemoryStore:
         """See ``RunStore.recover``."""
         self._refuse_when_closed()
         self._ledger.recover(node)
+        return self._unfinished()
+
+    async def sweep(self, node: str, held: Sequence[Id]) -> list[Unfinished]:
+        """See ``RunStore.sweep``."""
+        self._refuse_when_closed()
+        self._ledger.sweep(node, held)
+        return self._unfinished()
+
+    def _unfinished(self) -> list[Unfinished]:
         return [
             Unfinished(
                 id=id,

@@ -124,7 +124,8 @@ class RunStore(Protocol):
         ...
 
     async def log(self, id: Id, epoch: int, batch: Batch, progress: bytes | None = None) -> None:
-        """Add events to the log of a claimed run, and note the progress if it is given.
+        """Add events to the log of a claimed run, and note the progress if it is given. Events that are there already
+        are left as they are: a call of which nobody knows whether it was done is made again.
 
         Raises:
             Fenced: the run is not the caller's.
@@ -133,7 +134,8 @@ class RunStore(Protocol):
 
     async def finish(self, id: Id, epoch: int, batch: Batch, record: Record, expires_at: int | None = None) -> None:
         """Add the last events and keep the response as it ended, in one transaction; of ``record`` the status, the
-        document and the output are read. Its items are added to its conversation.
+        document and the output are read. Its items are added to its conversation. Nothing when it has ended under this
+        epoch already: a call of which nobody knows whether it was done is made again.
 
         Args:
             expires_at: when the response goes, in Unix seconds; None for the usual retention.
@@ -152,6 +154,12 @@ class RunStore(Protocol):
     async def recover(self, node: str) -> list[Unfinished]:
         """Have what other nodes left in progress wait again, and say what is there. For a store that one process owns:
         all other nodes are dead.
+        """
+        ...
+
+    async def sweep(self, node: str, held: Sequence[Id]) -> list[Unfinished]:
+        """Have what this node is said to have in progress and does not hold wait again, and say what is there; runs of
+        other nodes are left alone.
         """
         ...
 

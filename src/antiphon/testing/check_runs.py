@@ -177,7 +177,7 @@ async def fences_a_former_worker(store: Store) -> None:
     await store.log("r1", run.epoch, Batch(2, lines(2, 1)))
     assert await all_lines(store, "r1") == lines(0, 3)
     await store.finish("r1", run.epoch, Batch(3, lines(3, 1)), ended(new))
-    await _assert_fenced(store, new, run.epoch)
+    await _assert_fenced(store, new, old.epoch)
     await store.seal("r1")
     await _assert_fenced(store, new, run.epoch)
 
@@ -193,6 +193,32 @@ async def _assert_fenced(store: Store, new: NewRun, epoch: int) -> None:
             continue
         raise AssertionError("a former worker wrote")
     assert await all_lines(store, id) == before, "a fenced worker changed the log"
+
+
+async def takes_a_write_again(store: Store) -> None:
+    """Of which nobody knows whether it was done: it is done once."""
+    new = a_run("r1")
+    run = await started(store, new)
+    for _ in range(2):
+        await store.log("r1", run.epoch, Batch(2, lines(2, 3)), b'{"turns":1}')
+    assert await all_lines(store, "r1") == lines(0, 5)
+    for _ in range(2):
+        await store.finish("r1", run.epoch, Batch(5, lines(5, 2)), ended(new))
+    assert await all_lines(store, "r1") == lines(0, 7)
+    found = await store.get(OWNER, "r1")
+    assert found is not None and [item.id for item in found.output] == ["o1"], found
+
+
+async def finds_what_it_is_said_to_do(store: Store) -> None:
+    """What a node does not hold waits again; what it holds, and what others do, is left alone."""
+    held = await started(store, a_run("r1"))
+    lost = await started(store, a_run("r2"))
+    await started(store, a_run("r3"), OTHER_NODE)
+    found = {each.id: each.status for each in await store.sweep(NODE, ["r1"])}
+    assert found == {"r1": "in_progress", "r2": "queued", "r3": "in_progress"}, found
+    (again,) = await store.claim_runs(NODE, 9)
+    assert (again.id, again.attempt) == ("r2", 2) and again.epoch > lost.epoch, again
+    await store.log("r1", held.epoch, Batch(2, lines(2, 1)))
 
 
 async def takes_a_run_back(store: Store) -> None:
@@ -371,6 +397,8 @@ RUN_CHECKS: tuple[Callable[[Store], Awaitable[None]], ...] = (
     replays_from_any_number,
     seals_a_long_log,
     fences_a_former_worker,
+    takes_a_write_again,
+    finds_what_it_is_said_to_do,
     takes_a_run_back,
     finds_what_was_left,
     keeps_a_response_as_it_ended,

@@ -228,6 +228,12 @@ class SqliteStore:
             return []
         return await self._writes.run(partial(runs.recover, node=node))
 
+    async def sweep(self, node: str, held: Sequence[Id]) -> list[Unfinished]:
+        """See ``RunStore.sweep``. Looking costs no commit."""
+        if not await self._reads.run(runs.any_of):
+            return []
+        return await self._writes.run(partial(runs.sweep, node=node, held=held))
+
     async def cancel(self, owner: str, id: Id) -> int | None:
         """See ``RunStore.cancel``."""
         return await self._writes.run(partial(runs.cancel, owner=owner, id=id))

@@ -6,6 +6,7 @@ in few rows, compressed. The lines are the same bytes before and after.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,9 @@ _NEXT_PLACE = "SELECT next_pos FROM conversation WHERE id = ? AND owner = ? AND 
 _INSERT_RUN = """
 INSERT INTO run (response_id, owner, status, priority, epoch, attempt, job) VALUES (?, ?, 'queued', ?, 0, 0, ?)"""
 
-_INSERT_EVENTS = "INSERT INTO event (response_id, first, last, packed, data) VALUES (?, ?, ?, ?, ?)"
+_INSERT_EVENTS = """
+INSERT INTO event (response_id, first, last, packed, data) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (response_id, first) DO NOTHING"""
 
 _ANY = "SELECT 1 FROM run WHERE :status IS NULL OR status = :status LIMIT 1"
 
@@ -46,6 +49,7 @@ RETURNING response_id, owner, epoch, attempt, job, progress"""
 _START = "UPDATE response SET status = 'in_progress' WHERE id = ?"
 
 _OWNED = "SELECT 1 FROM run WHERE response_id = ? AND epoch = ? AND status IN ('in_progress', 'cancelled')"
+_ENDED = "SELECT 1 FROM run WHERE response_id = ? AND epoch = ? AND status = 'ended'"
 _NOTE = "UPDATE run SET progress = ? WHERE response_id = ?"
 _END = "UPDATE run SET status = 'ended', node = NULL WHERE response_id = ?"
 _FINISH = "UPDATE response SET status = ?, doc = ? WHERE id = ?"
@@ -61,6 +65,9 @@ UPDATE run SET status = 'queued', node = NULL, attempt = attempt - 1
 WHERE response_id = ? AND epoch = ? AND status = 'in_progress'"""
 
 _ABANDONED = "UPDATE run SET status = 'queued', node = NULL WHERE status = 'in_progress' AND node IS NOT ?"
+_LOST = """
+UPDATE run SET status = 'queued', node = NULL
+WHERE status = 'in_progress' AND node = ? AND response_id NOT IN (SELECT value FROM json_each(?))"""
 _UNFINISHED = """
 SELECT run.response_id, run.owner, run.status, run.epoch, r.conversation_id
 FROM run JOIN response r ON r.id = run.response_id ORDER BY run.rowid"""
@@ -172,6 +179,8 @@ def finish(db: sqlite3.Connection, id: Id, epoch: int, batch: Batch, record: Rec
     Raises:
         Fenced, UnknownConversation, DuplicateItem: nothing was changed.
     """
+    if db.execute(_ENDED, (id, epoch)).fetchone() is not None:
+        return
     _refuse_fenced(db, id, epoch)
     _insert(db, id, batch)
     place = _joined(db, record)
@@ -204,6 +213,16 @@ def release(db: sqlite3.Connection, id: Id, epoch: int) -> None:
 def recover(db: sqlite3.Connection, node: str) -> list[Unfinished]:
     """Queue again what other nodes left; all runs there are, in the order in which they came."""
     db.execute(_ABANDONED, (node,))
+    return _unfinished(db)
+
+
+def sweep(db: sqlite3.Connection, node: str, held: Sequence[Id]) -> list[Unfinished]:
+    """Queue again what this node does not hold; all runs there are, as ``recover``."""
+    db.execute(_LOST, (node, json.dumps(held)))
+    return _unfinished(db)
+
+
+def _unfinished(db: sqlite3.Connection) -> list[Unfinished]:
     return [
         Unfinished(id=id, owner=owner, status=status, epoch=epoch, conversation_id=conversation)
         for id, owner, status, epoch, conversation in db.execute(_UNFINISHED)
