@@ -54,6 +54,7 @@ class Config:
         log_format: the server's log as ``text`` for people or ``json``, a line each.
         body_bytes_max: largest request body, and largest frame on a WebSocket.
         socket_life_s: how long a WebSocket connection may last.
+        sockets_max: how many WebSocket connections may be open; one more is refused with 429.
         upstream_connections_max: connections to the upstream at once.
         background_running_max: how many background responses are worked on at the same time.
         background_attempts_max: how often one is taken up that did not come to its end, because the server died.
@@ -81,6 +82,7 @@ class Config:
     log_format: Literal["text", "json"] = "text"
     body_bytes_max: int = 64 * 1024 * 1024
     socket_life_s: float = 3600.0
+    sockets_max: int = 256
     upstream_connections_max: int = 1000
     background_running_max: int = 8
     background_attempts_max: int = 3

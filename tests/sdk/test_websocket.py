@@ -509,3 +509,23 @@ async def test_refused_upgrades_are_answered_as_http(path: str, headers: dict[st
 async def test_a_page_on_this_machine_may_connect() -> None:
     async with socket_of(ScriptedModel("ok"), headers={"Origin": "http://localhost:3000"}) as socket:
         assert text_of(await socket.ask()) == "ok"
+
+
+async def test_there_are_so_many_sockets_and_no_more() -> None:
+    async with (
+        serving(ScriptedModel("ok"), config=Config(sockets_max=1)) as url,
+        aiohttp.ClientSession() as session,
+    ):
+        async with session.ws_connect(f"{url}/responses") as raw:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await session.ws_connect(f"{url}/responses")
+            assert refused.value.status == 429
+            assert (await Socket(raw).ask())["status"] == "completed"
+        async with asyncio.timeout(20):
+            while True:
+                # The server hears of a closed socket in its own time.
+                try:
+                    async with session.ws_connect(f"{url}/responses"):
+                        return
+                except aiohttp.WSServerHandshakeError:
+                    continue

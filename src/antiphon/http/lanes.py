@@ -44,6 +44,12 @@ _decode = msgspec.json.Decoder().decode
 async def converse(exchange: Exchange, pulse: Pulse) -> None:
     """``/v1/responses`` as a WebSocket: ``response.create`` frames in, the events of their responses out."""
     assert isinstance(exchange, Upgrade), "the table of routes has this under the method of upgrades"
+    if sum(isinstance(other, Upgrade) for other in pulse.exchanges) > exchange.engine.config.sockets_max:
+        raise RateLimited(
+            "Too many WebSocket connections are open on this server. Try again when some have closed.",
+            code="websocket_connections_limit_reached",
+            headers={"retry-after": "10"},
+        )
     await exchange.accept()
     await Connection(exchange, pulse).run()
 
