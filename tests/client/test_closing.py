@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -133,6 +134,42 @@ def test_closing_a_client_wakes_who_waits_for_it(tmp_path: Path) -> None:
     client.close()
     asking.join(SOON_S)
     assert [type(error).__name__ for error in caught] == ["APIConnectionError"]
+
+
+def test_a_call_that_comes_when_the_engine_has_ended_is_told(tmp_path: Path) -> None:
+    with OpenAI(data=tmp_path, engine=scripted(ScriptedModel()), max_retries=0) as client:
+        client.models.list()
+        (host,) = HOSTS._hosts
+        assert host.loop is not None
+        start = host.begin
+
+        def begin(call: Any) -> None:
+            start(call)
+            host.stop()
+
+        host.begin = begin  # type: ignore[method-assign]
+        # As if the event loop had made its last turn before.
+        host._start = lambda call: None  # type: ignore[method-assign]
+        with pytest.raises(openai.APIConnectionError):
+            client.models.list()
+
+
+def test_an_interrupt_stops_the_model(tmp_path: Path) -> None:
+    gate = Gate()
+    model = Watched(["one", gate])
+
+    def interrupt() -> None:
+        assert gate.reached.wait(SOON_S)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    with OpenAI(data=tmp_path, engine=scripted(model)) as client:
+        client.models.list()
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            client.responses.create(model="m", input="Hi")
+        assert model.over.wait(SOON_S)
+        interrupting.join()
 
 
 def test_a_client_that_is_dropped_closes_its_engine(tmp_path: Path) -> None:
@@ -309,7 +346,7 @@ ENDS = {
 @pytest.mark.parametrize("end", ENDS)
 def test_the_interpreters_end_closes_everything(tmp_path: Path, end: str) -> None:
     code = BEGIN + textwrap.dedent(ENDS[end])
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", code, str(tmp_path)]
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout == ("listed\n" if end == "with a thread" else "")
@@ -336,6 +373,6 @@ with OpenAI(data=sys.argv[1], engine=engine) as again:
 print("free")
 """
     )
-    command = [sys.executable, "-X", "dev", "-c", code, str(tmp_path)]
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, input="")
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "free\n", "")

@@ -45,7 +45,7 @@ class Counted:
 @contextmanager
 def elsewhere(code: str, data: Path) -> Iterator[None]:
     """Another process, which runs the code until it says ``ready``, and ends afterwards."""
-    command = [sys.executable, "-X", "dev", "-c", f"{code}\nprint('ready', flush=True)\ninput()", str(data)]
+    command = [sys.executable, "-W", "error", "-c", f"{code}\nprint('ready', flush=True)\ninput()", str(data)]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -78,7 +78,7 @@ while next(stream).type != "response.output_text.delta":
 for path in Path("/proc/self/task").glob("*/children"):
     print(path.read_text())
 """
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", code, str(tmp_path)]
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     (pid,) = ran.stdout.split()

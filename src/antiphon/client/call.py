@@ -11,6 +11,7 @@ import importlib
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +27,10 @@ log = logging.getLogger("antiphon.client")
 
 AHEAD_BYTES_MAX = 64 * 1024
 """How far the application may be ahead of its reader."""
+
+ATTENTION_S = 0.5
+"""How long a thread waits before it looks up. A signal that comes just as it begins to wait does not wake it, and on
+Windows none does."""
 
 _FAULT = b'{"error":{"message":"The engine failed.","type":"server_error","param":null,"code":null}}'
 
@@ -69,10 +74,14 @@ class SyncInbox:
         Raises:
             TimeoutError: there is none within ``timeout_s``.
         """
-        try:
-            return self._parts.get(timeout=timeout_s)
-        except queue.Empty:
-            raise TimeoutError from None
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = ATTENTION_S if until is None else min(ATTENTION_S, until - time.monotonic())
+            try:
+                return self._parts.get(timeout=max(left_s, 0.0))
+            except queue.Empty:
+                if until is not None and time.monotonic() >= until:
+                    raise TimeoutError from None
 
 
 Schedule: TypeAlias = Callable[[Callable[[], object]], object]
@@ -180,6 +189,10 @@ class Call:
             if not self._started:
                 await self._sorry()
         self._fail("The engine ended its answer before it was whole.")
+
+    def lose(self) -> None:
+        """There is no engine to answer any more; the reader is told."""
+        self._fail("The engine was closed.")
 
     def _gone(self) -> None:
         self._left = True

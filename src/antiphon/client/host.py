@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import httpx2
 from openai import APIConnectionError
 
-from antiphon.client.call import Call, scheduler
+from antiphon.client.call import ATTENTION_S, Call, Inbox, scheduler
 from antiphon.config import Config
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Scope
 
     from antiphon.app import Engine
     from antiphon.client.door import Door
@@ -103,6 +103,7 @@ class Host:
         self._halt: Callable[[], object] | None = None
         self._opened: Future[None] = Future()
         self._ended: Future[None] = Future()
+        self._begun: set[Call] = set()
         self._calls: set[tuple[Call, asyncio.Task[None]]] = set()
         self._admissions: set[asyncio.Task[None]] = set()
         self.thread = threading.Thread(target=self._run, name="antiphon-engine", daemon=True)
@@ -117,6 +118,9 @@ class Host:
             EngineError: it cannot be opened.
         """
         self._refuse_own_thread()
+        while not self._opened.done():
+            with suppress(TimeoutError):
+                self._opened.exception(ATTENTION_S)
         _raised(self._opened)
 
     async def opened_async(self) -> None:
@@ -148,19 +152,24 @@ class Host:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(halt)
 
-    def begin(self, call: Callable[[asyncio.AbstractEventLoop, ASGIApp], Call]) -> Call:
+    def call(self, scope: Scope, body: bytes, inbox: Inbox) -> Call:
+        """A call that is yet to begin."""
+        assert self.loop is not None and self._app is not None, "only once it is open"
+        return Call(self.loop, self._app, scope, body, inbox)
+
+    def begin(self, call: Call) -> None:
         """Start a call.
 
         Raises:
             httpx2.ConnectError: the host was closed meanwhile.
         """
-        assert self.loop is not None and self._app is not None, "only once it is open"
-        made = call(self.loop, self._app)
+        assert self.loop is not None
+        self._begun.add(call)
         try:
-            self.loop.call_soon_threadsafe(self._start, made)
+            self.loop.call_soon_threadsafe(self._start, call)
         except RuntimeError:
+            self._begun.discard(call)
             raise httpx2.ConnectError("The engine was closed.") from None
-        return made
 
     def dial(self) -> socket.socket:
         """One end of a new connection to the engine, for what speaks HTTP or WebSocket on sockets.
@@ -187,6 +196,7 @@ class Host:
 
     def _start(self, call: Call) -> None:
         assert self.loop is not None
+        self._begun.discard(call)
         task = self.loop.create_task(call.run())
         entry = (call, task)
         self._calls.add(entry)
@@ -205,6 +215,9 @@ class Host:
             self._fail(error)
         finally:
             HOSTS.forget(self)
+            for call in list(self._begun):
+                # It came when the event loop had made its last turn.
+                call.lose()
             self._ended.set_result(None)
 
     def _live(self) -> None:

@@ -10,7 +10,7 @@ import anyio
 import httpx2
 import openai
 
-from antiphon.client.call import AsyncInbox, Call, Head, Inbox, Part, SyncInbox, scope_of
+from antiphon.client.call import AsyncInbox, Call, Head, Part, SyncInbox, scope_of
 from antiphon.client.host import Host
 from antiphon.client.route import ENGINE_HOST, PAUSE_S, Route, Server
 
@@ -81,10 +81,12 @@ class InProcessTransport(httpx2.BaseTransport):
         if isinstance(where, Server):
             return self._net(where.socket).handle_request(where.address(request))
         inbox = SyncInbox()
-        call = _begun(where, request, request.read(), inbox)
+        call = where.call(scope_of(request), request.read(), inbox)
         self._calls.add(call)
         body = _Body(call, inbox, _read_s(request), self)
+        # Whatever interrupts us from here on, the engine is told that we left.
         try:
+            where.begin(call)
             head = body.take()
         except BaseException:
             body.close()
@@ -178,10 +180,11 @@ class AsyncInProcessTransport(httpx2.AsyncBaseTransport):
         if isinstance(where, Server):
             return await self._net(where.socket).handle_async_request(where.address(request))
         inbox = AsyncInbox()
-        call = _begun(where, request, await request.aread(), inbox)
+        call = where.call(scope_of(request), await request.aread(), inbox)
         self._calls.add(call)
         body = _AsyncBody(call, inbox, _read_s(request), self)
         try:
+            where.begin(call)
             head = await body.take()
         except BaseException:
             await body.aclose()
@@ -222,11 +225,6 @@ class _AsyncBody(httpx2.AsyncByteStream):
 
     def __del__(self) -> None:
         self._call.leave()
-
-
-def _begun(host: Host, request: httpx2.Request, body: bytes, inbox: Inbox) -> Call:
-    scope = scope_of(request)
-    return host.begin(lambda loop, app: Call(loop, app, scope, body, inbox))
 
 
 def _read_s(request: httpx2.Request) -> float | None:
