@@ -34,11 +34,12 @@ from antiphon.store import (
     StoreUnavailable,
     UnknownConversation,
 )
+from antiphon.store.asking import refused
 from antiphon.store.runs import Fenced, NewRun
 from antiphon.tools import Offer
 from antiphon.turn import Calm, Desk, Progress, take_turns
 from antiphon.wire import Json
-from antiphon.wire.errors import SORRY, ApiError, NotFound, RateLimited, ServerError, Unavailable
+from antiphon.wire.errors import SORRY, ApiError, NotFound, RateLimited, ServerError
 from antiphon.wire.items import duplicate
 from antiphon.wire.response import InputDetails, OutputDetails, Response, Status, UsageTotal
 from antiphon.writer import Writer
@@ -288,7 +289,7 @@ async def _keep(run: Run, response: Response) -> None:
     try:
         await _commit(run, response)
     except StoreUnavailable as error:
-        raise Unavailable("The response could not be stored.", internal=str(error)) from error
+        raise refused("The response could not be stored", error) from error
     except (UnknownConversation, DuplicateItem) as error:
         raise public(error) from error
 

@@ -182,7 +182,14 @@ class StillRunning(Exception):
 class StoreUnavailable(Exception):
     """The store cannot take the write, or cannot be read: disk full, read-only, corrupt, closed. The text
     says which.
+
+    Attributes:
+        reason: the same for callers of the API, without names of files; empty when there is nothing to say.
     """
+
+    def __init__(self, text: str, *, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class ResponseStore(Protocol):

@@ -15,9 +15,14 @@ async def asked(answer: Awaitable[T]) -> T:
     """The store's answer.
 
     Raises:
-        Unavailable: it cannot be reached.
+        Unavailable: it cannot be read or written; the message says why.
     """
     try:
         return await answer
     except StoreUnavailable as error:
-        raise Unavailable("The store of responses cannot be reached.", internal=str(error)) from error
+        raise refused("The store of responses cannot be used now", error) from error
+
+
+def refused(what: str, error: StoreUnavailable) -> Unavailable:
+    """``what`` happened, and why, as far as a caller may know."""
+    return Unavailable(f"{what}: {error.reason}." if error.reason else f"{what}.", internal=str(error))

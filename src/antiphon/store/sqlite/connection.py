@@ -59,7 +59,7 @@ def unavailable(error: BaseException) -> StoreUnavailable | None:
         return None
     # The sqlite3 module's own errors have no code.
     reason = _REASONS.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE)
-    return StoreUnavailable(f"The store is not available: {reason} ({error}).") if reason else None
+    return StoreUnavailable(f"The store is not available: {reason} ({error}).", reason=reason) if reason else None
 
 
 def translated(error: Exception) -> Exception:
