@@ -332,6 +332,15 @@ async def test_a_cancelled_run_cancels_its_calls(tmp_path: Any) -> None:
     assert cancelled.is_set()
 
 
+async def test_a_tool_that_is_cancelled_by_itself_ends_the_run(tmp_path: Any) -> None:
+    async def give_up() -> None:
+        raise asyncio.CancelledError
+
+    async with AsyncOpenAI(data=tmp_path, engine=scripted(ScriptedModel([call("give_up", "{}", "c1")]))) as client:
+        with pytest.raises(asyncio.CancelledError):
+            await client.run("hi", model="m", tools=[give_up])
+
+
 async def test_events_may_be_heard_by_a_coroutine_function(tmp_path: Any) -> None:
     heard: list[RunEvent] = []
 

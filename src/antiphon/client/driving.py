@@ -223,8 +223,8 @@ class _Performing:
     async def _run(self, index: int, call: ToolCall) -> None:
         async with self._room:
             self._inbox.put_nowait(CallStarted(self._command.turn, call))
-            outcome = await _async_attempt(_runner(self._plan, call), call, self._plan.call_timeout_s)
             try:
+                outcome = await _async_attempt(_runner(self._plan, call), call, self._plan.call_timeout_s)
                 record = _record(self._command.turn, call, outcome, self._plan)
             except BaseException as error:  # for whoever reads the events
                 self._inbox.put_nowait(error)
