@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import count
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,9 +23,11 @@ from antiphon.keyring import Admission, Keyring
 from antiphon.log import Interrupted, decoded
 from antiphon.models import Call, Delta, Finish, Function, Prompt, Text, Usage
 from antiphon.state import State
-from antiphon.store import Conversation, Record, Store, StoreUnavailable
+from antiphon.store import Conversation, Record, Store, StoreUnavailable, sqlite
 from antiphon.store.keys import MemoryKeys
 from antiphon.store.memory import MemoryStore
+from antiphon.store.sqlite import DATABASE_NAME, Limits, SqliteStore, threads
+from antiphon.store.sqlite.lane import Job, attempt
 from antiphon.testing.faults import FaultyStore, Life, Weather
 from antiphon.testing.serving import OneModel
 from antiphon.testing.timeless import TimelessLoop
@@ -507,6 +510,8 @@ def _gist(item: Json) -> str:
 def simulated(seed: int, opened: Callable[[], Coroutine[Any, Any, Store]]) -> list[Any]:
     """Run it; what came of it."""
 
+    kept: list[Store] = []
+
     async def main() -> list[Any]:
         raw = await opened()
         world = World(seed, raw)
@@ -518,18 +523,66 @@ def simulated(seed: int, opened: Callable[[], Coroutine[Any, Any, Store]]) -> li
             for process in world.processes:
                 process.life.buried = True
                 process.life.resume()
+            kept.append(raw)
 
     with asyncio.Runner(loop_factory=TimelessLoop) as runner:
-        return runner.run(main())
+        try:
+            return runner.run(main())
+        finally:
+            # What is left of the processes has to be gone first.
+            left = asyncio.all_tasks(runner.get_loop())
+            for task in left:
+                task.cancel()
+            runner.run(_closed(left, kept))
+
+
+async def _closed(left: set[asyncio.Task[Any]], stores: Sequence[Store]) -> None:
+    await asyncio.gather(*left, return_exceptions=True)
+    for store in stores:
+        await store.close()
 
 
 async def in_memory() -> Store:
     return MemoryStore()
 
 
+class Straight:
+    """Does the work of ``sqlite.lane.Lane`` where it is asked for, without threads, which keep a time of their own."""
+
+    def __init__(self, name: str, pending_max: int, bodies: Sequence[Any]) -> None:
+        self._body, self._db, self.pending = bodies[0], bodies[0].args[0], 0
+
+    async def run(self, work: Any, *, alone: bool = False) -> Any:
+        job = Job(work, asyncio.get_running_loop().create_future(), alone)
+        if alone or self._body.func is threads.read:
+            outcome = attempt(job, self._db)
+        else:
+            (outcome,) = threads._committed(self._db, [job], self._body.args[2])
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.value
+
+    async def close(self) -> None:
+        self._db.close()
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_happens(seed: int) -> None:
     simulated(seed, in_memory)
+
+
+@pytest.mark.parametrize("seed", SEEDS[: max(1, len(SEEDS) // 5)])
+def test_whatever_happens_on_sqlite(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "Lane", Straight)
+
+    async def on_disk() -> Store:
+        limits = Limits(readers=1)
+        ground = sqlite._prepared(tmp_path / DATABASE_NAME, limits)
+        # Nobody pulls the plug here.
+        ground.writer.execute("PRAGMA synchronous = OFF")
+        return SqliteStore(ground, limits)
+
+    simulated(seed, on_disk)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 5])
