@@ -230,7 +230,12 @@ class Worker:
         try:
             await carry_on(run, writing, events, progress)
         except Undone as undone:
-            await self._fail(claimed, undone.error)
+            try:
+                await self._fail(claimed, undone.error)
+            except (Fenced, asyncio.CancelledError):
+                if not calm.handing_on:
+                    run.settle(*undone.used)
+                raise
             run.settle(*undone.used)
 
     async def _fail(self, claimed: Claimed, error: ApiError) -> None:

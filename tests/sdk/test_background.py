@@ -237,6 +237,30 @@ async def test_a_failure_is_kept_and_told() -> None:
     assert b"event: error\n" in stream and (report.response.status, failed.output_text) == ("failed", "Hel")
 
 
+async def test_one_that_is_cancelled_while_its_failure_is_written_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    finish, cancel, writing, gate = store.finish, store.cancel, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any) -> None:
+        writing.set()
+        await gate.wait()
+        await finish(*args)
+
+    async def open_gate(*args: Any) -> int | None:
+        epoch = await cancel(*args)
+        gate.set()
+        return epoch
+
+    monkeypatch.setattr(store, "finish", slow)
+    monkeypatch.setattr(store, "cancel", open_gate)
+    async with client_of(ScriptedModel(["Hel", UpstreamError("It fell over.")]), store=store) as client:
+        response = await client.responses.create(model="m", input="hi", background=True)
+        await writing.wait()
+        assert (await client.responses.cancel(response.id)).status == "cancelled"
+        usage: Any = await client.get("/usage", cast_to=object)
+    assert [day["requests"] for day in usage["data"]] == [1]
+
+
 async def test_what_shall_not_be_stored_is_there_to_be_polled_and_then_goes() -> None:
     store = MemoryStore()
     async with client_of(ScriptedModel(["ok", DONE], again=True), store=store) as client:
