@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
-from antiphon.models import TEXT_FILES, Prompt
+from antiphon.models import Prompt
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound
 from antiphon.wire.items import refuse_duplicates
+from antiphon.wire.textfile import file_text
 
 _OUTPUTS = {
     "function_call_output": "function_call",
@@ -68,7 +70,7 @@ def build(
 
     Raises:
         InvalidRequest: an output without its call, a call without its output, an item that is in the history
-            already, or an image or a file that the model cannot be shown.
+            already, what only a server that compacts can read, or an image or a file that the model cannot be shown.
     """
     # A call that was cut off was never made: nobody can answer it.
     history = [item for item in history if item["type"] not in _CALLS or item.get("status") != "incomplete"]
@@ -77,6 +79,7 @@ def build(
         items = (*history, *items)
         refuse_duplicates(prompt.items, "input", before=history)
     _check_calls(items)
+    _refuse_compaction(prompt.items)
     if not sees and note_images:
         items = tuple(_noted(item) for item in items)
     _refuse_unshowable(items, len(history), sees, source)
@@ -119,16 +122,35 @@ def _refuse_unshowable(items: Sequence[Json], offset: int, sees: bool, source: s
         for j, part in enumerate(_parts(item)):
             why = _unshowable(part, sees)
             if why is not None:
-                param = f"input[{i - offset}].content[{j}]" if i >= offset else source
+                param = f"input[{i - offset}].{_member(item)}[{j}]" if i >= offset else source
                 raise InvalidRequest(why, code="unsupported_value", param=param)
+
+
+_COMPACTION: Final = {
+    "compaction": (
+        "invalid_encrypted_content",
+        "The encrypted content could not be read: it was not made by this server, which does not compact yet.",
+    ),
+    "compaction_trigger": ("unsupported_value", "Unsupported value: 'compaction_trigger'. There is no compaction yet."),
+}
+"""Items whose loss would be noticed: what they stand for is a whole context. Code and text by kind."""
+
+
+def _refuse_compaction(items: Sequence[Json]) -> None:
+    for index, item in enumerate(items):
+        if item["type"] in _COMPACTION:
+            code, text = _COMPACTION[item["type"]]
+            raise InvalidRequest(text, code=code, param=f"input[{index}]")
 
 
 def _unshowable(part: Json, sees: bool) -> str | None:
     match part.get("type"):
         case "input_image" if not sees:
             return "This model does not accept images. Remove the image, or choose a model that sees."
-        case "input_file" if not str(part.get("file_data") or "").startswith(TEXT_FILES):
-            return "This server can show a model only files that are text, given in file_data as a data URL."
+        case "input_image" if not part.get("image_url"):
+            return "This server can show a model only images that are given in image_url."
+        case "input_file" if file_text(part) is None:
+            return "This server can show a model only files that are text, given in file_data as a data URL in base64."
         case _:
             return None
 
@@ -139,9 +161,13 @@ def _noted(item: Json) -> Json:
         return item
     note = {"type": "input_text", "text": _LEFT_OUT}
     parts = [note if part.get("type") == "input_image" else part for part in _parts(item)]
-    return item | {"content" if item.get("content") else "output": parts}
+    return item | {_member(item): parts}
+
+
+def _member(item: Json) -> str:
+    return "content" if item.get("content") else "output"
 
 
 def _parts(item: Json) -> Sequence[Json]:
-    content: str | list[Json] | None = item.get("content") or item.get("output")
+    content: str | list[Json] | None = item.get(_member(item))
     return content if isinstance(content, list) else ()

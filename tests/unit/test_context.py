@@ -119,10 +119,36 @@ def test_a_call_that_was_cut_off_was_never_made() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [{"file_id": "file_1"}, {"file_url": "https://x"}, {"file_data": "data:application/pdf;base64,AA=="}]
+    "part",
+    [
+        {"type": "input_file", "file_id": "file_1"},
+        {"type": "input_file", "file_url": "https://x"},
+        {"type": "input_file", "file_data": "data:application/pdf;base64,AA=="},
+        {"type": "input_file", "file_data": "data:text/plain,hello"},
+        {"type": "input_file", "file_data": "data:text/plain;base64,not base64"},
+        {"type": "input_image", "file_id": "file_1"},
+        {"type": "input_image"},
+    ],
 )
-def test_files_that_cannot_be_shown(file: Json) -> None:
-    asked = {"type": "message", "role": "user", "content": [{"type": "input_file", **file}]}
+def test_what_could_only_be_left_out_is_refused(part: Json) -> None:
+    asked = {"type": "message", "role": "user", "content": [part]}
     with pytest.raises(InvalidRequest) as caught:
         build(Prompt(items=(asked,)), [], sees=True)
     assert (caught.value.code, caught.value.param) == ("unsupported_value", "input[0].content[0]")
+    answered = output("c") | {"output": [part]}
+    with pytest.raises(InvalidRequest) as caught:
+        build(Prompt(items=(call("c"), answered)), [], sees=True)
+    assert (caught.value.code, caught.value.param) == ("unsupported_value", "input[1].output[0]")
+
+
+@pytest.mark.parametrize(
+    ("item", "code"),
+    [
+        ({"type": "compaction", "encrypted_content": "x"}, "invalid_encrypted_content"),
+        ({"type": "compaction_trigger"}, "unsupported_value"),
+    ],
+)
+def test_compaction_is_not_passed_over_in_silence(item: Json, code: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        build(Prompt(items=(user("a"), item)), [], sees=True)
+    assert (caught.value.code, caught.value.param) == (code, "input[1]")

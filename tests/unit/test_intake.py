@@ -41,6 +41,15 @@ def typing(name: str, expected: str, got: str) -> str:
     return f"Invalid type for '{name}': expected {expected}, but got {got} instead."
 
 
+DEEP: Json = {}
+for _ in range(200):
+    DEEP = {"not": DEEP}
+UNVERIFIABLE: list[tuple[Json, str]] = [
+    ({"type": "objekt"}, "\"objekt\" is not valid under any of the schemas listed in the 'anyOf' keyword"),
+    ({"$ref": "#/nothing"}, "Pointer '/nothing' does not exist"),
+    ({"type": "string", "pattern": "("}, '"(" is not a "regex"'),
+    (DEEP, "the schema is nested deeper than 100 levels."),
+]
 REFUSALS: list[tuple[Json, str, str | None, str]] = [
     # types
     ({"model": 5}, "invalid_type", "model", typing("model", "a string", "an integer")),
@@ -112,6 +121,7 @@ REFUSALS: list[tuple[Json, str, str | None, str]] = [
     ({"multi_agent": {"enabled": True}}, "unsupported_parameter", "multi_agent", "Unsupported parameter: 'multi_agent'. One request runs one agent here."),
     # schemas
     ({"text": {"format": {"type": "json_schema", "name": "n", "strict": True, "schema": {"type": "object", "properties": {}}}}}, "invalid_json_schema", "text.format.schema", "Invalid schema for response_format 'n': In context=(), 'additionalProperties' is required to be supplied and to be false."),
+    *(({"text": {"format": {"type": "json_schema", "name": "n", "schema": schema}}}, "invalid_json_schema", "text.format.schema", f"Invalid schema for response_format 'n': {why}") for schema, why in UNVERIFIABLE),
     # one id, two items
     ({"input": [{**ITEM, "id": "msg_1"}, {**ITEM, "id": "msg_1"}]}, "invalid_value", "input", "Duplicate item found with id msg_1. Remove duplicate items from your input and try again."),
 ]  # fmt: skip

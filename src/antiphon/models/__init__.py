@@ -103,10 +103,6 @@ class TextFormat(msgspec.Struct, frozen=True):
     strict: bool = False
 
 
-TEXT_FILES = ("data:text/", "data:application/json")
-"""How the ``file_data`` of an ``input_file`` begins that any model can be shown, as text."""
-
-
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """Everything one sampling needs, in the API's own item form; a model converts it at its own boundary.
 

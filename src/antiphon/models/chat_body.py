@@ -6,18 +6,17 @@ their calls, because servers refuse anything else.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 import msgspec
 
-from antiphon.models import TEXT_FILES, Function, Prompt, forced
+from antiphon.models import Function, Prompt, forced
 from antiphon.models.arguments import compact
 from antiphon.models.chat_config import ChatConfig
 from antiphon.wire import Json
+from antiphon.wire.textfile import file_text
 
 _ROLES: Final = {"assistant": "assistant", "system": "system", "developer": "developer"}
 """Any other role speaks as the user."""
@@ -332,9 +331,10 @@ def _part_text(part: Json) -> str:
     """The text of a part; empty when it has none."""
     kind = part.get("type", "")
     if kind == "input_file":
-        return _file_text(part)
-    text: Any = part.get(_TEXT_FIELD.get(kind, ""))
-    return text if isinstance(text, str) else ""
+        text = file_text(part)
+        return "" if text is None else f"{part.get('filename') or 'file'}:\n{text}"
+    said: Any = part.get(_TEXT_FIELD.get(kind, ""))
+    return said if isinstance(said, str) else ""
 
 
 def _text(content: Any) -> str:
@@ -372,15 +372,3 @@ def _picture(part: Json, config: ChatConfig) -> Json | None:
     # ``original`` is newer than chat completions.
     known = {"detail": detail} if detail in ("low", "high", "auto") else {}
     return {"type": "image_url", "image_url": {"url": url, **known}}
-
-
-def _file_text(part: Json) -> str:
-    """A file that is text, given in place as a data URL; others cannot be shown."""
-    head, _, data = str(part.get("file_data") or "").partition(",")
-    if not head.startswith(TEXT_FILES) or not head.endswith(";base64"):
-        return ""
-    try:
-        text = base64.b64decode(data, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
-    return f"{part.get('filename') or 'file'}:\n{text}"

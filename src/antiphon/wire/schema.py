@@ -37,22 +37,32 @@ def _children(node: Any) -> Iterable[Any]:
 def violation(schema: Json, value: Any) -> str | None:
     """What is wrong with ``value``, in a few words; None when it keeps to ``schema``.
 
-    A schema that cannot be compiled, or that points outside itself, is kept by everything: the caller wrote it for a
-    model, and a model did read it.
+    A schema with a ``flaw`` is kept by everything. Where that must not be, refuse it first.
     """
     validator = _validator(msgspec.json.encode(schema))
-    error = None if validator is None else next(validator.iter_errors(value), None)
+    error = None if isinstance(validator, str) else next(validator.iter_errors(value), None)
     return None if error is None else str(error.message)[:_MESSAGE_CHARS_MAX]
 
 
+def flaw(schema: Json) -> str | None:
+    """Why nothing can be held against ``schema``, in a few words: it is nested too deep, is no JSON schema, or points
+    outside itself. None when something can.
+    """
+    if deeper(schema, LEVELS_MAX):
+        return f"the schema is nested deeper than {LEVELS_MAX} levels."
+    validator = _validator(msgspec.json.encode(schema))
+    return validator if isinstance(validator, str) else None
+
+
 @functools.lru_cache(maxsize=_COMPILED_MAX)
-def _validator(schema: bytes) -> Any | None:
+def _validator(schema: bytes) -> Any:
+    """The compiled schema, or the text that says why it cannot be compiled."""
     import jsonschema_rs  # a few milliseconds, and only for those who send schemas
 
     try:
         return jsonschema_rs.validator_for(schema.decode(), retriever=_nothing_outside)
-    except (ValueError, jsonschema_rs.ReferencingError):
-        return None
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        return str(getattr(error, "message", error))[:_MESSAGE_CHARS_MAX]
 
 
 def _nothing_outside(uri: str) -> Any:
