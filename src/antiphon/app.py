@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from antiphon import context, estimate, intake
 from antiphon.background import Background, Job
 from antiphon.config import Config
 from antiphon.conversations import Conversations, unknown_cursor
+from antiphon.courier import Courier
 from antiphon.intake import Plan
 from antiphon.keyring import Admission, Keyring, tended
 from antiphon.log import Reader, Whole
@@ -45,6 +47,7 @@ from antiphon.store.asking import asked
 from antiphon.store.keys import Key, KeyStore, MemoryKeys, Spent
 from antiphon.sweeper import Sweeper
 from antiphon.tools import HostedTool, Offer, Toolbox
+from antiphon.webhooks import Outbox
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound, Unavailable
 from antiphon.wire.items import nothing_asked
@@ -113,6 +116,7 @@ class Engine:
         self._clock = clock
         self.ids = ids or RandomIds(clock)
         self.conversations = Conversations(store, self.ids, clock)
+        outbox = Outbox(config.webhooks, self.ids, clock)
         self.background = Background(
             store,
             self._prepared,
@@ -121,7 +125,9 @@ class Engine:
             queued_max=config.background_queued_max,
             owner_max=config.background_owner_max,
             clock=clock,
+            outbox=outbox,
         )
+        self.courier = Courier(store.deliveries, outbox, self.meter, clock=clock, chance=random.random)
         self._toolbox = Toolbox(tools)
         self._stops = Stops()
         self._closing = False
@@ -416,6 +422,7 @@ async def open_engine(
             roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
         stack.push_async_callback(roster.close)
         engine = Engine(config, roster, store, keyring, token=token, tools=tools)
+        await stack.enter_async_context(engine.courier.working())
         try:
             await stack.enter_async_context(engine.background.working(config.drain_s))
         except StoreUnavailable as error:

@@ -16,6 +16,7 @@ from antiphon.run import Run, public, queued, so_far
 from antiphon.store import Claim, Record, Store, StoreUnavailable, UnknownConversation
 from antiphon.store.asking import asked
 from antiphon.store.runs import Claimed, NewRun, QueueFull
+from antiphon.webhooks import Outbox
 from antiphon.wire import Id
 from antiphon.wire.errors import RateLimited, ServerError
 from antiphon.wire.response import Response, Status
@@ -44,6 +45,7 @@ class Background:
             one owner.
         attempts_max: how often one is taken up.
         clock: Unix seconds.
+        outbox: who is told of what has ended; nobody by default.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Background:
         queued_max: int,
         owner_max: int,
         clock: Callable[[], float],
+        outbox: Outbox | None = None,
     ) -> None:
         self._store = store
         self._prepare = prepare
@@ -71,6 +74,7 @@ class Background:
             running_max=running_max,
             attempts_max=attempts_max,
             clock=clock,
+            outbox=outbox,
         )
 
     @asynccontextmanager

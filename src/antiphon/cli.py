@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon import __version__, cli_keys, logs
+from antiphon import __version__, cli_keys, cli_webhooks, logs
 from antiphon.config import Config, ConfigError, load
 
 EXIT_FAILED = 1
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--upstream-sees", action="store_true", default=None, help="its models accept images")
 
     cli_keys.add_parser(commands)
+    cli_webhooks.add_parser(commands)
 
     models = commands.add_parser("models", help="list the embedded models, or fetch one")
     models.add_argument("fetch", nargs="?", choices=("fetch",), help="fetch a model now")
@@ -239,6 +240,7 @@ def _upkeep(command: Callable[[Mapping[str, Any]], int]) -> Callable[[Mapping[st
 COMMANDS: dict[str, Callable[[Mapping[str, Any]], int]] = {
     "serve": _serve,
     "keys": cli_keys.run,
+    "webhooks": _upkeep(cli_webhooks.run),
     "models": _models,
     "check-stream": _check_stream,
     "doctor": _doctor,

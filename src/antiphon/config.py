@@ -11,7 +11,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from antiphon.webhooks import Endpoint, endpoints
+
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+SECRET = {"upstream_key", "webhooks"}
+"""Settings whose values no message repeats."""
 
 
 class ConfigError(Exception):
@@ -60,6 +64,7 @@ class Config:
         background_attempts_max: how often one is taken up that did not come to its end, because the server died.
         background_queued_max: how many may wait; one more is refused with 429.
         background_owner_max: how many of one project may wait.
+        webhooks: who is told of background responses that ended. Their secrets are never logged.
         drain_s: how long open requests, and tools at work, may go on after a signal to stop.
     """
 
@@ -88,6 +93,7 @@ class Config:
     background_attempts_max: int = 3
     background_queued_max: int = 1000
     background_owner_max: int = 250
+    webhooks: Sequence[Endpoint] = ()
     drain_s: float = 10.0
 
     def __post_init__(self) -> None:
@@ -133,7 +139,8 @@ def _parsed(name: str, value: Any, source: str) -> Any:
     try:
         return _convert(known[name], value)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{source}: {name} cannot be {value!r} ({error})") from error
+        wrong = f"{name} cannot be used" if name in SECRET else f"{name} cannot be {value!r}"
+        raise ConfigError(f"{source}: {wrong} ({error})") from error
 
 
 def _convert(kind: str, value: Any) -> Any:
@@ -152,6 +159,8 @@ def _convert(kind: str, value: Any) -> Any:
             return _mapping(value)
         case "Mapping[str, Any]":
             return dict(json.loads(value) if isinstance(value, str) else value)
+        case "Sequence[Endpoint]":
+            return endpoints(value)
         case _:
             return _one_of(re.findall(r"['\"](\w+)['\"]", kind), value)
 

@@ -10,6 +10,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -17,6 +18,7 @@ import msgspec
 from antiphon.grammar import EVENTS
 from antiphon.store import Record, StoreUnavailable
 from antiphon.store.runs import Batch, Excerpt, RunStore
+from antiphon.webhooks import Outbox, nobody
 from antiphon.wire import Id, Json
 from antiphon.wire.response import Response
 
@@ -95,12 +97,15 @@ class RunLog:
     Args:
         epoch: of the claim under which it writes.
         first: the number of the next event.
+        outbox: who is told of the end; nobody by default.
 
     Attributes:
         progress: what is noted with the next events, when it has changed.
     """
 
-    def __init__(self, store: RunStore, hints: Hints, id: Id, epoch: int, first: int) -> None:
+    def __init__(
+        self, store: RunStore, hints: Hints, id: Id, epoch: int, first: int, outbox: Outbox | None = None
+    ) -> None:
         self.progress: Callable[[], bytes] = bytes
         self._store = store
         self._hints = hints
@@ -109,6 +114,7 @@ class RunLog:
         self._first = first
         self._lines: list[bytes] = []
         self._noted = b""
+        self._outbox = outbox or nobody()
         self._turn = asyncio.Lock()
 
     def append(self, event: Json) -> None:
@@ -139,8 +145,10 @@ class RunLog:
             UnknownConversation, DuplicateItem: its conversation does not take it; nothing was written.
         """
         async with self._turn:
-            batch = self._taken()
-            await _insisted(lambda: _told(self._store.finish(self._id, self._epoch, batch, record, expires_at)))
+            batch, told = self._taken(), self._outbox.deliveries(record)
+            finish = partial(self._store.finish, self._id, self._epoch, batch, record, expires_at, told)
+            await _insisted(lambda: _told(finish()))
+        self._outbox.wake(told)
 
     def _taken(self) -> Batch:
         batch = Batch(self._first, self._lines)

@@ -109,6 +109,10 @@ class Meter:
         self.overhead = Histogram(
             "antiphon_overhead_seconds", "Of the duration: before the model was asked and after its last word."
         )
+        self.webhook_attempts = Counter(
+            "antiphon_webhook_attempts_total", "Attempts to deliver a webhook: delivered or failed.", ("result",)
+        )
+        self.webhooks_given_up = Counter("antiphon_webhooks_given_up_total", "Webhooks that will not be delivered.")
 
     def take(self, watch: Watch) -> None:
         """Count a response that ended, however it did."""
@@ -136,6 +140,7 @@ class Meter:
         """
         families: list[Family] = [
             self.requests, self.errors, self.responses, self.tokens, self.first, self.duration, self.overhead,
+            self.webhook_attempts, self.webhooks_given_up,
             Figure("antiphon_open_requests", "HTTP requests being served.", requests),
             Figure("antiphon_open_streams", "Responses being streamed.", streams),
             *_of_store(store),
@@ -149,6 +154,7 @@ def _of_store(store: Figures) -> list[Family]:
         Figure("antiphon_store_reads_pending", "Reads that wait for the store or are under way.", store.reads),
         Figure("antiphon_store_used_bytes", "Bytes that the store's content takes.", store.used_bytes),
         Figure("antiphon_store_file_bytes", "Bytes that the store takes of the disk.", store.file_bytes),
+        Figure("antiphon_webhooks_waiting", "Webhooks that wait to be delivered.", store.deliveries),
     ]
     if store.groups is not None:
         commits = store.groups.count

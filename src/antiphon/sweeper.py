@@ -26,6 +26,10 @@ KEEP_FREE_BYTES = 16 * 1024 * 1024
 
 SAME_AGE_S = 60
 """What is this close in age is as old: one kind after the other then goes in few steps."""
+
+DELIVERIES_KEPT_S = 7 * 86_400
+"""How long it can be seen what became of a webhook."""
+
 IDLE_CONVERSATIONS = 256
 """How many conversations are looked for at once: all of them are gone through to find those."""
 
@@ -70,6 +74,7 @@ class Sweeper:
             StoreUnavailable: the store cannot be written; what went before is gone.
         """
         past, room = await self._past_their_time(), await self._for_want_of_room()
+        await self._forget_deliveries()
         swept = Swept(past + room.responses, room.conversations)
         if any(swept):
             log.info("swept", extra={"fields": swept._asdict()})
@@ -83,6 +88,10 @@ class Sweeper:
         if self._retention_s:
             swept += await self._all(Selection(before=int(now - self._retention_s), ended=True))
         return swept
+
+    async def _forget_deliveries(self) -> None:
+        while await self._store.deliveries.forget(int(self._clock()) - DELIVERIES_KEPT_S, STEP_RESPONSES):
+            pass
 
     async def _all(self, selection: Selection) -> int:
         swept = 0

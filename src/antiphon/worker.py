@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -21,7 +21,8 @@ from antiphon.run import Run, Undone, carry_on, expiry, give_up, public, record_
 from antiphon.store import Claim, ConversationLocked, Store, StoreUnavailable
 from antiphon.store.runs import UNFINISHED, Batch, Claimed, Fenced, Unfinished
 from antiphon.turn import Calm, Progress
-from antiphon.wire import Id
+from antiphon.webhooks import Outbox, nobody
+from antiphon.wire import Id, Json
 from antiphon.wire.errors import ApiError, ServerError
 
 log = logging.getLogger("antiphon.worker")
@@ -53,6 +54,7 @@ class Worker:
         running_max: how many runs are done at the same time.
         attempts_max: how often a run is taken up: one that ends the process each time shall not do so for ever.
         clock: Unix seconds.
+        outbox: who is told of what has ended; nobody by default.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Worker:
         running_max: int,
         attempts_max: int,
         clock: Callable[[], float],
+        outbox: Outbox | None = None,
     ) -> None:
         self._store = store
         self._hints = hints
@@ -73,6 +76,7 @@ class Worker:
         self._running_max = running_max
         self._attempts_max = attempts_max
         self._clock = clock
+        self._outbox = outbox or nobody()
         self._held: dict[Id, Held] = {}
         self._locks: dict[Id, Claim] = {}
         self._left: dict[Id, int] = {}
@@ -226,7 +230,7 @@ class Worker:
         except Exception as cause:
             return await self._fail(claimed, public(cause))
         progress = msgspec.json.decode(claimed.progress, type=Progress) if claimed.progress else Progress()
-        writing = RunLog(self._store, self._hints, claimed.id, claimed.epoch, len(events))
+        writing = self._writing(claimed, events)
         try:
             await carry_on(run, writing, events, progress)
         except Undone as undone:
@@ -245,8 +249,10 @@ class Worker:
         events = await past(self._store, claimed.owner, claimed.id)
         if not events:
             raise Fenced(claimed.id)
-        writing = RunLog(self._store, self._hints, claimed.id, claimed.epoch, len(events))
-        await give_up(writing, events, error, claimed.owner, self._clock())
+        await give_up(self._writing(claimed, events), events, error, claimed.owner, self._clock())
+
+    def _writing(self, claimed: Claimed, events: Sequence[Json]) -> RunLog:
+        return RunLog(self._store, self._hints, claimed.id, claimed.epoch, len(events), self._outbox)
 
     async def _ended(self, id: Id) -> None:
         await self._unlock(id)
@@ -318,8 +324,10 @@ class Worker:
             return
         response = so_far(events, "cancelled")
         record = record_of(owner, response, conversation=False)
+        told, batch = self._outbox.deliveries(record), Batch(len(events), [])
         with suppress(Fenced):
-            await self._store.finish(id, epoch, Batch(len(events), []), record, expiry(response, self._clock()))
+            await self._store.finish(id, epoch, batch, record, expiry(response, self._clock()), told)
+        self._outbox.wake(told)
         await self._store.seal(id)
 
     async def drain(self, grace_s: float) -> None:

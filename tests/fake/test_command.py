@@ -10,9 +10,12 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from openai import OpenAI
 
 from antiphon.cli import main
+from antiphon.testing.receiver import Receiver
 from antiphon.testing.upstream import Upstream, finish, sse, text
+from antiphon.webhooks import fresh_secret
 
 
 @asynccontextmanager
@@ -81,6 +84,31 @@ async def test_purge_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert capsys.readouterr().out == "1 responses deleted\n"
         async with session.get(f"{url}/v1/responses/{id}") as answer:
             assert answer.status == 404
+
+
+async def test_a_webhook_outlives_the_process(tmp_path: Path) -> None:
+    """Killed between the response's end and the receiver's answer."""
+    secret = fresh_secret()
+    async with Upstream() as upstream, Receiver(asyncio.Event()) as receiver, aiohttp.ClientSession() as session:
+        config = tmp_path / "antiphon.toml"
+        config.write_text(f'[[webhooks]]\nurl = "{receiver.url}"\nsecret = "{secret}"\nprivate = true\n')
+        flags = ("--upstream", upstream.url, "--model", "m", "--config", str(config))
+        async with served(tmp_path / "data", *flags) as (process, url):
+            upstream.play(sse(text("Hello"), finish()))
+            body = {"model": "m", "input": "x", "background": True}
+            async with session.post(f"{url}/v1/responses", json=body) as answer:
+                id = (await answer.json())["id"]
+            await receiver.got(1)
+            process.kill()
+        async with served(tmp_path / "data", *flags) as (_, url):
+            first, second = await receiver.got(2)
+            async with session.get(f"{url}/v1/responses/{id}") as answer:
+                told = await answer.json()
+    assert told["status"] == "completed", told["error"]
+    client = OpenAI(api_key="none", base_url="http://127.0.0.1:1", webhook_secret=secret)
+    event = client.webhooks.unwrap(second.body, second.headers)
+    assert (event.type, event.data.id) == ("response.completed", id)  # type: ignore[union-attr]
+    assert first.headers["webhook-id"] == second.headers["webhook-id"] and first.body == second.body
 
 
 def test_check_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

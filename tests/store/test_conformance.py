@@ -38,11 +38,12 @@ async def test_the_kit_names_the_broken_promise() -> None:
 def test_the_kit_lists_all_of_its_checks() -> None:
     import inspect
 
-    from antiphon.testing import check_conversations, check_runs, check_store
+    from antiphon.testing import check_conversations, check_deliveries, check_runs, check_store
 
+    kit = vars(check_store) | vars(check_conversations) | vars(check_runs) | vars(check_deliveries)
     takes_a_store = {
         name
-        for name, member in (vars(check_store) | vars(check_conversations) | vars(check_runs)).items()
+        for name, member in kit.items()
         if inspect.iscoroutinefunction(member)
         and not name.startswith("_")
         and list(inspect.signature(member).parameters) == ["store"]

@@ -7,10 +7,12 @@ import pytest
 from antiphon import app
 from antiphon.config import Config
 from antiphon.store import Claim, Figures, Store, StoreUnavailable
+from antiphon.store.deliveries import Attempt
 from antiphon.store.memory import BYTES_MAX, MemoryStore
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
-from antiphon.sweeper import KEEP_FREE_BYTES, SAME_AGE_S, STEP_RESPONSES, Sweeper
+from antiphon.sweeper import DELIVERIES_KEPT_S, KEEP_FREE_BYTES, SAME_AGE_S, STEP_RESPONSES, Sweeper
 from antiphon.testing import FakeClock
+from antiphon.testing.check_deliveries import a_delivery, end
 from antiphon.testing.check_store import OWNER, OpenStore, a_record, history_ids
 from antiphon.testing.records import a_conversation, an_item
 
@@ -41,6 +43,19 @@ async def test_what_is_past_its_time_goes(open_store: OpenStore) -> None:
         clock.now += 10 * DAY_S
         assert (await sweeper(store, clock, days=30).sweep()).responses == 1
         assert await store.records(after=None, limit=1) == []
+
+
+async def test_records_of_webhooks_go_and_what_waits_stays(open_store: OpenStore) -> None:
+    clock = FakeClock()
+    async with open_store() as store:
+        at = int(clock.now)
+        await end(store, "r1", [a_delivery("wh_1", at=at), a_delivery("wh_2", at=at)])
+        await store.deliveries.attempted("wh_1", Attempt(number=1, at=at, outcome="200"), "delivered", None)
+        clock.now += DELIVERIES_KEPT_S
+        for left in (["wh_2", "wh_1"], ["wh_2"]):
+            await sweeper(store, clock).sweep()
+            assert [delivery.id for delivery, _ in await store.deliveries.recent(9)] == left
+            clock.now += 1
 
 
 async def test_the_oldest_go_where_there_is_no_room(open_store: OpenStore) -> None:

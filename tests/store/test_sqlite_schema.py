@@ -124,7 +124,7 @@ async def test_an_older_database_is_backed_up_and_upgraded(tmp_path: Path) -> No
 async def test_conversations_of_old_were_last_used_with_their_last_response(tmp_path: Path) -> None:
     """Those that nobody continued were last used when they were made."""
     scripts = tmp_path / "scripts"
-    shutil.copytree(SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__", "000[67]_*", "00[1-9]?_*"))
+    shutil.copytree(SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__", "000[6-9]_*", "00[1-9]?_*"))
     path = tmp_path / DATABASE_NAME
     make_file(path)
     bring_up_to_date(path, Limits(), head="0005", scripts=scripts)

@@ -81,7 +81,7 @@ def test_every_family_is_named_once_and_by_the_rules() -> None:
     groups = Histogram("antiphon_store_group_size", "Groups.", (1, 2))
     text = Meter().text(Figures(used_bytes=1, groups=groups), streams=0, requests=0).decode()
     kinds = dict(line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE"))
-    assert len(kinds) == text.count("# TYPE") == 15
+    assert len(kinds) == text.count("# TYPE") == 18
     for name, kind in kinds.items():
         assert name.startswith("antiphon_")
         assert name.endswith("_total") == (kind == "counter"), name

@@ -11,6 +11,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from antiphon.metrics import Histogram
+from antiphon.store.deliveries import DeliveryStore
 from antiphon.store.runs import RunStore
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
@@ -141,6 +142,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         used_bytes: what its content takes, free space within files not counted.
         file_bytes: what it takes of the disk; 0 for a store in memory.
         writes: writes that wait or are under way; and ``reads``.
+        deliveries: webhooks that wait to be delivered.
         groups: how many requests shared each transaction; None where there are no transactions.
     """
 
@@ -148,6 +150,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     file_bytes: int = 0
     writes: int = 0
     reads: int = 0
+    deliveries: int = 0
     groups: Histogram | None = None
 
 
@@ -397,3 +400,8 @@ class ConversationStore(Protocol):
 
 class Store(ResponseStore, ConversationStore, RunStore, Protocol):
     """All that is kept, in one place."""
+
+    @property
+    def deliveries(self) -> DeliveryStore:
+        """Webhooks that responses in the background brought about."""
+        ...

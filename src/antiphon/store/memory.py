@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
@@ -23,16 +23,15 @@ from antiphon.store import (
     StoredItem,
     StoreUnavailable,
     UnknownConversation,
-    UnknownCursor,
 )
 from antiphon.store.claims import Claims
+from antiphon.store.deliveries import Delivery, MemoryDeliveries
 from antiphon.store.ledger import Ledger
+from antiphon.store.pages import page, selected
 from antiphon.store.runs import Batch, Claimed, Excerpt, NewRun, Unfinished
 from antiphon.store.shelf import Shelf, Shelved, append, refuse_twice
 from antiphon.wire import Id, Json
 from antiphon.wire.listing import ListQuery
-
-_Listed = TypeVar("_Listed", Record, Conversation)
 
 BYTES_MAX = 1 << 30
 """How many bytes of documents one memory store keeps, unless told."""
@@ -69,6 +68,7 @@ class MemoryStore:
         self._shelf = Shelf()
         self._claims = Claims()
         self._ledger = Ledger()
+        self.deliveries = MemoryDeliveries()
         # By owner and id, who holds the item, the newest last.
         self._holders: dict[tuple[str, Id], dict[Id, StoredItem]] = {}
         self._closed = False
@@ -105,7 +105,7 @@ class MemoryStore:
         record = self._visible(owner, id)
         if record is None:
             return None
-        return _page(record.input, after, limit, order)
+        return page(record.input, after, limit, order)
 
     async def history(self, owner: str, id: Id) -> list[StoredItem] | None:
         """See ``ResponseStore.history``."""
@@ -127,7 +127,7 @@ class MemoryStore:
         """See ``ResponseStore.responses``."""
         self._refuse_when_closed()
         seen = [kept.record for kept in self._kept.values() if not kept.hidden and kept.record.owner == owner]
-        found = _selected(seen, query, lambda record: _is_asked(record, query))
+        found = selected(seen, query, lambda record: _is_asked(record, query))
         return msgspec.structs.replace(found, found=[msgspec.structs.replace(each, input=()) for each in found.found])
 
     async def delete(self, owner: str, id: Id) -> bool:
@@ -179,7 +179,7 @@ class MemoryStore:
 
     async def figures(self) -> Figures:
         """See ``ResponseStore.figures``."""
-        return Figures(used_bytes=self._bytes)
+        return Figures(used_bytes=self._bytes, deliveries=await self.deliveries.count())
 
     async def create_conversation(self, conversation: Conversation, items: Sequence[StoredItem]) -> None:
         """See ``ConversationStore.create_conversation``."""
@@ -198,7 +198,7 @@ class MemoryStore:
         """See ``ConversationStore.conversations``."""
         self._refuse_when_closed()
         seen = [shelved.conversation for shelved in self._shelf if shelved.conversation.owner == owner]
-        return _selected(seen, query, lambda each: query.metadata.items() <= each.metadata.items())
+        return selected(seen, query, lambda each: query.metadata.items() <= each.metadata.items())
 
     async def update_conversation(self, owner: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
         """See ``ConversationStore.update_conversation``."""
@@ -230,7 +230,7 @@ class MemoryStore:
     ) -> Page | None:
         """See ``ConversationStore.conversation_items``."""
         shelved = self._shelved(owner, id)
-        return shelved and _page(list(shelved.entries.values()), after, limit, order)
+        return shelved and page(list(shelved.entries.values()), after, limit, order)
 
     async def conversation_history(self, owner: str, id: Id) -> list[StoredItem] | None:
         """See ``ConversationStore.conversation_history``."""
@@ -304,7 +304,15 @@ class MemoryStore:
         self._ledger.write(id, batch)
         entry.progress = entry.progress if progress is None else progress
 
-    async def finish(self, id: Id, epoch: int, batch: Batch, record: Record, expires_at: int | None = None) -> None:
+    async def finish(
+        self,
+        id: Id,
+        epoch: int,
+        batch: Batch,
+        record: Record,
+        expires_at: int | None = None,
+        deliveries: Sequence[Delivery] = (),
+    ) -> None:
         """See ``RunStore.finish``."""
         self._refuse_when_closed()
         if self._ledger.has_ended(id, epoch):
@@ -326,6 +334,7 @@ class MemoryStore:
         entry.status, entry.node = "ended", None
         if expires_at is not None:
             self._ledger.expiry[id] = expires_at
+        self.deliveries.add(deliveries)
 
     async def release(self, id: Id, epoch: int) -> None:
         """See ``RunStore.release``."""
@@ -459,19 +468,6 @@ def _is_chosen(record: Record, selection: Selection) -> bool:
     return selection.user in (named.user, named.safety_identifier)
 
 
-def _behind(after: Id, listed: Sequence[StoredItem]) -> Sequence[StoredItem]:
-    places = [place for place, item in enumerate(listed) if item.id == after]
-    if not places:
-        raise UnknownCursor(after)
-    return listed[places[-1] + 1 :]
-
-
-def _page(items: Sequence[StoredItem], after: Id | None, limit: int, order: Literal["asc", "desc"]) -> Page:
-    listed = items if order == "asc" else items[::-1]
-    rest = listed if after is None else _behind(after, listed)
-    return Page(tuple(rest[:limit]), len(rest) > limit)
-
-
 def _is_asked(record: Record, query: ListQuery) -> bool:
     metadata: Json = msgspec.json.decode(record.doc).get("metadata", {}) if query.metadata else {}
     return (
@@ -479,23 +475,6 @@ def _is_asked(record: Record, query: ListQuery) -> bool:
         and query.status in (None, record.status)
         and query.metadata.items() <= metadata.items()
     )
-
-
-def _selected(seen: list[_Listed], query: ListQuery, asked: Callable[[_Listed], bool]) -> Slice[_Listed]:
-    """The page of ``query`` from all that the owner may see."""
-    seen.sort(key=lambda each: (each.created_at, each.id), reverse=query.order == "desc")
-    if query.after is not None:
-        place = next((n for n, each in enumerate(seen) if each.id == query.after), None)
-        if place is None:
-            raise UnknownCursor(query.after)
-        seen = seen[place + 1 :]
-    low, high = query.created_after, query.created_before
-    found = [
-        each
-        for each in seen
-        if (low is None or each.created_at > low) and (high is None or each.created_at < high) and asked(each)
-    ]
-    return Slice(found[: query.limit], len(found) > query.limit)
 
 
 def _bytes_of(record: Record) -> int:

@@ -19,6 +19,7 @@ from antiphon.wire import Id
 
 if TYPE_CHECKING:
     from antiphon.store import Record
+    from antiphon.store.deliveries import Delivery
 
 RunStatus: TypeAlias = Literal["queued", "in_progress", "cancelled", "ended"]
 """``cancelled``: cancelled, but its last record is not written yet. ``ended``: its log is to be sealed."""
@@ -132,13 +133,22 @@ class RunStore(Protocol):
         """
         ...
 
-    async def finish(self, id: Id, epoch: int, batch: Batch, record: Record, expires_at: int | None = None) -> None:
+    async def finish(
+        self,
+        id: Id,
+        epoch: int,
+        batch: Batch,
+        record: Record,
+        expires_at: int | None = None,
+        deliveries: Sequence[Delivery] = (),
+    ) -> None:
         """Add the last events and keep the response as it ended, in one transaction; of ``record`` the status, the
         document and the output are read. Its items are added to its conversation. Nothing when it has ended under this
         epoch already: a call of which nobody knows whether it was done is made again.
 
         Args:
             expires_at: when the response goes, in Unix seconds; None for the usual retention.
+            deliveries: whom to tell that it has ended.
 
         Raises:
             Fenced: the run is not the caller's.

@@ -200,3 +200,44 @@ expiry = Table(
     Index("ix_expiry_expires_at", "expires_at"),
 )
 """Responses that go before the usual time."""
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("endpoint", Text, nullable=False, comment="the URL that it goes to"),
+    Column("event_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    # No foreign key: a response may go before its webhook has been delivered.
+    Column("response_id", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False, comment="Unix seconds"),
+    Column("due_at", BigInteger, comment="Unix seconds; next attempt, while it waits"),
+    Column("status", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("outcome", Text, nullable=False, comment="of the last attempt, or why it was given up"),
+    Column("settled_at", BigInteger, comment="Unix seconds; no attempt any more since"),
+    CheckConstraint("status IN ('waiting', 'delivered', 'given_up')", name="status"),
+    Index("ix_delivery_created_at_id", "created_at", "id"),
+)
+"""Webhooks, one row for each endpoint that is told of an event."""
+
+_waits, _settled = delivery.c.due_at.is_not(None), delivery.c.settled_at.is_not(None)
+Index(
+    "ix_delivery_endpoint_due_at",
+    delivery.c.endpoint,
+    delivery.c.due_at,
+    sqlite_where=_waits,
+    postgresql_where=_waits,
+)
+Index("ix_delivery_settled_at", delivery.c.settled_at, sqlite_where=_settled, postgresql_where=_settled)
+
+delivery_attempt = Table(
+    "delivery_attempt",
+    metadata,
+    Column("delivery_id", Text, ForeignKey("delivery.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, comment="from 1"),
+    Column("at", BigInteger, nullable=False, comment="Unix seconds"),
+    Column("outcome", Text, nullable=False, comment="HTTP status, or the kind of the error"),
+    sqlite_with_rowid=False,
+)
+"""What came of each attempt to deliver a webhook."""

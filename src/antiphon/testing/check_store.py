@@ -18,6 +18,7 @@ from antiphon.store import (
     UnknownCursor,
 )
 from antiphon.testing.check_conversations import CONVERSATION_CHECKS
+from antiphon.testing.check_deliveries import DELIVERY_CHECKS
 from antiphon.testing.check_runs import RUN_CHECKS
 from antiphon.testing.records import OWNER, STRANGER, a_record, an_item
 from antiphon.wire import Id
@@ -346,6 +347,7 @@ CHECKS: tuple[Check, ...] = (
     refuses_when_closed,
     *CONVERSATION_CHECKS,
     *RUN_CHECKS,
+    *DELIVERY_CHECKS,
 )
 """Every promise of ``Store``, one function each."""
 

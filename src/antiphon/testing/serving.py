@@ -78,7 +78,8 @@ async def serving(
     keyring = await Keyring(keys or MemoryKeys()).open()
     kept = MemoryStore() if store is None else store
     engine = Engine(config or Config(), roster, kept, keyring, token=token, tools=tools)
-    async with tended(keyring), engine.background.working(_GRACE_S), _listening(engine) as url:
+    working = engine.background.working(_GRACE_S)
+    async with tended(keyring), engine.courier.working(), working, _listening(engine) as url:
         yield url
 
 

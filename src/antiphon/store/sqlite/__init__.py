@@ -16,9 +16,11 @@ from typing import Literal, NamedTuple
 from antiphon.metrics import Histogram
 from antiphon.store import Claim, Conversation, Figures, Page, Record, Selection, Slice, StoredItem
 from antiphon.store.claims import Claims
+from antiphon.store.deliveries import Delivery
 from antiphon.store.runs import Batch, Claimed, Excerpt, NewRun, Unfinished
 from antiphon.store.sqlite import conversations, runs, space, statements, threads
 from antiphon.store.sqlite.connection import Limits, connect, connect_reader, make_file, translating
+from antiphon.store.sqlite.deliveries import SqliteDeliveries
 from antiphon.store.sqlite.keys import SqliteKeys
 from antiphon.store.sqlite.lane import Lane
 from antiphon.store.sqlite.lock import UNIX, FolderInUse, FolderLock, Owner, owner_of
@@ -61,6 +63,7 @@ class SqliteStore:
         self._writes = Lane("antiphon-store-writer", limits.pending_max, [commits])
         self._reads = Lane("antiphon-store-reader", limits.pending_max, reads)
         self.keys = SqliteKeys(self._reads.run, self._writes.run)
+        self.deliveries = SqliteDeliveries(self._reads.run, self._writes.run)
 
     @classmethod
     async def open(cls, folder: Path, *, limits: Limits | None = None) -> SqliteStore:
@@ -137,6 +140,7 @@ class SqliteStore:
             file_bytes=size.file_bytes,
             writes=self._writes.pending,
             reads=self._reads.pending,
+            deliveries=await self.deliveries.count(),
             groups=self._groups,
         )
 
@@ -213,10 +217,18 @@ class SqliteStore:
         """See ``RunStore.log``."""
         await self._writes.run(partial(runs.log, id=id, epoch=epoch, batch=batch, progress=progress))
 
-    async def finish(self, id: Id, epoch: int, batch: Batch, record: Record, expires_at: int | None = None) -> None:
+    async def finish(
+        self,
+        id: Id,
+        epoch: int,
+        batch: Batch,
+        record: Record,
+        expires_at: int | None = None,
+        deliveries: Sequence[Delivery] = (),
+    ) -> None:
         """See ``RunStore.finish``."""
-        work = partial(runs.finish, id=id, epoch=epoch, batch=batch, record=record, expires_at=expires_at)
-        await self._writes.run(work)
+        end = partial(runs.finish, id=id, epoch=epoch, batch=batch, record=record)
+        await self._writes.run(partial(end, expires_at=expires_at, new=deliveries))
 
     async def release(self, id: Id, epoch: int) -> None:
         """See ``RunStore.release``."""

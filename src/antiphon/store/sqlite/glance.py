@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from antiphon.store import Record, StoreUnavailable
+from antiphon.store.deliveries import Attempt, Delivery
 from antiphon.store.migrations import HEAD
-from antiphon.store.sqlite import space, statements
+from antiphon.store.sqlite import deliveries, space, statements
 from antiphon.store.sqlite.connection import Limits, connect_reader, translating
 from antiphon.store.sqlite.upgrade import revision_of
 
@@ -60,6 +61,19 @@ def faults(path: Path) -> list[str]:
         found = [text for (text,) in db.execute(f"PRAGMA integrity_check({FAULTS_MAX})") if text != "ok"]
         dangling = db.execute("PRAGMA foreign_key_check").fetchmany(FAULTS_MAX)
         return [*found, *(f"row {row} of {table} points at nothing" for table, row, *_ in dangling)]
+
+
+def recent_deliveries(path: Path, limit: int) -> list[tuple[Delivery, Sequence[Attempt]]]:
+    """The newest deliveries of webhooks; none where there is no database, or one that does not know of them.
+
+    Raises:
+        StoreUnavailable: no database.
+    """
+    if not path.exists():
+        return []
+    with beside(path) as db:
+        known = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'delivery'").fetchone()
+        return deliveries.recent(db, limit) if known else []
 
 
 def all_records(path: Path) -> Iterator[Record]:

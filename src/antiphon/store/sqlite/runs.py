@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from antiphon.store import DuplicateResponse, Record, UnknownConversation
+from antiphon.store.deliveries import Delivery
 from antiphon.store.runs import Batch, Claimed, Excerpt, Fenced, NewRun, QueueFull, RunStatus, Unfinished
-from antiphon.store.sqlite import conversations, statements
+from antiphon.store.sqlite import conversations, deliveries, statements
 from antiphon.wire import Id
 
 CHUNK_BYTES = 256 * 1024
@@ -173,8 +174,16 @@ def _refuse_fenced(db: sqlite3.Connection, id: Id, epoch: int) -> None:
         raise Fenced(id)
 
 
-def finish(db: sqlite3.Connection, id: Id, epoch: int, batch: Batch, record: Record, expires_at: int | None) -> None:
-    """Insert the last events and write the response as it ended.
+def finish(
+    db: sqlite3.Connection,
+    id: Id,
+    epoch: int,
+    batch: Batch,
+    record: Record,
+    expires_at: int | None,
+    new: Sequence[Delivery],
+) -> None:
+    """Insert the last events, write the response as it ended, and whom to tell of it.
 
     Raises:
         Fenced, UnknownConversation, DuplicateItem: nothing was changed.
@@ -189,6 +198,7 @@ def finish(db: sqlite3.Connection, id: Id, epoch: int, batch: Batch, record: Rec
     db.execute(_END, (id,))
     if expires_at is not None:
         db.execute(_EXPIRE, (id, expires_at))
+    deliveries.insert(db, new)
 
 
 def _joined(db: sqlite3.Connection, record: Record) -> int | None:
