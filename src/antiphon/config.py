@@ -9,9 +9,10 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from antiphon.webhooks import Endpoint, endpoints
+if TYPE_CHECKING:
+    from antiphon.webhooks import Endpoint
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 SECRET = {"upstream_key", "webhooks"}
@@ -160,6 +161,8 @@ def _convert(kind: str, value: Any) -> Any:
         case "Mapping[str, Any]":
             return dict(json.loads(value) if isinstance(value, str) else value)
         case "Sequence[Endpoint]":
+            from antiphon.webhooks import endpoints  # a client without an engine does without
+
             return endpoints(value)
         case _:
             return _one_of(re.findall(r"['\"](\w+)['\"]", kind), value)
