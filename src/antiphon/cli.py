@@ -127,9 +127,11 @@ def _models(options: Mapping[str, Any]) -> int:
             line = f"{entry.name:32} {catalogue.size(entry.bytes):>8}  {entry.context_tokens:>6} tokens"
             print(f"{line}  {entry.licence:12} {state}")
         return 0
-    entry = catalogue.find(entries, options["name"] or "")
+    name: str = options["name"] or ""
+    entry = catalogue.find(entries, name)
     if entry is None:
-        raise ConfigError(f"no model {options['name']!r}; there are {', '.join(e.name for e in entries)}")
+        wrong = f"there is no model {name!r}" if name else "which model?"
+        raise ConfigError(f"{wrong} (there are {', '.join(entry.name for entry in entries)})")
     try:
         print(fetch.fetch(entry))
     except fetch.FetchFailed as error:

@@ -128,6 +128,9 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "smollm2-135m-instruct" in listed
     assert "Apache-2.0" in listed
     assert main(["models", "fetch", "nobody"]) == 2
+    assert "there is no model 'nobody' (there are qwen" in capsys.readouterr().err
+    assert main(["models", "fetch"]) == 2
+    assert "which model? (there are qwen" in capsys.readouterr().err
 
 
 def test_mistakes_are_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,10 @@ import pydantic
 import pytest
 from openai import OpenAI
 
+from antiphon.models.catalogue import load
+from antiphon.models.embedded import SLOTS
+from antiphon.models.fetch import fetch
+from antiphon.models.llamacpp import memory_bytes
 from antiphon.testing.check_stream import check_stream
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -224,3 +228,31 @@ def test_kill_9_loses_nothing_and_leaves_nothing(small_model_path: Path, tmp_pat
         assert three.usage is not None
         assert two.usage is not None
         assert three.usage.input_tokens > two.usage.input_tokens
+
+
+@pytest.mark.timeout(1800)
+def test_the_best_model_calls_a_function_of_its_own_accord_and_answers(tmp_path: Path) -> None:
+    """What ``make serve`` takes where there is room. The first run on a machine fetches it (1.1 GB)."""
+    best = load()[0]
+    if best.memory_bytes(SLOTS) > memory_bytes():
+        pytest.skip(f"{best.name} needs more memory than is free here")
+    fetch(best)
+    with served(tmp_path, best.name) as server, server.client() as client:
+        raw = client.responses.with_raw_response.create(
+            model="gpt-4",
+            input="What is the weather in Paris, in celsius?",
+            tools=[WEATHER],  # type: ignore[list-item]
+            temperature=0,
+        )
+        called = raw.parse()
+        assert raw.headers["x-antiphon-model"] == best.name
+        (call,) = (item for item in called.output if item.type == "function_call")
+        assert json.loads(call.arguments)["city"].startswith("Paris")
+        answer = client.responses.create(
+            model="gpt-4",
+            previous_response_id=called.id,
+            input=[{"type": "function_call_output", "call_id": call.call_id, "output": "31 degrees, thunderstorm"}],
+            temperature=0,
+            max_output_tokens=64,
+        )
+        assert "31" in answer.output_text
