@@ -168,7 +168,7 @@ class Engine:
             if claim is not None:
                 await claim.release()
             raise
-        return self._run(plan, prompt, model, owner, watch, admission, history=history, claim=claim, key_id=key_id)
+        return self._run(plan, prompt, model, owner, watch, admission, history=history, claim=claim)
 
     def _run(
         self, plan: Plan, prompt: Prompt, model: Model, owner: str, watch: Watch, admission: Admission, **more: Any
@@ -183,6 +183,8 @@ class Engine:
             self.ids,
             watch=watch,
             settle=partial(self.keyring.settle, admission),
+            key_id=admission.key_id,
+            reserved=admission.reserved,
             offers=self._offers(plan) if plan.tools else {},
             stops=self._stops,
             **more,
@@ -205,7 +207,7 @@ class Engine:
         items = await self.store.context(owner, id)
         history = [msgspec.json.decode(item.doc) for item in items or ()]
         prompt = self._prompt(job.plan, history, model)
-        return self._run(job.plan, prompt, model, owner, watch, Admission(job.key_id), key_id=job.key_id)
+        return self._run(job.plan, prompt, model, owner, watch, Admission(job.key_id, job.reserved))
 
     async def drain(self, grace_s: float) -> None:
         """Accept nothing more, and end what is under way within ``grace_s`` seconds: responses whose clients wait may

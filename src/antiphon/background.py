@@ -34,6 +34,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     format: Literal[1] = 1
     plan: Plan
     key_id: str
+    reserved: int = 0
 
 
 class Background:
@@ -104,7 +105,7 @@ class Background:
             raise ServerError("The response was queued by another version of this server.") from error
         return await self._prepare(claimed.owner, claimed.id, job)
 
-    async def submit(self, run: Run, key_id: str) -> Response:
+    async def submit(self, run: Run) -> Response:
         """Queue an accepted run; the response is durable when this returns.
 
         Raises:
@@ -112,7 +113,8 @@ class Background:
             antiphon.wire.errors.Unavailable: it cannot be stored.
         """
         prompt = msgspec.structs.replace(run.plan.prompt, items=())
-        job = Job(plan=msgspec.structs.replace(run.plan, input=(), prompt=prompt), key_id=key_id)
+        plan = msgspec.structs.replace(run.plan, input=(), prompt=prompt)
+        job = Job(plan=plan, key_id=run.key_id, reserved=run.reserved)
         new, response = queued(run, msgspec.json.encode(job))
         # A task of its own: whether it was queued has to be known, even when nobody waits any more.
         queuing = asyncio.create_task(self._queue(new, run.claim))

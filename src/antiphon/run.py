@@ -117,6 +117,7 @@ class Run(msgspec.Struct, frozen=True):
         clock: gives Unix seconds.
         history: the items in front of the request's own, as they are kept.
         key_id: the key that it came with; empty without one.
+        reserved: the tokens that were taken for it in advance, of the key's limit.
         offers: what the model may call of this server's tools.
         calm: whether one of them is at work.
     """
@@ -133,6 +134,7 @@ class Run(msgspec.Struct, frozen=True):
     settle: Settle = _unpaid
     claim: Claim | None = None
     key_id: str = ""
+    reserved: int = 0
     offers: Mapping[str, Offer] = {}
     stops: Stops | None = None
     calm: Calm = msgspec.field(default_factory=Calm)

@@ -338,6 +338,19 @@ async def test_the_client_comes_back_when_it_was_told_to(monkeypatch: pytest.Mon
         assert {response.output_text for response in made} == {"ok"}
 
 
+async def test_what_was_taken_in_advance_is_given_back_in_the_background_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may take 400 of 1000 tokens and uses 7: the third finds room only if the first two gave theirs back."""
+    model = ScriptedModel(["ok", Finish("stop", Usage(input=3, output=4))], again=True)
+    async with server_of(model, monkeypatch) as server:
+        client = server.client(tpm=1000)
+        await until(lambda: let_in(client))
+        for _ in range(3):
+            stream = await client.responses.create(
+                model="m", input="x", max_output_tokens=400, background=True, stream=True
+            )
+            assert [event.type async for event in stream][-1] == "response.completed"
+
+
 async def test_tokens_per_minute_and_a_days_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     used = Finish("stop", Usage(input=60, output=50))
     async with server_of(ScriptedModel(["ok", used], again=True), monkeypatch) as server:

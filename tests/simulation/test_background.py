@@ -387,7 +387,7 @@ class World:
 
     async def _submitted(self, engine: Engine, body: Json, key: str) -> str:
         run = await engine.accept(body, OWNER, key)
-        return (await engine.background.submit(run, key)).id
+        return (await engine.background.submit(run)).id
 
     async def _deleted(self, engine: Engine, id: str) -> bool:
         await engine.delete(OWNER, id)

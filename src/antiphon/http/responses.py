@@ -30,7 +30,7 @@ async def create(exchange: Exchange, pulse: Pulse) -> None:
 async def _answer(exchange: Exchange, run: Run, pulse: Pulse) -> None:
     plan, engine = run.plan, exchange.engine
     if plan.background:
-        response = await engine.background.submit(run, exchange.key_id)
+        response = await engine.background.submit(run)
         if not plan.stream:
             return await exchange.reply(response)
         reader = await engine.follow(exchange.owner, response.id, -1)
