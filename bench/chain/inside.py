@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from antiphon.app import Engine
 from antiphon.config import Config
+from antiphon.engine import Engine
 from antiphon.log import Unread
 from antiphon.models import Finish, Usage
 from antiphon.models.scripted import ScriptedModel

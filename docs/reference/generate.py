@@ -16,7 +16,14 @@ from typing import Any
 import docstring_parser
 
 from antiphon import client
-from antiphon.client import content, responses, results, streams, surface, tool_calls
+from antiphon.client.sdk import (
+    content,
+    responses,
+    results,
+    streams,
+    surface,
+    tool_calls,
+)
 
 PAGE = Path(__file__).with_name("python.md")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from antiphon.webhooks import Endpoint
+    from antiphon.webhooks.outbox import Endpoint
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 SECRET = {"upstream_key", "webhooks"}
@@ -46,7 +46,7 @@ class Config:
             model.
         upstream_key: bearer token for ``upstream``. Never logged.
         upstream_sees: whether the upstream's models accept images.
-        upstream_options: what is known about its models, as fields of ``antiphon.models.chat_config.ChatConfig``, such
+        upstream_options: what is known about its models, as fields of ``antiphon.models.chat.config.ChatConfig``, such
             as ``thinks``, ``forced_calls`` or ``extra``.
         aliases: model names of ours for names of the upstream's.
         profile: ``openresponses`` answers every request in the form of Open Responses; ``openai`` only those that
@@ -161,7 +161,7 @@ def _convert(kind: str, value: Any) -> Any:
         case "Mapping[str, Any]":
             return dict(json.loads(value) if isinstance(value, str) else value)
         case "Sequence[Endpoint]":
-            from antiphon.webhooks import endpoints  # a client without an engine does without
+            from antiphon.webhooks.outbox import endpoints  # a client without an engine does without
 
             return endpoints(value)
         case _:

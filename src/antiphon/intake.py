@@ -15,7 +15,12 @@ import msgspec
 
 from antiphon.models import Prompt, TextFormat
 from antiphon.tools import Toolbox
-from antiphon.toolset import choice_of, flat, flat_choice, toolset
+from antiphon.tools.selection import (
+    choice_of,
+    flat,
+    flat_choice,
+    toolset,
+)
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.items import Ids, normal, nothing_asked, typed

@@ -18,7 +18,7 @@ import msgspec
 from antiphon.grammar import EVENTS
 from antiphon.store import Record, StoreUnavailable
 from antiphon.store.runs import Batch, Excerpt, RunStore
-from antiphon.webhooks import Outbox, nobody
+from antiphon.webhooks.outbox import Outbox, nobody
 from antiphon.wire import Id, Json
 from antiphon.wire.response import Response
 

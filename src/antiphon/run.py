@@ -16,15 +16,12 @@ from types import TracebackType
 
 import msgspec
 
-from antiphon import estimate
-from antiphon.grammar import TERMINAL
+from antiphon.access import estimate
 from antiphon.intake import Plan
-from antiphon.log import Log, RunLog, encode
-from antiphon.meter import Watch
+from antiphon.log import Log
 from antiphon.models import Finish, Model, Prompt
 from antiphon.models import Usage as Tokens
-from antiphon.resume import go_on
-from antiphon.state import State, standing
+from antiphon.state import standing
 from antiphon.store import (
     Claim,
     DuplicateItem,
@@ -35,17 +32,14 @@ from antiphon.store import (
     UnknownConversation,
 )
 from antiphon.store.asking import refused
-from antiphon.store.runs import Fenced, NewRun
+from antiphon.telemetry.meter import Watch
 from antiphon.tools import Offer
 from antiphon.turn import Calm, Desk, Progress, take_turns
 from antiphon.wire import Json
 from antiphon.wire.errors import SORRY, ApiError, NotFound, RateLimited, ServerError
 from antiphon.wire.items import duplicate
-from antiphon.wire.response import InputDetails, OutputDetails, Response, Status, UsageTotal
+from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageTotal
 from antiphon.writer import Writer
-
-KEPT_S = 600
-"""How long a background response is kept that shall not be stored, from its end on: so that it can be polled."""
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
@@ -166,7 +160,7 @@ async def respond(run: Run, log: Log) -> Response:
 async def _written(run: Run, log: Log) -> Response:
     writer = Writer(log.append, run.ids)
     writer.start(run.plan.response)
-    desk = _desk(run, writer, log, Progress())
+    desk = turn_context_of(run, writer, log, Progress())
     failed = False
     try:
         response = await _work(run, desk)
@@ -177,7 +171,7 @@ async def _written(run: Run, log: Log) -> Response:
         raise Failed(error) from cause
     finally:
         # The one way out, and before a reader can see the end: whoever has read it finds it counted.
-        run.settle(*_used(desk, failed))
+        run.settle(*usage_so_far(desk, failed))
     writer.end(response)
     await log.flush()
     return response
@@ -200,7 +194,7 @@ def public(cause: Exception) -> ApiError:
             return error
 
 
-def _desk(run: Run, writer: Writer, log: Log, progress: Progress, *, whole_calls: bool = False) -> Desk:
+def turn_context_of(run: Run, writer: Writer, log: Log, progress: Progress, *, whole_calls: bool = False) -> Desk:
     return Desk(
         model=run.model,
         prompt=run.prompt,
@@ -218,7 +212,7 @@ def _desk(run: Run, writer: Writer, log: Log, progress: Progress, *, whole_calls
     )
 
 
-def _used(desk: Desk, failed: bool) -> tuple[Tokens, bool]:
+def usage_so_far(desk: Desk, failed: bool) -> tuple[Tokens, bool]:
     """What the model used, and whether that had to be estimated, as where its client left in the middle."""
     progress = desk.progress
     if progress.turns and progress.counted and not progress.sampling:
@@ -236,7 +230,7 @@ async def _work(run: Run, desk: Desk) -> Response:
             finish = await take_turns(desk)
     elif run.plan.generate:
         finish = await take_turns(desk)
-    response = _ended(desk.writer.state.response, finish, desk.progress.known, int(run.clock()))
+    response = ended_response(desk.writer.state.response, finish, desk.progress.known, int(run.clock()))
     if run.plan.conversation_id is not None:
         await _finished(_keep(run, response))
         # Before the terminal event: a client that has seen it may go on at once.
@@ -261,7 +255,7 @@ async def _finished(work: Awaitable[None]) -> None:
         raise
 
 
-def _ended(response: Response, finish: Finish, used: Tokens | None, now: int) -> Response:
+def ended_response(response: Response, finish: Finish, used: Tokens | None, now: int) -> Response:
     """The response as it ends. Of items that are incomplete, only one that was cut at the very end belongs to it."""
     reason = _INCOMPLETE.get(finish.reason)
     output = standing(response.output)
@@ -343,98 +337,3 @@ def response_code(error: ApiError) -> str:
             return "invalid_prompt"
         case _:
             return "server_error"
-
-
-# In the background
-
-
-def queued(run: Run, job: bytes) -> tuple[NewRun, Response]:
-    """What a store keeps of an accepted run until a worker takes it, and the response as its caller is told."""
-    events: list[bytes] = []
-    writer = Writer(lambda event: events.append(encode(event)), run.ids)
-    response = msgspec.structs.replace(run.plan.response, status="queued")
-    writer.emit("response.created", response=response)
-    writer.emit("response.queued", response=response)
-    record = record_of(run.owner, response, input=stored(run.plan.input), key_id=run.key_id)
-    return NewRun(record=record, job=job, events=events, priority=run.plan.priority), response
-
-
-class Undone(Exception):
-    """A run in the background failed, and nothing of that is written down; ``used``: what to settle once it is."""
-
-    def __init__(self, error: ApiError, used: tuple[Tokens, bool]) -> None:
-        super().__init__(error.message)
-        self.error = error
-        self.used = used
-
-
-async def carry_on(run: Run, log: RunLog, events: Sequence[Json], progress: Progress) -> Response:
-    """Do a run, from where its ``events`` end to its last one; the response as it ended.
-
-    What it used is settled once it has ended, or was stopped for ever. A crash in between forgets that, and what was
-    used in an attempt that nobody went on with.
-
-    Raises:
-        Fenced: it is somebody else's, or cancelled.
-        StoreUnavailable: nothing can be written; it has to be taken up again.
-        Undone: the model failed, or its conversation does not take it, or anything else.
-    """
-    desk = _desk(run, Writer(log.append, run.ids, folded(events)), log, progress, whole_calls=True)
-    log.progress = lambda: msgspec.json.encode(progress) if progress.turns or progress.calls else b""
-    if desk.writer.state.response.status == "queued":
-        started = msgspec.structs.replace(desk.writer.state.response, status="in_progress")
-        desk.writer.emit("response.in_progress", response=started)
-    try:
-        with run.watch as watch:
-            finish = await go_on(desk)
-            response = _ended(desk.writer.state.response, finish, progress.known, int(run.clock()))
-            watch.response = response
-            desk.writer.end(response)
-            await log.finish(record_of(run.owner, response), expiry(response, run.clock()))
-    except StoreUnavailable:
-        raise
-    except (Fenced, asyncio.CancelledError):
-        if not run.calm.handing_on:
-            run.settle(*_used(desk, failed=True))
-        raise
-    except Exception as cause:
-        raise Undone(public(cause), _used(desk, failed=True)) from cause
-    run.settle(*_used(desk, failed=False))
-    return response
-
-
-def folded(events: Sequence[Json]) -> State:
-    """The fold of a log."""
-    state = State()
-    for event in events:
-        state.fold(event)
-    return state
-
-
-def expiry(response: Response, now: float) -> int | None:
-    """When a background response goes that shall not be stored, in Unix seconds."""
-    return None if response.store else int(now) + KEPT_S
-
-
-async def give_up(log: RunLog, events: Sequence[Json], error: ApiError, owner: str, now: float) -> None:
-    """End a run in failure, from where its ``events`` end. Its conversation gets nothing.
-
-    Raises:
-        Fenced, StoreUnavailable: as ``carry_on``.
-    """
-    writer = Writer(log.append, _no_ids, folded(events))
-    writer.fail(error, response_code(error))
-    response = writer.state.response
-    await log.finish(record_of(owner, response, conversation=False), expiry(response, now))
-
-
-def _no_ids(prefix: str) -> str:
-    raise AssertionError("a failure opens no item")
-
-
-def so_far(events: Sequence[Json], status: Status) -> Response:
-    """A response that has not ended by itself, as its readers have seen it."""
-    response = folded(events).response
-    if response.status in TERMINAL:
-        return response
-    return msgspec.structs.replace(response, status=status, output=standing(response.output))

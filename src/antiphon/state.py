@@ -12,7 +12,7 @@ from typing import assert_never
 
 import msgspec
 
-from antiphon.grammar import EVENTS, KINDS, TERMINAL, Kind, Part, Rule, Stream
+from antiphon.grammar import EVENTS, KINDS, TERMINAL, Kind, Op, Part, Rule, Stream
 from antiphon.wire import Json
 from antiphon.wire.response import Response
 
@@ -140,12 +140,19 @@ class State:
         rule = EVENTS.get(event["type"])
         if rule is None or event["sequence_number"] != self.seq or self.ended or self._base is None:
             rule = self._allowed(rule, event)
-        match rule.op:
-            case "grow":
-                text = self._text(rule, event)
-                text.pieces.append(event["delta"])
-                if text.stream.logprobs and event["logprobs"]:
-                    text.logprobs.extend(event["logprobs"])
+        if rule.op == "grow":
+            text = self._text(rule, event)
+            text.pieces.append(event["delta"])
+            if text.stream.logprobs and event["logprobs"]:
+                text.logprobs.extend(event["logprobs"])
+        else:
+            self._apply(rule.op, rule, event)
+        self.seq += 1
+
+    def _apply(self, op: Op, rule: Rule, event: Json) -> None:
+        match op:
+            case "grow" | "error":
+                pass
             case "whole":
                 self._whole(rule, event)
             case "open item":
@@ -160,11 +167,8 @@ class State:
                 self._note(event)
             case "envelope":
                 self._envelope(rule.status, event["response"])
-            case "error":
-                pass
             case _:
-                assert_never(rule.op)
-        self.seq += 1
+                assert_never(op)
 
     def _allowed(self, rule: Rule | None, event: Json) -> Rule:
         """The rule of an event that is out of the ordinary: the first one, or one that may not come."""

@@ -16,9 +16,9 @@ import msgspec
 from antiphon.assembler import Assembler, Kept
 from antiphon.context import shorten
 from antiphon.log import Log
-from antiphon.meter import Watch
 from antiphon.models import ContextTooLong, Finish, Model, Prompt, TextFormat, ToolChoice, Usage
 from antiphon.state import standing
+from antiphon.telemetry.meter import Watch
 from antiphon.tools import Offer, Outcome, Scope
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest, UpstreamError

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from antiphon.client.host import HOSTS
+from antiphon.client.inprocess.host import HOSTS
 
 
 @pytest.fixture

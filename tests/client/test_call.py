@@ -6,7 +6,15 @@ from typing import Any
 import httpx2
 import pytest
 
-from antiphon.client.call import AHEAD_BYTES_MAX, AsyncInbox, Call, Head, Part, SyncInbox, scope_of
+from antiphon.client.inprocess.call import (
+    AHEAD_BYTES_MAX,
+    AsyncInbox,
+    Call,
+    Head,
+    Part,
+    SyncInbox,
+    scope_of,
+)
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"x", b"y")]}
 

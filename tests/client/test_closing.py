@@ -17,11 +17,12 @@ import openai
 import pytest
 
 from antiphon import AsyncOpenAI, EngineError, OpenAI
-from antiphon.app import Engine, open_engine
-from antiphon.client.host import HOSTS
+from antiphon.assembly import open_engine
+from antiphon.client.inprocess.host import HOSTS
 from antiphon.config import Config
+from antiphon.engine import Engine
 from antiphon.models import Delta, Prompt, embedded
-from antiphon.models.fetch import Abandoned
+from antiphon.models.embedded.download import Abandoned
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.inprocess import Gate, scripted
 from antiphon.testing.serving import OneModel

@@ -12,8 +12,8 @@ import pytest
 from typing_extensions import TypedDict as BackportedTypedDict
 
 from antiphon import AsyncOpenAI as Antiphon
-from antiphon.client.form import WrongShape, form_of
-from antiphon.client.tighten import tightened
+from antiphon.client.runs.tighten import tightened
+from antiphon.client.sdk.form import WrongShape, form_of
 from antiphon.models import Call, Finish, Refusal
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
@@ -253,7 +253,7 @@ def test_a_value_that_breaks_its_schema_is_told() -> None:
 async def test_comments_on_the_way_are_not_the_answer() -> None:
     from openai.types.responses import Response as Official
 
-    from antiphon.client.reading import Reader
+    from antiphon.client.sdk.reading import Reader
 
     def message(phase: str | None, text: str) -> dict[str, Any]:
         part = {"type": "output_text", "text": text, "annotations": []}

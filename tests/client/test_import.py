@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("openai", "httpx2", "pydantic", "antiphon.client", "antiphon.app", "starlette", "aiohttp", "sqlalchemy")
+HEAVY = ("openai", "httpx2", "pydantic", "antiphon.client", "antiphon.engine", "starlette", "aiohttp", "sqlalchemy")
 
 
 def loaded(statement: str) -> set[str]:
@@ -20,7 +20,7 @@ def test_the_package_alone_brings_nothing_in() -> None:
 def test_a_client_brings_no_engine_in() -> None:
     modules = loaded("from antiphon import OpenAI; OpenAI(base_url='http://127.0.0.1:1/v1', api_key='none')")
     assert "openai" in modules
-    assert not modules & {"antiphon.app", "antiphon.http", "starlette", "msgspec", "sqlalchemy", "uvicorn"}
+    assert not modules & {"antiphon.engine", "antiphon.http.app", "starlette", "msgspec", "sqlalchemy", "uvicorn"}
 
 
 @pytest.mark.parametrize("module", ["serve", "cli", "http", "doctor", "upkeep", "testing.serving"])

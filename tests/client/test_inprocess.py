@@ -13,9 +13,9 @@ import pytest
 import trio
 
 from antiphon import Antiphon, AsyncAntiphon, AsyncOpenAI, OpenAI
+from antiphon.cli.check_stream import check_stream
 from antiphon.config import Config, ConfigError
 from antiphon.models.scripted import ScriptedModel
-from antiphon.testing.check_stream import check_stream
 from antiphon.testing.inprocess import Gate, scripted
 from antiphon.wire.errors import RateLimited
 

@@ -17,8 +17,8 @@ from openai.types.responses import ResponseStreamEvent
 from openai.types.responses.response_input_item import ResponseInputItem
 
 from antiphon import AsyncOpenAI as Antiphon
-from antiphon.client.content import Content
-from antiphon.client.results import CompactedResponse, Response, dress
+from antiphon.client.sdk.content import Content
+from antiphon.client.sdk.results import CompactedResponse, Response, dress
 from antiphon.models import Call, Finish, Reasoning, Refusal, Text, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving

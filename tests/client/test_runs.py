@@ -13,9 +13,13 @@ import pydantic
 import pytest
 
 from antiphon import AsyncOpenAI, OpenAI
-from antiphon.client.results import dress
-from antiphon.client.runners import Toolbox, ToolRunner, failure_item, output_item
-from antiphon.client.running import (
+from antiphon.client.runs.runners import (
+    Toolbox,
+    ToolRunner,
+    failure_item,
+    output_item,
+)
+from antiphon.client.runs.running import (
     CallFinished,
     CallStarted,
     RunEvent,
@@ -26,7 +30,8 @@ from antiphon.client.running import (
     TurnsExceeded,
     TurnStarted,
 )
-from antiphon.client.tool_calls import ToolCall
+from antiphon.client.sdk.results import dress
+from antiphon.client.sdk.tool_calls import ToolCall
 from antiphon.models import Call, Finish, Reasoning, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.inprocess import scripted

@@ -15,11 +15,11 @@ import openai
 import pytest
 
 from antiphon import AsyncOpenAI, EngineError, OpenAI
-from antiphon.app import Engine
 from antiphon.cli import main
-from antiphon.client import route
-from antiphon.client.host import HOSTS
+from antiphon.client.inprocess import route
+from antiphon.client.inprocess.host import HOSTS
 from antiphon.config import Config
+from antiphon.engine import Engine
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store.sqlite import owner_of
 from antiphon.store.sqlite.lock import FolderLock

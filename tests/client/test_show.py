@@ -7,7 +7,7 @@ from typing import Any
 from openai.types.responses import Response as OfficialResponse
 from rich.console import Console
 
-from antiphon.client.results import Response, dress
+from antiphon.client.sdk.results import Response, dress
 
 EVIL = "<script>alert('x')</script> & [red]not markup[/red] \x1b[31mred\x1b[0m"
 

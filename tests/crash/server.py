@@ -14,8 +14,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from antiphon.cli.serve import serve
 from antiphon.config import Config
-from antiphon.serve import serve
 from antiphon.store.sqlite import threads
 from antiphon.testing.recorder import Recorder
 

@@ -23,7 +23,7 @@ from antiphon.models import (
     ToolChoice,
     Usage,
 )
-from antiphon.models.chat import ChatConfig, ChatModel
+from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.upstream import (
     Answer,

@@ -15,7 +15,7 @@ from openai import OpenAI
 from antiphon.cli import main
 from antiphon.testing.receiver import Receiver
 from antiphon.testing.upstream import Upstream, finish, sse, text
-from antiphon.webhooks import fresh_secret
+from antiphon.webhooks.outbox import fresh_secret
 
 
 @asynccontextmanager

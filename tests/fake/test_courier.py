@@ -9,16 +9,24 @@ from itertools import count
 
 import pytest
 
-from antiphon import courier
-from antiphon.courier import ATTEMPTS_MAX, Courier, Lane
-from antiphon.meter import Meter
-from antiphon.outbound import BROKEN, NO_TLS, NOT_PUBLIC, REFUSED, TIMED_OUT, UNRESOLVED, Outbound
+from antiphon.net.ssrf import (
+    BROKEN,
+    NO_TLS,
+    NOT_PUBLIC,
+    REFUSED,
+    TIMED_OUT,
+    UNRESOLVED,
+    Outbound,
+)
 from antiphon.store import StoreUnavailable
 from antiphon.store.deliveries import Attempt, Delivery, DeliveryStatus, MemoryDeliveries
+from antiphon.telemetry.meter import Meter
 from antiphon.testing import CountingIds, FakeClock
 from antiphon.testing.receiver import Receiver
 from antiphon.testing.records import NOW, a_record
-from antiphon.webhooks import Endpoint, Outbox
+from antiphon.webhooks import dispatcher as courier
+from antiphon.webhooks.dispatcher import ATTEMPTS_MAX, Courier, Lane
+from antiphon.webhooks.outbox import Endpoint, Outbox
 
 KEY = b"0123456789abcdef"
 
@@ -254,7 +262,7 @@ async def test_errors_are_told_by_their_kind(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_key_is_what_the_secret_holds() -> None:
-    from antiphon.webhooks import endpoints
+    from antiphon.webhooks.outbox import endpoints
 
     secret = "whsec_" + base64.b64encode(KEY).decode()
     assert endpoints([{"url": "https://example.com/", "secret": secret}])[0].keys == (KEY,)

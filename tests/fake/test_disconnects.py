@@ -11,8 +11,8 @@ import pytest
 
 from antiphon.http import sse
 from antiphon.models import Delta, Finish, Prompt, Text
-from antiphon.models.chat import ChatModel
-from antiphon.models.chat_config import ChatConfig
+from antiphon.models.chat.config import ChatConfig
+from antiphon.models.chat.model import ChatModel
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
 from antiphon.testing.upstream import Answer, Upstream, frames, text

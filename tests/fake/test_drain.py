@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from antiphon.testing.check_stream import check_stream
+from antiphon.cli.check_stream import check_stream
 from antiphon.testing.upstream import Answer, Upstream, finish, frames, sse, text
 
 HANGS = Answer(steps=(frames(text("Hel"), done=False), "hang"))

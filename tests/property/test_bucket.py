@@ -3,7 +3,7 @@
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from antiphon.bucket import Bucket, duration
+from antiphon.access.bucket import Bucket, duration
 
 rates = st.integers(1, 1_000_000)
 pauses = st.floats(0, 200, allow_nan=False)

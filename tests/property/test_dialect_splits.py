@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.models import Call, Delta, Function, Reasoning, Text
-from antiphon.models.dialect import Dialect
+from antiphon.models.chat.dialect import Dialect
 
 CITY = Function(
     name="f", parameters={"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.assembler import Assembler
+from antiphon.cli.check_stream import check_stream
 from antiphon.http.sse import frame
 from antiphon.log import encode
 from antiphon.models import Call, Delta, Finish, Reasoning, Refusal, Text
-from antiphon.run import _ended
+from antiphon.run import ended_response
 from antiphon.state import State
 from antiphon.testing import CountingIds
-from antiphon.testing.check_stream import check_stream
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 from antiphon.wire.response import Response
@@ -38,7 +38,7 @@ def played(said: list[Delta], finish: Finish, calls_max: int | None) -> tuple[Wr
     assembler = Assembler(writer, ids, calls_max=calls_max)
     assembler.feed([*said, finish])
     assembler.end()
-    writer.end(_ended(writer.state.response, finish, finish.usage, 1))
+    writer.end(ended_response(writer.state.response, finish, finish.usage, 1))
     return writer, events
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.models.catalogue import Entry, find, load
-from antiphon.models.fetch import fetch
-from antiphon.models.llamacpp import EmbeddedServer, settings_for
+from antiphon.models.embedded.catalogue import Entry, find, load
+from antiphon.models.embedded.download import fetch
+from antiphon.models.embedded.llamacpp import EmbeddedServer, settings_for
 
 SMALL = "smollm2-135m-instruct"
 

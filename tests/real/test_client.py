@@ -12,7 +12,7 @@ import pytest
 from antiphon import AsyncOpenAI, OpenAI
 from antiphon.client import RunEvent, RunFinished, TextDelta
 from antiphon.config import Config
-from antiphon.models.llamacpp import EmbeddedServer
+from antiphon.models.embedded.llamacpp import EmbeddedServer
 
 SMALL = "smollm2-135m-instruct"
 

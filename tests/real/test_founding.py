@@ -23,11 +23,12 @@ import openai
 import pytest
 
 from antiphon import AsyncOpenAI, OpenAI
-from antiphon.app import Engine, open_engine
+from antiphon.assembly import open_engine
 from antiphon.client import ToolCall
 from antiphon.config import Config
+from antiphon.engine import Engine
 from antiphon.models import Call, Finish, Usage
-from antiphon.models.llamacpp import EmbeddedServer
+from antiphon.models.embedded.llamacpp import EmbeddedServer
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.inprocess import scripted
 from antiphon.testing.serving import OneModel, serving

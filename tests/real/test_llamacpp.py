@@ -15,11 +15,19 @@ import aiohttp
 import msgspec
 import pytest
 
-from antiphon.models import Prompt, Text, llamacpp
-from antiphon.models.catalogue import Entry
-from antiphon.models.chat import ChatConfig, ChatModel
-from antiphon.models.llamacpp import EmbeddedServer, Settings, StartFailed, settings_for, settings_of_file, speed
-from antiphon.models.llamacpp_child import turn_over
+from antiphon.models import Prompt, Text
+from antiphon.models.chat.model import ChatConfig, ChatModel
+from antiphon.models.embedded import llamacpp
+from antiphon.models.embedded.catalogue import Entry
+from antiphon.models.embedded.child import turn_over
+from antiphon.models.embedded.llamacpp import (
+    EmbeddedServer,
+    Settings,
+    StartFailed,
+    settings_for,
+    settings_of_file,
+    speed,
+)
 from antiphon.wire.errors import Unavailable
 
 pytestmark = pytest.mark.real

@@ -16,11 +16,11 @@ import pydantic
 import pytest
 from openai import OpenAI
 
-from antiphon.models.catalogue import load
+from antiphon.cli.check_stream import check_stream
 from antiphon.models.embedded import SLOTS
-from antiphon.models.fetch import fetch
-from antiphon.models.llamacpp import memory_bytes
-from antiphon.testing.check_stream import check_stream
+from antiphon.models.embedded.catalogue import load
+from antiphon.models.embedded.download import fetch
+from antiphon.models.embedded.llamacpp import memory_bytes
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 

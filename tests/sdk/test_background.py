@@ -12,13 +12,13 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 
+from antiphon.cli.check_stream import check_stream
 from antiphon.config import Config
 from antiphon.models import Call, Delta, Finish, Reasoning, Text, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Selection, Store
 from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import SqliteStore
-from antiphon.testing.check_stream import check_stream
 from antiphon.testing.recorder import Recorder
 from antiphon.testing.serving import serving
 from antiphon.tools import HostedTool

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
+from antiphon.cli.check_stream import check_stream
 from antiphon.config import Config
 from antiphon.models.scripted import ScriptedModel
-from antiphon.testing.check_stream import check_stream
 from antiphon.testing.serving import serving
 
 

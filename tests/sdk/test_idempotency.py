@@ -10,8 +10,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from antiphon import keyring
-from antiphon.http import replay
+from antiphon.access import keyring
+from antiphon.http import idempotency
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store.keys import Allowance, MemoryKeys, minted
 from antiphon.testing.serving import serving
@@ -146,13 +146,13 @@ async def test_owners_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "ANSWERS_MAX", 2)
+    monkeypatch.setattr(idempotency, "ANSWERS_MAX", 2)
     model = ScriptedModel("one", "two", "three", "four", "x" * 100, "five")
     async with client_of(model) as client:
         for key in ("1", "2", "3"):
             await raw(client, key=key)
         assert b"three" in (await raw(client, key="3"))[1]
         assert b"four" in (await raw(client, key="1"))[1], "the oldest was forgotten"
-        monkeypatch.setattr(replay, "BYTES_MAX", 50)
+        monkeypatch.setattr(idempotency, "BYTES_MAX", 50)
         await raw(client, key="5")
         assert b"five" in (await raw(client, key="5"))[1], "an answer that is too large is not kept"

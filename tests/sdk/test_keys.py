@@ -15,11 +15,13 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from antiphon import cli, keyring
-from antiphon.app import CannotOpen, Engine, open_engine
+from antiphon import cli
+from antiphon.access import keyring
+from antiphon.assembly import CannotOpen, open_engine
 from antiphon.config import Config
-from antiphon.http import ROUTES, Route
-from antiphon.http.socket import METHOD as WEBSOCKET
+from antiphon.engine import Engine
+from antiphon.http.app import ROUTES, Route
+from antiphon.http.websocket.socket import METHOD as WEBSOCKET
 from antiphon.models import Finish, Text, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Selection, Store

@@ -13,16 +13,21 @@ from openai import AsyncOpenAI
 
 from antiphon.cli import main
 from antiphon.config import Config, ConfigError, load
-from antiphon.courier import Courier
-from antiphon.meter import Meter
 from antiphon.models import Finish, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Store
 from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
+from antiphon.telemetry.meter import Meter
 from antiphon.testing.receiver import Receiver
 from antiphon.testing.serving import serving
-from antiphon.webhooks import Endpoint, Outbox, endpoints, fresh_secret
+from antiphon.webhooks.dispatcher import Courier
+from antiphon.webhooks.outbox import (
+    Endpoint,
+    Outbox,
+    endpoints,
+    fresh_secret,
+)
 from antiphon.wire.errors import UpstreamError
 
 DONE = Finish("stop", Usage(input=3, output=4))

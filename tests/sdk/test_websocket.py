@@ -12,7 +12,12 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from antiphon.config import Config
-from antiphon.http.lanes import NAMED_MAX, RUNNING_MAX, WAITING_MAX, Memory
+from antiphon.http.websocket.lanes import (
+    NAMED_MAX,
+    RUNNING_MAX,
+    WAITING_MAX,
+    Memory,
+)
 from antiphon.models import Call, Finish, Text
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Store

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from antiphon.app import Engine
+from antiphon.access.keyring import Admission, Keyring
 from antiphon.config import Config
-from antiphon.keyring import Admission, Keyring
+from antiphon.engine import Engine
 from antiphon.log import Interrupted, decoded
 from antiphon.models import Call, Delta, Finish, Function, Prompt, Text, Usage
 from antiphon.state import State

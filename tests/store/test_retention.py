@@ -4,13 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from antiphon import app
+from antiphon import assembly
 from antiphon.config import Config
+from antiphon.retention.sweep import (
+    DELIVERIES_KEPT_S,
+    KEEP_FREE_BYTES,
+    SAME_AGE_S,
+    STEP_RESPONSES,
+    Sweeper,
+)
 from antiphon.store import Claim, Figures, Store, StoreUnavailable
 from antiphon.store.deliveries import Attempt
 from antiphon.store.memory import BYTES_MAX, MemoryStore
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
-from antiphon.sweeper import DELIVERIES_KEPT_S, KEEP_FREE_BYTES, SAME_AGE_S, STEP_RESPONSES, Sweeper
 from antiphon.testing import FakeClock
 from antiphon.testing.check_deliveries import a_delivery, end
 from antiphon.testing.check_store import OWNER, OpenStore, a_record, history_ids
@@ -126,7 +132,7 @@ def test_a_store_in_memory_has_a_bound_in_any_case() -> None:
         ("memory", 9, 9),
         ("memory", 1 << 40, most),
     ):
-        assert app._bytes_max(Config(store=store, store_bytes_max=said)) == meant  # type: ignore[arg-type]
+        assert assembly._bytes_max(Config(store=store, store_bytes_max=said)) == meant  # type: ignore[arg-type]
 
 
 async def test_a_bound_below_what_an_empty_store_takes_ends(tmp_path: Path) -> None:
@@ -169,7 +175,7 @@ async def test_a_store_that_fails_once_is_swept_later(
 ) -> None:
     import asyncio
 
-    monkeypatch.setattr("antiphon.sweeper.INTERVAL_S", 0.001)
+    monkeypatch.setattr("antiphon.retention.sweep.INTERVAL_S", 0.001)
     store = Stubborn()
     await store.commit(a_record("r1"))
     running = asyncio.create_task(sweeper(store, FakeClock(), bytes_max=1).run())

@@ -3,7 +3,15 @@ import re
 import msgspec
 import pytest
 
-from antiphon.models.catalogue import Entry, Hub, PyPI, choose, find, load, size
+from antiphon.models.embedded.catalogue import (
+    Entry,
+    Hub,
+    PyPI,
+    choose,
+    find,
+    load,
+    size,
+)
 
 BIG = 10**12
 

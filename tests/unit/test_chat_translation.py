@@ -22,11 +22,11 @@ from antiphon.models import (
     ToolChoice,
     Usage,
 )
-from antiphon.models import forced as forced_calls
-from antiphon.models.chat_body import body, object_text
-from antiphon.models.chat_config import ChatConfig
-from antiphon.models.chat_errors import answered
-from antiphon.models.chat_stream import ChatStream
+from antiphon.models.chat import forced as forced_calls
+from antiphon.models.chat.body import body, object_text
+from antiphon.models.chat.config import ChatConfig
+from antiphon.models.chat.errors import answered
+from antiphon.models.chat.stream import ChatStream
 from antiphon.testing.upstream import delta, finish, frames, split, text, usage
 from antiphon.wire.errors import ApiError, InvalidRequest, RateLimited, UpstreamError, UpstreamTimeout
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from antiphon.testing.check_stream import check_stream
+from antiphon.cli.check_stream import check_stream
 
 CREATED = (
     'event: response.created\ndata: {"type":"response.created","sequence_number":0,'

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from antiphon.models import Call, Delta, Function, Reasoning, Text
-from antiphon.models.dialect import HELD_CHARS_MAX, Dialect
+from antiphon.models.chat.dialect import HELD_CHARS_MAX, Dialect
 
 WEATHER = Function(
     name="weather",

@@ -11,7 +11,7 @@ from openai.types.responses import Response as OfficialResponse
 from openai.types.responses import ResponseInputItem, ResponseItem, ResponseOutputItem, Tool
 
 from antiphon.intake import Defaults, plan
-from antiphon.toolset import UNSUPPORTED_TOOLS
+from antiphon.tools.selection import UNSUPPORTED_TOOLS
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.items import PREFIXES

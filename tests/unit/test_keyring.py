@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from antiphon.keyring import Keyring, tended
+from antiphon.access.keyring import Keyring, tended
 from antiphon.models import Usage
 from antiphon.store import StoreUnavailable
 from antiphon.store.keys import Allowance, MemoryKeys, Spent, minted

@@ -1,8 +1,13 @@
 """Figures and their text: what Prometheus reads, and that nothing grows without end."""
 
-from antiphon.meter import Meter, Watch
-from antiphon.metrics import Counter, Figure, Histogram, exposition
 from antiphon.store import Figures
+from antiphon.telemetry.meter import Meter, Watch
+from antiphon.telemetry.metrics import (
+    Counter,
+    Figure,
+    Histogram,
+    exposition,
+)
 from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageTotal
 
 

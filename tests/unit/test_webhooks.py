@@ -7,12 +7,18 @@ import msgspec
 import pytest
 from openai import InvalidWebhookSignatureError, OpenAI
 
-from antiphon import courier, webhooks
-from antiphon.outbound import is_public
+from antiphon.net.ssrf import is_public
 from antiphon.store.deliveries import Delivery
 from antiphon.testing import CountingIds
 from antiphon.testing.records import a_record
-from antiphon.webhooks import Endpoint, Outbox, endpoints, fresh_secret
+from antiphon.webhooks import dispatcher as courier
+from antiphon.webhooks import outbox as webhooks
+from antiphon.webhooks.outbox import (
+    Endpoint,
+    Outbox,
+    endpoints,
+    fresh_secret,
+)
 
 SECRET = fresh_secret()
 URL = "https://example.com/hook"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from antiphon import upkeep
-from antiphon.app import Engine
 from antiphon.cli import main
+from antiphon.cli import maintenance as upkeep
 from antiphon.config import Config
+from antiphon.engine import Engine
 from antiphon.log import Unread
 from antiphon.models.scripted import ScriptedModel
 from antiphon.run import respond

@@ -1,11 +1,8 @@
 """The official clients, over HTTP or with the whole engine in this process; what they give back, and their runs."""
 
-from antiphon.client.clients import Antiphon, AsyncAntiphon, AsyncOpenAI, OpenAI
-from antiphon.client.form import WrongShape
-from antiphon.client.host import EngineError
-from antiphon.client.results import CompactedResponse, ParsedResponse, Response
-from antiphon.client.runners import ToolRunner
-from antiphon.client.running import (
+from antiphon.client.inprocess.host import EngineError
+from antiphon.client.runs.runners import ToolRunner
+from antiphon.client.runs.running import (
     CallFinished,
     CallRecord,
     CallStarted,
@@ -19,8 +16,16 @@ from antiphon.client.running import (
     TurnsExceeded,
     TurnStarted,
 )
-from antiphon.client.schema import ArgumentsRefused, FunctionTool
-from antiphon.client.tool_calls import ToolCall
+from antiphon.client.runs.schema import ArgumentsRefused, FunctionTool
+from antiphon.client.sdk.clients import (
+    Antiphon,
+    AsyncAntiphon,
+    AsyncOpenAI,
+    OpenAI,
+)
+from antiphon.client.sdk.form import WrongShape
+from antiphon.client.sdk.results import CompactedResponse, ParsedResponse, Response
+from antiphon.client.sdk.tool_calls import ToolCall
 
 __all__ = [
     "Antiphon",

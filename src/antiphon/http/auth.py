@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from antiphon.access.keyring import Caller, Keyring
 from antiphon.config import LOOPBACK
-from antiphon.keyring import Caller, Keyring
 from antiphon.wire.errors import InvalidRequest, Unauthorized
 
 _TRUSTED = "antiphon.trusted"

@@ -13,11 +13,11 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
-from antiphon.app import Engine
+from antiphon.engine import Engine
 from antiphon.http.profile import profile_of
 from antiphon.wire.errors import ApiError, BodyTooLarge, InvalidRequest, ServerError
 
-log = logging.getLogger("antiphon.http")
+log = logging.getLogger("antiphon.http.app")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 

@@ -9,7 +9,7 @@ import msgspec
 
 from antiphon import __version__
 from antiphon.http.exchange import Exchange
-from antiphon.http.socket import METHOD as WEBSOCKET
+from antiphon.http.websocket.socket import METHOD as WEBSOCKET
 from antiphon.wire import Json
 from antiphon.wire.errors import Failure
 from antiphon.wire.request import CreateRequest
@@ -25,7 +25,7 @@ async def document(exchange: Exchange, pulse: Pulse) -> None:
 
 @functools.cache
 def _document() -> Json:
-    from antiphon.http import ROUTES  # the table names this module's handler
+    from antiphon.http.app import ROUTES  # the table names this module's handler
 
     # Where there is no body, any type does.
     bodies = [route.body or Failure for route in ROUTES]

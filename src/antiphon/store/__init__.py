@@ -10,9 +10,9 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from antiphon.metrics import Histogram
 from antiphon.store.deliveries import DeliveryStore
 from antiphon.store.runs import RunStore
+from antiphon.telemetry.meter import Figures
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
 
@@ -133,25 +133,6 @@ class Purged(msgspec.Struct, frozen=True, kw_only=True):
         """Both together."""
         responses, conversations = self.responses + later.responses, self.conversations + later.conversations
         return Purged(responses=responses, conversations=conversations, scrubbed=later.scrubbed)
-
-
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """How large and how busy a store is.
-
-    Attributes:
-        used_bytes: what its content takes, free space within files not counted.
-        file_bytes: what it takes of the disk; 0 for a store in memory.
-        writes: writes that wait or are under way; and ``reads``.
-        deliveries: webhooks that wait to be delivered.
-        groups: how many requests shared each transaction; None where there are no transactions.
-    """
-
-    used_bytes: int
-    file_bytes: int = 0
-    writes: int = 0
-    reads: int = 0
-    deliveries: int = 0
-    groups: Histogram | None = None
 
 
 class UnknownCursor(Exception):

@@ -13,8 +13,9 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Literal
 
-from antiphon.app import Engine, open_engine
+from antiphon.assembly import open_engine
 from antiphon.config import Config
+from antiphon.engine import Engine
 from antiphon.models import Model
 from antiphon.testing.serving import OneModel
 

@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 
-from antiphon.app import Engine
+from antiphon.access.keyring import Keyring, tended
 from antiphon.config import Config
-from antiphon.http import HttpApp
-from antiphon.http.socket import uvicorn_options
-from antiphon.keyring import Keyring, tended
+from antiphon.engine import Engine
+from antiphon.http.app import HttpApp
+from antiphon.http.websocket.socket import uvicorn_options
 from antiphon.models import Model, Roster
 from antiphon.store import Store
 from antiphon.store.keys import KeyStore, MemoryKeys

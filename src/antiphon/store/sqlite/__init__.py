@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from antiphon.metrics import Histogram
 from antiphon.store import Claim, Conversation, Figures, Page, Record, Selection, Slice, StoredItem
 from antiphon.store.claims import Claims
 from antiphon.store.deliveries import Delivery
@@ -25,6 +24,7 @@ from antiphon.store.sqlite.keys import SqliteKeys
 from antiphon.store.sqlite.lane import Lane
 from antiphon.store.sqlite.lock import UNIX, FolderInUse, FolderLock, Owner, owner_of
 from antiphon.store.sqlite.upgrade import bring_up_to_date
+from antiphon.telemetry.metrics import Histogram
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
 

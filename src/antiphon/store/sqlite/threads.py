@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
-from antiphon.metrics import Histogram
 from antiphon.store.sqlite.connection import translated
 from antiphon.store.sqlite.lane import Job, Lane, Outcome, attempt
+from antiphon.telemetry.metrics import Histogram
 
 
 def commit_in_groups(db: sqlite3.Connection, group_max: int, groups: Histogram, lane: Lane) -> None:

@@ -1,0 +1,320 @@
+"""Who is asking, what they may use, and what they have used.
+
+A keyring holds the keys in memory, so that no request waits for the store, and looks for changes every second; it
+counts usage in memory too, and writes it down at the same pace. So a key made or revoked elsewhere counts after a
+second, and a crash forgets the usage of the last one; nothing is ever counted twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from antiphon.access.bucket import Bucket, duration
+from antiphon.models import Usage
+from antiphon.store import StoreUnavailable
+from antiphon.store.keys import Key, KeyStore, Spent, digest_of, in_order
+from antiphon.wire.errors import InsufficientQuota, RateLimited, Unauthorized
+
+log = logging.getLogger("antiphon.keys")
+
+_DAY_S = 86_400
+LOOK_S = 1.0
+"""How often the store is asked for changed keys, and told of usage."""
+
+_NO_KEY = (
+    "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth"
+    " (i.e. Authorization: Bearer YOUR_KEY)."
+)
+_SHOWN_FROM_CHARS = 24
+"""A wrong key shorter than this is not quoted at all: it may be somebody's password."""
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Whom a request acts for. ``owner`` owns what it stores; ``key_id`` pays. Both empty: nobody asked for a key."""
+
+    owner: str = ""
+    key_id: str = ""
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """A response that may begin. ``reserved``: the tokens taken for it in advance."""
+
+    key_id: str = ""
+    reserved: int = 0
+
+
+class _Meter:
+    """The buckets of one key."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        limits = key.allowance
+        self.requests = Bucket(limits.rpm) if limits.rpm else None
+        self.tokens = Bucket(limits.tpm) if limits.tpm else None
+
+
+class Keyring:
+    """The keys of one server.
+
+    Args:
+        required: whether a key is asked for even where there is none; so it must be wherever others can reach.
+        clock: Unix seconds; tells the day.
+        now: seconds that never go back; the buckets run on it.
+    """
+
+    def __init__(
+        self,
+        store: KeyStore,
+        *,
+        required: bool = False,
+        clock: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._required = required
+        self._clock = clock
+        self._now = now
+        self._keys: list[Key] = []
+        self._meters: dict[str, _Meter] = {}
+        self._by_digest: dict[str, Key] = {}
+        self._pending: dict[tuple[str, str], Spent] = {}
+        self._today = self.day()
+        self._day_number: int = int(self._clock() // _DAY_S)
+        self._spent_today: dict[str, int] = {}
+        self._writing = asyncio.Lock()
+
+    @property
+    def asks(self) -> bool:
+        """Whether requests need a key. Revoking the last key does not open the doors to those who held it."""
+        return self._required or bool(self._keys)
+
+    @property
+    def opens(self) -> bool:
+        """Whether there is a key that opens anything."""
+        return bool(self._by_digest)
+
+    def day(self, ago: int = 0) -> str:
+        """The UTC day so many days ago, ``YYYY-MM-DD``."""
+        return (datetime.fromtimestamp(self._clock(), UTC) - timedelta(days=ago)).strftime("%Y-%m-%d")
+
+    def caller(self, secret: str | None) -> Caller:
+        """Who holds the secret.
+
+        Raises:
+            Unauthorized: a key is asked for, and this is none.
+        """
+        if not self.asks:
+            return Caller()
+        if not secret:
+            raise _unauthorized(_NO_KEY)
+        digest = digest_of(secret)
+        key = self._by_digest.get(digest)
+        # How long the look-up takes tells of digests at most, and no digest leads back to a key.
+        if key is None or not hmac.compare_digest(key.digest, digest):
+            raise _unauthorized(f"Incorrect API key provided: {_masked(secret)}.")
+        return Caller(key.project, key.id)
+
+    def check(self, key_id: str) -> None:
+        """Ask again for the key of a caller who was let in before, on a connection that lasts.
+
+        Raises:
+            Unauthorized: it was revoked since; or there was none, and one is needed now.
+        """
+        if self.asks and key_id not in self._meters:
+            raise _unauthorized("The API key of this connection opens nothing any more." if key_id else _NO_KEY)
+
+    def admit(self, key_id: str, tokens: Callable[[], int]) -> Admission:
+        """Let a response begin, and take what it will need as far as that is known.
+
+        Args:
+            tokens: estimates the tokens of the response; only asked for keys with a token limit.
+
+        Raises:
+            RateLimited: over the key's requests or tokens per minute; nothing was taken.
+            InsufficientQuota: the key's budget of the day is spent.
+        """
+        meter = self._meters.get(key_id)
+        if meter is None:
+            return Admission(key_id)
+        self._refuse_spent_budget(meter.key)
+        reserved = tokens() if meter.tokens else 0
+        now = self._now()
+        _refuse_empty(meter.requests, "requests", "RPM", 1, now, self.headers(key_id))
+        _refuse_empty(meter.tokens, "tokens", "TPM", reserved, now, self.headers(key_id))
+        if meter.requests:
+            meter.requests.take(1, now)
+        if meter.tokens:
+            meter.tokens.take(reserved, now)
+        return Admission(key_id, reserved)
+
+    def settle(self, admission: Admission, used: Usage, estimated: bool) -> None:
+        """Count a response that is over; called once for each that began, however it ended.
+
+        Args:
+            estimated: whether the model did not say what it used.
+        """
+        spent = Spent(
+            key_id=admission.key_id,
+            day=self._turned(),
+            requests=1,
+            estimated=int(estimated),
+            input_tokens=used.input,
+            cached_tokens=used.cached,
+            output_tokens=used.output,
+            reasoning_tokens=used.reasoning,
+        )
+        self._add((spent,))
+        self._spent_today[spent.key_id] = self._spent_today.get(spent.key_id, 0) + spent.tokens
+        meter = self._meters.get(admission.key_id)
+        if meter and meter.tokens:
+            meter.tokens.take(spent.tokens - admission.reserved, self._now())
+
+    def headers(self, key_id: str) -> dict[str, str]:
+        """``x-ratelimit-*`` as they stand now, for the limits that the key has."""
+        meter = self._meters.get(key_id)
+        headers: dict[str, str] = {}
+        if meter is None:
+            return headers
+        now = self._now()
+        for name, bucket in (("requests", meter.requests), ("tokens", meter.tokens)):
+            if bucket:
+                headers[f"x-ratelimit-limit-{name}"] = str(bucket.per_minute)
+                headers[f"x-ratelimit-remaining-{name}"] = str(bucket.left(now))
+                headers[f"x-ratelimit-reset-{name}"] = duration(bucket.full_s(now))
+        return headers
+
+    async def usage(self, owner: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
+        """What the owner's keys used, what is not written down yet included; the newest day first.
+
+        Raises:
+            StoreUnavailable: it cannot be read.
+        """
+        async with self._writing:
+            kept = await self._store.usage(first_day, last_day)
+            merged = {(spent.key_id, spent.day): spent for spent in kept}
+            for place, spent in self._pending.items():
+                if first_day <= spent.day <= last_day:
+                    merged[place] = merged[place] + spent if place in merged else spent
+        keys = {key.id: key for key in self._keys}
+        listed = [(spent, keys.get(spent.key_id)) for spent in in_order(merged.values())]
+        return [(spent, key) for spent, key in listed if (key.project if key else "") == owner]
+
+    async def look(self) -> None:
+        """Take over what has changed in the store.
+
+        Raises:
+            StoreUnavailable: it cannot be read; nothing has changed here.
+        """
+        self._keys = list(await self._store.keys())
+        open_keys = [key for key in self._keys if key.revoked_at is None]
+        self._by_digest = {key.digest: key for key in open_keys}
+        self._meters = {key.id: self._meters.get(key.id) or _Meter(key) for key in open_keys}
+
+    async def write(self) -> None:
+        """Write usage down.
+
+        Raises:
+            StoreUnavailable: it cannot be written, and is kept for the next time.
+        """
+        async with self._writing:
+            spent, self._pending = list(self._pending.values()), {}
+            if not spent:
+                return
+            try:
+                await self._store.spend(spent)
+            except StoreUnavailable:
+                self._add(spent)
+                raise
+
+    async def open(self) -> Keyring:
+        """Take over the keys, and what they used today before this process began.
+
+        Raises:
+            StoreUnavailable: they cannot be read.
+        """
+        await self.look()
+        for spent in await self._store.usage(self._today, self._today):
+            self._spent_today[spent.key_id] = spent.tokens
+        return self
+
+    def _add(self, entries: Iterable[Spent]) -> None:
+        for spent in entries:
+            place = (spent.key_id, spent.day)
+            self._pending[place] = self._pending[place] + spent if place in self._pending else spent
+
+    def _turned(self) -> str:
+        """Today; a new day begins with nothing spent."""
+        number = int(self._clock() // _DAY_S)
+        if number != self._day_number:
+            self._day_number, self._today = number, self.day()
+            self._spent_today.clear()
+        return self._today
+
+    def _refuse_spent_budget(self, key: Key) -> None:
+        budget = key.allowance.budget_tokens_per_day
+        self._turned()
+        if budget is not None and self._spent_today.get(key.id, 0) >= budget:
+            raise InsufficientQuota(
+                f"You exceeded your current quota: the {budget} tokens of this key's day are spent."
+                " The next day begins at midnight UTC.",
+                # The official clients would try again at once.
+                headers=self.headers(key.id) | {"x-should-retry": "false"},
+            )
+
+
+def _refuse_empty(
+    bucket: Bucket | None, name: str, short: str, amount: int, now: float, headers: dict[str, str]
+) -> None:
+    wait = bucket.wait_s(amount, now) if bucket else 0.0
+    if not bucket or not wait:
+        return
+    raise RateLimited(
+        f"Rate limit reached for {name} per min ({short}): Limit {bucket.per_minute}, Used"
+        f" {bucket.per_minute - bucket.left(now)}, Requested {amount}. Please try again in {duration(wait)}.",
+        headers=headers | {"retry-after": str(-int(-wait // 1)), "retry-after-ms": str(-int(-wait * 1000 // 1))},
+    )
+
+
+def _unauthorized(message: str) -> Unauthorized:
+    return Unauthorized(message, headers={"www-authenticate": "Bearer"})
+
+
+def _masked(secret: str) -> str:
+    return f"{'*' * 8}{secret[-4:]}" if len(secret) >= _SHOWN_FROM_CHARS else "*" * 8
+
+
+@asynccontextmanager
+async def tended(keyring: Keyring) -> AsyncGenerator[Keyring]:
+    """The keyring, kept up to date while inside, and all usage written down at the end."""
+    over = asyncio.Event()
+    tending = asyncio.create_task(_tend(keyring, over))
+    try:
+        yield keyring
+    finally:
+        # Not cancelled: a write that is cancelled may have been done, or not.
+        over.set()
+        await tending
+
+
+async def _tend(keyring: Keyring, over: asyncio.Event) -> None:
+    while not over.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), LOOK_S)
+        await _tried(keyring.look)
+        await _tried(keyring.write)
+    await _tried(keyring.write)
+
+
+async def _tried(step: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await step()
+    except StoreUnavailable as error:
+        log.error("keys and usage: %s", error)

@@ -1,0 +1,171 @@
+"""The composition root: the only place that chooses plug-ins and wires them together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from antiphon.access.keyring import Keyring, tended
+from antiphon.config import Config
+from antiphon.engine import Engine
+from antiphon.models import Roster
+from antiphon.retention.sweep import Sweeper
+from antiphon.store import Store, StoreUnavailable
+from antiphon.store.keys import KeyStore
+from antiphon.tools import HostedTool
+
+if TYPE_CHECKING:
+    from antiphon.models.embedded.llamacpp import Settings
+    from antiphon.telemetry.traces import Traces
+
+_TOKEN_BYTES = 32
+
+
+class CannotOpen(Exception):
+    """The engine could not be opened; the text says why, for people."""
+
+
+Say = Callable[[str], None]
+"""Where progress goes that people want to read."""
+
+
+@asynccontextmanager
+async def open_engine(
+    config: Config,
+    say: Say | None,
+    url: str = "",
+    located: Settings | None = None,
+    roster: Roster | None = None,
+    tools: Sequence[HostedTool] = (),
+) -> AsyncGenerator[Engine]:
+    """The engine that ``config`` describes, closed at the end.
+
+    Args:
+        say: told how the embedded model was chosen and how fast it is; with None, that is not measured.
+        url: where it will be served, for those who find its folder in use.
+        located: the embedded model, where it has been found or fetched already.
+        roster: models in place of those that ``config`` names.
+        tools: what this server runs for its models.
+
+    Raises:
+        CannotOpen: the store or the model could not be opened; the text says why.
+    """
+    async with AsyncExitStack() as stack:
+        # New with every process: who knows it has read this folder since.
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        store, keys = await _store(config, url, token)
+        stack.push_async_callback(store.close)
+        keyring = await stack.enter_async_context(tended(await _keyring(keys, config)))
+        if roster is None:
+            roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
+        stack.push_async_callback(roster.close)
+        engine = Engine(config, roster, store, keyring, token=token, tools=tools)
+        await stack.enter_async_context(engine.courier.working())
+        try:
+            await stack.enter_async_context(engine.background.working(config.drain_s))
+        except StoreUnavailable as error:
+            raise CannotOpen(str(error)) from error
+        await stack.enter_async_context(_swept(engine, config))
+        if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+            stack.push_async_callback(_flushed, _traced(engine))
+        yield engine
+
+
+async def _flushed(traces: Traces) -> None:
+    try:
+        await asyncio.to_thread(traces.close)
+    except RuntimeError:
+        # The interpreter ends, and its pool of threads takes no more work.
+        traces.close()
+
+
+def _traced(engine: Engine) -> Traces:
+    from antiphon.telemetry.traces import CannotTrace, Traces  # brings the packages of an extra in
+
+    try:
+        traces = Traces()
+    except CannotTrace as error:
+        raise CannotOpen(str(error)) from error
+    engine.meter.listener = traces.take
+    return traces
+
+
+@asynccontextmanager
+async def _swept(engine: Engine, config: Config) -> AsyncGenerator[None]:
+    """The store is kept within its bounds as long as this lasts."""
+    sweeper = Sweeper(engine.store, retention_days=config.retention_days, bytes_max=_bytes_max(config), clock=time.time)
+    sweeping = asyncio.create_task(sweeper.run())
+    try:
+        yield
+    finally:
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+
+
+def _bytes_max(config: Config) -> int:
+    """Where sweeping for room begins. A store in memory refuses what it has no room for: it is never to get there."""
+    if config.store != "memory":
+        return config.store_bytes_max
+    from antiphon.store.memory import BYTES_MAX
+
+    most = BYTES_MAX * 3 // 4
+    return min(config.store_bytes_max or most, most)
+
+
+async def _keyring(keys: KeyStore, config: Config) -> Keyring:
+    try:
+        return await Keyring(keys, required=not config.loopback).open()
+    except StoreUnavailable as error:
+        raise CannotOpen(str(error)) from error
+
+
+async def _store(config: Config, url: str, token: str) -> tuple[Store, KeyStore]:
+    from antiphon.store.sqlite import SqliteStore, database_of
+    from antiphon.store.sqlite.keys import KeysBeside
+
+    if config.store == "memory":
+        from antiphon.store.memory import MemoryStore
+
+        return MemoryStore(), KeysBeside(database_of(config.data))
+
+    try:
+        store = await SqliteStore.open(config.data)
+    except StoreUnavailable as error:
+        raise CannotOpen(str(error)) from error
+    store.announce(url, token)
+    return store, store.keys
+
+
+async def _upstream(config: Config) -> Roster:
+    from antiphon.models.chat.upstream import WrongOptions, upstream_models
+
+    try:
+        return upstream_models(
+            config.upstream,
+            key=config.upstream_key,
+            only=config.model,
+            aliases=config.aliases,
+            connections_max=config.upstream_connections_max,
+            options={"sees": config.upstream_sees, **config.upstream_options},
+        )
+    except WrongOptions as error:
+        raise CannotOpen(str(error)) from error
+
+
+async def _embedded(config: Config, say: Say | None, located: Settings | None) -> Roster:
+    from antiphon.models import embedded
+
+    def keep_quiet(text: str) -> None: ...
+
+    try:
+        settings = located or await asyncio.to_thread(
+            embedded.locate, config.model, config.data, say or keep_quiet, config.threads
+        )
+        return await embedded.start(settings, say)
+    except embedded.CannotEmbed as error:
+        raise CannotOpen(str(error)) from error

@@ -1,0 +1,200 @@
+"""What the engine does with responses in the background: queue them, follow them, cancel them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import msgspec
+
+from antiphon.background.recovery import so_far
+from antiphon.background.worker import QUEUE, Worker
+from antiphon.intake import Plan
+from antiphon.log import Hints, Tail, encode, past
+from antiphon.run import Run, public, record_of, stored
+from antiphon.store import Claim, Record, Store, StoreUnavailable, UnknownConversation
+from antiphon.store.asking import asked
+from antiphon.store.runs import Claimed, NewRun, QueueFull
+from antiphon.webhooks.outbox import Outbox
+from antiphon.wire import Id
+from antiphon.wire.errors import RateLimited, ServerError
+from antiphon.wire.response import Response, Status
+from antiphon.writer import Writer
+
+RETRY_AFTER_S = 10
+"""What a caller is told to wait when the queue is full."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker needs of a request, but for its items, which the store has. ``format`` rises with every change
+    that an older program could not read.
+    """
+
+    format: Literal[1] = 1
+    plan: Plan
+    key_id: str
+    reserved: int = 0
+
+
+class Background:
+    """The runs in the background of one engine.
+
+    Args:
+        prepare: makes a run of a job, with the context that its response has now; raises ``ApiError``.
+        running_max: how many run at the same time; ``queued_max`` and ``owner_max`` how many may wait, in all and of
+            one owner.
+        attempts_max: how often one is taken up.
+        clock: Unix seconds.
+        outbox: who is told of what has ended; nobody by default.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        prepare: Callable[[str, Id, Job], Awaitable[Run]],
+        *,
+        running_max: int,
+        attempts_max: int,
+        queued_max: int,
+        owner_max: int,
+        clock: Callable[[], float],
+        outbox: Outbox | None = None,
+    ) -> None:
+        self._store = store
+        self._prepare = prepare
+        self._queued_max = queued_max
+        self._owner_max = owner_max
+        self._hints = Hints()
+        self._queuing: set[asyncio.Task[None]] = set()
+        self._worker = Worker(
+            store,
+            self._hints,
+            self._prepared,
+            node=secrets.token_hex(16),
+            running_max=running_max,
+            attempts_max=attempts_max,
+            clock=clock,
+            outbox=outbox,
+        )
+
+    @asynccontextmanager
+    async def working(self, grace_s: float) -> AsyncGenerator[None]:
+        """What waits is worked on as long as this lasts, and handed on at the end.
+
+        Raises:
+            StoreUnavailable: what an earlier process left cannot be taken up.
+        """
+        await self._worker.recover()
+        working = asyncio.create_task(self._worker.work())
+        try:
+            yield
+        finally:
+            await self.drain(grace_s)
+            await working
+
+    async def drain(self, grace_s: float) -> None:
+        """Hand on what is being done, and send the readers away. Harmless when done already."""
+        await self._worker.drain(grace_s)
+        self._hints.close()
+
+    async def _prepared(self, claimed: Claimed) -> Run:
+        try:
+            job = msgspec.json.decode(claimed.job, type=Job)
+        except msgspec.DecodeError as error:
+            raise ServerError("The response was queued by another version of this server.") from error
+        return await self._prepare(claimed.owner, claimed.id, job)
+
+    async def submit(self, run: Run) -> Response:
+        """Queue an accepted run; the response is durable when this returns.
+
+        Raises:
+            RateLimited: too many wait.
+            antiphon.wire.errors.Unavailable: it cannot be stored.
+        """
+        prompt = msgspec.structs.replace(run.plan.prompt, items=())
+        plan = msgspec.structs.replace(run.plan, input=(), prompt=prompt)
+        job = Job(plan=plan, key_id=run.key_id, reserved=run.reserved)
+        new, response = queued(run, msgspec.json.encode(job))
+        # A task of its own: whether it was queued has to be known, even when nobody waits any more.
+        queuing = asyncio.create_task(self._queue(new, run.claim))
+        self._queuing.add(queuing)
+        queuing.add_done_callback(self._queued)
+        try:
+            await asked(asyncio.shield(queuing))
+        except QueueFull as error:
+            raise _full(error) from error
+        except UnknownConversation as error:
+            raise public(error) from error
+        return response
+
+    async def _queue(self, new: NewRun, claim: Claim | None) -> None:
+        id = new.record.id
+        with self._worker.coming(id, claim):
+            try:
+                await self._store.enqueue(new, queued_max=self._queued_max, owner_max=self._owner_max)
+            except StoreUnavailable:
+                # It may have been queued all the same.
+                self._worker.doubt()
+                raise
+            except BaseException:
+                await self._worker.stop(id)
+                raise
+        self._hints.tell(QUEUE)
+
+    def _queued(self, queuing: asyncio.Task[None]) -> None:
+        self._queuing.discard(queuing)
+        if not queuing.cancelled():
+            queuing.exception()
+
+    async def cancel(self, owner: str, id: Id) -> bool:
+        """Cancel a run for ever; False when there is none that could be."""
+        with self._worker.doubting():
+            epoch = await asked(self._store.cancel(owner, id))
+        if epoch is not None:
+            await asked(self._worker.cancelled(owner, id, epoch))
+        return epoch is not None
+
+    async def delete(self, owner: str, id: Id) -> bool:
+        """Delete a response; nobody works on it any more. False when there is none."""
+        with self._worker.doubting():
+            deleted = await asked(self._store.delete(owner, id))
+            if deleted:
+                await self._worker.stop(id)
+            return deleted
+
+    def tail(self, owner: str, id: Id, after: int) -> Tail:
+        """A reader of the log, from the event behind number ``after`` on."""
+        return Tail(self._store, self._hints, owner, id, after)
+
+    async def recheck(self) -> None:
+        """Responses were deleted, perhaps some that run."""
+        await asked(self._worker.recheck())
+
+    async def so_far(self, record: Record) -> tuple[Response, int] | None:
+        """A response that has not ended, as its readers have seen it, and the number of the last event in it; None
+        when nothing can be said of it.
+        """
+        events = await asked(past(self._store, record.owner, record.id))
+        return (so_far(events, msgspec.convert(record.status, Status)), len(events) - 1) if events else None
+
+
+def _full(error: QueueFull) -> RateLimited:
+    whose = "of yours wait already" if error.mine else "wait on this server already"
+    return RateLimited(
+        f"Too many background responses {whose}. Try again when some have ended.",
+        headers={"retry-after": str(RETRY_AFTER_S)},
+    )
+
+
+def queued(run: Run, job: bytes) -> tuple[NewRun, Response]:
+    """What a store keeps of an accepted run until a worker takes it, and the response as its caller is told."""
+    events: list[bytes] = []
+    writer = Writer(lambda event: events.append(encode(event)), run.ids)
+    response = msgspec.structs.replace(run.plan.response, status="queued")
+    writer.emit("response.created", response=response)
+    writer.emit("response.queued", response=response)
+    record = record_of(run.owner, response, input=stored(run.plan.input), key_id=run.key_id)
+    return NewRun(record=record, job=job, events=events, priority=run.plan.priority), response

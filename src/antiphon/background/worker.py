@@ -1,0 +1,348 @@
+"""Responses in the background: claimed, done, taken up again after a crash, cancelled, handed on at the end.
+
+The store says whose a run is; what is known here may be out of date at any moment, and is never trusted for that. A run
+that cannot be done ends in failure, one that has been tried too often as well. While the store refuses to be written,
+nothing is given up: runs wait for it, and are taken up again from their logs. Where it is not known what the store did,
+it is asked what there is (``doubt``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import msgspec
+
+from antiphon.background.recovery import Undone, carry_on, expiry, give_up, so_far
+from antiphon.log import HINT_S, Hints, RunLog, past
+from antiphon.run import Run, public, record_of
+from antiphon.store import Claim, ConversationLocked, Store, StoreUnavailable
+from antiphon.store.runs import UNFINISHED, Batch, Claimed, Fenced, Unfinished
+from antiphon.turn import Calm, Progress
+from antiphon.webhooks.outbox import Outbox, nobody
+from antiphon.wire import Id, Json
+from antiphon.wire.errors import ApiError, ServerError
+
+log = logging.getLogger("antiphon.background.worker")
+
+QUEUE = "queue"
+"""The topic of what waits. Response ids are topics too, and none is called so."""
+STOPPED_S = 1.0
+"""How long is waited for a run that was stopped, before its response is written as cancelled."""
+
+
+class Held(msgspec.Struct):
+    """A run that this worker does.
+
+    Attributes:
+        calm: whether no tool is at work in it, and whether it is being handed on.
+    """
+
+    claimed: Claimed
+    task: asyncio.Task[None]
+    calm: Calm
+
+
+class Worker:
+    """Does the runs of one store. Belongs to one event loop.
+
+    Args:
+        prepare: makes a run of what was claimed, ready to be carried on; raises ``ApiError`` where it cannot be done.
+        node: this worker's name among all that ever worked on the store.
+        running_max: how many runs are done at the same time.
+        attempts_max: how often a run is taken up: one that ends the process each time shall not do so for ever.
+        clock: Unix seconds.
+        outbox: who is told of what has ended; nobody by default.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        hints: Hints,
+        prepare: Callable[[Claimed], Awaitable[Run]],
+        *,
+        node: str,
+        running_max: int,
+        attempts_max: int,
+        clock: Callable[[], float],
+        outbox: Outbox | None = None,
+    ) -> None:
+        self._store = store
+        self._hints = hints
+        self._prepare = prepare
+        self._node = node
+        self._running_max = running_max
+        self._attempts_max = attempts_max
+        self._clock = clock
+        self._outbox = outbox or nobody()
+        self._held: dict[Id, Held] = {}
+        self._locks: dict[Id, Claim] = {}
+        self._left: dict[Id, int] = {}
+        self._coming: set[Id] = set()
+        self._doubtful = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    async def recover(self) -> None:
+        """Take up what an earlier process left: conversations are locked again, what was cancelled is written down, and
+        what was running waits to be claimed. To be awaited before the first request.
+
+        Raises:
+            StoreUnavailable: the store cannot be written.
+        """
+        found = await self._store.recover(self._node)
+        for each in found:
+            if each.status in UNFINISHED and each.conversation_id is not None:
+                # Locked already: two wait for one conversation, and the first keeps others out.
+                with suppress(ConversationLocked):
+                    self._locks[each.id] = await self._store.claim(each.owner, each.conversation_id)
+        await self._tidied(found)
+
+    @contextmanager
+    def coming(self, id: Id, lock: Claim | None) -> Generator[None]:
+        """While inside, a run is being queued. The claim on its conversation is kept until it has ended."""
+        self._coming.add(id)
+        if lock is not None:
+            self._locks[id] = lock
+        try:
+            yield
+        finally:
+            self._coming.discard(id)
+
+    def doubt(self) -> None:
+        """What the store has done is not known: look at what there is, as soon as that can be."""
+        self._doubtful = True
+        self._hints.tell(QUEUE)
+
+    @contextmanager
+    def doubting(self) -> Generator[None]:
+        """Doubt what is done inside, unless it comes to its end."""
+        try:
+            yield
+        except BaseException:
+            self.doubt()
+            raise
+
+    async def work(self) -> None:
+        """Claim and do runs, until drained or cancelled."""
+        with self._hints.watch(QUEUE) as hint:
+            while not self._draining:
+                hint.clear()
+                if not await self._tried_to_claim():
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(hint.wait(), HINT_S)
+
+    async def _tried_to_claim(self) -> bool:
+        """Claim what there is room for; says whether there may be more. Whatever happens, the worker goes on."""
+        try:
+            await self._give_back()
+            if self._doubtful:
+                self._doubtful = False
+                await self.recheck()
+            room = self._running_max - len(self._held)
+            found = await self._claimed(room) if room > 0 else []
+        except StoreUnavailable as error:
+            log.error("nothing can be claimed: %s", error)
+            self._doubtful = True
+            return False
+        except Exception:
+            log.exception("nothing can be claimed")
+            self._doubtful = True
+            return False
+        for claimed in found:
+            self._begin(claimed)
+        return bool(found)
+
+    async def _claimed(self, room: int) -> list[Claimed]:
+        found = await self._store.claim_runs(self._node, room)
+        if not self._draining:
+            return found
+        for claimed in found:
+            await self._store.release(claimed.id, claimed.epoch)
+        return []
+
+    async def _give_back(self) -> None:
+        """Let what had to wait for the store be claimed again."""
+        for id, epoch in list(self._left.items()):
+            try:
+                await self._store.release(id, epoch)
+            except StoreUnavailable as error:
+                log.error("%s still waits for the store: %s", id, error)
+            else:
+                del self._left[id]
+
+    def _begin(self, claimed: Claimed) -> None:
+        if former := self._held.get(claimed.id):
+            # It was taken from this worker, and has come back before the worker noticed.
+            former.task.cancel()
+        calm = Calm()
+        self._held[claimed.id] = held = Held(claimed, self._spawn(self._done(claimed, calm)), calm)
+        held.task.add_done_callback(lambda _: self._dropped(held))
+
+    def _dropped(self, held: Held) -> None:
+        if self._held.get(held.claimed.id) is held:
+            del self._held[held.claimed.id]
+        self._hints.tell(held.claimed.id)
+        self._hints.tell(QUEUE)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _done(self, claimed: Claimed, calm: Calm) -> None:
+        """Do one run; whatever happens, the worker goes on."""
+        try:
+            await self._attempted(claimed, calm)
+            await self._ended(claimed.id)
+        except Fenced:
+            log.info("%s is somebody else's now, or cancelled", claimed.id)
+            self.doubt()
+        except StoreUnavailable as error:
+            log.error("%s waits for the store: %s", claimed.id, error)
+            await asyncio.sleep(HINT_S)
+            self._left[claimed.id] = claimed.epoch
+        except Exception:
+            log.exception("%s was left", claimed.id)
+            await asyncio.sleep(HINT_S)
+            # It is taken up again, which counts as an attempt. Behind the last one it waits for the next start.
+            if claimed.attempt <= self._attempts_max:
+                self.doubt()
+        finally:
+            if calm.handing_on:
+                with suppress(StoreUnavailable):
+                    await asyncio.shield(self._store.release(claimed.id, claimed.epoch))
+
+    async def _attempted(self, claimed: Claimed, calm: Calm) -> None:
+        events = await past(self._store, claimed.owner, claimed.id)
+        if not events:
+            raise Fenced(claimed.id)
+        if claimed.attempt > self._attempts_max:
+            error = ServerError(f"The response could not be finished in {self._attempts_max} attempts.")
+            return await self._fail(claimed, error)
+        try:
+            run = msgspec.structs.replace(await self._prepare(claimed), calm=calm)
+        except StoreUnavailable:
+            raise
+        except Exception as cause:
+            return await self._fail(claimed, public(cause))
+        progress = msgspec.json.decode(claimed.progress, type=Progress) if claimed.progress else Progress()
+        writing = self._writing(claimed, events)
+        try:
+            await carry_on(run, writing, events, progress)
+        except Undone as undone:
+            try:
+                await self._fail(claimed, undone.error)
+            except (Fenced, asyncio.CancelledError):
+                if not calm.handing_on:
+                    run.settle(*undone.used)
+                raise
+            run.settle(*undone.used)
+
+    async def _fail(self, claimed: Claimed, error: ApiError) -> None:
+        """End the run in failure: behind what is durable of it, not behind what was said and may be lost."""
+        if error.internal or error.status >= 500:
+            log.error("%s failed: %s %s", claimed.id, error.code, error.internal, exc_info=error.__cause__)
+        events = await past(self._store, claimed.owner, claimed.id)
+        if not events:
+            raise Fenced(claimed.id)
+        await give_up(self._writing(claimed, events), events, error, claimed.owner, self._clock())
+
+    def _writing(self, claimed: Claimed, events: Sequence[Json]) -> RunLog:
+        return RunLog(self._store, self._hints, claimed.id, claimed.epoch, len(events), self._outbox)
+
+    async def _ended(self, id: Id) -> None:
+        await self._unlock(id)
+        self._hints.tell(id)
+        try:
+            await self._store.seal(id)
+        except StoreUnavailable as error:
+            log.warning("%s is not sealed yet: %s", id, error)
+            self.doubt()
+
+    async def _unlock(self, id: Id) -> None:
+        lock = self._locks.pop(id, None)
+        if lock is not None:
+            await lock.release()
+
+    async def stop(self, id: Id) -> None:
+        """Stop doing a run that is not ours any more: its model's work ends, and its conversation is free."""
+        held = self._held.get(id)
+        if held is not None:
+            held.task.cancel()
+            await asyncio.wait([held.task], timeout=STOPPED_S)
+        await self._unlock(id)
+        self._hints.tell(id)
+
+    async def recheck(self) -> None:
+        """Go by what is in the store: do not work on what is gone or cancelled, and free what it held; see to what this
+        worker is said to do and does not.
+
+        Raises:
+            StoreUnavailable: it cannot be read.
+        """
+        known = [id for id in {**self._locks, **self._held} if id not in self._coming]
+        found = await self._store.sweep(self._node, [*self._held, *self._left])
+        there = {each.id for each in found if each.status != "cancelled"}
+        for id in known:
+            if id not in there:
+                await self.stop(id)
+        await self._tidied(found)
+
+    async def _tidied(self, found: Collection[Unfinished]) -> None:
+        """Bring what is over to its end in the store as well."""
+        for each in found:
+            if each.status in UNFINISHED or each.id in self._held:
+                continue
+            try:
+                if each.status == "cancelled":
+                    await self._write_cancelled(each.owner, each.id, each.epoch)
+                else:
+                    await self._store.seal(each.id)
+            except StoreUnavailable as error:
+                log.warning("%s is not written down yet: %s", each.id, error)
+                self._doubtful = True
+            except Exception:
+                log.exception("%s cannot be brought to its end", each.id)
+
+    async def cancelled(self, owner: str, id: Id, epoch: int) -> None:
+        """Stop a run that was cancelled, and write its response as its readers have seen it.
+
+        Raises:
+            StoreUnavailable: it cannot be written now, and will be later.
+        """
+        with self.doubting():
+            await self.stop(id)
+            await self._write_cancelled(owner, id, epoch)
+
+    async def _write_cancelled(self, owner: str, id: Id, epoch: int) -> None:
+        events = await past(self._store, owner, id)
+        if not events:
+            return
+        response = so_far(events, "cancelled")
+        record = record_of(owner, response, conversation=False)
+        told, batch = self._outbox.deliveries(record), Batch(len(events), [])
+        with suppress(Fenced):
+            await self._store.finish(id, epoch, batch, record, expiry(response, self._clock()), told)
+        self._outbox.wake(told)
+        await self._store.seal(id)
+
+    async def drain(self, grace_s: float) -> None:
+        """Hand on what is being done: texts stop where they are, and tools have a time to come to their end."""
+        self._draining = True
+        self._hints.tell(QUEUE)
+        await asyncio.gather(*(self._handed_on(held, grace_s) for held in self._held.values()))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOPPED_S)
+        await self._give_back()
+
+    async def _handed_on(self, held: Held, grace_s: float) -> None:
+        held.calm.handing_on = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(held.calm.wait(), grace_s)
+        held.task.cancel()
+        await asyncio.wait([held.task], timeout=STOPPED_S)

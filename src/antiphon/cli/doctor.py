@@ -1,0 +1,176 @@
+"""``antiphon doctor``: looks at everything that a server stands on, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from antiphon.config import Config
+from antiphon.models.embedded.catalogue import size
+from antiphon.store import StoreUnavailable
+from antiphon.store.migrations import HEAD
+from antiphon.store.sqlite import DATABASE_NAME, glance, owner_of
+from antiphon.telemetry import traces
+from antiphon.wire.errors import ApiError
+
+ROOM_LITTLE_BYTES = 2_000_000_000
+ROOM_NONE_BYTES = 100_000_000
+
+
+class Finding(NamedTuple):
+    """What was looked at, and how it is. ``FAIL``: a server would not work; ``WARN``: somebody should know."""
+
+    level: Literal["OK", "WARN", "FAIL"]
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level:4} {self.subject}: {self.text}"
+
+
+def examine(config: Config) -> Iterator[Finding]:
+    """Look at everything, one after the other. Changes nothing, and works beside a running server."""
+    yield from _versions()
+    yield from _folder(config.data)
+    if config.store == "sqlite":
+        yield from _database(config.data / DATABASE_NAME)
+    yield from _room(config.data)
+    yield from (_upstream(config) if config.upstream else _embedded(config))
+    yield from _traces()
+
+
+def _versions() -> Iterator[Finding]:
+    names = ("antiphon", "msgspec", "starlette", "uvicorn", "aiohttp", "xllamacpp")
+    packages = ", ".join(f"{name} {version(name)}" for name in names)
+    yield Finding("OK", "versions", f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {packages}")
+
+
+def _folder(data: Path) -> Iterator[Finding]:
+    if not data.exists():
+        yield Finding("OK", "data folder", f"{data} is not there yet; the first start makes it")
+        return
+    if not (data.is_dir() and os.access(data, os.R_OK | os.W_OK | os.X_OK)):
+        yield Finding("FAIL", "data folder", f"{data} is not a folder that this user may write in")
+        return
+    if os.name == "posix" and data.stat().st_mode & 0o077:
+        yield Finding("WARN", "data folder", f"{data} is open to other users; chmod 700 closes it")
+    else:
+        yield Finding("OK", "data folder", str(data))
+    owner = owner_of(data)
+    yield Finding("OK", "owner", f"in use by {owner}" if owner else "no server runs on it")
+
+
+def _database(path: Path) -> Iterator[Finding]:
+    if not path.exists():
+        yield Finding("OK", "database", "there is none yet")
+        return
+    try:
+        found = glance.revision(path)
+        faults = glance.faults(path)
+        gives_back = glance.gives_back(path)
+    except (StoreUnavailable, sqlite3.Error) as error:
+        yield Finding("FAIL", "database", str(error))
+        return
+    yield _schema(found)
+    if faults:
+        yield Finding("FAIL", "database", f"damaged, restore a backup: {'; '.join(faults)}")
+    else:
+        yield Finding("OK", "database", f"{path}, {size(path.stat().st_size)}, no fault found")
+    if not gives_back:
+        yield Finding("WARN", "database", "cannot give free space back; antiphon migrate rebuilds it once")
+
+
+def _schema(found: str | None) -> Finding:
+    if found == HEAD:
+        return Finding("OK", "schema", HEAD)
+    if found is not None and found > HEAD:
+        return Finding("FAIL", "schema", f"{found} is a newer Antiphon's; this one knows schemas up to {HEAD}")
+    return Finding("WARN", "schema", f"{found} is older than {HEAD}; antiphon migrate, or the next start, upgrades it")
+
+
+def _room(data: Path) -> Iterator[Finding]:
+    place = data
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    level = "OK" if free > ROOM_LITTLE_BYTES else "WARN" if free > ROOM_NONE_BYTES else "FAIL"
+    yield Finding(level, "disk", f"{size(free)} free where {place} is")
+
+
+def _upstream(config: Config) -> Iterator[Finding]:
+    try:
+        names = asyncio.run(_names(config))
+    except ApiError as error:
+        yield Finding("FAIL", "upstream", f"{config.upstream}: {error.message}")
+        return
+    if not names:
+        yield Finding("WARN", "upstream", f"{config.upstream} answers, and has no model")
+    elif config.model and config.model not in names:
+        yield Finding("WARN", "upstream", f"{config.upstream} does not list {config.model!r}")
+    else:
+        yield Finding("OK", "upstream", f"{config.upstream} offers {', '.join(names[:5])}")
+
+
+async def _names(config: Config) -> list[str]:
+    from antiphon.models.chat.upstream import upstream_models
+
+    # Asked for its list even when only one model is offered: the question is whether it answers.
+    roster = upstream_models(
+        config.upstream, key=config.upstream_key, only="", aliases={}, connections_max=1, options={}
+    )
+    try:
+        return list(await roster.names())
+    finally:
+        await roster.close()
+
+
+def _embedded(config: Config) -> Iterator[Finding]:
+    from antiphon.models import embedded
+    from antiphon.models.embedded import download
+
+    if config.model.endswith(".gguf"):
+        yield _gguf(Path(config.model).expanduser())
+        return
+    try:
+        entry = embedded.entry_for(config.model, lambda _: None)
+    except embedded.CannotEmbed as error:
+        yield Finding("FAIL", "model", str(error))
+        return
+    path = download.cached(entry)
+    if path is None:
+        yield Finding("WARN", "model", f"{entry.name} is not fetched; the first start does ({size(entry.bytes)})")
+    elif download.verified(path, entry):
+        yield Finding("OK", "model", f"{entry.name}, {path}, checksum right")
+    else:
+        yield Finding("FAIL", "model", f"{path} is damaged; remove it, and antiphon models fetch {entry.name}")
+
+
+def _gguf(path: Path) -> Finding:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        return Finding("FAIL", "model", f"{path}: {error.strerror}")
+    if magic != b"GGUF":
+        return Finding("FAIL", "model", f"{path} is not a GGUF file")
+    return Finding("OK", "model", f"{path}, {size(path.stat().st_size)}; no checksum is known")
+
+
+def _traces() -> Iterator[Finding]:
+    endpoint = os.environ.get(traces.ENDPOINT)
+    if not endpoint:
+        yield Finding("OK", "traces", f"off; {traces.ENDPOINT} is not set")
+        return
+    try:
+        traces.packages()
+    except traces.CannotTrace as error:
+        yield Finding("FAIL", "traces", str(error))
+    else:
+        yield Finding("OK", "traces", f"to {endpoint}")

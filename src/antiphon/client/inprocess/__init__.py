@@ -1,0 +1,1 @@
+"""The engine in the client's own process."""

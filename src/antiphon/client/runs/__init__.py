@@ -1,0 +1,1 @@
+"""``client.run``: work with tools until there is an answer."""

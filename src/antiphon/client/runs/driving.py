@@ -1,0 +1,289 @@
+"""Carries a run's commands out: with threads for the synchronous client, in the event loop for the asynchronous one.
+
+Both are generators of events, the last of which is ``RunFinished``. Closing one early closes the connection that is
+open, which stops the model, and waits for no call: a thread cannot be ended, what it still brings is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any, cast
+
+from antiphon.client.runs.runners import ToolRunner, failure_item, output_item
+from antiphon.client.runs.running import (
+    CallFinished,
+    CallRecord,
+    CallStarted,
+    Command,
+    Perform,
+    Plan,
+    RunBroken,
+    RunEvent,
+    RunFinished,
+    RunResult,
+    Sample,
+    TextDelta,
+    TurnFinished,
+    TurnStarted,
+    arguments_of,
+    turns,
+)
+from antiphon.client.runs.schema import ArgumentsRefused
+from antiphon.client.sdk.results import Response
+from antiphon.client.sdk.tool_calls import ToolCall
+
+_TEXT = "response.output_text.delta"
+_TERMINAL = ("response.completed", "response.incomplete", "response.failed")
+
+Outcome = tuple[Any, BaseException | None, float]
+"""What a runner returned, what it raised, and how many seconds it took."""
+
+
+class _Loop:
+    """The generator of commands, and its result when it has ended."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._commands: Generator[Command, Any, RunResult[Any]] = turns(plan)
+        self.result: RunResult[Any] | None = None
+
+    def next(self, answer: Any = None) -> Command | None:
+        """The next command; None when there is a result."""
+        try:
+            return self._commands.send(answer)
+        except StopIteration as ended:
+            self.result = ended.value
+            return None
+
+
+def drive(responses: Any, plan: Plan) -> Iterator[RunEvent]:
+    """The events of a run of a synchronous client.
+
+    Raises:
+        openai.APIError: the server refused or failed.
+        RunBroken: a stream ended without its response.
+        TurnsExceeded: there was no answer within the turns of the plan.
+        Exception: whatever a tool raised, if the plan says so.
+    """
+    loop = _Loop(plan)
+    answer: Any = None
+    while (command := loop.next(answer)) is not None:
+        match command:
+            case Sample():
+                yield TurnStarted(command.turn)
+                answer = yield from _sample(responses, command)
+                yield TurnFinished(command.turn, answer)
+            case Perform():
+                answer = yield from _perform(command, plan)
+    assert loop.result is not None
+    yield RunFinished(loop.result)
+
+
+def _sample(responses: Any, command: Sample) -> Generator[RunEvent, None, Response]:
+    ended: Response | None = None
+    with responses.create(stream=True, **command.arguments) as stream:
+        for event in stream:
+            ended = _end(event) or ended
+            if event.type == _TEXT:
+                yield TextDelta(command.turn, str(event.delta))
+    return _whole(ended)
+
+
+def _end(event: Any) -> Response | None:
+    return cast(Response, event.response) if event.type in _TERMINAL else None
+
+
+def _whole(ended: Response | None) -> Response:
+    if ended is None:
+        raise RunBroken("The stream ended before its response did.")
+    if ended.status == "failed":
+        raise RunBroken(f"The response failed: {ended.error.message if ended.error else 'without a reason'}")
+    return ended
+
+
+def _perform(command: Perform, plan: Plan) -> Generator[RunEvent, None, list[CallRecord]]:
+    """Runs calls in threads, so many at once, each for so long."""
+    inbox: queue.SimpleQueue[tuple[int, Outcome]] = queue.SimpleQueue()
+    waiting = deque(enumerate(command.calls))
+    deadlines: dict[int, float] = {}
+    records: dict[int, CallRecord] = {}
+    while waiting or deadlines:
+        while waiting and len(deadlines) < plan.parallel_calls_max:
+            index, call = waiting.popleft()
+            deadlines[index] = time.monotonic() + plan.call_timeout_s
+            _start(_runner(plan, call), call, lambda outcome, index=index: inbox.put((index, outcome)))
+            yield CallStarted(command.turn, call)
+        for index, outcome in _arrived(inbox, deadlines, plan.call_timeout_s):
+            if deadlines.pop(index, None) is not None:  # else it comes too late
+                records[index] = _record(command.turn, command.calls[index], outcome, plan)
+                yield CallFinished(command.turn, records[index])
+    return [records[index] for index in range(len(command.calls))]
+
+
+def _arrived(
+    inbox: queue.SimpleQueue[tuple[int, Outcome]], deadlines: dict[int, float], timeout_s: float
+) -> Sequence[tuple[int, Outcome]]:
+    """The next outcome, or that some have taken too long."""
+    try:
+        return [inbox.get(timeout=max(0.0, min(deadlines.values()) - time.monotonic()))]
+    except queue.Empty:
+        now = time.monotonic()
+        return [(index, _too_long(timeout_s)) for index, deadline in deadlines.items() if deadline <= now]
+
+
+def _too_long(timeout_s: float) -> Outcome:
+    return None, TimeoutError(f"it took longer than {timeout_s:g} s"), timeout_s
+
+
+def _start(runner: ToolRunner, call: ToolCall, done: Callable[[Outcome], object]) -> None:
+    """Runs a call in a thread that does not keep the process alive, with the caller's context variables."""
+    context = contextvars.copy_context()
+    thread = threading.Thread(
+        target=lambda: done(context.run(_attempt, runner, call)), name=f"call-{call.name}", daemon=True
+    )
+    thread.start()
+
+
+def _attempt(runner: ToolRunner, call: ToolCall) -> Outcome:
+    began = time.monotonic()
+    try:
+        returned = runner.run(call)
+        if inspect.isawaitable(returned):
+            returned = asyncio.run(_awaited(returned))
+        return returned, None, time.monotonic() - began
+    except BaseException as error:  # in a thread of its own nobody else would hear of it
+        return None, error, time.monotonic() - began
+
+
+async def _awaited(returned: Any) -> Any:
+    return await returned
+
+
+async def async_drive(responses: Any, plan: Plan) -> AsyncGenerator[RunEvent]:
+    """The events of a run of an asynchronous client; see ``drive``."""
+    loop = _Loop(plan)
+    answer: Any = None
+    while (command := loop.next(answer)) is not None:
+        match command:
+            case Sample():
+                yield TurnStarted(command.turn)
+                ended: Response | None = None
+                async with await responses.create(stream=True, **command.arguments) as stream:
+                    async for event in stream:
+                        ended = _end(event) or ended
+                        if event.type == _TEXT:
+                            yield TextDelta(command.turn, str(event.delta))
+                answer = _whole(ended)
+                yield TurnFinished(command.turn, answer)
+            case Perform():
+                performing = _Performing(command, plan)
+                async with aclosing(performing.events()) as events:
+                    async for event in events:
+                        yield event
+                answer = performing.records()
+    assert loop.result is not None
+    yield RunFinished(loop.result)
+
+
+class _Performing:
+    """The calls of one turn, as tasks of the event loop."""
+
+    def __init__(self, command: Perform, plan: Plan) -> None:
+        self._command = command
+        self._plan = plan
+        self._records: dict[int, CallRecord] = {}
+        self._room = asyncio.Semaphore(plan.parallel_calls_max)
+        self._inbox: asyncio.Queue[RunEvent | BaseException] = asyncio.Queue()
+
+    async def events(self) -> AsyncGenerator[RunEvent]:
+        """What happens, until all have run. Leaving early cancels those that are running."""
+        tasks = [asyncio.create_task(self._run(index, call)) for index, call in enumerate(self._command.calls)]
+        try:
+            while len(self._records) < len(tasks) or not self._inbox.empty():
+                event = await self._inbox.get()
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def records(self) -> list[CallRecord]:
+        """In the order of the calls."""
+        return [self._records[index] for index in range(len(self._command.calls))]
+
+    async def _run(self, index: int, call: ToolCall) -> None:
+        async with self._room:
+            self._inbox.put_nowait(CallStarted(self._command.turn, call))
+            try:
+                outcome = await _async_attempt(_runner(self._plan, call), call, self._plan.call_timeout_s)
+                record = _record(self._command.turn, call, outcome, self._plan)
+            except BaseException as error:  # for whoever reads the events
+                self._inbox.put_nowait(error)
+                return
+            self._records[index] = record
+            self._inbox.put_nowait(CallFinished(self._command.turn, record))
+
+
+async def _async_attempt(runner: ToolRunner, call: ToolCall, timeout_s: float) -> Outcome:
+    began = time.monotonic()
+    bound = asyncio.timeout(timeout_s)
+    try:
+        async with bound:
+            returned = await _called(runner, call)
+        return returned, None, time.monotonic() - began
+    except Exception as error:
+        if isinstance(error, TimeoutError) and bound.expired():
+            return _too_long(timeout_s)
+        return None, error, time.monotonic() - began
+
+
+async def _called(runner: ToolRunner, call: ToolCall) -> Any:
+    """A coroutine function in this loop; anything else in a thread, as it may block."""
+    if getattr(runner, "is_async", False) or inspect.iscoroutinefunction(runner.run):
+        return await runner.run(call)
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[Outcome] = loop.create_future()
+
+    def done(outcome: Outcome) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(lambda: arrived.done() or arrived.set_result(outcome))
+
+    _start(runner, call, done)
+    returned, error, _ = await arrived
+    if error is not None:
+        raise error
+    return returned
+
+
+def _runner(plan: Plan, call: ToolCall) -> ToolRunner:
+    runner = plan.toolbox.runner(call)
+    assert runner is not None, "calls that nobody runs end the run"
+    return runner
+
+
+def _record(turn: int, call: ToolCall, outcome: Outcome, plan: Plan) -> CallRecord:
+    """What came of a call.
+
+    Raises:
+        BaseException: what the tool raised, if the plan says so, if it is no ``Exception``, or if the model cannot be
+        told.
+    """
+    returned, error, duration_s = outcome
+    if error is None:
+        item = output_item(call, returned, plan.output_chars_max)
+        return CallRecord(turn, call, arguments_of(call), item, None, duration_s)
+    refused = isinstance(error, ArgumentsRefused)
+    said = str(error) if refused else f"{type(error).__name__}: {error}"
+    item = failure_item(call, said, plan.output_chars_max)
+    if item is None or not isinstance(error, Exception) or (plan.raise_errors and not refused):
+        raise error
+    return CallRecord(turn, call, arguments_of(call), item, said, duration_s)

@@ -1,0 +1,207 @@
+"""What answers a call: the interface of runners, and the item that carries their answer back.
+
+A runner has a ``kind`` and a ``run``. A Python function is made into one; runners for patches, shells and computers
+are others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Protocol, TypeAlias, cast, runtime_checkable
+
+from pydantic_core import to_json
+
+from antiphon.client.runs.schema import ArgumentsRefused, FunctionTool
+from antiphon.client.sdk.tool_calls import ToolCall
+
+Item: TypeAlias = dict[str, Any]
+
+
+@runtime_checkable
+class ToolRunner(Protocol):
+    """Runs the calls of one tool.
+
+    It may have two more attributes. ``tool`` is the entry for a request's ``tools``, a dict; without it the entry is
+    ``{"type": kind}``. ``name`` says which function or custom tool it runs; without it, what ``tool["name"]`` says.
+
+    Attributes:
+        kind: ``function``, ``custom``, ``apply_patch``, ``shell``, ``local_shell`` or ``computer``.
+    """
+
+    @property
+    def kind(self) -> str:
+        """See above."""
+        ...
+
+    def run(self, call: ToolCall) -> Any:
+        """Does what the call asks for. It runs in a thread of its own, or, as a coroutine function, in the event loop.
+
+        Returns:
+            What the model is told, or an awaitable of that. For a function and a custom tool: text, a list of content
+            parts, or any value, which is sent as JSON. ``apply_patch``: a log, as text. ``shell``: text, or a list of
+            ``{"stdout", "stderr", "outcome"}``. ``computer``: the screenshot, as a data URL. Each kind also takes a
+            dict of the output item's own fields; one with a ``type`` is the item itself.
+
+        Raises:
+            Exception: it failed; the model is told so, and the run goes on.
+        """
+        ...
+
+
+Tool: TypeAlias = ToolRunner | Callable[..., Any] | Mapping[str, Any]
+"""What ``client.run`` takes: a runner, a function, or a tool as the API writes it, which the server runs or the caller
+answers."""
+
+_TYPES: Final = {"computer": "computer_use", "computer_use_preview": "computer_use"}
+"""A runner's kind, and the type of the calls that it takes, where they differ."""
+
+_PARTS: Final = frozenset(("input_text", "input_image", "input_file"))
+
+
+class Toolbox:
+    """The tools of a run: what the request declares, and who runs what.
+
+    Raises:
+        TypeError: something is no tool.
+        ValueError: two tools would run the same calls.
+    """
+
+    def __init__(self, tools: Iterable[Tool]) -> None:
+        self.declared: list[Mapping[str, Any]] = []
+        self._runners: dict[tuple[str, str], ToolRunner] = {}
+        for tool in tools:
+            self._add(tool)
+
+    def _add(self, tool: Any) -> None:
+        if isinstance(tool, Mapping):
+            self.declared.append(cast("Mapping[str, Any]", tool))
+            return
+        runner = tool if isinstance(tool, ToolRunner) else _function(tool)
+        declared: Mapping[str, Any] = getattr(runner, "tool", None) or {"type": runner.kind}
+        kind = _TYPES.get(runner.kind, runner.kind)
+        key = (kind, str(getattr(runner, "name", None) or declared.get("name") or kind))
+        if key in self._runners:
+            raise ValueError(f"There are two tools for calls of {key[1]!r}.")
+        self._runners[key] = runner
+        self.declared.append(declared)
+
+    def runner(self, call: ToolCall) -> ToolRunner | None:
+        """Who runs that call: a runner that refuses, if nobody declared the function. None: the caller answers it."""
+        found = self._runners.get((call.type, call.name))
+        if found is None and call.type == "function" and call.name not in self._names():
+            return _Unknown(sorted(self._names()))
+        return found
+
+    def _names(self) -> set[str]:
+        nested = (tool.get("function") or tool for tool in self.declared if tool.get("type") == "function")
+        return {str(tool.get("name")) for tool in nested}
+
+
+def _function(tool: Any) -> FunctionTool:
+    if not callable(tool):
+        raise TypeError(f"{tool!r} is no tool: expected a function, a dict, or an object with kind and run")
+    return FunctionTool(tool)
+
+
+class _Unknown:
+    """Answers calls of functions that do not exist."""
+
+    kind = "function"
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def run(self, call: ToolCall) -> Any:
+        raise ArgumentsRefused(f"There is no function {call.name!r}. There are: {', '.join(self._names) or 'none'}.")
+
+
+def output_item(call: ToolCall, returned: Any, chars_max: int) -> Item:
+    """The item that answers a call with what its runner returned, cut to ``chars_max`` characters of text."""
+    if isinstance(returned, Mapping):
+        members = dict(cast("Mapping[str, Any]", returned))
+        if str(members.get("type", "")).endswith("_output"):
+            return {"call_id": call.id, **members}
+    return _OUTPUTS[call.type](call, returned, chars_max)
+
+
+def failure_item(call: ToolCall, message: str, chars_max: int) -> Item | None:
+    """The item that says a call failed; None where its kind cannot say so (a computer answers with screenshots)."""
+    said = _cut(message, chars_max)
+    match call.type:
+        case "apply_patch":
+            return {"type": "apply_patch_call_output", "call_id": call.id, "status": "failed", "output": said}
+        case "shell":
+            failed = {"stdout": "", "stderr": said, "outcome": {"type": "exit", "exit_code": 1}}
+            return {**_shell(call, [failed], chars_max)}
+        case "function" | "custom" | "local_shell":
+            return _OUTPUTS[call.type](call, said, chars_max)
+        case _:
+            return None
+
+
+def _function_output(call: ToolCall, returned: Any, chars_max: int) -> Item:
+    return {"type": "function_call_output", "call_id": call.id, "output": _told(returned, chars_max)}
+
+
+def _custom_output(call: ToolCall, returned: Any, chars_max: int) -> Item:
+    return {"type": "custom_tool_call_output", "call_id": call.id, "output": _told(returned, chars_max)}
+
+
+def _patch(call: ToolCall, returned: Any, chars_max: int) -> Item:
+    item: Item = {"type": "apply_patch_call_output", "call_id": call.id, "status": "completed"}
+    if isinstance(returned, Mapping):
+        return {**item, **cast(Item, returned)}
+    return {**item, "output": _text(returned, chars_max)} if returned else item
+
+
+def _shell(call: ToolCall, returned: Any, chars_max: int) -> Item:
+    item: Item = {"type": "shell_call_output", "call_id": call.id}
+    limit = getattr(getattr(call.item, "action", None), "max_output_length", None)
+    if limit is not None:
+        item["max_output_length"] = limit
+    if isinstance(returned, Mapping):
+        return {**item, **cast(Item, returned)}
+    if isinstance(returned, list):
+        return {**item, "output": cast("list[Any]", returned)}
+    ended = {"stdout": _text(returned, chars_max), "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}
+    return {**item, "output": [ended]}
+
+
+def _local_shell(call: ToolCall, returned: Any, chars_max: int) -> Item:
+    return {"type": "local_shell_call_output", "id": call.id, "output": _text(returned, chars_max)}
+
+
+def _computer(call: ToolCall, returned: Any, chars_max: int) -> Item:
+    item: Item = {"type": "computer_call_output", "call_id": call.id}
+    if isinstance(returned, Mapping) and "output" in returned:
+        return {**item, **cast(Item, returned)}
+    shot = cast(Item, returned) if isinstance(returned, Mapping) else {"image_url": str(returned)}
+    return {**item, "output": {"type": "computer_screenshot", **shot}}
+
+
+_OUTPUTS: Final[dict[str, Callable[[ToolCall, Any, int], Item]]] = {
+    "function": _function_output,
+    "custom": _custom_output,
+    "apply_patch": _patch,
+    "shell": _shell,
+    "local_shell": _local_shell,
+    "computer_use": _computer,
+}
+
+
+def _told(returned: Any, chars_max: int) -> Any:
+    """Content parts as they are, everything else as text."""
+    match returned:
+        case [{"type": kind}, *_] if kind in _PARTS:
+            return returned
+        case _:
+            return _text(returned, chars_max)
+
+
+def _text(returned: Any, chars_max: int) -> str:
+    said = returned if isinstance(returned, str) else to_json(returned, fallback=str).decode()
+    return _cut(said, chars_max)
+
+
+def _cut(said: str, chars_max: int) -> str:
+    return said if len(said) <= chars_max else f"{said[:chars_max]} … (cut: {len(said)} characters in all)"

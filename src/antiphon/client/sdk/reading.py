@@ -1,0 +1,135 @@
+"""Reading structured answers: from a response as a whole, and from the events of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import openai.types.responses as official
+import pydantic
+from openai import omit
+from openai.lib._parsing._responses import parse_function_tool_arguments, parse_response
+
+from antiphon.client.sdk.arguments import Arguments, given
+from antiphon.client.sdk.form import Form, Shape, form_of
+from antiphon.client.sdk.results import ParsedResponse, dress
+
+
+class Reader:
+    """Reads answers in a form, and the arguments of calls by their tools.
+
+    Only an answer that is whole is read: of one that was cut, refused or failed, ``parsed`` stays None.
+
+    Args:
+        form: None to leave texts unread.
+        tools: the request's tools; those made of Pydantic models read their arguments, strict ones are read as JSON.
+    """
+
+    def __init__(self, form: Form | None, tools: Iterable[Any] | None = None) -> None:
+        self._form = form
+        self._tools = list(tools or ())
+        self._phases: dict[int, str | None] = {}
+        self.cut: ParsedResponse[Any] | None = None
+
+    def response(self, response: official.Response) -> ParsedResponse[Any]:
+        """The response with what was read.
+
+        Raises:
+            pydantic.ValidationError: a whole answer does not have the form.
+            WrongShape: the same, where the form is a JSON schema.
+        """
+        parsed = dress(parse_response(text_format=omit, input_tools=omit, response=response))
+        return self._filled(cast("ParsedResponse[Any]", parsed))
+
+    def _filled(self, parsed: ParsedResponse[Any]) -> ParsedResponse[Any]:
+        if parsed.status == "completed":
+            for item in cast("list[Any]", parsed.output):
+                self._fill(item)
+        return parsed
+
+    def _fill(self, item: Any) -> None:
+        if item.type == "function_call":
+            item.parsed_arguments = parse_function_tool_arguments(input_tools=self._tools, function_call=item)
+        elif item.type == "message" and self._form is not None and _answers(item.phase):
+            for part in item.content:
+                if part.type == "output_text":
+                    part.parsed = self._form.read(part.text)
+
+    def event(self, event: Any) -> Any:
+        """An event of the official stream helper, dressed, with what was read.
+
+        Raises:
+            pydantic.ValidationError: see ``response``.
+        """
+        match event.type:
+            case "response.output_item.added":
+                self._phases[event.output_index] = getattr(event.item, "phase", None)
+            case "response.output_text.done":
+                event.parsed = self._attempt(event)
+            case "response.completed":
+                self._filled(dress(event.response))
+            case "response.incomplete":
+                self.cut = self.response(event.response)
+            case _:
+                pass
+        return dress(event)
+
+    def _attempt(self, event: Any) -> Any:
+        """What a text says that may yet turn out to have been cut."""
+        if self._form is None or not _answers(self._phases.get(event.output_index)):
+            return None
+        try:
+            return self._form.read(event.text)
+        except (ValueError, pydantic.ValidationError):
+            return None
+
+
+def _answers(phase: str | None) -> bool:
+    """Whether a message of that phase is the answer; a comment on the way is not."""
+    return phase in (None, "final_answer")
+
+
+def asked_and_read(text_format: Shape, parse_as: Shape, asked: Arguments) -> tuple[Arguments, Reader]:
+    """The request with ``text.format`` for ``text_format``, and who reads its answer: ``parse_as`` if given, else
+    ``text_format``.
+
+    Raises:
+        TypeError: ``text["format"]`` is given too, no schema can be made, or the input changes the format (a
+            ``configuration_update``) and it is not said how to read it.
+    """
+    form = form_of(text_format) if _is_form(text_format) else None
+    if form is not None:
+        text: Mapping[str, Any] = asked.get("text") or {}
+        if "format" in text:
+            raise TypeError("Cannot mix and match text.format with text_format")
+        asked = {**asked, "text": {**text, "format": form.format}}
+    return asked, Reader(_read_with(form, parse_as, asked), asked.get("tools"))
+
+
+def _is_form(shape: Shape) -> bool:
+    return given(shape) and shape is not None
+
+
+def _read_with(form: Form | None, parse_as: Shape, asked: Arguments) -> Form | None:
+    update = _format_update(asked.get("input"))
+    if update is not None and parse_as is not None:
+        if update.get("type") == "text":
+            if given(parse_as):
+                raise TypeError("Cannot use parse_as with a plain-text format update")
+            return None
+        if form is not None and not given(parse_as) and update != form.format:
+            raise TypeError("Pass parse_as for the updated output schema, or parse_as=None to read plain output_text")
+    if not given(parse_as):
+        return form
+    return form_of(parse_as) if parse_as is not None else None
+
+
+def _format_update(input: Any) -> Mapping[str, Any] | None:
+    """The last change of the format among the items, if there is one."""
+    for item in reversed(cast("list[Any]", input) if isinstance(input, list) else []):
+        match item:
+            case {"type": "configuration_update", "text": {"format": Mapping()}}:
+                return cast("Mapping[str, Any]", item["text"]["format"])
+            case _:
+                pass
+    return None

@@ -1,0 +1,154 @@
+"""How a response looks to a person: in a terminal, with Rich, in a notebook.
+
+All three show the same: one line of what it is, its items in order, one line of what it took. What a model wrote is
+shown as text and never interpreted: as HTML it is escaped, for Rich it is no markup, and control characters cannot
+reach the terminal.
+"""
+
+from __future__ import annotations
+
+import html as markup
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from antiphon.client.sdk.content import joined
+from antiphon.client.sdk.tool_calls import Patch
+
+if TYPE_CHECKING:
+    from openai.types.responses import Response
+    from rich.console import RenderableType
+
+ASIDE_CHARS_MAX: Final = 500
+"""Of everything but the answer itself (reasoning, calls, searches) no more than this is shown."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+_STYLE: Final = (
+    "font-family:system-ui,sans-serif;font-size:0.9em;border:1px solid #8884;border-radius:6px;padding:0.6em 0.8em"
+)
+
+
+class Row(NamedTuple):
+    """One item.
+
+    Attributes:
+        label: what it is; '' for the answer.
+        text: what it says.
+    """
+
+    label: str
+    text: str
+
+
+def text(response: Response) -> str:
+    """For ``print``: plain lines."""
+    lines = [_head(response)]
+    lines += [f"[{row.label}] {row.text}" if row.label else row.text for row in rows(response)]
+    return "\n".join(_CONTROL.sub("�", line) for line in [*lines, foot(response)])
+
+
+def rich(response: Response) -> RenderableType:
+    """For Rich's ``print``: a panel."""
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.text import Text
+
+    lines = [
+        Text.assemble((f"{row.label} ", "bold cyan"), (row.text, "dim")) if row.label else Text(row.text)
+        for row in rows(response)
+    ]
+    return Panel(Group(*lines), title=Text(_head(response)), subtitle=Text(foot(response)), title_align="left")
+
+
+def html(response: Response) -> str:
+    """For notebooks: a fragment of HTML, without scripts, everything from the response escaped."""
+    body = "".join(map(_row_html, rows(response)))
+    return (
+        f'<div style="{_STYLE}"><div style="opacity:0.7">{_escaped(_head(response))}</div>{body}'
+        f'<div style="opacity:0.7">{_escaped(foot(response))}</div></div>'
+    )
+
+
+def _row_html(row: Row) -> str:
+    shown = f'<div style="white-space:pre-wrap;margin:0.4em 0">{_escaped(row.text)}</div>'
+    if not row.label:
+        return shown
+    return f'<details style="margin:0.4em 0"><summary>{_escaped(row.label)}</summary>{shown}</details>'
+
+
+def _escaped(said: str) -> str:
+    return markup.escape(_CONTROL.sub("�", said))
+
+
+def rows(response: Response) -> Iterator[Row]:
+    """The items of its output, as a person would name them."""
+    for item in response.output or ():
+        label, said = _ROWS.get(item.type, _other)(item)
+        yield Row(label, said if not label else _short(said))
+
+
+def _short(said: str) -> str:
+    return said if len(said) <= ASIDE_CHARS_MAX else f"{said[:ASIDE_CHARS_MAX]} …"
+
+
+def _message(item: Any) -> tuple[str, str]:
+    refused = any(part.type == "refusal" for part in item.content)
+    return "refusal" if refused else "", joined(item.content)
+
+
+def _reasoning(item: Any) -> tuple[str, str]:
+    return "reasoning", "\n".join(part.text for part in item.content or item.summary)
+
+
+def _call(item: Any) -> tuple[str, str]:
+    return "call", f"{item.name}({item.arguments})"
+
+
+def _custom(item: Any) -> tuple[str, str]:
+    return "call", f"{item.name}: {item.input}"
+
+
+def _patch(item: Any) -> tuple[str, str]:
+    return "patch", str(Patch(item.operation.to_dict()))
+
+
+def _other(item: Any) -> tuple[str, str]:
+    members = item.to_dict(exclude_none=True)
+    said = ", ".join(f"{key}={value}" for key, value in members.items() if key not in ("id", "type", "status"))
+    return item.type, said
+
+
+_ROWS: Final[dict[str, Callable[[Any], tuple[str, str]]]] = {
+    "message": _message,
+    "reasoning": _reasoning,
+    "function_call": _call,
+    "custom_tool_call": _custom,
+    "apply_patch_call": _patch,
+}
+
+
+def _head(response: Response) -> str:
+    return " · ".join(part for part in (response.id, _state(response), response.model) if part)
+
+
+def _state(response: Response) -> str:
+    if response.incomplete_details is not None and response.status == "incomplete":
+        return f"incomplete ({response.incomplete_details.reason})"
+    if response.error is not None:
+        return f"{response.status} ({response.error.message})"
+    return response.status or ""
+
+
+def foot(response: Response) -> str:
+    """What it took: its usage in tokens, its time in seconds."""
+    parts: list[str] = []
+    if response.usage is not None:
+        used = response.usage
+        cached, reasoned = used.input_tokens_details.cached_tokens, used.output_tokens_details.reasoning_tokens
+        read = f"{used.input_tokens} in" + (f" ({cached} cached)" if cached else "")
+        wrote = f"{used.output_tokens} out" + (f" ({reasoned} reasoning)" if reasoned else "")
+        parts.append(f"{read} + {wrote} = {used.total_tokens} tokens")
+    if response.completed_at is not None:
+        parts.append(f"{response.completed_at - response.created_at:.0f} s")
+    return " · ".join(parts)

@@ -1,0 +1,213 @@
+"""The edge: one table of routes, one place for what goes wrong. No decisions about responses are made here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from re import Pattern
+
+from starlette.routing import compile_path
+from starlette.types import Receive, Scope, Send
+
+from antiphon.engine import Engine
+from antiphon.http import openapi
+from antiphon.http.auth import caller_of
+from antiphon.http.exchange import ClientGone, Exchange
+from antiphon.http.handlers import (
+    conversations,
+    metrics,
+    models,
+    purge,
+    responses,
+    usage,
+)
+from antiphon.http.idempotency import Replays
+from antiphon.http.sse import Pulse
+from antiphon.http.websocket import lanes
+from antiphon.http.websocket.socket import METHOD as WEBSOCKET
+from antiphon.http.websocket.socket import Upgrade
+from antiphon.store import Purge, Purged
+from antiphon.telemetry import logs
+from antiphon.wire.conversation import (
+    ChangedConversation,
+    ConversationDeleted,
+    ConversationList,
+    ConversationObject,
+    NewConversation,
+    NewItems,
+)
+from antiphon.wire.errors import SORRY, ApiError, MethodNotAllowed, NotFound, ServerError
+from antiphon.wire.listing import ListQuery
+from antiphon.wire.lists import Deleted, Health, ItemList, Model, ModelList, ResponseList
+from antiphon.wire.request import CreateRequest, RetrieveQuery
+from antiphon.wire.response import Response
+
+access = logging.getLogger("antiphon.access")
+
+Handler = Callable[[Exchange, Pulse], Awaitable[None]]
+_NOT_YET = {"/v1/responses/compact", "/v1/responses/input_tokens"}
+"""Paths of the API that are not served, and would be taken for a response's id, to which one cannot POST."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way in.
+
+    Attributes:
+        method: ``WEBSOCKET`` for an upgrade.
+        path: may hold ``{names}``.
+        answer: what a good answer is, for the API's document.
+        query: the query parameters it reads.
+        body: what the request's body is, where it has one.
+        once: whether an ``Idempotency-Key`` makes it safe to send again.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    answer: type
+    query: tuple[str, ...] = ()
+    body: type | None = None
+    once: bool = False
+    pattern: Pattern[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pattern", compile_path(self.path)[0])
+
+
+PAGE = ("after", "limit", "order", "include")
+RETRIEVE = tuple(RetrieveQuery.__struct_fields__)
+LIST = tuple(ListQuery.__struct_fields__)
+_CONVERSATION = "/v1/conversations/{conversation_id}"
+
+ROUTES = (
+    Route("POST", "/v1/responses", responses.create, Response, body=CreateRequest, once=True),
+    Route(WEBSOCKET, "/v1/responses", lanes.converse, dict),
+    Route("GET", "/v1/responses", responses.list_responses, ResponseList, LIST),
+    Route("GET", "/v1/responses/{response_id}", responses.retrieve, Response, RETRIEVE),
+    Route("POST", "/v1/responses/{response_id}/cancel", responses.cancel, Response),
+    Route("DELETE", "/v1/responses/{response_id}", responses.delete, Deleted),
+    Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items, ItemList, PAGE),
+    Route("POST", "/v1/conversations", conversations.create_conversation, ConversationObject, body=NewConversation),
+    Route("GET", "/v1/conversations", conversations.list_conversations, ConversationList, LIST),
+    Route("GET", _CONVERSATION, conversations.retrieve_conversation, ConversationObject),
+    Route("POST", _CONVERSATION, conversations.update_conversation, ConversationObject, body=ChangedConversation),
+    Route("DELETE", _CONVERSATION, conversations.delete_conversation, ConversationDeleted),
+    Route("POST", f"{_CONVERSATION}/items", conversations.create_items, ItemList, ("include",), NewItems),
+    Route("GET", f"{_CONVERSATION}/items", conversations.list_items, ItemList, PAGE),
+    Route("GET", f"{_CONVERSATION}/items/{{item_id}}", conversations.retrieve_item, dict, ("include",)),
+    Route("DELETE", f"{_CONVERSATION}/items/{{item_id}}", conversations.delete_item, ConversationObject),
+    Route("GET", "/v1/models", models.list_models, ModelList),
+    Route("GET", "/v1/models/{model:path}", models.retrieve_model, Model),
+    Route("GET", "/v1/usage", usage.usage, dict, ("start_date", "end_date", "key_id")),
+    Route("GET", "/health", models.health, Health),
+    Route("GET", "/readyz", models.ready, Health),
+    Route("GET", "/metrics", metrics.metrics, str),
+    Route("GET", "/openapi.json", openapi.document, dict),
+    Route("POST", "/antiphon/purge", purge.purge, Purged, body=Purge),
+)
+
+
+class HttpApp:
+    """The ASGI application over an engine."""
+
+    def __init__(self, engine: Engine, routes: tuple[Route, ...] = ROUTES) -> None:
+        self.engine = engine
+        self.routes = routes
+        self._pulse: Pulse | None = None
+        self._replays = Replays()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's scope."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        began = time.perf_counter()
+        route, params = self._route(scope)
+        kind = Exchange if scope["type"] == "http" else Upgrade
+        exchange = kind(scope, receive, send, self.engine, params)
+        logs.request_id.set(exchange.request_id)
+        await self._attempt(exchange, self._handle(exchange, route))
+        method, path = (route.method, route.path) if isinstance(route, Route) else ("other", "unknown")
+        self.engine.meter.requests.add(1, method, path, str(exchange.status))
+        if access.isEnabledFor(logging.INFO):
+            duration_ms = round((time.perf_counter() - began) * 1000, 1)
+            fields = {"method": method, "route": path, "status": exchange.status, "duration_ms": duration_ms}
+            access.info("request", extra={"fields": fields})
+
+    @asynccontextmanager
+    async def alive(self) -> AsyncGenerator[None]:
+        """Requests may come as long as this lasts."""
+        self._pulse = Pulse()
+        beat = asyncio.create_task(self._pulse.beat())
+        try:
+            yield
+        finally:
+            beat.cancel()
+            with suppress(asyncio.CancelledError):
+                await beat
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self.alive():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _attempt(self, exchange: Exchange, work: Awaitable[None]) -> None:
+        """Do the work; what goes wrong becomes the answer."""
+        try:
+            await work
+        except ApiError as error:
+            await exchange.fail(error)
+        except (ClientGone, asyncio.CancelledError):
+            # The client left, or the server has waited long enough at its end.
+            exchange.status = 499
+        except Exception as error:
+            exchange.headers["x-should-retry"] = "false"
+            failure = ServerError(SORRY, internal=type(error).__name__)
+            failure.__cause__ = error
+            await exchange.fail(failure)
+
+    def _route(self, scope: Scope) -> tuple[Route | ApiError, dict[str, str]]:
+        path, method = scope["path"], _method(scope)
+        others: list[str] = []
+        wanted = "GET" if method == "HEAD" else method
+        for route in self.routes:
+            found = route.pattern.match(path)
+            if found and route.method == wanted:
+                return route, found.groupdict()
+            if found and route.method != WEBSOCKET:
+                others.append(route.method)
+        if others and path not in _NOT_YET:
+            allow = {"allow": ", ".join(others)}
+            return MethodNotAllowed(f"Not allowed to {method} on {path}.", headers=allow), {}
+        known = f": {path} is not served by this server yet" if path in _NOT_YET else ""
+        return NotFound(f"Invalid URL ({method} {path}){known}", code="unknown_url"), {}
+
+    async def _handle(self, exchange: Exchange, route: Route | ApiError) -> None:
+        caller = caller_of(exchange.scope, exchange.header, self.engine.keyring)
+        exchange.owner, exchange.key_id = caller.owner, caller.key_id
+        if isinstance(route, ApiError):
+            raise route
+        assert self._pulse is not None, "the server runs the application's lifespan"
+        self._pulse.exchanges.add(exchange)
+        try:
+            key = exchange.header(b"idempotency-key") if route.once else None
+            if key is None:
+                await route.handler(exchange, self._pulse)
+            else:
+                await self._replay(exchange, key, route.handler, self._pulse)
+        finally:
+            self._pulse.exchanges.discard(exchange)
+
+    async def _replay(self, exchange: Exchange, key: str, handler: Handler, pulse: Pulse) -> None:
+        await self._replays.answer(exchange, key, lambda own: self._attempt(own, handler(own, pulse)))
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["type"] == "http" else WEBSOCKET

@@ -1,0 +1,1 @@
+"""Responses over one WebSocket: the connection, and which frame is answered when."""

@@ -1,0 +1,321 @@
+"""``/v1/responses`` over a WebSocket: responses one after another in each lane, and the lanes side by side.
+
+A lane is what frames of one ``stream_id`` share; those without one share a lane too. The connection remembers the
+latest response of each lane, so that a response that is not stored can be continued on it.
+
+Source: the official guide to WebSocket mode, and the Open Responses specification of 2026-04-24.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, cast
+
+import msgspec
+
+from antiphon.http.auth import ask_again
+from antiphon.http.exchange import ClientGone, Exchange
+from antiphon.http.profile import OPEN_RESPONSES, Profile
+from antiphon.http.sse import Pulse
+from antiphon.http.websocket.socket import SocketStream, Upgrade
+from antiphon.log import Log, encode
+from antiphon.run import Failed, Run, respond
+from antiphon.wire import Id, Json
+from antiphon.wire.errors import SORRY, ApiError, InvalidRequest, RateLimited, ServerError
+from antiphon.wire.response import Response
+
+RUNNING_MAX: Final = 16
+"""Responses that run at once on a connection; the next wait for one of them to end."""
+NAMED_MAX: Final = 32
+WAITING_MAX: Final = 64
+"""Frames that wait on a connection for their lane; together they may have as many characters as a body bytes."""
+MEMORY_BYTES_MAX: Final = 64 * 1024 * 1024
+
+_STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+_FRAME_ONLY: Final = {"type", "stream_id", "generate", "stream", "background"}
+_HTTP_ONLY: Final = ("stream", "stream_options", "background")
+_decode = msgspec.json.Decoder().decode
+
+
+async def converse(exchange: Exchange, pulse: Pulse) -> None:
+    """``/v1/responses`` as a WebSocket: ``response.create`` frames in, the events of their responses out."""
+    assert isinstance(exchange, Upgrade), "the table of routes has this under the method of upgrades"
+    if sum(isinstance(other, Upgrade) for other in pulse.exchanges) > exchange.engine.config.sockets_max:
+        raise RateLimited(
+            "Too many WebSocket connections are open on this server. Try again when some have closed.",
+            code="websocket_connections_limit_reached",
+            headers={"retry-after": "10"},
+        )
+    await exchange.accept()
+    await Connection(exchange, pulse).run()
+
+
+class Create(msgspec.Struct, frozen=True):
+    """A ``response.create`` frame: the body of the request, and what stands beside it."""
+
+    body: Json
+    generate: bool
+    chars: int
+
+    @property
+    def previous(self) -> Id | None:
+        """The response it continues, if it is well-formed in that."""
+        id = self.body.get("previous_response_id")
+        return id if isinstance(id, str) else None
+
+
+class Lane(msgspec.Struct):
+    """The frames of one ``stream_id`` that wait for their turn."""
+
+    stream_id: str | None
+    waiting: deque[Create]
+    busy: bool = False
+
+
+class Connection:
+    """One client's lanes."""
+
+    def __init__(self, socket: Upgrade, pulse: Pulse) -> None:
+        self._socket = socket
+        self._pulse = pulse
+        self._lanes: dict[str | None, Lane] = {}
+        self._room = asyncio.Semaphore(RUNNING_MAX)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._memory = Memory(MEMORY_BYTES_MAX)
+
+    async def run(self) -> None:
+        """Take frames until the client leaves or the connection's time is over; then whatever runs is stopped."""
+        life_s = self._socket.engine.config.socket_life_s
+        try:
+            async with asyncio.timeout(life_s):
+                while True:
+                    await self._take(await self._socket.hear())
+        except ClientGone:
+            pass
+        except TimeoutError:
+            await self._socket.say_error(_too_old(life_s))
+        finally:
+            await self._stop()
+        await self._socket.close()
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- frames in
+
+    async def _take(self, text: str | None) -> None:
+        stream_id: str | None = None
+        try:
+            frame = _frame(text)
+            if frame["type"] == "response.steer":
+                await self._socket.say(encode(_unsteered(frame)))
+                return
+            stream_id = _stream_id(frame)
+            self._enqueue(stream_id, _create(frame, len(text or ""), self._socket.profile))
+        except ApiError as error:
+            await self._socket.say_error(error, stream_id)
+
+    def _enqueue(self, stream_id: str | None, create: Create) -> None:
+        lane = self._lane(stream_id)
+        waiting = [other.chars for lane in self._lanes.values() for other in lane.waiting]
+        if len(waiting) >= WAITING_MAX or sum(waiting) + create.chars > self._socket.engine.config.body_bytes_max:
+            raise RateLimited(
+                "Too many requests wait on this WebSocket connection. Try again when a response has ended.",
+                code="websocket_queue_full",
+            )
+        lane.waiting.append(create)
+        if not lane.busy:
+            lane.busy = True
+            task = asyncio.create_task(self._serve(lane))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _lane(self, stream_id: str | None) -> Lane:
+        if stream_id is not None and stream_id not in self._lanes and len(self._lanes.keys() - {None}) >= NAMED_MAX:
+            raise InvalidRequest(
+                f"This WebSocket connection has reached its maximum number of distinct stream IDs ({NAMED_MAX}). "
+                "Reuse an existing stream_id or open a new WebSocket connection.",
+                code="websocket_stream_limit_reached",
+                param="stream_id",
+            )
+        return self._lanes.setdefault(stream_id, Lane(stream_id, deque()))
+
+    # --- responses out
+
+    async def _serve(self, lane: Lane) -> None:
+        while lane.waiting:
+            async with self._room:
+                await self._answer(lane.stream_id, lane.waiting.popleft())
+        lane.busy = False
+
+    async def _answer(self, stream_id: str | None, create: Create) -> None:
+        log = SocketStream(self._socket, self._pulse, stream_id)
+        try:
+            await self._respond(stream_id, create, log)
+        except Failed as failed:
+            self._memory.forget(create.previous)
+            await self._tell(failed.error, log, stream_id)
+        except Exception as cause:
+            self._memory.forget(create.previous)
+            await self._socket.say_error(_public(cause), stream_id)
+        finally:
+            log.drop()
+
+    async def _respond(self, stream_id: str | None, create: Create, log: SocketStream) -> None:
+        engine, owner = self._socket.engine, self._socket.owner
+        key_id = self._socket.key_id
+        ask_again(self._socket.scope, key_id, engine.keyring)
+        run = await engine.accept(create.body, owner, key_id, recall=self._memory.recall, generate=create.generate)
+        run.watch.request_id = self._socket.request_id
+        log.obfuscate = run.plan.obfuscate
+        await respond(run, Remembering(log, partial(self._keep, stream_id, run)))
+
+    def _keep(self, stream_id: str | None, run: Run, response: Response) -> None:
+        """A response that is stored is left to the store."""
+        items = None if run.plan.store else (*run.history, *run.plan.input, *response.output)
+        self._memory.keep(stream_id, response.id, items)
+
+    async def _tell(self, error: ApiError, log: SocketStream, stream_id: str | None) -> None:
+        """A failure of which the client has seen the beginning is told in the stream, another by a frame of its own."""
+        if not log.shown:
+            await self._socket.say_error(error, stream_id)
+            return
+        self._socket.note(error)
+        await log.flush()
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """A response that can be continued: the whole context up to it and with it."""
+
+    id: Id
+    items: Sequence[Json]
+    bytes: int
+
+
+class Memory:
+    """The latest response of each lane, where it is not stored. Past ``bytes_max`` the lane that was silent longest
+    is forgotten.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._latest: dict[str | None, Remembered] = {}
+
+    def recall(self, id: Id) -> Sequence[Json] | None:
+        """The context of a response, oldest item first; None when it is not remembered."""
+        return next((known.items for known in self._latest.values() if known.id == id), None)
+
+    def keep(self, stream_id: str | None, id: Id, items: Sequence[Json] | None) -> None:
+        """A response is the latest of its lane now; without ``items``, it is not remembered, nor is the one before."""
+        self._latest.pop(stream_id, None)
+        if items is not None:
+            self._latest[stream_id] = Remembered(id, items, len(encode(items)))
+        while sum(known.bytes for known in self._latest.values()) > self._bytes_max:
+            del self._latest[next(iter(self._latest))]
+
+    def forget(self, id: Id | None) -> None:
+        """Let go of a response that could not be continued."""
+        for lane in [lane for lane, known in self._latest.items() if known.id == id]:
+            del self._latest[lane]
+
+
+class Remembering:
+    """A log that has the response remembered before its reader can see the last event, and continue it."""
+
+    def __init__(self, log: Log, keep: Callable[[Response], None]) -> None:
+        self._log = log
+        self._keep = keep
+
+    def append(self, event: Json) -> None:
+        """See ``Log.append``."""
+        if event["type"] in ("response.completed", "response.incomplete"):
+            self._keep(event["response"])
+        self._log.append(event)
+
+    async def flush(self) -> None:
+        """See ``Log.flush``."""
+        await self._log.flush()
+
+
+# --- what a frame may hold -------------------------------------------------------------------------------------------
+
+
+def _frame(text: str | None) -> Json:
+    if text is None:
+        raise InvalidRequest("Expected a text frame that holds one JSON object, but got a binary one.")
+    try:
+        frame: Any = _decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        raise InvalidRequest(f"We could not parse the JSON of your frame: {error}.") from error
+    if not isinstance(frame, dict):
+        raise InvalidRequest("Invalid frame: expected a JSON object.", code="invalid_type")
+    known = cast(Json, frame)
+    if known.get("type") not in ("response.create", "response.steer"):
+        raise InvalidRequest(
+            f"Invalid value: '{known.get('type')}'. Supported values are: 'response.create' and 'response.steer'.",
+            code="invalid_value",
+            param="type",
+        )
+    return known
+
+
+def _stream_id(frame: Json) -> str | None:
+    stream_id = frame.get("stream_id")
+    if stream_id is not None and not (isinstance(stream_id, str) and _STREAM_ID.fullmatch(stream_id)):
+        raise InvalidRequest(
+            "The 'stream_id' field must be a non-empty string with at most 256 characters and may only contain "
+            "letters, numbers, underscores, hyphens, and periods.",
+            code="invalid_stream_id",
+            param="stream_id",
+        )
+    return stream_id
+
+
+def _create(frame: Json, chars: int, profile: Profile) -> Create:
+    """The request in a frame. ``stream`` goes without saying on a socket; Open Responses forbids to say it."""
+    unwelcome = _HTTP_ONLY if profile is OPEN_RESPONSES else ("background",)
+    for name in unwelcome:
+        if frame.get(name) not in (None, False):
+            text = f"Unsupported parameter: '{name}' is not supported over WebSocket."
+            raise InvalidRequest(text, code="unsupported_parameter", param=name)
+    generate = frame.get("generate")
+    if not isinstance(generate, bool | None):
+        raise InvalidRequest("Invalid type for 'generate': expected a boolean.", code="invalid_type", param="generate")
+    body = {name: value for name, value in frame.items() if name not in _FRAME_ONLY}
+    return Create(body | {"stream": True}, generate is not False, chars)
+
+
+def _unsteered(frame: Json) -> Json:
+    """The answer to ``response.steer``, which hands the input back."""
+    return {
+        "type": "response.steer.failed",
+        "sequence_number": 0,
+        "error": {
+            "type": "invalid_request_error",
+            "code": "steering_not_supported",
+            "message": "This server does not steer responses. Send the input when the response has ended.",
+        },
+        "steer": {name: frame.get(name, "") for name in ("previous_response_id", "input")},
+    }
+
+
+def _too_old(life_s: float) -> InvalidRequest:
+    return InvalidRequest(
+        f"Responses websocket connection limit reached ({life_s / 60:g} minutes). "
+        "Create a new websocket connection to continue.",
+        code="websocket_connection_limit_reached",
+    )
+
+
+def _public(cause: Exception) -> ApiError:
+    if isinstance(cause, ApiError):
+        return cause
+    fault = ServerError(SORRY, internal=type(cause).__name__)  # its words may quote the answer
+    fault.__cause__ = cause
+    return fault

@@ -1,0 +1,138 @@
+"""One WebSocket: its upgrade request, its text frames, and a log whose only reader is at its other end.
+
+A refused upgrade is answered like any HTTP request. A reader that is slow holds up the responses on its own socket and
+nothing else: each waits in ``flush`` until its frames have been taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from starlette.types import Message, Receive, Scope, Send
+
+from antiphon.config import Config
+from antiphon.engine import Engine
+from antiphon.http.exchange import ClientGone, Exchange
+from antiphon.http.sse import LATE_S, Pulse, message
+from antiphon.log import encode
+from antiphon.wire import Json
+from antiphon.wire.errors import ApiError
+
+METHOD = "WEBSOCKET"
+"""What stands for the method in the table of routes: an upgrade is a GET, but no GET."""
+PING_S = 20.0
+SILENT_S = 600.0
+"""A client busy with a tool call takes no frames, and so answers no ping: it is given as long as the official client
+waits for us.
+"""
+
+
+def uvicorn_options(config: Config) -> dict[str, Any]:
+    """How uvicorn is to speak WebSocket. A longer frame than a body may be closes the connection with code 1009.
+
+    Nothing is compressed: the frames are small, and their sizes would tell what the padding hides.
+    """
+    return {
+        "ws": "websockets-sansio",
+        "ws_max_size": config.body_bytes_max,
+        "ws_ping_interval": PING_S,
+        "ws_ping_timeout": SILENT_S,
+        "ws_per_message_deflate": False,
+    }
+
+
+class Upgrade(Exchange):
+    """A request to speak WebSocket; once it is accepted, the socket."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, engine: Engine, params: dict[str, str]) -> None:
+        async def deny(answer: Message) -> None:
+            await send({**answer, "type": f"websocket.{answer['type']}"})
+
+        super().__init__(scope, receive, deny, engine, params)
+        self._speak = send
+
+    async def accept(self) -> None:
+        """Agree to speak WebSocket."""
+        await self._receive()  # "websocket.connect", always the first
+        self.started, self.status = True, 101
+        headers = [(b"x-request-id", self.request_id.encode())]
+        await self._speak({"type": "websocket.accept", "headers": headers})
+
+    async def hear(self) -> str | None:
+        """The next text frame; None for a binary one.
+
+        Raises:
+            ClientGone: there is none, for the socket is closed.
+        """
+        heard = await self._receive()
+        if heard["type"] == "websocket.disconnect":
+            raise ClientGone
+        return heard.get("text")
+
+    async def say(self, text: bytes) -> None:
+        """Send a text frame; waits while the client is slow. Where it has gone, ``hear`` says so, and this nothing."""
+        with suppress(OSError, RuntimeError):
+            await self._speak({"type": "websocket.send", "text": text.decode()})
+
+    async def say_error(self, error: ApiError, stream_id: str | None = None) -> None:
+        """Send an error frame: ``{"type": "error", "status", "error": {…}}``, and the lane it belongs to."""
+        self.note(error)
+        body = self.profile.error(error.body(), error.status)
+        frame: Json = {
+            "type": "error",
+            "status": error.status,
+            "error": body | {"code": error.code or body["type"]},
+        }
+        if error.headers:
+            frame["error"]["headers"] = dict(error.headers)
+        await self.say(encode(frame | ({} if stream_id is None else {"stream_id": stream_id})))
+
+    async def close(self, code: int = 1000) -> None:
+        """Close the socket, if it is still open."""
+        with suppress(OSError, RuntimeError):
+            await self._speak({"type": "websocket.close", "code": code})
+
+
+class SocketStream:
+    """The log of a response on a socket.
+
+    Attributes:
+        obfuscate: whether deltas are padded.
+        shown: whether the client has been sent anything of it.
+    """
+
+    def __init__(self, socket: Upgrade, pulse: Pulse, stream_id: str | None) -> None:
+        self.obfuscate = True
+        self.shown = False
+        self._socket = socket
+        self._pulse = pulse
+        self._lane: Json = {} if stream_id is None else {"stream_id": stream_id}
+        self._frames: deque[bytes] = deque()
+        self._turn = asyncio.Lock()
+        self._moved = pulse.now()
+        pulse.streams.add(self)
+
+    def append(self, event: Json) -> None:
+        """See ``Log.append``."""
+        named = self._socket.profile.event(event)
+        self._frames.append(message(named | self._lane, obfuscate=self.obfuscate))
+
+    async def flush(self) -> None:
+        """See ``Log.flush``. The lock keeps the order where the pulse flushes too."""
+        async with self._turn:
+            while self._frames:
+                self.shown = True
+                await self._socket.say(self._frames.popleft())
+        self._moved = self._pulse.now()
+
+    async def beat(self, now: float) -> None:
+        """Show what waits too long."""
+        if self._frames and not self._turn.locked() and now - self._moved > LATE_S:
+            await self.flush()
+
+    def drop(self) -> None:
+        """Nothing more is written."""
+        self._pulse.streams.discard(self)

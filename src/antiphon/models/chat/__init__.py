@@ -1,0 +1,1 @@
+"""Models behind any chat-completions server."""

@@ -1,0 +1,375 @@
+"""Prompt -> the body of a chat-completions request. Pure.
+
+Items become messages in their order, with one exception: outputs stand directly after the message that holds
+their calls, because servers refuse anything else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+
+from antiphon.models import Function, Prompt
+from antiphon.models.chat import forced
+from antiphon.models.chat.arguments import compact
+from antiphon.models.chat.config import ChatConfig
+from antiphon.wire import Json
+from antiphon.wire.textfile import file_text
+
+_ROLES: Final = {"assistant": "assistant", "system": "system", "developer": "developer"}
+"""Any other role speaks as the user."""
+_TEXT_FIELD: Final = {
+    "input_text": "text",
+    "output_text": "text",
+    "text": "text",
+    "reasoning_text": "text",
+    "summary_text": "text",
+    "refusal": "refusal",
+}
+_SYSTEM: Final = frozenset({"system", "developer"})
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def body(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) -> Json:
+    """The request's JSON.
+
+    Args:
+        native_calls: whether required calls are left to the server although ``config`` says ``schema``.
+    """
+    assert not prompt.prefix or config.continues, "the model cannot continue an answer"
+    whole: Json = {
+        "model": config.model,
+        "messages": messages(prompt, config, native_calls=native_calls),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **_sampling(prompt, config),
+        **_calling(prompt, config, native_calls),
+    }
+    if prompt.prefix and config.continues == "vllm":
+        whole |= {"continue_final_message": True, "add_generation_prompt": False}
+    return _overlaid(whole, config.extra)
+
+
+def callable_functions(prompt: Prompt) -> tuple[Function, ...]:
+    """The functions that ``tool_choice`` leaves."""
+    choice = prompt.tool_choice
+    if not prompt.functions or choice.mode == "none":
+        return ()
+    return tuple(f for f in prompt.functions if not choice.names or f.name in choice.names)
+
+
+def holds_to_schema(prompt: Prompt, config: ChatConfig) -> bool:
+    """Whether a call is required, and is had by holding the answer to a schema."""
+    required = prompt.tool_choice.mode == "required" and bool(callable_functions(prompt))
+    return required and config.forced_calls == "schema"
+
+
+def _overlaid(whole: Json, extra: Json) -> Json:
+    """The operator's fields win; ``chat_template_kwargs`` from both sides are joined."""
+    joined = {**whole, **extra}
+    if "chat_template_kwargs" in whole and "chat_template_kwargs" in extra:
+        joined["chat_template_kwargs"] = {**whole["chat_template_kwargs"], **extra["chat_template_kwargs"]}
+    return joined
+
+
+def _sampling(prompt: Prompt, config: ChatConfig) -> Json:
+    fields: Json = {"temperature": prompt.temperature, "top_p": prompt.top_p}
+    if prompt.presence_penalty:
+        fields["presence_penalty"] = prompt.presence_penalty
+    if prompt.frequency_penalty:
+        fields["frequency_penalty"] = prompt.frequency_penalty
+    if prompt.max_output_tokens is not None:
+        fields[config.max_tokens_field] = prompt.max_output_tokens
+    if prompt.top_logprobs is not None:
+        fields |= {"logprobs": True, "top_logprobs": prompt.top_logprobs}
+    if prompt.effort is not None:
+        fields |= _effort(prompt.effort, config)
+    return fields
+
+
+def _effort(effort: str, config: ChatConfig) -> Json:
+    match config.effort:
+        case "field":
+            return {"reasoning_effort": effort}
+        case "template":
+            # Templates read the one name or the other and ignore what they do not know.
+            return {"chat_template_kwargs": {"reasoning_effort": effort, "enable_thinking": effort != "none"}}
+        case None:
+            return {}
+
+
+def _calling(prompt: Prompt, config: ChatConfig, native_calls: bool) -> Json:
+    """``tools``, ``tool_choice`` and ``response_format``."""
+    functions = callable_functions(prompt)
+    if not native_calls and holds_to_schema(prompt, config):
+        return {"response_format": _schema_format("call", forced.schema(functions), strict=True)}
+    fields = _format(prompt)
+    if not functions:
+        return fields
+    fields["tools"] = [_tool(function) for function in functions]
+    if prompt.tool_choice.mode == "required":
+        one = len(prompt.tool_choice.names) == 1
+        fields["tool_choice"] = {"type": "function", "function": {"name": functions[0].name}} if one else "required"
+    if not prompt.parallel_tool_calls:
+        fields["parallel_tool_calls"] = False
+    return fields
+
+
+def _tool(function: Function) -> Json:
+    described: Json = {"name": function.name}
+    if function.description is not None:
+        described["description"] = function.description
+    described["parameters"] = function.parameters or {"type": "object", "properties": {}}
+    described["strict"] = function.strict
+    return {"type": "function", "function": described}
+
+
+def _format(prompt: Prompt) -> Json:
+    wanted = prompt.format
+    match wanted.type:
+        case "text":
+            return {}
+        case "json_object":
+            return {"response_format": {"type": "json_object"}}
+        case "json_schema":
+            schema = wanted.schema or {}
+            return {"response_format": _schema_format(wanted.name, schema, strict=wanted.strict)}
+
+
+def _schema_format(name: str, schema: Json, *, strict: bool) -> Json:
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": strict}}
+
+
+# Messages.
+
+
+def messages(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) -> list[Json]:
+    """The whole context as chat messages."""
+    front, items = _front(prompt, config)
+    if holds_to_schema(prompt, config) and not native_calls:
+        front.append(("system", forced.description(callable_functions(prompt))))
+    out = _system(front, config)
+    out += _Conversation(items, config).messages()
+    if prompt.prefix:
+        out.append({"role": "assistant", "content": prompt.prefix})
+    return out
+
+
+def _front(prompt: Prompt, config: ChatConfig) -> tuple[list[tuple[str, str]], Sequence[Json]]:
+    """Role and text of all that is said in front of the conversation, and the conversation."""
+    texts = [("system", prompt.instructions)] if prompt.instructions else []
+    n = 0
+    while n < len(prompt.items) and _is_system(prompt.items[n]):
+        item = prompt.items[n]
+        if text := _text(item.get("content")):
+            texts.append((_system_role(item, config), text))
+        n += 1
+    return texts, prompt.items[n:]
+
+
+def _system(texts: Sequence[tuple[str, str]], config: ChatConfig) -> list[Json]:
+    if config.one_system and texts:
+        return [{"role": texts[0][0], "content": "\n\n".join(text for _, text in texts)}]
+    return [{"role": role, "content": text} for role, text in texts]
+
+
+def _is_message(item: Json) -> bool:
+    return item.get("type", "message") == "message"
+
+
+def _is_system(item: Json) -> bool:
+    return _is_message(item) and item.get("role") in _SYSTEM
+
+
+def _system_role(item: Json, config: ChatConfig) -> str:
+    return "developer" if config.developer_role and item["role"] == "developer" else "system"
+
+
+class _Conversation:
+    """Turns the items after the front into messages."""
+
+    def __init__(self, items: Sequence[Json], config: ChatConfig) -> None:
+        self._items = items
+        self._config = config
+        self._outputs: dict[str, deque[Json]] = {}
+        self._answered: set[int] = set()
+        self._out: list[Json] = []
+        self._reasoning = ""
+        for item in items:
+            if item.get("type") == "function_call_output":
+                self._outputs.setdefault(item.get("call_id") or "", deque()).append(item)
+
+    def messages(self) -> list[Json]:
+        n = 0
+        while n < len(self._items):
+            item = self._items[n]
+            match item.get("type", "message"):
+                case "message":
+                    self._message(item)
+                case "function_call":
+                    end = self._calls_end(n)
+                    self._calls(self._items[n:end])
+                    n = end
+                    continue
+                case "function_call_output":
+                    self._stray_output(item)
+                case "mcp_call":
+                    self._hosted(item)
+                case "reasoning":
+                    self._reason(item)
+                case _:
+                    pass  # nothing that a chat message could say
+            n += 1
+        return self._out
+
+    def _calls_end(self, n: int) -> int:
+        while n < len(self._items) and self._items[n].get("type") == "function_call":
+            n += 1
+        return n
+
+    def _reason(self, item: Json) -> None:
+        """Kept for the assistant message that follows."""
+        if self._config.replays_reasoning:
+            self._reasoning += _text(item.get("content")) or _text(item.get("summary"))
+
+    def _message(self, item: Json) -> None:
+        role = _ROLES.get(item.get("role", "user"), "user")
+        if role in _SYSTEM:
+            late = self._config.late_system_role
+            role = _system_role(item, self._config) if late == "system" else late
+        content = item.get("content")
+        shown: str | list[Json] = _text(content) if role != "user" else _content(content, self._config)
+        if shown:
+            self._out.append({"role": role, "content": shown, **self._thought(role)})
+
+    def _thought(self, role: str) -> Json:
+        thought, self._reasoning = self._reasoning, ""
+        return {"reasoning_content": thought} if thought and role == "assistant" else {}
+
+    def _calls(self, calls: Sequence[Json]) -> None:
+        """One assistant message for calls that follow each other, then their outputs in the same order."""
+        last = self._out[-1] if self._out else {}
+        if last.get("role") != "assistant" or "tool_calls" in last:
+            last = {"role": "assistant", "content": None, **self._thought("assistant")}
+            self._out.append(last)
+        last["tool_calls"] = [_tool_call(call) for call in calls]
+        pictures: list[Json] = []
+        for call in calls:
+            waiting = self._outputs.get(call.get("call_id") or "")
+            if waiting:
+                pictures += self._output(waiting.popleft())
+        if pictures:
+            # A tool's message is text for nearly every server.
+            self._out.append({"role": "user", "content": pictures})
+
+    def _hosted(self, item: Json) -> None:
+        """A call that the server made: the item holds what has come of it too."""
+        call = {"call_id": item["id"], "name": item.get("name"), "arguments": item.get("arguments")}
+        self._calls([call])
+        output = item.get("output") if item.get("error") is None else _error_text(item["error"])
+        self._out.append({"role": "tool", "tool_call_id": item["id"], "content": _text(output) or "Done."})
+
+    def _output(self, item: Json) -> list[Json]:
+        self._answered.add(id(item))
+        output = item.get("output")
+        self._out.append({"role": "tool", "tool_call_id": item.get("call_id") or "", "content": _text(output)})
+        return _pictures(output, self._config)
+
+    def _stray_output(self, item: Json) -> None:
+        """An output whose call is not in the context, which servers refuse as such."""
+        if id(item) in self._answered:
+            return
+        text = _text(item.get("output"))
+        self._out.append({"role": "user", "content": f"Output of an earlier function call:\n{text}"})
+
+
+def _tool_call(item: Json) -> Json:
+    named = {"name": item.get("name") or "", "arguments": object_text(item.get("arguments"))}
+    return {"id": item.get("call_id") or "", "type": "function", "function": named}
+
+
+def object_text(arguments: Any) -> str:
+    """``arguments`` as the text of a JSON object: as it is when it is one, else wrapped as ``{"_raw": …}``.
+
+    Servers parse it for their templates and answer 500 when they cannot, which would end a conversation for
+    good because a model once wrote a call badly.
+    """
+    if isinstance(arguments, dict):
+        return compact(arguments)
+    text = arguments if isinstance(arguments, str) else ""
+    if not text.strip():
+        return "{}"
+    try:
+        _OBJECT.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return compact({"_raw": text})
+    return text
+
+
+def _error_text(error: Any) -> str:
+    """What a model reads of a call that failed; older clients send the error as a text."""
+    if not isinstance(error, dict):
+        return str(error)
+    members = cast(Json, error)
+    return f"Error: {members.get('message') or _text(members.get('content'))}"
+
+
+# Content parts.
+
+
+def _parts(content: Any) -> list[Json]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if isinstance(content, list):
+        return [cast(Json, part) for part in cast(list[Any], content) if isinstance(part, dict)]
+    return []
+
+
+def _part_text(part: Json) -> str:
+    """The text of a part; empty when it has none."""
+    kind = part.get("type", "")
+    if kind == "input_file":
+        text = file_text(part)
+        return "" if text is None else f"{part.get('filename') or 'file'}:\n{text}"
+    said: Any = part.get(_TEXT_FIELD.get(kind, ""))
+    return said if isinstance(said, str) else ""
+
+
+def _text(content: Any) -> str:
+    """All text of some content. An answer's parts follow each other directly; parts of input are set on lines."""
+    parts = _parts(content)
+    texts = [text for part in parts if (text := _part_text(part))]
+    answer = len(texts) > 1 and all(part.get("type") in ("output_text", "refusal") for part in parts)
+    return ("" if answer else "\n").join(texts)
+
+
+def _content(content: Any, config: ChatConfig) -> str | list[Json]:
+    """What a user says: plain text, as long as it is nothing else, because not every template takes a list."""
+    parts = _parts(content)
+    if not config.sees or not any(_picture(part, config) for part in parts):
+        return _text(content)
+    return [shown for part in parts for shown in _shown(part, config)]
+
+
+def _shown(part: Json, config: ChatConfig) -> Iterable[Json]:
+    if picture := _picture(part, config):
+        return (picture,)
+    text = _part_text(part)
+    return ({"type": "text", "text": text},) if text else ()
+
+
+def _pictures(content: Any, config: ChatConfig) -> list[Json]:
+    return [picture for part in _parts(content) if (picture := _picture(part, config))]
+
+
+def _picture(part: Json, config: ChatConfig) -> Json | None:
+    url = part.get("image_url")
+    if not config.sees or part.get("type") != "input_image" or not isinstance(url, str):
+        return None
+    detail = part.get("detail")
+    # ``original`` is newer than chat completions.
+    known = {"detail": detail} if detail in ("low", "high", "auto") else {}
+    return {"type": "image_url", "image_url": {"url": url, **known}}

@@ -1,0 +1,207 @@
+"""A call that must be made: the model is held to a JSON schema, and the JSON is read back as a call.
+
+``tool_choice: required`` is kept by few servers and by fewer small models; a JSON schema is kept by the
+sampler itself. So the answer is constrained to ``{"name": …, "arguments": …}`` and the functions are
+described in the system text, because several servers refuse or ignore ``tools`` beside ``response_format``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+
+from antiphon.models import Call, Delta, Function
+from antiphon.models.chat.arguments import JsonExtent, compact, fits
+from antiphon.wire import Json
+from antiphon.wire.errors import UpstreamError
+
+_ANY_OBJECT: Final[Json] = {"type": "object"}
+_NAMED_SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+"""Keywords whose members are named by the caller, each holding a schema."""
+_DATA: Final = frozenset({"const", "enum", "default", "example", "examples"})
+"""Keywords that hold data, in which ``$ref`` means nothing."""
+_NOT_NESTED: Final = frozenset({"$schema", "$id", "id"})
+"""Keywords of a whole document; ``$id`` in the middle of another would turn the references below it."""
+
+_HEAD: Final = re.compile(r'\s*\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"arguments"\s*:\s*(?=\{)')
+_TAIL: Final = re.compile(r"\s*\}\s*")
+HELD_CHARS_MAX: Final = 16 * 1024 * 1024
+
+
+def schema(functions: Sequence[Function]) -> Json:
+    """The schema that holds an answer to one call of one of ``functions``."""
+    definitions: dict[str, Json] = {}
+    calls = [_call_schema(function, f"f{n}", definitions) for n, function in enumerate(functions)]
+    root = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return {**root, "$defs": definitions} if definitions else root
+
+
+def _call_schema(function: Function, at: str, definitions: dict[str, Json]) -> Json:
+    whole = function.parameters or _ANY_OBJECT
+    arguments = {key: value for key, value in whole.items() if key not in _NOT_NESTED}
+    if _refers(arguments):
+        # References count from the document's root: the whole schema moves to a place of its own below it.
+        definitions[at] = _moved(arguments, f"#/$defs/{at}")
+        arguments = {"$ref": f"#/$defs/{at}"}
+    return {
+        "type": "object",
+        "properties": {"name": {"type": "string", "enum": [function.name]}, "arguments": arguments},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+def _refers(arguments: Json) -> bool:
+    return '"$ref":' in compact(arguments)
+
+
+def _moved(node: Any, root: str) -> Any:
+    """The schema with its references turned to ``root``."""
+    if isinstance(node, list):
+        return [_moved(one, root) for one in cast(list[Any], node)]
+    if not isinstance(node, dict):
+        return node
+    return {key: _moved_member(key, value, root) for key, value in cast(Json, node).items()}
+
+
+def _moved_member(key: str, value: Any, root: str) -> Any:
+    if key in _DATA:
+        return value
+    if key == "$ref" and isinstance(value, str):
+        return root + value[1:] if value == "#" or value.startswith("#/") else value
+    if key in _NAMED_SCHEMAS and isinstance(value, dict):
+        return {name: _moved(one, root) for name, one in cast(Json, value).items()}
+    return _moved(value, root)
+
+
+def description(functions: Sequence[Function]) -> str:
+    """What the model is told of ``functions``, one line each."""
+    lines = [
+        compact(
+            {
+                "name": function.name,
+                **({"description": function.description} if function.description else {}),
+                "parameters": function.parameters or _ANY_OBJECT,
+            }
+        )
+        for function in functions
+    ]
+    return "\n".join(
+        (
+            "Call one of these functions now:",
+            *lines,
+            'Answer only with a JSON object {"name": the function\'s name, "arguments": an object of its parameters}.',
+        )
+    )
+
+
+class _Written(msgspec.Struct):
+    name: str
+    arguments: msgspec.Raw
+
+
+_WRITTEN: Final = msgspec.json.Decoder(_Written)
+
+
+class ForcedCall:
+    """Reads the constrained answer. ``arguments`` pieces join to exactly the JSON text that the model wrote.
+
+    The arguments are passed on as they come when the members are in the schema's order, as every sampler
+    writes them; else at the end.
+    """
+
+    def __init__(self, functions: Sequence[Function], keys: Iterator[int]) -> None:
+        self._functions: Mapping[str, Function] = {function.name: function for function in functions}
+        self._keys = keys
+        self._text = ""
+        self._key = -1
+        self._name = ""
+        self._start = self._sent = 0
+        self._extent: JsonExtent | None = None
+        self._complete = False
+
+    idle = False
+
+    def feed(self, text: str) -> list[Delta]:
+        """The pieces of the call that ``text`` completes; perhaps none."""
+        self._text += text
+        if len(self._text) > HELD_CHARS_MAX:
+            raise _invalid("longer than any call")
+        if self._extent is None:
+            return self._open()
+        return self._arguments()
+
+    def _open(self) -> list[Delta]:
+        head = _HEAD.match(self._text)
+        if head is None or head[1] not in self._functions:
+            return []
+        self._name, self._key = head[1], next(self._keys)
+        self._start = self._sent = head.end()
+        self._extent = JsonExtent(self._start)
+        return [Call(self._key, self._name), *self._arguments()]
+
+    def _arguments(self) -> list[Delta]:
+        if self._complete:
+            return []
+        assert self._extent is not None
+        self._complete = self._extent.scan(self._text)
+        # Not complete, ``pos`` may stand before a backslash whose partner is still to come.
+        piece, self._sent = self._text[self._sent : self._extent.pos], self._extent.pos
+        return [Call(self._key, arguments=piece)] if piece else []
+
+    def end(self, cut: bool) -> list[Delta]:
+        """The rest of the call at the end of the answer; ``cut`` when the answer was stopped by its length.
+
+        Raises:
+            UpstreamError: ``invalid_tool_call``, when the answer is whole and yet no call, or does not fit a
+                strict function.
+        """
+        if self._extent is None:
+            return self._whole(cut)
+        if cut:
+            rest = self._text[self._sent :] if not self._complete else ""
+            return [Call(self._key, arguments=rest)] if rest else []
+        if not self._complete or not _TAIL.fullmatch(self._text, self._extent.pos):
+            raise _invalid("not closed")
+        self._check(self._functions[self._name], self._text[self._start : self._extent.pos])
+        return []
+
+    def _whole(self, cut: bool) -> list[Delta]:
+        """The members came in another order."""
+        try:
+            written = _WRITTEN.decode(self._text)
+        except msgspec.DecodeError as error:
+            if cut:
+                return []
+            raise _invalid(str(error)) from None
+        function = self._functions.get(written.name)
+        if function is None:
+            raise _invalid("another function")
+        arguments = bytes(written.arguments).decode()
+        self._check(function, arguments)
+        return [Call(next(self._keys), function.name, arguments)]
+
+    def _check(self, function: Function, text: str) -> None:
+        """Not every sampler knows every keyword of JSON schema; only ``strict`` promises that all are kept."""
+        try:
+            arguments: Any = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _invalid(str(error)) from None
+        if not isinstance(arguments, dict) or (function.strict and not fits(function, arguments)):
+            raise _invalid("arguments that do not fit the schema")
+
+    def release(self) -> list[Delta]:
+        """The server calls by itself after all: what was written is no answer."""
+        return []
+
+    def separated(self) -> None:
+        """Reasoning beside the answer changes nothing here."""
+
+
+def _invalid(why: str) -> UpstreamError:
+    return UpstreamError(
+        "The model did not write the function call that was required of it.", code="invalid_tool_call", internal=why
+    )

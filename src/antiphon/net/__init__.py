@@ -1,0 +1,1 @@
+"""The network as callers may use it: which addresses are never reached."""

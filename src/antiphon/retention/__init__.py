@@ -1,0 +1,1 @@
+"""What is stored, kept within its bounds: the sweep and the purge."""

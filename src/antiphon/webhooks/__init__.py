@@ -1,0 +1,1 @@
+"""Telling others how a response ended: endpoints, what is to be sent, and sending it."""
