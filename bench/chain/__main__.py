@@ -95,8 +95,8 @@ def main() -> int:
     for title, looks in seen.items():
         _show(title, looks, console)
     if options.json:
-        figures = {title: [dataclasses.asdict(look) for look in looks] for title, looks in seen.items()}
-        options.json.write_text(json.dumps(figures))
+        stats = {title: [dataclasses.asdict(look) for look in looks] for title, looks in seen.items()}
+        options.json.write_text(json.dumps(stats))
     wrong = [text for title, looks in seen.items() for text in _wrong(title, looks)]
     print("; ".join(wrong) if wrong else "flat")
     return 1 if wrong else 0

@@ -13,7 +13,7 @@ from typing import Any
 
 from antiphon.config import Config
 from antiphon.engine import Engine
-from antiphon.log import Unread
+from antiphon.log import NullLog
 from antiphon.models import Finish, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.run import respond
@@ -77,7 +77,7 @@ class Chain:
         """One turn; how long it took, in seconds."""
         began = time.perf_counter()
         body = {"model": "m", "input": QUESTION} | ({self._way: self._continued} if self._continued else {})
-        response = await respond(await self._engine.accept(body, ""), Unread())
+        response = await respond(await self._engine.accept(body, ""), NullLog())
         took = time.perf_counter() - began
         self._samples.clear()
         if self._way == "previous_response_id":
@@ -117,7 +117,7 @@ async def grow(folder: Path, way: Way, turns: int, looks: int, statements: State
     try:
         chain = Chain(store, way, statements)
         await chain.begin()
-        done, used = 0, (await store.figures()).used_bytes
+        done, used = 0, (await store.stats()).used_bytes
         for length in lengths(turns, looks):
             took: list[float] = []
             while done < length:
@@ -125,7 +125,7 @@ async def grow(folder: Path, way: Way, turns: int, looks: int, statements: State
                 took.append(await chain.turn())
                 last = statements.taken()
                 done += 1
-            now = (await store.figures()).used_bytes
+            now = (await store.stats()).used_bytes
             seen = await chain.look(length, (now - used) / len(took), took)
             yield Look(**{**vars(seen), "turn_statements": last})
             used = now

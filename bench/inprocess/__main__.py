@@ -138,27 +138,27 @@ def _measured(options: argparse.Namespace, place: Path, stack: ExitStack) -> dic
 
 def _show(rounds: dict[Case, list[tuple[float, float]]]) -> dict[str, dict[str, float]]:
     table = Table("call", *(f"{way}, ms" for way in WAYS), "ratio")
-    figures: dict[str, dict[str, float]] = {}
+    stats: dict[str, dict[str, float]] = {}
     for case, seen in rounds.items():
         own, http = (statistics.median(way) for way in zip(*seen, strict=True))
         ratio = statistics.median(mine / theirs for mine, theirs in seen)
-        figures[str(case)] = {"in_process_ms": own, "http_ms": http, "ratio": ratio}
+        stats[str(case)] = {"in_process_ms": own, "http_ms": http, "ratio": ratio}
         table.add_row(str(case), f"{own:.2f}", f"{http:.2f}", f"{ratio:.2f}")
     Console().print(table)
-    return figures
+    return stats
 
 
 def main() -> int:
     options = _options()
     with tempfile.TemporaryDirectory(prefix="antiphon-inprocess-") as name, ExitStack() as stack:
         try:
-            figures = _show(_measured(options, Path(name), stack))
+            stats = _show(_measured(options, Path(name), stack))
         except (AssertionError, OSError) as error:
             print(f"not a valid run: {error!r}", file=sys.stderr)
             return 2
     if options.json:
-        options.json.write_text(json.dumps(figures))
-    slower = [case for case, figure in figures.items() if figure["ratio"] >= 1]
+        options.json.write_text(json.dumps(stats))
+    slower = [case for case, figure in stats.items() if figure["ratio"] >= 1]
     print(f"slower in process: {'; '.join(slower)}" if slower else "in process is faster everywhere")
     return 1 if slower else 0
 

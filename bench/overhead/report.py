@@ -41,7 +41,7 @@ KEYS = {RAW: "raw", UNSTORED: "unstored", STORED: "stored"}
 """The subjects' names in the JSON."""
 
 Rounds = Sequence[Sequence[Sample]]
-Figure = Callable[[Sample], float]
+Reading = Callable[[Sample], float]
 
 
 def _rate(sample: Sample) -> float:
@@ -60,7 +60,7 @@ def _cpu_ms(sample: Sample) -> float:
     return sample.cpu_ms_per_answer
 
 
-CPU_SHARES: dict[str, Figure] = {
+CPU_SHARES: dict[str, Reading] = {
     "subject": lambda sample: sample.subject_cpu_s / sample.wall_s,
     "upstream": lambda sample: sample.upstream_cpu_s / sample.wall_s,
     "load": lambda sample: sample.load_cpu_s / sample.wall_s,
@@ -76,7 +76,7 @@ class Report:
     rounds: Rounds
     memory: Memory
 
-    def per_round(self, stage: Stage, subject: Subject, figure: Figure) -> list[float]:
+    def per_round(self, stage: Stage, subject: Subject, figure: Reading) -> list[float]:
         """One figure of one stage on one subject, round by round."""
         return [
             figure(sample)
@@ -85,19 +85,19 @@ class Report:
             if (sample.stage, sample.subject) == (stage, subject)
         ]
 
-    def median(self, stage: Stage, subject: Subject, figure: Figure) -> float:
+    def median(self, stage: Stage, subject: Subject, figure: Reading) -> float:
         return statistics.median(self.per_round(stage, subject, figure))
 
-    def ratio(self, stage: Stage, subject: Subject, figure: Figure) -> float:
+    def ratio(self, stage: Stage, subject: Subject, figure: Reading) -> float:
         """Median of the rounds' ratios to the raw proxy."""
         return statistics.median(self._pairs(stage, subject, figure, lambda own, raw: own / raw))
 
-    def added(self, stage: Stage, subject: Subject, figure: Figure) -> float:
+    def added(self, stage: Stage, subject: Subject, figure: Reading) -> float:
         """Median of the rounds' differences to the raw proxy."""
         return statistics.median(self._pairs(stage, subject, figure, lambda own, raw: own - raw))
 
     def _pairs(
-        self, stage: Stage, subject: Subject, figure: Figure, join: Callable[[float, float], float]
+        self, stage: Stage, subject: Subject, figure: Reading, join: Callable[[float, float], float]
     ) -> list[float]:
         own = self.per_round(stage, subject, figure)
         raw = self.per_round(stage, RAW, figure)
@@ -186,7 +186,7 @@ def _figures(report: Report) -> Table:
     return table
 
 
-def _latency_cells(report: Report, figure: Figure) -> list[str]:
+def _latency_cells(report: Report, figure: Reading) -> list[str]:
     raw = f"{report.median(LATENCY, RAW, figure):.2f}"
     return [raw] + [
         f"{report.median(LATENCY, subject, figure):.2f} (+{report.added(LATENCY, subject, figure):.2f})"

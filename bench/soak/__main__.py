@@ -133,14 +133,14 @@ class Client:
 async def _look(session: aiohttp.ClientSession, server: Process, began: float, done: Counter[str]) -> Look:
     async with session.get("../metrics") as answer:
         lines = [line.rpartition(" ") for line in (await answer.text()).splitlines() if not line.startswith("#")]
-    figures = {name: float(value) for name, _, value in lines}
+    stats = {name: float(value) for name, _, value in lines}
     return Look(
         at_s=round(time.monotonic() - began, 1),
         rss_mb=round(server.rss_mb(), 1),
-        used_mb=round(figures["antiphon_store_used_bytes"] / 1e6, 1),
-        file_mb=round(figures["antiphon_store_file_bytes"] / 1e6, 1),
-        commits=int(figures["antiphon_store_commits_total"]),
-        open_streams=int(figures["antiphon_open_streams"]),
+        used_mb=round(stats["antiphon_store_used_bytes"] / 1e6, 1),
+        file_mb=round(stats["antiphon_store_file_bytes"] / 1e6, 1),
+        commits=int(stats["antiphon_store_commits_total"]),
+        open_streams=int(stats["antiphon_open_streams"]),
         answered=done.total(),
     )
 

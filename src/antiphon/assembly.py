@@ -65,7 +65,7 @@ async def open_engine(
             roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
         stack.push_async_callback(roster.close)
         engine = Engine(config, roster, store, keyring, token=token, tools=tools)
-        await stack.enter_async_context(engine.courier.working())
+        await stack.enter_async_context(engine.dispatcher.working())
         try:
             await stack.enter_async_context(engine.background.working(config.drain_s))
         except StoreUnavailable as error:
@@ -151,7 +151,7 @@ async def _upstream(config: Config) -> Roster:
             only=config.model,
             aliases=config.aliases,
             connections_max=config.upstream_connections_max,
-            options={"sees": config.upstream_sees, **config.upstream_options},
+            options={"supports_images": config.upstream_vision != "false", **config.upstream_options},
         )
     except WrongOptions as error:
         raise CannotOpen(str(error)) from error

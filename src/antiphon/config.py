@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
 
 if TYPE_CHECKING:
     from antiphon.webhooks.outbox import Endpoint
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 SECRET = {"upstream_key", "webhooks"}
 """Settings whose values no message repeats."""
+RENAMED = {
+    "background_owner_max": "background_queued_per_project_max",
+    "socket_life_s": "websocket_lifetime_s",
+    "sockets_max": "websockets_max",
+    "upstream_sees": "upstream_vision",
+}
+"""Earlier names of settings, which still work, with a warning."""
+
+log = logging.getLogger("antiphon.config")
 
 
 class ConfigError(Exception):
@@ -45,26 +56,27 @@ class Config:
         upstream: base URL of a chat-completions server, such as ``http://127.0.0.1:8000/v1``; empty for the embedded
             model.
         upstream_key: bearer token for ``upstream``. Never logged.
-        upstream_sees: whether the upstream's models accept images.
+        upstream_vision: whether images are shown to the upstream's models. ``auto`` passes them on, and what the
+            upstream says of them comes back; ``false`` handles them as ``unsupported_images`` says.
         upstream_options: what is known about its models, as fields of ``antiphon.models.chat.config.ChatConfig``, such
-            as ``thinks``, ``forced_calls`` or ``extra``.
+            as ``reasoning_format``, ``forced_calls`` or ``extra``.
         aliases: model names of ours for names of the upstream's.
         profile: ``openresponses`` answers every request in the form of Open Responses; ``openai`` only those that
             carry the header ``OpenResponses-Version``.
         unsupported_images: what becomes of an image for a model that cannot see: ``refuse`` the request, or put a
             ``note`` in its place that says so.
         retention_days: how long a stored response is kept; 0 for ever.
-        store_bytes_max: bytes that responses and conversations may take before the oldest go; 0 without end, but for
-            the bound that a store in memory has.
+        store_bytes_max: bytes that responses and conversations may take before the oldest go; 0 means unlimited, but
+            for the bound that a store in memory has.
         log_format: the server's log as ``text`` for people or ``json``, a line each.
         body_bytes_max: largest request body, and largest frame on a WebSocket.
-        socket_life_s: how long a WebSocket connection may last.
-        sockets_max: how many WebSocket connections may be open; one more is refused with 429.
+        websocket_lifetime_s: how long a WebSocket connection may last.
+        websockets_max: how many WebSocket connections may be open; one more is refused with 429.
         upstream_connections_max: connections to the upstream at once.
         background_running_max: how many background responses are worked on at the same time.
         background_attempts_max: how often one is taken up that did not come to its end, because the server died.
         background_queued_max: how many may wait; one more is refused with 429.
-        background_owner_max: how many of one project may wait.
+        background_queued_per_project_max: how many of one project may wait.
         webhooks: who is told of background responses that ended. Their secrets are never logged.
         drain_s: how long open requests, and tools at work, may go on after a signal to stop.
     """
@@ -78,7 +90,7 @@ class Config:
     threads: int = 0
     upstream: str = ""
     upstream_key: str = field(default="", repr=False)
-    upstream_sees: bool = False
+    upstream_vision: Literal["auto", "true", "false"] = "auto"
     upstream_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
     profile: Literal["openai", "openresponses"] = "openai"
@@ -87,19 +99,19 @@ class Config:
     store_bytes_max: int = 0
     log_format: Literal["text", "json"] = "text"
     body_bytes_max: int = 64 * 1024 * 1024
-    socket_life_s: float = 3600.0
-    sockets_max: int = 256
+    websocket_lifetime_s: float = 3600.0
+    websockets_max: int = 256
     upstream_connections_max: int = 1000
     background_running_max: int = 8
     background_attempts_max: int = 3
     background_queued_max: int = 1000
-    background_owner_max: int = 250
+    background_queued_per_project_max: int = 250
     webhooks: Sequence[Endpoint] = ()
     drain_s: float = 10.0
 
     def __post_init__(self) -> None:
         if self.retention_days < 0 or self.store_bytes_max < 0:
-            raise ConfigError("retention_days and store_bytes_max cannot be negative; 0 is without end")
+            raise ConfigError("retention_days and store_bytes_max cannot be negative; 0 means unlimited")
         if self.upstream and not self.upstream.startswith(("http://", "https://")):
             raise ConfigError(f"upstream {self.upstream!r} is not an http(s) URL")
 
@@ -116,13 +128,23 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
         ConfigError: an unknown or unusable setting; the text names it and where it came from.
     """
     settings: dict[str, Any] = {}
+
+    def take(name: str, value: Any, source: str) -> None:
+        current = RENAMED.get(name, name)
+        if current != name:
+            log.warning("%s: the setting %s is called %s now", source, name, current)
+        settings[current] = _read_value(current, value, source)
+
     if file is not None:
-        settings |= {name: _parsed(name, value, str(file)) for name, value in _read(file).items()}
-    for entry in fields(Config):
-        variable = f"ANTIPHON_{entry.name.upper()}"
+        for name, value in _read(file).items():
+            take(name, value, str(file))
+    for name in (*RENAMED, *_TYPES):
+        variable = f"ANTIPHON_{name.upper()}"
         if environ.get(variable):
-            settings[entry.name] = _parsed(entry.name, environ[variable], variable)
-    settings |= {name: _parsed(name, value, f"--{name}") for name, value in flags.items() if value is not None}
+            take(name, environ[variable], variable)
+    for name, value in flags.items():
+        if value is not None:
+            take(name, value, f"--{name}")
     return Config(**settings)
 
 
@@ -133,57 +155,45 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: {error}") from error
 
 
-def _parsed(name: str, value: Any, source: str) -> Any:
-    known = {entry.name: str(entry.type) for entry in fields(Config)}
-    if name not in known:
-        raise ConfigError(f"{source}: there is no setting {name!r}; there are {', '.join(sorted(known))}")
+def _read_value(name: str, value: Any, source: str) -> Any:
+    if name not in _TYPES:
+        raise ConfigError(f"{source}: there is no setting {name!r}; there are {', '.join(sorted(_TYPES))}")
     try:
-        return _convert(known[name], value)
+        return _convert(name, value)
     except (ValueError, TypeError) as error:
         wrong = f"{name} cannot be used" if name in SECRET else f"{name} cannot be {value!r}"
         raise ConfigError(f"{source}: {wrong} ({error})") from error
 
 
-def _convert(kind: str, value: Any) -> Any:
-    match kind:
-        case "int":
-            return int(value)
-        case "float":
-            return float(value)
-        case "bool":
-            return _bool(value)
-        case "Path":
-            return Path(value).expanduser()
-        case "str":
-            return str(value)
-        case "Mapping[str, str]":
-            return _mapping(value)
-        case "Mapping[str, Any]":
-            return dict(json.loads(value) if isinstance(value, str) else value)
-        case "Sequence[Endpoint]":
-            from antiphon.webhooks.outbox import endpoints  # a client without an engine does without
+def _convert(name: str, value: Any) -> Any:
+    kind = _TYPES[name]
+    if name == "webhooks":
+        from antiphon.webhooks.outbox import endpoints  # a client without an engine does without
 
-            return endpoints(value)
-        case _:
-            return _one_of(re.findall(r"['\"](\w+)['\"]", kind), value)
+        return endpoints(value)
+    if kind is bool or get_origin(kind) is Literal:
+        return _choose(kind, value)
+    if kind is Path:
+        return Path(value).expanduser()
+    if name == "aliases" and isinstance(value, str):
+        return {name: real for name, _, real in (pair.partition("=") for pair in value.split(",") if pair)}
+    if get_origin(kind) is not None and isinstance(value, str):
+        value = json.loads(value)
+    return msgspec.convert(value, kind, strict=False)
 
 
-def _one_of(words: Sequence[str], value: Any) -> Any:
-    """One of a Literal's words."""
-    if value not in words:
-        raise ValueError(f"one of {', '.join(words)}")
-    return value
+_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
-def _bool(value: Any) -> bool:
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if str(value).lower() not in words:
-        raise ValueError("true or false")
-    return words[str(value).lower()]
+def _choose(kind: Any, value: Any) -> Any:
+    """A bool, or one of a Literal's words; TOML's ``true`` and ``false`` are words too."""
+    word = str(value).lower()
+    if kind is bool and word in _WORDS:
+        return _WORDS[word]
+    if word in get_args(kind):
+        return word
+    raise ValueError("one of " + ", ".join(get_args(kind)) if get_args(kind) else "true or false")
 
 
-def _mapping(value: Any) -> dict[str, str]:
-    """A TOML table, or ``name=real,name=real`` from the environment."""
-    if not isinstance(value, str):
-        return {str(name): str(real) for name, real in dict(value).items()}
-    return {name: real for name, _, real in (pair.partition("=") for pair in value.split(",") if pair)}
+_TYPES = get_type_hints(Config, localns={"Endpoint": Any})
+"""What each setting is."""

@@ -57,7 +57,7 @@ def build(
     prompt: Prompt,
     history: Sequence[Json],
     *,
-    sees: bool,
+    supports_images: bool,
     note_images: bool = False,
     source: str = "previous_response_id",
 ) -> Prompt:
@@ -80,9 +80,9 @@ def build(
         refuse_duplicates(prompt.items, "input", before=history)
     _check_calls(items)
     _refuse_compaction(prompt.items)
-    if not sees and note_images:
+    if not supports_images and note_images:
         items = tuple(_noted(item) for item in items)
-    _refuse_unshowable(items, len(history), sees, source)
+    _refuse_unshowable(items, len(history), supports_images, source)
     return prompt if items is prompt.items else msgspec.structs.replace(prompt, items=items)
 
 
@@ -117,10 +117,10 @@ def _check_calls(items: Sequence[Json]) -> None:
         raise InvalidRequest(f"No tool output found for {kind.replace('_', ' ')} {call_id}.", param="input")
 
 
-def _refuse_unshowable(items: Sequence[Json], offset: int, sees: bool, source: str) -> None:
+def _refuse_unshowable(items: Sequence[Json], offset: int, supports_images: bool, source: str) -> None:
     for i, item in enumerate(items):
         for j, part in enumerate(_parts(item)):
-            why = _unshowable(part, sees)
+            why = _unshowable(part, supports_images)
             if why is not None:
                 param = f"input[{i - offset}].{_member(item)}[{j}]" if i >= offset else source
                 raise InvalidRequest(why, code="unsupported_value", param=param)
@@ -143,9 +143,9 @@ def _refuse_compaction(items: Sequence[Json]) -> None:
             raise InvalidRequest(text, code=code, param=f"input[{index}]")
 
 
-def _unshowable(part: Json, sees: bool) -> str | None:
+def _unshowable(part: Json, supports_images: bool) -> str | None:
     match part.get("type"):
-        case "input_image" if not sees:
+        case "input_image" if not supports_images:
             return "This model does not accept images. Remove the image, or choose a model that sees."
         case "input_image" if not part.get("image_url"):
             return "This server can show a model only images that are given in image_url."

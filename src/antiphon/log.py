@@ -27,7 +27,7 @@ encode = msgspec.json.Encoder().encode
 
 PIECE_BYTES = 256 * 1024
 """How much of a log is read at a time."""
-HINT_S = 1.0
+POLL_S = 1.0
 """How long a reader waits before it looks by itself: a hint may be lost."""
 RETRY_S = (0.05, 0.1, 0.25, 0.5, 1.0, 1.0, 2.0, 2.0, 4.0, 4.0, 8.0, 8.0)
 """How long a worker waits before it writes again to a store that refused."""
@@ -45,7 +45,7 @@ class Log(Protocol):
         ...
 
 
-class Unread:
+class NullLog:
     """The log of a response that nobody streams: it keeps nothing, for the fold holds the answer."""
 
     def append(self, event: Json) -> None:
@@ -55,7 +55,7 @@ class Unread:
         """Nothing to do."""
 
 
-class Hints:
+class Notifier:
     """Tells those who wait that there may be something to see. A hint may be lost; what counts is in the store.
 
     Attributes:
@@ -104,11 +104,11 @@ class RunLog:
     """
 
     def __init__(
-        self, store: RunStore, hints: Hints, id: Id, epoch: int, first: int, outbox: Outbox | None = None
+        self, store: RunStore, notifier: Notifier, id: Id, epoch: int, first: int, outbox: Outbox | None = None
     ) -> None:
         self.progress: Callable[[], bytes] = bytes
         self._store = store
-        self._hints = hints
+        self._notifier = notifier
         self._id = id
         self._epoch = epoch
         self._first = first
@@ -130,12 +130,12 @@ class RunLog:
         """
         # Tools that end at the same time flush side by side; the order of the events is that of ``append``.
         async with self._turn:
-            batch, progress = self._taken(), self.progress()
+            batch, progress = self._take(), self.progress()
             noted = progress if progress != self._noted else None
             if batch.events or noted is not None:
-                await _insisted(lambda: self._store.log(self._id, self._epoch, batch, noted))
+                await _retry(lambda: self._store.log(self._id, self._epoch, batch, noted))
                 self._noted = progress
-        self._hints.tell(self._id)
+        self._notifier.tell(self._id)
 
     async def finish(self, record: Record, expires_at: int | None) -> None:
         """Commit the last events and the response as it ended, in one; see ``RunStore.finish``.
@@ -145,18 +145,18 @@ class RunLog:
             UnknownConversation, DuplicateItem: its conversation does not take it; nothing was written.
         """
         async with self._turn:
-            batch, told = self._taken(), self._outbox.deliveries(record)
+            batch, told = self._take(), self._outbox.deliveries(record)
             finish = partial(self._store.finish, self._id, self._epoch, batch, record, expires_at, told)
-            await _insisted(lambda: _told(finish()))
+            await _retry(lambda: _complete_write(finish()))
         self._outbox.wake(told)
 
-    def _taken(self) -> Batch:
+    def _take(self) -> Batch:
         batch = Batch(self._first, self._lines)
         self._first, self._lines = self._first + len(self._lines), []
         return batch
 
 
-async def _insisted(write: Callable[[], Awaitable[None]]) -> None:
+async def _retry(write: Callable[[], Awaitable[None]]) -> None:
     for wait_s in RETRY_S:
         with suppress(StoreUnavailable):
             return await write()
@@ -164,7 +164,7 @@ async def _insisted(write: Callable[[], Awaitable[None]]) -> None:
     return await write()
 
 
-async def _told(write: Coroutine[Any, Any, None]) -> None:
+async def _complete_write(write: Coroutine[Any, Any, None]) -> None:
     """Do the write, and learn what came of it, even when cancelled: once it is done, it is too late for that."""
     writing = asyncio.create_task(write)
     try:
@@ -190,7 +190,7 @@ class Reader(Protocol):
         ...
 
 
-class Whole(msgspec.Struct, frozen=True):
+class StaticReader(msgspec.Struct, frozen=True):
     """Reads a log that is there, whole."""
 
     lines: Sequence[bytes]
@@ -212,7 +212,7 @@ class Tail(msgspec.Struct):
     """Reads one log, from a number to its end."""
 
     store: RunStore
-    hints: Hints
+    notifier: Notifier
     owner: str
     id: Id
     after: int
@@ -227,10 +227,10 @@ class Tail(msgspec.Struct):
             await pieces.aclose()
 
     async def _pieces(self) -> AsyncGenerator[Sequence[bytes]]:
-        with self.hints.watch(self.id) as hint:
+        with self.notifier.watch(self.id) as wakeup:
             while True:
                 # Before the look: what comes after it sets the hint again.
-                hint.clear()
+                wakeup.clear()
                 piece = await self._read()
                 if piece is None:
                     return
@@ -239,17 +239,17 @@ class Tail(msgspec.Struct):
                     yield piece.batch.events
                 if piece.ended:
                     return
-                if not piece.batch.events and self.hints.closed:
+                if not piece.batch.events and self.notifier.closed:
                     raise Interrupted
                 if not piece.batch.events:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(hint.wait(), HINT_S)
+                        await asyncio.wait_for(wakeup.wait(), POLL_S)
 
     async def _read(self) -> Excerpt | None:
         return await self.store.events(self.owner, self.id, after=self.after, bytes_max=PIECE_BYTES)
 
 
-def decoded(line: bytes) -> Json:
+def decode_event(line: bytes) -> Json:
     """An event of a log as the fold takes it."""
     event: Json = msgspec.json.decode(line)
     rule = EVENTS[event["type"]]
@@ -258,7 +258,7 @@ def decoded(line: bytes) -> Json:
     return event
 
 
-async def past(store: RunStore, owner: str, id: Id) -> list[Json]:
+async def read_log(store: RunStore, owner: str, id: Id) -> list[Json]:
     """All events of a log so far, as the fold takes them.
 
     Raises:
@@ -267,6 +267,6 @@ async def past(store: RunStore, owner: str, id: Id) -> list[Json]:
     found: list[Json] = []
     while True:
         piece = await store.events(owner, id, after=len(found) - 1, bytes_max=PIECE_BYTES)
-        found += [decoded(line) for line in piece.batch.events] if piece else ()
+        found += [decode_event(line) for line in piece.batch.events] if piece else ()
         if piece is None or piece.ended or not piece.batch.events:
             return found

@@ -4,7 +4,7 @@
 ``completed`` on the wire means durable. A response that fails leaves nothing behind. What a conversation gets is part
 of that commit, and whoever may write to it next is let in as soon as it is done.
 
-``carry_on`` does a run in the background, from wherever its log is. There each step is durable before it can be seen,
+``resume_run`` does a run in the background, from wherever its log is. There each step is durable before it can be seen,
 the failure too; what goes wrong is the worker's to write down, for it may have to be tried again.
 """
 
@@ -21,7 +21,7 @@ from antiphon.intake import Plan
 from antiphon.log import Log
 from antiphon.models import Finish, Model, Prompt
 from antiphon.models import Usage as Tokens
-from antiphon.state import standing
+from antiphon.state import complete_items
 from antiphon.store import (
     Claim,
     DuplicateItem,
@@ -32,9 +32,9 @@ from antiphon.store import (
     UnknownConversation,
 )
 from antiphon.store.asking import refused
-from antiphon.telemetry.meter import Watch
+from antiphon.telemetry.meter import ResponseTimer
 from antiphon.tools import Offer
-from antiphon.turn import Calm, Desk, Progress, take_turns
+from antiphon.turn import Progress, ToolActivity, TurnContext, take_turns
 from antiphon.wire import Json
 from antiphon.wire.errors import SORRY, ApiError, NotFound, RateLimited, ServerError
 from antiphon.wire.items import duplicate
@@ -48,11 +48,11 @@ Settle = Callable[[Tokens, bool], None]
 """Told once of every response that began what it used, and whether that is an estimate."""
 
 
-def _unpaid(used: Tokens, estimated: bool) -> None:
+def _settle_nothing(used: Tokens, estimated: bool) -> None:
     """Nobody counts."""
 
 
-class Stops:
+class InFlight:
     """The responses whose clients wait, so that all of them can be ended with a word.
 
     A context for each of them: what is done inside ends with the error that ``stop`` was given.
@@ -124,14 +124,14 @@ class Run(msgspec.Struct, frozen=True):
     clock: Callable[[], float]
     ids: Callable[[str], str]
     history: Sequence[Json] = ()
-    watch: Watch = msgspec.field(default_factory=Watch)
-    settle: Settle = _unpaid
+    timer: ResponseTimer = msgspec.field(default_factory=ResponseTimer)
+    settle: Settle = _settle_nothing
     claim: Claim | None = None
     key_id: str = ""
     reserved: int = 0
     offers: Mapping[str, Offer] = {}
-    stops: Stops | None = None
-    calm: Calm = msgspec.field(default_factory=Calm)
+    in_flight: InFlight | None = None
+    tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
 
 
 class Failed(Exception):
@@ -149,35 +149,35 @@ async def respond(run: Run, log: Log) -> Response:
         Failed: something went wrong; ``error`` and ``response.failed`` have been appended, and nothing is stored.
     """
     try:
-        with run.watch as watch:
-            response = await _written(run, log)
-            watch.response = response
+        with run.timer as timer:
+            response = await _write(run, log)
+            timer.response = response
         return response
     finally:
-        await _let_go(run)
+        await _release_claim(run)
 
 
-async def _written(run: Run, log: Log) -> Response:
+async def _write(run: Run, log: Log) -> Response:
     writer = Writer(log.append, run.ids)
     writer.start(run.plan.response)
-    desk = turn_context_of(run, writer, log, Progress())
+    turn = turn_context(run, writer, log, Progress())
     failed = False
     try:
-        response = await _work(run, desk)
+        response = await _complete(run, turn)
     except Exception as cause:
         failed = True
-        error = public(cause)
+        error = to_api_error(cause)
         writer.fail(error, response_code(error))
         raise Failed(error) from cause
     finally:
         # The one way out, and before a reader can see the end: whoever has read it finds it counted.
-        run.settle(*usage_so_far(desk, failed))
+        run.settle(*usage_so_far(turn, failed))
     writer.end(response)
     await log.flush()
     return response
 
 
-def public(cause: Exception) -> ApiError:
+def to_api_error(cause: Exception) -> ApiError:
     """The failure as a caller may see it. Not the cause's own words: they may quote the answer. Its type and place
     are in the log with its trace.
     """
@@ -194,8 +194,8 @@ def public(cause: Exception) -> ApiError:
             return error
 
 
-def turn_context_of(run: Run, writer: Writer, log: Log, progress: Progress, *, whole_calls: bool = False) -> Desk:
-    return Desk(
+def turn_context(run: Run, writer: Writer, log: Log, progress: Progress, *, whole_calls: bool = False) -> TurnContext:
+    return TurnContext(
         model=run.model,
         prompt=run.prompt,
         writer=writer,
@@ -203,49 +203,49 @@ def turn_context_of(run: Run, writer: Writer, log: Log, progress: Progress, *, w
         ids=run.ids,
         owner=run.owner,
         progress=progress,
-        watch=run.watch,
+        timer=run.timer,
         offers=run.offers,
         calls_max=run.plan.response.max_tool_calls,
         whole_calls=whole_calls,
         truncate=run.plan.response.truncation == "auto",
-        calm=run.calm,
+        tool_activity=run.tool_activity,
     )
 
 
-def usage_so_far(desk: Desk, failed: bool) -> tuple[Tokens, bool]:
+def usage_so_far(turn: TurnContext, failed: bool) -> tuple[Tokens, bool]:
     """What the model used, and whether that had to be estimated, as where its client left in the middle."""
-    progress = desk.progress
+    progress = turn.progress
     if progress.turns and progress.counted and not progress.sampling:
         return progress.used, False
-    said = desk.writer.state.output
+    said = turn.writer.state.output
     if not said and (failed or not progress.sampling):
         return Tokens(), False
-    return estimate.usage(desk.prompt, said), True
+    return estimate.usage(turn.prompt, said), True
 
 
-async def _work(run: Run, desk: Desk) -> Response:
+async def _complete(run: Run, turn: TurnContext) -> Response:
     finish = Finish()
-    if run.plan.generate and run.stops is not None:
-        with run.stops:
-            finish = await take_turns(desk)
+    if run.plan.generate and run.in_flight is not None:
+        with run.in_flight:
+            finish = await take_turns(turn)
     elif run.plan.generate:
-        finish = await take_turns(desk)
-    response = ended_response(desk.writer.state.response, finish, desk.progress.known, int(run.clock()))
+        finish = await take_turns(turn)
+    response = ended_response(turn.writer.state.response, finish, turn.progress.known, int(run.clock()))
     if run.plan.conversation_id is not None:
-        await _finished(_keep(run, response))
+        await _finish_writing(_store_response(run, response))
         # Before the terminal event: a client that has seen it may go on at once.
-        await _let_go(run)
+        await _release_claim(run)
     elif run.plan.store:
-        await _keep(run, response)
+        await _store_response(run, response)
     return response
 
 
-async def _let_go(run: Run) -> None:
+async def _release_claim(run: Run) -> None:
     if run.claim is not None:
         await run.claim.release()
 
 
-async def _finished(work: Awaitable[None]) -> None:
+async def _finish_writing(work: Awaitable[None]) -> None:
     """Do the work to its end, even when cancelled: a claim must not be given up while the store still writes."""
     task = asyncio.ensure_future(work)
     try:
@@ -258,7 +258,7 @@ async def _finished(work: Awaitable[None]) -> None:
 def ended_response(response: Response, finish: Finish, used: Tokens | None, now: int) -> Response:
     """The response as it ends. Of items that are incomplete, only one that was cut at the very end belongs to it."""
     reason = _INCOMPLETE.get(finish.reason)
-    output = standing(response.output)
+    output = complete_items(response.output)
     if reason and response.output and response.output[-1] not in output[-1:]:
         output.append(response.output[-1])
     return msgspec.structs.replace(
@@ -281,19 +281,19 @@ def _usage(tokens: Tokens) -> UsageTotal:
     )
 
 
-async def _keep(run: Run, response: Response) -> None:
+async def _store_response(run: Run, response: Response) -> None:
     try:
         await _commit(run, response)
     except StoreUnavailable as error:
         raise refused("The response could not be stored", error) from error
     except (UnknownConversation, DuplicateItem) as error:
-        raise public(error) from error
+        raise to_api_error(error) from error
 
 
 async def _commit(run: Run, response: Response) -> None:
-    input, conversation = stored(run.plan.input), run.plan.conversation_id
+    input, conversation = to_stored_items(run.plan.input), run.plan.conversation_id
     if conversation is not None and not run.plan.store:
-        await run.store.append(run.owner, conversation, [*input, *stored(response.output)], int(run.clock()))
+        await run.store.append(run.owner, conversation, [*input, *to_stored_items(response.output)], int(run.clock()))
         return
     await run.store.commit(record_of(run.owner, response, input=input, key_id=run.key_id))
 
@@ -317,13 +317,13 @@ def record_of(
         previous_response_id=response.previous_response_id,
         doc=msgspec.json.encode(msgspec.structs.replace(response, output=[])),
         input=input,
-        output=stored(response.output),
+        output=to_stored_items(response.output),
         conversation_id=held["id"] if held else None,
         key_id=key_id or None,
     )
 
 
-def stored(items: Sequence[Json]) -> list[StoredItem]:
+def to_stored_items(items: Sequence[Json]) -> list[StoredItem]:
     """The items as a store takes them."""
     return [StoredItem(item["id"], item["type"], msgspec.json.encode(item)) for item in items]
 

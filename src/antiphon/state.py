@@ -82,7 +82,7 @@ class OpenItem:
         return len(self.lists[name])
 
 
-def standing(items: Iterable[Json]) -> list[Json]:
+def complete_items(items: Iterable[Json]) -> list[Json]:
     """The items without those that were broken off, and begun anew further down."""
     return [item for item in items if item.get("status") != "incomplete"]
 

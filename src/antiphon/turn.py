@@ -17,8 +17,8 @@ from antiphon.assembler import Assembler, Kept
 from antiphon.context import shorten
 from antiphon.log import Log
 from antiphon.models import ContextTooLong, Finish, Model, Prompt, TextFormat, ToolChoice, Usage
-from antiphon.state import standing
-from antiphon.telemetry.meter import Watch
+from antiphon.state import complete_items
+from antiphon.telemetry.meter import ResponseTimer
 from antiphon.tools import Offer, Outcome, Scope
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest, UpstreamError
@@ -67,17 +67,17 @@ class Progress(msgspec.Struct):
             self.used = self.used + usage
 
 
-class Calm:
+class ToolActivity:
     """Whether no tool is at work, so that a response can be stopped without cutting off a side effect.
 
     Attributes:
         handing_on: whether it is being stopped for another worker to go on with, and not for ever.
     """
 
-    __slots__ = ("_ended", "_running", "handing_on")
+    __slots__ = ("_ended", "_running", "handing_over")
 
     def __init__(self) -> None:
-        self.handing_on = False
+        self.handing_over = False
         self._running = 0
         self._ended: asyncio.Event | None = None
 
@@ -96,7 +96,7 @@ class Calm:
             await self._ended.wait()
 
 
-class Desk(msgspec.Struct, frozen=True, kw_only=True):
+class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     """All that the turns of one response work with.
 
     Attributes:
@@ -114,15 +114,15 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     ids: Callable[[str], str]
     owner: str
     progress: Progress
-    watch: Watch
+    timer: ResponseTimer
     offers: Mapping[str, Offer] = {}
     calls_max: int | None = None
     whole_calls: bool = False
     truncate: bool = False
-    calm: Calm = msgspec.field(default_factory=Calm)
+    tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
 
 
-async def take_turns(desk: Desk, said: Item | None = None, prefix: str = "") -> Finish:
+async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = "") -> Finish:
     """Sample until the model has answered, or called a function of the caller's; returns how it finished.
 
     Args:
@@ -133,44 +133,44 @@ async def take_turns(desk: Desk, said: Item | None = None, prefix: str = "") -> 
         antiphon.wire.errors.ApiError: what the model raised, or an answer that is not what was asked for.
     """
     while True:
-        first = desk.writer.state.length
-        prompt = _prompt(desk)
+        first = turn.writer.state.length
+        prompt = _prompt(turn)
         if prefix:
             prompt = msgspec.structs.replace(prompt, prefix=prefix)
-        assembler = _assembler(desk, said)
-        desk.progress.sampling = True
-        finish = await _sampled(desk, prompt, assembler)
-        desk.progress.add(finish.usage)
+        assembler = _assembler(turn, said)
+        turn.progress.sampling = True
+        finish = await _sampled(turn, prompt, assembler)
+        turn.progress.add(finish.usage)
         if finish.reason == "stop" and not assembler.called and _is_bound(prompt):
-            check_answer(prompt, desk.writer.state.output[first - (said is not None) :])
+            check_answer(prompt, turn.writer.state.output[first - (said is not None) :])
         assembler.end()
         if finish.reason != "stop" or not assembler.calls:
             return finish
-        await make(desk, assembler.calls)
-        if any(item["type"] == "function_call" for item in desk.writer.state.output[first:]):
+        await make(turn, assembler.calls)
+        if any(item["type"] == "function_call" for item in turn.writer.state.output[first:]):
             return finish
         said, prefix = None, ""
 
 
-def _assembler(desk: Desk, said: Item | None) -> Assembler:
+def _assembler(turn: TurnContext, said: Item | None) -> Assembler:
     return Assembler(
-        desk.writer,
-        desk.ids,
-        calls_max=None if desk.prompt.parallel_tool_calls else 1,
-        hosted=desk.offers,
-        whole_calls=desk.whole_calls,
+        turn.writer,
+        turn.ids,
+        calls_max=None if turn.prompt.parallel_tool_calls else 1,
+        hosted=turn.offers,
+        whole_calls=turn.whole_calls,
         said=said,
     )
 
 
-def _prompt(desk: Desk) -> Prompt:
+def _prompt(turn: TurnContext) -> Prompt:
     """What the model is asked next. A call that had to be made was made in the first turn."""
-    state, prompt, progress = desk.writer.state, desk.prompt, desk.progress
+    state, prompt, progress = turn.writer.state, turn.prompt, turn.progress
     if not state.length:
         return prompt
     done = [item for i, item in enumerate(state.output) if i not in state.open]
-    spent = progress.turns >= TURNS_MAX or (desk.calls_max is not None and progress.calls >= desk.calls_max)
-    functions = tuple(f for f in prompt.functions if not spent or f.name not in desk.offers)
+    spent = progress.turns >= TURNS_MAX or (turn.calls_max is not None and progress.calls >= turn.calls_max)
+    functions = tuple(f for f in prompt.functions if not spent or f.name not in turn.offers)
     choice = prompt.tool_choice
     if progress.turns and choice.mode == "required":
         choice = ToolChoice("auto", choice.names)
@@ -179,19 +179,19 @@ def _prompt(desk: Desk) -> Prompt:
         left = max(1, left - progress.used.output)
     return msgspec.structs.replace(
         prompt,
-        items=(*prompt.items, *standing(done)),
+        items=(*prompt.items, *complete_items(done)),
         functions=functions,
         tool_choice=choice,
         max_output_tokens=left,
     )
 
 
-async def _sampled(desk: Desk, prompt: Prompt, assembler: Assembler) -> Finish:
-    for _ in range(SHORTENINGS_MAX if desk.truncate else 1):
+async def _sampled(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Finish:
+    for _ in range(SHORTENINGS_MAX if turn.truncate else 1):
         try:
-            return await _sample(desk, prompt, assembler)
+            return await _sample(turn, prompt, assembler)
         except ContextTooLong as error:
-            shorter = shorten(prompt, _share(error)) if desk.truncate and assembler.silent else None
+            shorter = shorten(prompt, _share(error)) if turn.truncate and assembler.silent else None
             if shorter is None:
                 break
             prompt = shorter
@@ -208,16 +208,16 @@ def _share(error: ContextTooLong) -> float:
     return _KEEP
 
 
-async def _sample(desk: Desk, prompt: Prompt, assembler: Assembler) -> Finish:
-    log, watch = desk.log, desk.watch
-    watch.ask()
-    async with desk.model.sample(prompt) as batches:
+async def _sample(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Finish:
+    log, timer = turn.log, turn.timer
+    timer.ask()
+    async with turn.model.sample(prompt) as batches:
         async for batch in batches:
-            if not watch.spoke:
-                watch.hear()
+            if not timer.spoke:
+                timer.hear()
             assembler.feed(batch)
             await log.flush()
-    watch.finish()
+    timer.finish()
     if assembler.finish is None:
         raise UpstreamError("The model's answer ended in the middle.", code="upstream_ended")
     return assembler.finish
@@ -226,37 +226,37 @@ async def _sample(desk: Desk, prompt: Prompt, assembler: Assembler) -> Finish:
 # Tools
 
 
-async def make(desk: Desk, calls: Sequence[Kept]) -> None:
+async def make(turn: TurnContext, calls: Sequence[Kept]) -> None:
     """Make the calls side by side; those beyond ``calls_max`` are left out."""
-    left = len(calls) if desk.calls_max is None else max(0, desk.calls_max - desk.progress.calls)
-    opened = [_opened(desk, call) for call in calls[:left]]
-    desk.progress.calls += len(opened)
-    await desk.log.flush()
-    await run_all(desk, opened)
+    left = len(calls) if turn.calls_max is None else max(0, turn.calls_max - turn.progress.calls)
+    opened = [_opened(turn, call) for call in calls[:left]]
+    turn.progress.calls += len(opened)
+    await turn.log.flush()
+    await run_all(turn, opened)
 
 
-def _opened(desk: Desk, call: Kept) -> tuple[Offer, Item, str]:
-    offer = desk.offers[call.name]
-    item = desk.writer.item(offer.tool.item, **offer.tool.begin(call.name, offer.spec))
+def _opened(turn: TurnContext, call: Kept) -> tuple[Offer, Item, str]:
+    offer = turn.offers[call.name]
+    item = turn.writer.item(offer.tool.item, **offer.tool.begin(call.name, offer.spec))
     item.phase("in_progress")
     item.grow(call.arguments)
     item.whole()
     return offer, item, call.arguments
 
 
-async def run_all(desk: Desk, calls: Sequence[tuple[Offer, Item, str]]) -> None:
+async def run_all(turn: TurnContext, calls: Sequence[tuple[Offer, Item, str]]) -> None:
     """Run calls whose items are open and durable, and close the items as they come to their end."""
-    with desk.calm:
+    with turn.tool_activity:
         try:
             async with asyncio.TaskGroup() as group:
                 for offer, item, arguments in calls:
-                    group.create_task(_run(desk, offer, item, arguments))
+                    group.create_task(_run(turn, offer, item, arguments))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
 
 
-async def _run(desk: Desk, offer: Offer, item: Item, arguments: str) -> None:
-    scope = Scope(owner=desk.owner, response_id=desk.writer.state.response.id, spec=offer.spec)
+async def _run(turn: TurnContext, offer: Offer, item: Item, arguments: str) -> None:
+    scope = Scope(owner=turn.owner, response_id=turn.writer.state.response.id, spec=offer.spec)
     try:
         outcome = await offer.tool.run(offer.function.name, arguments, item, scope)
     except Exception as error:
@@ -264,7 +264,7 @@ async def _run(desk: Desk, offer: Offer, item: Item, arguments: str) -> None:
         log.warning("%s failed: %s", offer.function.name, type(error).__name__)
         outcome = offer.tool.failed(error.message if isinstance(error, ApiError) else "The tool failed.")
     close(item, outcome)
-    await desk.log.flush()
+    await turn.log.flush()
 
 
 def close(item: Item, outcome: Outcome) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from antiphon.grammar import KINDS, Stream
-from antiphon.state import Growing, OpenItem, OpenPart, State, standing
+from antiphon.state import Growing, OpenItem, OpenPart, State, complete_items
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError
 from antiphon.wire.response import Response, UsageTotal
@@ -78,7 +78,7 @@ class Writer:
                 response,
                 status="failed",
                 error={"code": code, "message": error.message},
-                output=[_broken_off(item) for item in standing(response.output)],
+                output=[_broken_off(item) for item in complete_items(response.output)],
                 usage=usage,
             )
         )

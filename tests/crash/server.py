@@ -71,7 +71,7 @@ def main() -> None:
         data=options.data,
         upstream=options.upstream,
         model="teller",
-        upstream_options={"continues": "vllm"},
+        upstream_options={"supports_prefill": "vllm"},
         background_attempts_max=options.attempts,
         background_running_max=64,
         drain_s=3.0,

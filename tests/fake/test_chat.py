@@ -280,9 +280,9 @@ async def test_many_at_once(upstream: Upstream, model: ChatModel) -> None:
 
 
 async def test_names() -> None:
-    config = ChatConfig(base_url="http://x", model="m", sees=True, context_tokens=9, continues="vllm")
+    config = ChatConfig(base_url="http://x", model="m", supports_images=True, context_tokens=9, supports_prefill="vllm")
     one: Model = ChatModel(config)
-    assert (one.name, one.sees, one.context_tokens) == ("m", True, 9)
+    assert (one.name, one.supports_images, one.context_tokens) == ("m", True, 9)
     assert ChatModel(ChatConfig(base_url="http://x", model="m", name="shown")).name == "shown"
 
 

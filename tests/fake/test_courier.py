@@ -24,8 +24,8 @@ from antiphon.telemetry.meter import Meter
 from antiphon.testing import CountingIds, FakeClock
 from antiphon.testing.receiver import Receiver
 from antiphon.testing.records import NOW, a_record
-from antiphon.webhooks import dispatcher as courier
-from antiphon.webhooks.dispatcher import ATTEMPTS_MAX, Courier, Lane
+from antiphon.webhooks import dispatcher as dispatcher
+from antiphon.webhooks.dispatcher import ATTEMPTS_MAX, Lane, WebhookDispatcher
 from antiphon.webhooks.outbox import Endpoint, Outbox
 
 KEY = b"0123456789abcdef"
@@ -58,7 +58,7 @@ class Deliveries(MemoryDeliveries):
                 await self.recorded.wait()
 
 
-class Desk:
+class TurnContext:
     """A courier at work, and what it works with."""
 
     def __init__(self, endpoints: Sequence[Endpoint], deliveries: Deliveries) -> None:
@@ -66,7 +66,7 @@ class Desk:
         self.deliveries = deliveries
         self.meter = Meter()
         self.outbox = Outbox(endpoints, CountingIds(), self.clock)
-        self.courier = Courier(deliveries, self.outbox, self.meter, clock=self.clock, chance=lambda: 0.5)
+        self.dispatcher = WebhookDispatcher(deliveries, self.outbox, self.meter, clock=self.clock, chance=lambda: 0.5)
 
     def end(self, id: str) -> list[Delivery]:
         """A response ends."""
@@ -78,14 +78,14 @@ class Desk:
     def later(self, seconds: float) -> None:
         self.clock.now += seconds
         for endpoint in self.outbox.endpoints:
-            self.outbox.hint(endpoint).set()
+            self.outbox.wakeup(endpoint).set()
 
 
 @asynccontextmanager
-async def at_work(*endpoints: Endpoint, deliveries: Deliveries | None = None) -> AsyncIterator[Desk]:
-    desk = Desk(endpoints, deliveries or Deliveries())
-    async with desk.courier.working():
-        yield desk
+async def at_work(*endpoints: Endpoint, deliveries: Deliveries | None = None) -> AsyncIterator[TurnContext]:
+    turn = TurnContext(endpoints, deliveries or Deliveries())
+    async with turn.dispatcher.working():
+        yield turn
 
 
 def to(url: str, private: bool = True) -> Endpoint:
@@ -101,73 +101,73 @@ def free_port() -> int:
 async def test_it_is_tried_again_until_it_is_there_under_the_same_id() -> None:
     async with (
         Receiver(500, 302, 404, headers={"location": "/elsewhere"}) as receiver,
-        at_work(to(receiver.url)) as desk,
+        at_work(to(receiver.url)) as turn,
     ):
-        (delivery,) = desk.end("resp_1")
+        (delivery,) = turn.end("resp_1")
         for number, pause in enumerate((5, 15, 45), 1):
-            await desk.deliveries.outcomes(number)
-            (waits,) = await desk.deliveries.waiting(receiver.url, 9)
-            assert (waits.due_at, waits.attempts) == (int(desk.clock.now) + pause, number)
-            desk.later(pause)
-        assert await desk.deliveries.outcomes(4) == [["500", "302", "404", "200"]]
+            await turn.deliveries.outcomes(number)
+            (waits,) = await turn.deliveries.waiting(receiver.url, 9)
+            assert (waits.due_at, waits.attempts) == (int(turn.clock.now) + pause, number)
+            turn.later(pause)
+        assert await turn.deliveries.outcomes(4) == [["500", "302", "404", "200"]]
         requests = await receiver.got(4)
-        assert desk.meter.webhook_attempts.get("failed") == 3
+        assert turn.meter.webhook_attempts.get("failed") == 3
     assert {(each.path, each.headers["webhook-id"], each.body) for each in requests} == {
         ("/hook", delivery.id, requests[0].body)
     }
     times = [int(each.headers["webhook-timestamp"]) - NOW for each in requests]
     assert times == [0, 5, 20, 65], "a signature is as old as its attempt"
     assert len({each.headers["webhook-signature"] for each in requests}) == 4
-    ((settled, _),) = await desk.deliveries.recent(9)
-    assert (settled.status, settled.settled_at, await desk.deliveries.count()) == ("delivered", NOW + 65, 0)
+    ((settled, _),) = await turn.deliveries.recent(9)
+    assert (settled.status, settled.settled_at, await turn.deliveries.count()) == ("delivered", NOW + 65, 0)
 
 
 async def test_nobody_listens_and_then_somebody_does() -> None:
     port = free_port()
-    async with at_work(to(f"http://127.0.0.1:{port}/hook")) as desk:
-        desk.end("resp_1")
-        assert await desk.deliveries.outcomes(1) == [[REFUSED]]
+    async with at_work(to(f"http://127.0.0.1:{port}/hook")) as turn:
+        turn.end("resp_1")
+        assert await turn.deliveries.outcomes(1) == [[REFUSED]]
         async with Receiver(port=port):
-            desk.later(5)
-            assert await desk.deliveries.outcomes(2) == [[REFUSED, "200"]]
+            turn.later(5)
+            assert await turn.deliveries.outcomes(2) == [[REFUSED, "200"]]
 
 
 async def test_an_endpoint_that_does_not_answer_holds_up_no_other() -> None:
     gate = asyncio.Event()
     held: list[int | asyncio.Event] = [gate] * 6
-    async with Receiver(*held) as silent, Receiver() as other, at_work(to(silent.url), to(other.url)) as desk:
+    async with Receiver(*held) as silent, Receiver() as other, at_work(to(silent.url), to(other.url)) as turn:
         for number in range(6):
-            desk.end(f"resp_{number}")
+            turn.end(f"resp_{number}")
         await other.got(6)
-        assert len(await silent.got(courier.IN_FLIGHT_MAX)) == courier.IN_FLIGHT_MAX
+        assert len(await silent.got(dispatcher.IN_FLIGHT_MAX)) == dispatcher.IN_FLIGHT_MAX
         gate.set()
         await silent.got(6)
-        await desk.deliveries.outcomes(12)
-        assert silent.open_max == courier.IN_FLIGHT_MAX
+        await turn.deliveries.outcomes(12)
+        assert silent.open_max == dispatcher.IN_FLIGHT_MAX
     assert len({each.headers["webhook-id"] for each in (*silent.received, *other.received)}) == 12
 
 
 async def test_an_attempt_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier, "ATTEMPT_S", 0.05)
-    async with Receiver(asyncio.Event()) as receiver, at_work(to(receiver.url)) as desk:
-        desk.end("resp_1")
-        assert await desk.deliveries.outcomes(1) == [[TIMED_OUT]]
+    monkeypatch.setattr(dispatcher, "ATTEMPT_S", 0.05)
+    async with Receiver(asyncio.Event()) as receiver, at_work(to(receiver.url)) as turn:
+        turn.end("resp_1")
+        assert await turn.deliveries.outcomes(1) == [[TIMED_OUT]]
 
 
 async def test_an_answer_without_end_is_not_read() -> None:
-    async with Receiver(endless=True) as receiver, at_work(to(receiver.url)) as desk:
-        desk.end("resp_1")
-        assert await desk.deliveries.outcomes(1) == [["200"]]
+    async with Receiver(endless=True) as receiver, at_work(to(receiver.url)) as turn:
+        turn.end("resp_1")
+        assert await turn.deliveries.outcomes(1) == [["200"]]
 
 
 async def test_gone_is_gone() -> None:
-    async with Receiver(410) as receiver, at_work(to(receiver.url)) as desk:
-        desk.end("resp_1")
-        assert await desk.deliveries.outcomes(1) == [["410"]]
-        ((delivery, _),) = await desk.deliveries.recent(9)
+    async with Receiver(410) as receiver, at_work(to(receiver.url)) as turn:
+        turn.end("resp_1")
+        assert await turn.deliveries.outcomes(1) == [["410"]]
+        ((delivery, _),) = await turn.deliveries.recent(9)
         assert (delivery.status, delivery.due_at) == ("given_up", None)
-        desk.end("resp_2")
-        assert await desk.deliveries.outcomes(2) == [["410"], ["200"]], "the endpoint itself stays"
+        turn.end("resp_2")
+        assert await turn.deliveries.outcomes(2) == [["410"], ["200"]], "the endpoint itself stays"
 
 
 async def test_attempts_come_to_an_end() -> None:
@@ -177,15 +177,15 @@ async def test_attempts_come_to_an_end() -> None:
         next(tried)
         return 500
 
-    endpoint, hint = to("https://example.com/"), asyncio.Event()
-    desk = Desk([endpoint], deliveries)
-    desk.end("resp_1")
-    lane = Lane(deliveries, endpoint, hint, post, Meter(), clock=clock, chance=lambda: 1.0)
+    endpoint, wakeup = to("https://example.com/"), asyncio.Event()
+    turn = TurnContext([endpoint], deliveries)
+    turn.end("resp_1")
+    lane = Lane(deliveries, endpoint, wakeup, post, Meter(), clock=clock, chance=lambda: 1.0)
     work = asyncio.create_task(lane.work())
     for number in range(1, ATTEMPTS_MAX + 1):
         await deliveries.outcomes(number)
-        clock.now += courier.PAUSE_MAX_S * 2
-        hint.set()
+        clock.now += dispatcher.PAUSE_MAX_S * 2
+        wakeup.set()
     ((delivery, attempts),) = await deliveries.recent(9)
     assert (delivery.status, delivery.outcome, len(attempts)) == ("given_up", "500", ATTEMPTS_MAX)
     work.cancel()
@@ -193,11 +193,11 @@ async def test_attempts_come_to_an_end() -> None:
 
 
 async def test_what_is_interrupted_is_delivered_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier, "LAST_WORDS_S", 0.01)
+    monkeypatch.setattr(dispatcher, "LAST_WORDS_S", 0.01)
     deliveries = Deliveries()
     async with Receiver(asyncio.Event()) as receiver:
-        async with at_work(to(receiver.url), deliveries=deliveries) as desk:
-            desk.end("resp_1")
+        async with at_work(to(receiver.url), deliveries=deliveries) as turn:
+            turn.end("resp_1")
             await receiver.got(1)
         assert await deliveries.count() == 1
         async with at_work(to(receiver.url), deliveries=deliveries):
@@ -207,27 +207,27 @@ async def test_what_is_interrupted_is_delivered_the_next_time(monkeypatch: pytes
 
 
 async def test_what_cannot_be_recorded_is_not_sent_again_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier, "LOOK_S", 0.01)
-    async with Receiver() as receiver, at_work(to(receiver.url)) as desk:
-        desk.deliveries.refusals = 3
-        desk.end("resp_1")
-        assert await desk.deliveries.outcomes(1) == [["200"]]
-        assert desk.deliveries.refusals == 0 and len(receiver.received) == 1
+    monkeypatch.setattr(dispatcher, "LOOK_S", 0.01)
+    async with Receiver() as receiver, at_work(to(receiver.url)) as turn:
+        turn.deliveries.refusals = 3
+        turn.end("resp_1")
+        assert await turn.deliveries.outcomes(1) == [["200"]]
+        assert turn.deliveries.refusals == 0 and len(receiver.received) == 1
 
 
 async def test_what_waits_for_no_endpoint_is_given_up_with_a_record() -> None:
     deliveries = Deliveries()
-    gone = Desk([to("https://gone.example/")], deliveries)
+    gone = TurnContext([to("https://gone.example/")], deliveries)
     gone.end("resp_1")
     async with Receiver() as receiver:
-        desk = Desk([to(receiver.url)], deliveries)
-        await desk.courier.give_up()
+        turn = TurnContext([to(receiver.url)], deliveries)
+        await turn.dispatcher.give_up()
         ((delivery, attempts),) = await deliveries.recent(9)
         assert (delivery.status, delivery.outcome, attempts) == ("given_up", "no endpoint", ())
-        assert desk.meter.webhooks_given_up.get() == 1
-        desk.end("resp_2")
-        desk.later(courier.AGE_MAX_S + 1)
-        await desk.courier.give_up()
+        assert turn.meter.webhooks_given_up.get() == 1
+        turn.end("resp_2")
+        turn.later(dispatcher.AGE_MAX_S + 1)
+        await turn.dispatcher.give_up()
         assert (await deliveries.recent(1))[0][0].outcome == "too old" and receiver.received == []
 
 
@@ -239,9 +239,9 @@ async def test_private_addresses_are_not_reached(host: str, monkeypatch: pytest.
         return found("127.0.0.1" if name == "rebound.example" else name, *more, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", rebound)
-    async with Receiver() as receiver, at_work(to(f"http://{host}:{receiver.port}/hook", private=False)) as desk:
-        desk.end("resp_1")
-        assert await desk.deliveries.outcomes(1) == [[NOT_PUBLIC]]
+    async with Receiver() as receiver, at_work(to(f"http://{host}:{receiver.port}/hook", private=False)) as turn:
+        turn.end("resp_1")
+        assert await turn.deliveries.outcomes(1) == [[NOT_PUBLIC]]
         assert receiver.received == []
 
 

@@ -58,7 +58,7 @@ async def test_figures_of_what_was_served(tmp_path: Path) -> None:
         await ask(session, temperature=99)
         async with session.get("v1/nothing/" + CANARY), session.request(CANARY.upper(), "v1/responses"):
             pass
-        figures = await scraped(session)
+        stats = await scraped(session)
     await store.close()
     counted = {
         'antiphon_http_requests_total{method="POST",route="/v1/responses",status="200"}': 3,
@@ -79,10 +79,10 @@ async def test_figures_of_what_was_served(tmp_path: Path) -> None:
         "antiphon_store_commits_total": 2,
         "antiphon_store_group_size_count": 2,
     }
-    assert {name: figures.get(name) for name in counted} == counted
-    assert figures["antiphon_store_used_bytes"] > 0
-    assert figures["antiphon_store_file_bytes"] >= figures["antiphon_store_used_bytes"]
-    assert not any(CANARY in name.lower() for name in figures)
+    assert {name: stats.get(name) for name in counted} == counted
+    assert stats["antiphon_store_used_bytes"] > 0
+    assert stats["antiphon_store_file_bytes"] >= stats["antiphon_store_used_bytes"]
+    assert not any(CANARY in name.lower() for name in stats)
 
 
 @pytest.fixture(params=["text", "json"])

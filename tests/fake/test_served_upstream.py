@@ -92,6 +92,6 @@ async def test_nobody_there() -> None:
 
 
 async def test_options_that_are_none() -> None:
-    for options in ({"thinsk": "tags"}, {"thinks": "maybe"}):
+    for options in ({"thinsk": "tags"}, {"reasoning_format": "maybe"}):
         with pytest.raises(WrongOptions, match="upstream_options"):
             upstream_models("http://x/v1", key="", only="", aliases={}, connections_max=1, options=options)

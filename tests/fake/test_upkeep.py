@@ -156,14 +156,14 @@ async def test_purge_asks_the_server_that_owns_the_folder(data: Path, capsys: py
             await store.commit(
                 a_record(f"r_{CANARY}_{n:03}", user="u9", output=[f"{CANARY}_{n}_{m}" for m in range(20)])
             )
-        before = await store.figures()
+        before = await store.stats()
         assert CANARY.encode() in content_of(data)
         command = ["purge", "--data", str(data), "--user", "u9"]
         assert await asyncio.to_thread(main, command) == 0
         assert capsys.readouterr() == ("100 responses deleted\n", "")
         assert await asyncio.to_thread(exported, data) == ["r1", "r3"]
         assert CANARY.encode() not in content_of(data), "what was deleted can still be read"
-        assert (await store.figures()).file_bytes < before.used_bytes / 2, "space was not given back"
+        assert (await store.stats()).file_bytes < before.used_bytes / 2, "space was not given back"
         assert await asyncio.to_thread(main, [*command[:-2], "--all"]) == 0
         assert "2 responses deleted" in capsys.readouterr().out
 

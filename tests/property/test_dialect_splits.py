@@ -74,21 +74,23 @@ def read(pieces: list[str], **options) -> list[Delta]:
 
 
 @given(TEXTS, CUTS, THINKS, st.booleans(), st.booleans())
-def test_any_cut_gives_the_same(text: str, sizes: list[int], thinks: str, whole: bool, begun: bool) -> None:
-    options = {"thinks": thinks, "functions": [CITY], "whole": whole, "begun": begun}
+def test_any_cut_gives_the_same(text: str, sizes: list[int], reasoning_format: str, whole: bool, begun: bool) -> None:
+    options = {"reasoning_format": reasoning_format, "functions": [CITY], "whole": whole, "begun": begun}
     assert joined(read(cut(text, sizes), **options)) == joined(read([text] if text else [], **options))
 
 
 @given(TEXTS, CUTS, THINKS, st.booleans())
-def test_any_cut_gives_the_same_without_functions(text: str, sizes: list[int], thinks: str, begun: bool) -> None:
-    options = {"thinks": thinks, "begun": begun}
+def test_any_cut_gives_the_same_without_functions(
+    text: str, sizes: list[int], reasoning_format: str, begun: bool
+) -> None:
+    options = {"reasoning_format": reasoning_format, "begun": begun}
     assert joined(read(cut(text, sizes), **options)) == joined(read([text] if text else [], **options))
 
 
 @given(TEXTS, CUTS)
 def test_without_calls_and_tags_every_character_comes_through(text: str, sizes: list[int]) -> None:
     other = Function(name="other")
-    deltas = read(cut(text, sizes), thinks="never", functions=[other])
+    deltas = read(cut(text, sizes), reasoning_format="never", functions=[other])
     assert "".join(delta.text for delta in deltas if isinstance(delta, Text)) == text
     assert all(isinstance(delta, Text) for delta in deltas)
 
@@ -105,7 +107,7 @@ def test_text_without_markers_is_never_held(text: str, sizes: list[int]) -> None
 
 @given(st.text(), CUTS)
 def test_with_nothing_to_look_for_nothing_is_held(text: str, sizes: list[int]) -> None:
-    dialect = Dialect(thinks="never")
+    dialect = Dialect(reasoning_format="never")
     for piece in cut(text, sizes):
         assert dialect.feed(piece) == [Text(piece)]
     assert dialect.end() == []

@@ -313,7 +313,9 @@ async def test_an_answer_is_gone_on_with_at_every_token(small_server: EmbeddedSe
                 return (await answer.json())["tokens"]
 
         model = ChatModel(
-            ChatConfig(base_url=small_server.base_url, api_key=small_server.api_key, model="m", continues="llamacpp"),
+            ChatConfig(
+                base_url=small_server.base_url, api_key=small_server.api_key, model="m", supports_prefill="llamacpp"
+            ),
             session,
         )
         item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Tell me of the sea."}]}

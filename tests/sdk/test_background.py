@@ -315,7 +315,7 @@ async def test_its_conversation_is_locked_until_it_ends() -> None:
 
 
 async def test_a_full_queue_says_so() -> None:
-    config = Config(background_running_max=1, background_queued_max=3, background_owner_max=2)
+    config = Config(background_running_max=1, background_queued_max=3, background_queued_per_project_max=2)
     async with client_of(ScriptedModel(["Hel", asyncio.Event()]), config=config) as client:
         await begun(client)
         for _ in range(2):
@@ -431,7 +431,7 @@ async def test_a_text_goes_on_where_it_was_when_the_server_comes_back(tmp_path: 
 @pytest.mark.parametrize(
     ("model", "more"),
     [
-        (ScriptedModel(["Again.", DONE], continues=False), {}),
+        (ScriptedModel(["Again.", DONE], supports_prefill=False), {}),
         (
             ScriptedModel(['{"a":1}', DONE]),
             {"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}}},

@@ -47,8 +47,8 @@ WEATHER = {
 class Capable(ScriptedModel):
     """Reasons, calls a function that it is offered, else repeats what it was told: an answer shows its context."""
 
-    def __init__(self, *, reasons: bool = True, sees: bool = True) -> None:
-        super().__init__(sees=sees)
+    def __init__(self, *, reasons: bool = True, supports_images: bool = True) -> None:
+        super().__init__(supports_images=supports_images)
         self._reasons = reasons
 
     def sample(self, prompt: Prompt) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Delta]]]:
@@ -268,7 +268,7 @@ def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
     async def run() -> Outcomes:
         header = VERSION if request.param == "by header" else {}
         config = Config() if header else Config(profile="openresponses", unsupported_images="note")
-        model = Capable(sees="without eyes" not in request.param)
+        model = Capable(supports_images="without eyes" not in request.param)
         async with serving(model, config=config) as url, aiohttp.ClientSession(headers=header) as session:
             suite = Suite(url, session)
             ended = await asyncio.gather(*(test(suite) for test in OFFICIAL), return_exceptions=True)

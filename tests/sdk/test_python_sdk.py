@@ -289,7 +289,7 @@ async def test_images_are_refused_by_a_model_that_does_not_see() -> None:
     image = "data:image/png;base64," + base64.b64encode(b"x").decode()
     content = [{"type": "input_image", "image_url": image, "detail": "auto"}]
     asked = [{"role": "user", "content": content}]
-    async with client_of(ScriptedModel("a heart", sees=True)) as client:
+    async with client_of(ScriptedModel("a heart", supports_images=True)) as client:
         response = await client.responses.create(model="m", input=asked)  # type: ignore[arg-type]
         (item,) = [i async for i in client.responses.input_items.list(response.id)]
         (whole,) = [
@@ -297,7 +297,7 @@ async def test_images_are_refused_by_a_model_that_does_not_see() -> None:
         ]
     assert item.content[0].image_url is None  # type: ignore[union-attr]
     assert whole.content[0].image_url == image  # type: ignore[union-attr]
-    async with client_of(ScriptedModel("?", sees=False)) as client:
+    async with client_of(ScriptedModel("?", supports_images=False)) as client:
         with pytest.raises(openai.BadRequestError, match="does not accept images"):
             await client.responses.create(model="m", input=asked)  # type: ignore[arg-type]
 

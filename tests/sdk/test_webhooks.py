@@ -21,7 +21,7 @@ from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.telemetry.meter import Meter
 from antiphon.testing.receiver import Receiver
 from antiphon.testing.serving import serving
-from antiphon.webhooks.dispatcher import Courier
+from antiphon.webhooks.dispatcher import WebhookDispatcher
 from antiphon.webhooks.outbox import (
     Endpoint,
     Outbox,
@@ -149,7 +149,9 @@ async def test_a_shutdown_leaves_what_waits_to_the_next_start(tmp_path: Path) ->
     async with Receiver(port=receiver.port) as receiver:
         outbox = Outbox([endpoint_of(receiver, secret=(new := fresh_secret()))], str, time)
         now = float(delivery.due_at or 0)
-        async with Courier(store.deliveries, outbox, Meter(), clock=lambda: now, chance=lambda: 0.5).working():
+        async with WebhookDispatcher(
+            store.deliveries, outbox, Meter(), clock=lambda: now, chance=lambda: 0.5
+        ).working():
             (request,) = await receiver.got(1)
             await settled(store, 1)
     event = client.webhooks.unwrap(request.body, request.headers, secret=new)
@@ -182,14 +184,14 @@ async def test_the_figures_count_them() -> None:
             aiohttp.ClientSession() as session,
             session.get(str(client.base_url).replace("v1/", "metrics")) as answer,
         ):
-            figures = (await answer.text()).splitlines()
+            stats = (await answer.text()).splitlines()
     for line in (
         'antiphon_webhook_attempts_total{result="delivered"} 1',
         'antiphon_webhook_attempts_total{result="failed"} 1',
         "antiphon_webhooks_given_up_total 1",
         "antiphon_webhooks_waiting 0",
     ):
-        assert line in figures
+        assert line in stats
 
 
 async def test_the_command_lists_them_without_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

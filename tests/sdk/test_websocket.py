@@ -466,7 +466,7 @@ async def test_the_beginning_is_shown_before_a_slow_first_token() -> None:
 async def test_a_connection_has_its_time() -> None:
     forever = asyncio.Event()
     model = ScriptedModel(["Hel", forever])
-    async with socket_of(model, config=Config(socket_life_s=1.0)) as socket:
+    async with socket_of(model, config=Config(websocket_lifetime_s=1.0)) as socket:
         await socket.create()
         while (frame := await socket.read())["type"] != "error":
             pass
@@ -518,7 +518,7 @@ async def test_a_page_on_this_machine_may_connect() -> None:
 
 async def test_there_are_so_many_sockets_and_no_more() -> None:
     async with (
-        serving(ScriptedModel("ok"), config=Config(sockets_max=1)) as url,
+        serving(ScriptedModel("ok"), config=Config(websockets_max=1)) as url,
         aiohttp.ClientSession() as session,
     ):
         async with session.ws_connect(f"{url}/responses") as raw:

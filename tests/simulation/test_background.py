@@ -20,7 +20,7 @@ import pytest
 from antiphon.access.keyring import Admission, Keyring
 from antiphon.config import Config
 from antiphon.engine import Engine
-from antiphon.log import Interrupted, decoded
+from antiphon.log import Interrupted, decode_event
 from antiphon.models import Call, Delta, Finish, Function, Prompt, Text, Usage
 from antiphon.state import State
 from antiphon.store import Conversation, Record, Store, StoreUnavailable, sqlite
@@ -84,11 +84,11 @@ def a_tale(n: int, dice: random.Random) -> Tale:
 class Teller:
     """The model: goes on with what was begun, to the letter."""
 
-    name, sees, context_tokens = "teller", True, None
+    name, supports_images, context_tokens = "teller", True, None
 
     def __init__(self, world: "World", life: Life) -> None:
         self._world, self._life = world, life
-        self.continues = world.continues
+        self.supports_prefill = world.supports_prefill
 
     async def count(self, prompt: Prompt) -> int:
         return 0
@@ -227,7 +227,7 @@ class World:
         self.seed, self.raw = seed, raw
         dice = self._dice = random.Random(seed)
         self.several = seed % 3 == 2
-        self.continues = dice.random() < 0.7
+        self.supports_prefill = dice.random() < 0.7
         self.running_max = dice.choice([1, 2, 8])
         self.pace_s = dice.choice([0.2, 4.0])
         rough = dice.choice([0.0, 0.02, 0.1])
@@ -438,7 +438,7 @@ class World:
 
     async def _check_response(self, record: Record) -> None:
         id, log = record.id, await self._log(record.id)
-        events = [decoded(line) for line in log]
+        events = [decode_event(line) for line in log]
         state = State()
         for event in events:
             state.fold(event)

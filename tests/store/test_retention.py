@@ -13,7 +13,7 @@ from antiphon.retention.sweep import (
     STEP_RESPONSES,
     Sweeper,
 )
-from antiphon.store import Claim, Figures, Store, StoreUnavailable
+from antiphon.store import Claim, Store, StoreStats, StoreUnavailable
 from antiphon.store.deliveries import Attempt
 from antiphon.store.memory import BYTES_MAX, MemoryStore
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
@@ -70,9 +70,9 @@ async def test_the_oldest_go_where_there_is_no_room(open_store: OpenStore) -> No
         for n in range(300):
             output = [f"o{n}_{m}" for m in range(20)]
             await store.commit(a_record(f"r{n:03}", created_at=n, output=output))
-        bytes_max = (await store.figures()).used_bytes // 2
+        bytes_max = (await store.stats()).used_bytes // 2
         assert 0 < (await sweeper(store, clock, bytes_max=bytes_max).sweep()).responses < 300
-        assert (await store.figures()).used_bytes <= bytes_max
+        assert (await store.stats()).used_bytes <= bytes_max
         left = [record.id for record in await store.records(after=None, limit=300)]
         assert left == [f"r{n:03}" for n in range(300 - len(left), 300)], "not the oldest went"
 
@@ -91,9 +91,9 @@ async def test_idle_conversations_go_too_where_there_is_no_room(open_store: Open
         for n in range(60):
             await store.commit(a_record(f"s{n:02}", created_at=SAME_AGE_S * n, output=[f"p{n}_{m}" for m in range(40)]))
 
-        bytes_max = (await store.figures()).used_bytes // 2
+        bytes_max = (await store.stats()).used_bytes // 2
         swept = await sweeper(store, FakeClock(), bytes_max=bytes_max).sweep()
-        assert (await store.figures()).used_bytes <= bytes_max
+        assert (await store.stats()).used_bytes <= bytes_max
         left = [record.id for record in await store.records(after=None, limit=99)]
         assert left == [f"s{n:02}" for n in range(swept.responses, 60)], "not the oldest went"
         idle = [each.id for each in await store.idle(99)]
@@ -148,10 +148,10 @@ async def test_space_goes_back_but_for_what_is_needed_again(tmp_path: Path) -> N
     output = [f"o{n}" for n in range(3000)]
     for n in range(100):
         await store.commit(a_record(f"r{n}", created_at=n, output=output))
-    before = await store.figures()
+    before = await store.stats()
     assert before.used_bytes > 2 * KEEP_FREE_BYTES
     await sweeper(store, FakeClock(), days=1).sweep()
-    after = await store.figures()
+    after = await store.stats()
     await store.close()
     file_bytes = (tmp_path / DATABASE_NAME).stat().st_size
     assert after.used_bytes < 1 << 20
@@ -163,11 +163,11 @@ class Stubborn(MemoryStore):
 
     tries = 0
 
-    async def figures(self) -> Figures:
+    async def stats(self) -> StoreStats:
         self.tries += 1
         if self.tries == 1:
             raise StoreUnavailable("the disk is gone")
-        return await super().figures()
+        return await super().stats()
 
 
 async def test_a_store_that_fails_once_is_swept_later(

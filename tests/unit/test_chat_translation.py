@@ -229,7 +229,7 @@ def test_parts_become_text_and_pictures_only_for_a_model_that_sees() -> None:
         {"type": "input_file", "filename": "a.txt", "file_data": "data:text/plain;base64,aGk="},
     ]
     assert messages(say("user", parts)) == [{"role": "user", "content": "Look\na.txt:\nhi"}]
-    assert messages(say("user", parts), with_config=config(sees=True))[0]["content"] == [
+    assert messages(say("user", parts), with_config=config(supports_images=True))[0]["content"] == [
         {"type": "text", "text": "Look"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
         {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "low"}},
@@ -278,7 +278,7 @@ def test_an_output_without_its_call_is_told_by_the_user() -> None:
 
 def test_pictures_in_an_output_follow_it() -> None:
     picture = {"type": "input_image", "image_url": "https://x/y.png"}
-    sent = messages(call("1"), output("1", [picture]), with_config=config(sees=True))
+    sent = messages(call("1"), output("1", [picture]), with_config=config(supports_images=True))
     assert sent[1:] == [
         {"role": "tool", "tool_call_id": "1", "content": ""},
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]},
@@ -313,8 +313,8 @@ def test_arguments_are_always_an_object(written: Any, sent: str) -> None:
 
 def test_a_begun_answer_stands_last() -> None:
     prompt = Prompt(items=(say("user", "Q"),), prefix="Once")
-    assert body(prompt, config(continues="llamacpp"))["messages"][-1] == {"role": "assistant", "content": "Once"}
-    sent = body(prompt, config(continues="vllm"))
+    assert body(prompt, config(supports_prefill="llamacpp"))["messages"][-1] == {"role": "assistant", "content": "Once"}
+    sent = body(prompt, config(supports_prefill="vllm"))
     assert (sent["continue_final_message"], sent["add_generation_prompt"]) == (True, False)
 
 
@@ -477,14 +477,14 @@ def test_a_line_is_bounded() -> None:
 
 
 def test_a_repeated_beginning_is_taken_off() -> None:
-    prompt, repeats = Prompt(items=(), prefix="Once upon"), config(continues="llamacpp")
+    prompt, repeats = Prompt(items=(), prefix="Once upon"), config(supports_prefill="llamacpp")
     for chunks in ((text("Once upon a time"),), (text("Once"), text(" upon"), text(" a time"))):
         deltas = read(frames(*chunks, finish()), prompt=prompt, with_config=repeats)
         assert deltas == [Text(" a time"), Finish()]
     assert read(frames(text("O"), text(" a time"), finish()), prompt=prompt, with_config=repeats)[0] == Text("O a time")
     trimmed = Prompt(items=(), prefix="Once \n")
     assert read(frames(text("Once upon"), finish()), prompt=trimmed, with_config=repeats)[0] == Text(" upon")
-    vllm = config(continues="vllm")
+    vllm = config(supports_prefill="vllm")
     assert read(frames(text("Once upon"), finish()), prompt=prompt, with_config=vllm)[0] == Text("Once upon")
 
 

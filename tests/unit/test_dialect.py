@@ -60,21 +60,21 @@ def test_a_tag_that_is_never_closed_is_reasoning_to_the_end() -> None:
 
 
 def test_the_prompt_may_have_opened_the_tag() -> None:
-    deltas = read("Hm.", "</th", "ink>\nYes.", thinks="opened")
+    deltas = read("Hm.", "</th", "ink>\nYes.", reasoning_format="opened")
     assert (thought(deltas), text(deltas)) == ("Hm.", "Yes.")
-    deltas = read("<think>Hm.</think>Yes.", thinks="opened")
+    deltas = read("<think>Hm.</think>Yes.", reasoning_format="opened")
     assert (thought(deltas), text(deltas)) == ("Hm.", "Yes.")
 
 
 def test_a_server_that_separates_reasoning_closes_no_tag() -> None:
-    dialect = Dialect(thinks="opened")
+    dialect = Dialect(reasoning_format="opened")
     dialect.separated()
     assert dialect.feed("Yes.") == [Text("Yes.")]
     assert dialect.idle
 
 
 def test_without_tags_and_functions_nothing_is_looked_at() -> None:
-    dialect = Dialect(thinks="never")
+    dialect = Dialect(reasoning_format="never")
     assert dialect.idle
     assert dialect.feed("<think>") == [Text("<think>")]
 

@@ -1,11 +1,11 @@
 """Figures and their text: what Prometheus reads, and that nothing grows without end."""
 
-from antiphon.store import Figures
-from antiphon.telemetry.meter import Meter, Watch
+from antiphon.store import StoreStats
+from antiphon.telemetry.meter import Meter, ResponseTimer
 from antiphon.telemetry.metrics import (
     Counter,
-    Figure,
     Histogram,
+    Reading,
     exposition,
 )
 from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageTotal
@@ -19,7 +19,7 @@ def test_the_text_of_each_kind() -> None:
     histogram = Histogram("wait_seconds", "Waits.", (0.1, 1.0))
     for figure in (0.1, 0.5, 3.0):
         histogram.observe(figure)
-    assert exposition([counter, histogram, Figure("size_bytes", "Size.", 7)]).decode() == (
+    assert exposition([counter, histogram, Reading("size_bytes", "Size.", 7)]).decode() == (
         "# HELP hits_total Hits.\n"
         "# TYPE hits_total counter\n"
         'hits_total{path="/a",status="200"} 3\n'
@@ -47,17 +47,17 @@ def test_labels_are_bounded() -> None:
     assert len(list(counter.lines())) == 4
 
 
-def a_watch(meter: Meter) -> Watch:
-    watch = Watch(meter)
-    watch.began, watch.asked, watch.spoke, watch.finished, watch.ended = 10.0, 10.5, 12.0, 20.0, 20.25
-    return watch
+def a_watch(meter: Meter) -> ResponseTimer:
+    timer = ResponseTimer(meter)
+    timer.began, timer.asked, timer.spoke, timer.finished, timer.ended = 10.0, 10.5, 12.0, 20.0, 20.25
+    return timer
 
 
 def test_overhead_is_what_the_model_does_not_take() -> None:
-    watch = a_watch(Meter())
-    assert watch.overhead_s == 0.75
-    watch.asked = watch.finished = 0.0
-    assert watch.overhead_s == 10.25
+    timer = a_watch(Meter())
+    assert timer.overhead_s == 0.75
+    timer.asked = timer.finished = 0.0
+    assert timer.overhead_s == 10.25
 
 
 def test_a_response_is_counted_once_however_it_ends() -> None:
@@ -68,7 +68,7 @@ def test_a_response_is_counted_once_however_it_ends() -> None:
     meter.take(done)
     for error in (ValueError(), KeyboardInterrupt()):
         try:
-            with Watch(meter):
+            with ResponseTimer(meter):
                 raise error
         except BaseException as raised:
             assert raised is error
@@ -84,7 +84,7 @@ def test_a_response_is_counted_once_however_it_ends() -> None:
 
 def test_every_family_is_named_once_and_by_the_rules() -> None:
     groups = Histogram("antiphon_store_group_size", "Groups.", (1, 2))
-    text = Meter().text(Figures(used_bytes=1, groups=groups), streams=0, requests=0).decode()
+    text = Meter().text(StoreStats(used_bytes=1, groups=groups), streams=0, requests=0).decode()
     kinds = dict(line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE"))
     assert len(kinds) == text.count("# TYPE") == 18
     for name, kind in kinds.items():

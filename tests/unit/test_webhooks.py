@@ -11,7 +11,7 @@ from antiphon.net.ssrf import is_public
 from antiphon.store.deliveries import Delivery
 from antiphon.testing import CountingIds
 from antiphon.testing.records import a_record
-from antiphon.webhooks import dispatcher as courier
+from antiphon.webhooks import dispatcher as dispatcher
 from antiphon.webhooks import outbox as webhooks
 from antiphon.webhooks.outbox import (
     Endpoint,
@@ -148,11 +148,11 @@ def test_what_everybody_can_reach_is_public(host: str) -> None:
 
 
 def test_pauses_grow_to_about_three_days_in_all() -> None:
-    pauses = [courier.pause_s(attempts, 0.5) for attempts in range(1, courier.ATTEMPTS_MAX)]
+    pauses = [dispatcher.pause_s(attempts, 0.5) for attempts in range(1, dispatcher.ATTEMPTS_MAX)]
     assert pauses[:4] == [5, 15, 45, 135] and pauses[-1] == 6 * 3600
     assert all(before <= after for before, after in pairwise(pauses))
     assert 2.5 * 86400 < sum(pauses) < 3.5 * 86400
-    assert courier.pause_s(1, 0.0) == 3.75 and courier.pause_s(1, 1.0) == 6.25
+    assert dispatcher.pause_s(1, 0.0) == 3.75 and dispatcher.pause_s(1, 1.0) == 6.25
 
 
 def test_the_body_is_what_the_sdk_knows() -> None:

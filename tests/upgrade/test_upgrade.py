@@ -11,7 +11,7 @@ from antiphon.cli import main
 from antiphon.cli import maintenance as upkeep
 from antiphon.config import Config
 from antiphon.engine import Engine
-from antiphon.log import Unread
+from antiphon.log import NullLog
 from antiphon.models.scripted import ScriptedModel
 from antiphon.run import respond
 from antiphon.store import Selection
@@ -42,7 +42,7 @@ async def check_content(folder: Path) -> None:
         assert (first.user, (await engine.retrieve("", "resp_4")).metadata) == ("u1", {"a": "b"})
         assert await store.get("", "resp_2") is None, "a deleted response came back"
         run = await engine.accept({"model": "m", "input": "Go on", "previous_response_id": "resp_3"}, "")
-        await respond(run, Unread())
+        await respond(run, NullLog())
         told = [item["type"] for item in model.prompts[0].items]
         assert told == ["message", "message", "message", "function_call", "function_call_output", "message", "message"]
         await continue_in_a_conversation(engine, run.plan.response.id)
@@ -57,7 +57,7 @@ async def continue_in_a_conversation(engine: Engine, response: str) -> None:
     told = Told(items=({"type": "item_reference", "id": item["id"]},))
     made = await engine.conversations.create("", told)
     run = await engine.accept({"model": "m", "input": "Go on", "conversation": made.id}, "")
-    await respond(run, Unread())
+    await respond(run, NullLog())
     history = await engine.conversations.history("", made.id)
     assert [each["content"][0]["text"] for each in history] == ["Still here", "Go on", "Still here"]
 

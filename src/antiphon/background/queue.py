@@ -13,8 +13,8 @@ import msgspec
 from antiphon.background.recovery import so_far
 from antiphon.background.worker import QUEUE, Worker
 from antiphon.intake import Plan
-from antiphon.log import Hints, Tail, encode, past
-from antiphon.run import Run, public, record_of, stored
+from antiphon.log import Notifier, Tail, encode, read_log
+from antiphon.run import Run, record_of, to_api_error, to_stored_items
 from antiphon.store import Claim, Record, Store, StoreUnavailable, UnknownConversation
 from antiphon.store.asking import asked
 from antiphon.store.runs import Claimed, NewRun, QueueFull
@@ -44,8 +44,8 @@ class Background:
 
     Args:
         prepare: makes a run of a job, with the context that its response has now; raises ``ApiError``.
-        running_max: how many run at the same time; ``queued_max`` and ``owner_max`` how many may wait, in all and of
-            one owner.
+        running_max: how many run at the same time; ``queued_max`` and ``per_project_max`` how many may wait, in
+            all and of one owner.
         attempts_max: how often one is taken up.
         clock: Unix seconds.
         outbox: who is told of what has ended; nobody by default.
@@ -59,19 +59,19 @@ class Background:
         running_max: int,
         attempts_max: int,
         queued_max: int,
-        owner_max: int,
+        per_project_max: int,
         clock: Callable[[], float],
         outbox: Outbox | None = None,
     ) -> None:
         self._store = store
         self._prepare = prepare
         self._queued_max = queued_max
-        self._owner_max = owner_max
-        self._hints = Hints()
+        self._per_project_max = per_project_max
+        self._notifier = Notifier()
         self._queuing: set[asyncio.Task[None]] = set()
         self._worker = Worker(
             store,
-            self._hints,
+            self._notifier,
             self._prepared,
             node=secrets.token_hex(16),
             running_max=running_max,
@@ -98,7 +98,7 @@ class Background:
     async def drain(self, grace_s: float) -> None:
         """Hand on what is being done, and send the readers away. Harmless when done already."""
         await self._worker.drain(grace_s)
-        self._hints.close()
+        self._notifier.close()
 
     async def _prepared(self, claimed: Claimed) -> Run:
         try:
@@ -117,7 +117,7 @@ class Background:
         prompt = msgspec.structs.replace(run.plan.prompt, items=())
         plan = msgspec.structs.replace(run.plan, input=(), prompt=prompt)
         job = Job(plan=plan, key_id=run.key_id, reserved=run.reserved)
-        new, response = queued(run, msgspec.json.encode(job))
+        new, response = new_run(run, msgspec.json.encode(job))
         # A task of its own: whether it was queued has to be known, even when nobody waits any more.
         queuing = asyncio.create_task(self._queue(new, run.claim))
         self._queuing.add(queuing)
@@ -127,22 +127,22 @@ class Background:
         except QueueFull as error:
             raise _full(error) from error
         except UnknownConversation as error:
-            raise public(error) from error
+            raise to_api_error(error) from error
         return response
 
     async def _queue(self, new: NewRun, claim: Claim | None) -> None:
         id = new.record.id
-        with self._worker.coming(id, claim):
+        with self._worker.enqueueing(id, claim):
             try:
-                await self._store.enqueue(new, queued_max=self._queued_max, owner_max=self._owner_max)
+                await self._store.enqueue(new, queued_max=self._queued_max, per_project_max=self._per_project_max)
             except StoreUnavailable:
                 # It may have been queued all the same.
-                self._worker.doubt()
+                self._worker.schedule_recheck()
                 raise
             except BaseException:
                 await self._worker.stop(id)
                 raise
-        self._hints.tell(QUEUE)
+        self._notifier.tell(QUEUE)
 
     def _queued(self, queuing: asyncio.Task[None]) -> None:
         self._queuing.discard(queuing)
@@ -151,7 +151,7 @@ class Background:
 
     async def cancel(self, owner: str, id: Id) -> bool:
         """Cancel a run for ever; False when there is none that could be."""
-        with self._worker.doubting():
+        with self._worker.recheck_on_error():
             epoch = await asked(self._store.cancel(owner, id))
         if epoch is not None:
             await asked(self._worker.cancelled(owner, id, epoch))
@@ -159,7 +159,7 @@ class Background:
 
     async def delete(self, owner: str, id: Id) -> bool:
         """Delete a response; nobody works on it any more. False when there is none."""
-        with self._worker.doubting():
+        with self._worker.recheck_on_error():
             deleted = await asked(self._store.delete(owner, id))
             if deleted:
                 await self._worker.stop(id)
@@ -167,7 +167,7 @@ class Background:
 
     def tail(self, owner: str, id: Id, after: int) -> Tail:
         """A reader of the log, from the event behind number ``after`` on."""
-        return Tail(self._store, self._hints, owner, id, after)
+        return Tail(self._store, self._notifier, owner, id, after)
 
     async def recheck(self) -> None:
         """Responses were deleted, perhaps some that run."""
@@ -177,7 +177,7 @@ class Background:
         """A response that has not ended, as its readers have seen it, and the number of the last event in it; None
         when nothing can be said of it.
         """
-        events = await asked(past(self._store, record.owner, record.id))
+        events = await asked(read_log(self._store, record.owner, record.id))
         return (so_far(events, msgspec.convert(record.status, Status)), len(events) - 1) if events else None
 
 
@@ -189,12 +189,12 @@ def _full(error: QueueFull) -> RateLimited:
     )
 
 
-def queued(run: Run, job: bytes) -> tuple[NewRun, Response]:
+def new_run(run: Run, job: bytes) -> tuple[NewRun, Response]:
     """What a store keeps of an accepted run until a worker takes it, and the response as its caller is told."""
     events: list[bytes] = []
     writer = Writer(lambda event: events.append(encode(event)), run.ids)
     response = msgspec.structs.replace(run.plan.response, status="queued")
     writer.emit("response.created", response=response)
     writer.emit("response.queued", response=response)
-    record = record_of(run.owner, response, input=stored(run.plan.input), key_id=run.key_id)
+    record = record_of(run.owner, response, input=to_stored_items(run.plan.input), key_id=run.key_id)
     return NewRun(record=record, job=job, events=events, priority=run.plan.priority), response

@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 
-from antiphon.background.recovery import Undone, carry_on, expiry, give_up, so_far
-from antiphon.log import HINT_S, Hints, RunLog, past
-from antiphon.run import Run, public, record_of
+from antiphon.background.recovery import AttemptFailed, expiry, give_up, resume_run, so_far
+from antiphon.log import POLL_S, Notifier, RunLog, read_log
+from antiphon.run import Run, record_of, to_api_error
 from antiphon.store import Claim, ConversationLocked, Store, StoreUnavailable
 from antiphon.store.runs import UNFINISHED, Batch, Claimed, Fenced, Unfinished
-from antiphon.turn import Calm, Progress
+from antiphon.turn import Progress, ToolActivity
 from antiphon.webhooks.outbox import Outbox, nobody
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import ApiError, ServerError
@@ -43,7 +43,7 @@ class Held(msgspec.Struct):
 
     claimed: Claimed
     task: asyncio.Task[None]
-    calm: Calm
+    tool_activity: ToolActivity
 
 
 class Worker:
@@ -61,7 +61,7 @@ class Worker:
     def __init__(
         self,
         store: Store,
-        hints: Hints,
+        notifier: Notifier,
         prepare: Callable[[Claimed], Awaitable[Run]],
         *,
         node: str,
@@ -71,7 +71,7 @@ class Worker:
         outbox: Outbox | None = None,
     ) -> None:
         self._store = store
-        self._hints = hints
+        self._notifier = notifier
         self._prepare = prepare
         self._node = node
         self._running_max = running_max
@@ -81,8 +81,8 @@ class Worker:
         self._held: dict[Id, Held] = {}
         self._locks: dict[Id, Claim] = {}
         self._left: dict[Id, int] = {}
-        self._coming: set[Id] = set()
-        self._doubtful = False
+        self._enqueueing: set[Id] = set()
+        self._recheck_due = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -102,55 +102,55 @@ class Worker:
         await self._tidied(found)
 
     @contextmanager
-    def coming(self, id: Id, lock: Claim | None) -> Generator[None]:
+    def enqueueing(self, id: Id, lock: Claim | None) -> Generator[None]:
         """While inside, a run is being queued. The claim on its conversation is kept until it has ended."""
-        self._coming.add(id)
+        self._enqueueing.add(id)
         if lock is not None:
             self._locks[id] = lock
         try:
             yield
         finally:
-            self._coming.discard(id)
+            self._enqueueing.discard(id)
 
-    def doubt(self) -> None:
+    def schedule_recheck(self) -> None:
         """What the store has done is not known: look at what there is, as soon as that can be."""
-        self._doubtful = True
-        self._hints.tell(QUEUE)
+        self._recheck_due = True
+        self._notifier.tell(QUEUE)
 
     @contextmanager
-    def doubting(self) -> Generator[None]:
+    def recheck_on_error(self) -> Generator[None]:
         """Doubt what is done inside, unless it comes to its end."""
         try:
             yield
         except BaseException:
-            self.doubt()
+            self.schedule_recheck()
             raise
 
     async def work(self) -> None:
         """Claim and do runs, until drained or cancelled."""
-        with self._hints.watch(QUEUE) as hint:
+        with self._notifier.watch(QUEUE) as wakeup:
             while not self._draining:
-                hint.clear()
+                wakeup.clear()
                 if not await self._tried_to_claim():
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(hint.wait(), HINT_S)
+                        await asyncio.wait_for(wakeup.wait(), POLL_S)
 
     async def _tried_to_claim(self) -> bool:
         """Claim what there is room for; says whether there may be more. Whatever happens, the worker goes on."""
         try:
             await self._give_back()
-            if self._doubtful:
-                self._doubtful = False
+            if self._recheck_due:
+                self._recheck_due = False
                 await self.recheck()
             room = self._running_max - len(self._held)
             found = await self._claimed(room) if room > 0 else []
         except StoreUnavailable as error:
             log.error("nothing can be claimed: %s", error)
-            self._doubtful = True
+            self._recheck_due = True
             return False
         except Exception:
             log.exception("nothing can be claimed")
-            self._doubtful = True
+            self._recheck_due = True
             return False
         for claimed in found:
             self._begin(claimed)
@@ -178,15 +178,15 @@ class Worker:
         if former := self._held.get(claimed.id):
             # It was taken from this worker, and has come back before the worker noticed.
             former.task.cancel()
-        calm = Calm()
-        self._held[claimed.id] = held = Held(claimed, self._spawn(self._done(claimed, calm)), calm)
+        tool_activity = ToolActivity()
+        self._held[claimed.id] = held = Held(claimed, self._spawn(self._done(claimed, tool_activity)), tool_activity)
         held.task.add_done_callback(lambda _: self._dropped(held))
 
     def _dropped(self, held: Held) -> None:
         if self._held.get(held.claimed.id) is held:
             del self._held[held.claimed.id]
-        self._hints.tell(held.claimed.id)
-        self._hints.tell(QUEUE)
+        self._notifier.tell(held.claimed.id)
+        self._notifier.tell(QUEUE)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -194,75 +194,75 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _done(self, claimed: Claimed, calm: Calm) -> None:
+    async def _done(self, claimed: Claimed, tool_activity: ToolActivity) -> None:
         """Do one run; whatever happens, the worker goes on."""
         try:
-            await self._attempted(claimed, calm)
+            await self._attempted(claimed, tool_activity)
             await self._ended(claimed.id)
         except Fenced:
             log.info("%s is somebody else's now, or cancelled", claimed.id)
-            self.doubt()
+            self.schedule_recheck()
         except StoreUnavailable as error:
             log.error("%s waits for the store: %s", claimed.id, error)
-            await asyncio.sleep(HINT_S)
+            await asyncio.sleep(POLL_S)
             self._left[claimed.id] = claimed.epoch
         except Exception:
             log.exception("%s was left", claimed.id)
-            await asyncio.sleep(HINT_S)
+            await asyncio.sleep(POLL_S)
             # It is taken up again, which counts as an attempt. Behind the last one it waits for the next start.
             if claimed.attempt <= self._attempts_max:
-                self.doubt()
+                self.schedule_recheck()
         finally:
-            if calm.handing_on:
+            if tool_activity.handing_over:
                 with suppress(StoreUnavailable):
                     await asyncio.shield(self._store.release(claimed.id, claimed.epoch))
 
-    async def _attempted(self, claimed: Claimed, calm: Calm) -> None:
-        events = await past(self._store, claimed.owner, claimed.id)
+    async def _attempted(self, claimed: Claimed, tool_activity: ToolActivity) -> None:
+        events = await read_log(self._store, claimed.owner, claimed.id)
         if not events:
             raise Fenced(claimed.id)
         if claimed.attempt > self._attempts_max:
             error = ServerError(f"The response could not be finished in {self._attempts_max} attempts.")
             return await self._fail(claimed, error)
         try:
-            run = msgspec.structs.replace(await self._prepare(claimed), calm=calm)
+            run = msgspec.structs.replace(await self._prepare(claimed), tool_activity=tool_activity)
         except StoreUnavailable:
             raise
         except Exception as cause:
-            return await self._fail(claimed, public(cause))
+            return await self._fail(claimed, to_api_error(cause))
         progress = msgspec.json.decode(claimed.progress, type=Progress) if claimed.progress else Progress()
         writing = self._writing(claimed, events)
         try:
-            await carry_on(run, writing, events, progress)
-        except Undone as undone:
+            await resume_run(run, writing, events, progress)
+        except AttemptFailed as attempt:
             try:
-                await self._fail(claimed, undone.error)
+                await self._fail(claimed, attempt.error)
             except (Fenced, asyncio.CancelledError):
-                if not calm.handing_on:
-                    run.settle(*undone.used)
+                if not tool_activity.handing_over:
+                    run.settle(*attempt.used)
                 raise
-            run.settle(*undone.used)
+            run.settle(*attempt.used)
 
     async def _fail(self, claimed: Claimed, error: ApiError) -> None:
         """End the run in failure: behind what is durable of it, not behind what was said and may be lost."""
         if error.internal or error.status >= 500:
             log.error("%s failed: %s %s", claimed.id, error.code, error.internal, exc_info=error.__cause__)
-        events = await past(self._store, claimed.owner, claimed.id)
+        events = await read_log(self._store, claimed.owner, claimed.id)
         if not events:
             raise Fenced(claimed.id)
         await give_up(self._writing(claimed, events), events, error, claimed.owner, self._clock())
 
     def _writing(self, claimed: Claimed, events: Sequence[Json]) -> RunLog:
-        return RunLog(self._store, self._hints, claimed.id, claimed.epoch, len(events), self._outbox)
+        return RunLog(self._store, self._notifier, claimed.id, claimed.epoch, len(events), self._outbox)
 
     async def _ended(self, id: Id) -> None:
         await self._unlock(id)
-        self._hints.tell(id)
+        self._notifier.tell(id)
         try:
             await self._store.seal(id)
         except StoreUnavailable as error:
             log.warning("%s is not sealed yet: %s", id, error)
-            self.doubt()
+            self.schedule_recheck()
 
     async def _unlock(self, id: Id) -> None:
         lock = self._locks.pop(id, None)
@@ -276,7 +276,7 @@ class Worker:
             held.task.cancel()
             await asyncio.wait([held.task], timeout=STOPPED_S)
         await self._unlock(id)
-        self._hints.tell(id)
+        self._notifier.tell(id)
 
     async def recheck(self) -> None:
         """Go by what is in the store: do not work on what is gone or cancelled, and free what it held; see to what this
@@ -285,7 +285,7 @@ class Worker:
         Raises:
             StoreUnavailable: it cannot be read.
         """
-        known = [id for id in {**self._locks, **self._held} if id not in self._coming]
+        known = [id for id in {**self._locks, **self._held} if id not in self._enqueueing]
         found = await self._store.sweep(self._node, [*self._held, *self._left])
         there = {each.id for each in found if each.status != "cancelled"}
         for id in known:
@@ -305,7 +305,7 @@ class Worker:
                     await self._store.seal(each.id)
             except StoreUnavailable as error:
                 log.warning("%s is not written down yet: %s", each.id, error)
-                self._doubtful = True
+                self._recheck_due = True
             except Exception:
                 log.exception("%s cannot be brought to its end", each.id)
 
@@ -315,12 +315,12 @@ class Worker:
         Raises:
             StoreUnavailable: it cannot be written now, and will be later.
         """
-        with self.doubting():
+        with self.recheck_on_error():
             await self.stop(id)
             await self._write_cancelled(owner, id, epoch)
 
     async def _write_cancelled(self, owner: str, id: Id, epoch: int) -> None:
-        events = await past(self._store, owner, id)
+        events = await read_log(self._store, owner, id)
         if not events:
             return
         response = so_far(events, "cancelled")
@@ -334,15 +334,15 @@ class Worker:
     async def drain(self, grace_s: float) -> None:
         """Hand on what is being done: texts stop where they are, and tools have a time to come to their end."""
         self._draining = True
-        self._hints.tell(QUEUE)
+        self._notifier.tell(QUEUE)
         await asyncio.gather(*(self._handed_on(held, grace_s) for held in self._held.values()))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOPPED_S)
         await self._give_back()
 
     async def _handed_on(self, held: Held, grace_s: float) -> None:
-        held.calm.handing_on = True
+        held.tool_activity.handing_over = True
         with suppress(TimeoutError):
-            await asyncio.wait_for(held.calm.wait(), grace_s)
+            await asyncio.wait_for(held.tool_activity.wait(), grace_s)
         held.task.cancel()
         await asyncio.wait([held.task], timeout=STOPPED_S)

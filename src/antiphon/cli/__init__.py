@@ -52,7 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--threads", type=int, help="threads the embedded model computes with (all cores but one)")
     serve.add_argument("--upstream", metavar="URL", help="base URL of a chat-completions server, ending in /v1")
     serve.add_argument("--upstream-key", metavar="KEY", help="its bearer token (better: ANTIPHON_UPSTREAM_KEY)")
-    serve.add_argument("--upstream-sees", action="store_true", default=None, help="its models accept images")
+    serve.add_argument(
+        "--upstream-vision", choices=("auto", "true", "false"), help="whether its models are shown images (auto)"
+    )
+    serve.add_argument("--upstream-sees", action="store_true", default=None, help=argparse.SUPPRESS)
 
     cli_keys.add_parser(commands)
     cli_webhooks.add_parser(commands)

@@ -22,15 +22,14 @@ from antiphon.access.keyring import Admission, Keyring
 from antiphon.background.queue import Background, Job
 from antiphon.config import Config
 from antiphon.engine.conversations import Conversations, unknown_cursor
-from antiphon.engine.synthesis import retold
+from antiphon.engine.synthesis import synthesize
 from antiphon.ids import RandomIds
 from antiphon.intake import Plan
-from antiphon.log import Reader, Whole
+from antiphon.log import Reader, StaticReader
 from antiphon.models import Model, Prompt, Roster
 from antiphon.retention.purge import purge_step
-from antiphon.run import Run, Stops
+from antiphon.run import InFlight, Run
 from antiphon.store import (
-    Figures,
     Page,
     Purge,
     Purged,
@@ -38,13 +37,14 @@ from antiphon.store import (
     Slice,
     StillRunning,
     Store,
+    StoreStats,
     UnknownCursor,
 )
 from antiphon.store.asking import asked
 from antiphon.store.keys import Key, MemoryKeys, Spent
-from antiphon.telemetry.meter import Meter, Watch
+from antiphon.telemetry.meter import Meter, ResponseTimer
 from antiphon.tools import HostedTool, Offer, Toolbox
-from antiphon.webhooks.dispatcher import Courier
+from antiphon.webhooks.dispatcher import WebhookDispatcher
 from antiphon.webhooks.outbox import Outbox
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound, Unavailable
@@ -88,17 +88,17 @@ class Engine:
         outbox = Outbox(config.webhooks, self.ids, clock)
         self.background = Background(
             store,
-            self._prepared,
+            self._prepare,
             running_max=config.background_running_max,
             attempts_max=config.background_attempts_max,
             queued_max=config.background_queued_max,
-            owner_max=config.background_owner_max,
+            per_project_max=config.background_queued_per_project_max,
             clock=clock,
             outbox=outbox,
         )
-        self.courier = Courier(store.deliveries, outbox, self.meter, clock=clock, chance=random.random)
+        self.dispatcher = WebhookDispatcher(store.deliveries, outbox, self.meter, clock=clock, chance=random.random)
         self._toolbox = Toolbox(tools)
-        self._stops = Stops()
+        self._in_flight = InFlight()
         self._closing = False
         self._defaults = intake.Defaults(strict=config.strict, toolbox=self._toolbox)
         self._response = msgspec.json.Decoder(Response)
@@ -120,27 +120,34 @@ class Engine:
         """
         if self._closing:
             raise _closing()
-        watch = Watch(self.meter)
+        timer = ResponseTimer(self.meter)
         now = int(self._clock())
         plan = intake.plan(body, defaults=self._defaults, ids=self.ids, now=now, generate=generate)
-        admission = self.keyring.admit(key_id, lambda: _foreseen(plan))
+        admission = self.keyring.admit(key_id, lambda: _estimate_tokens(plan))
         model = await self.roster.find(plan.response.model)
-        watch.model = model.name
+        timer.model = model.name
         id = plan.conversation_id
         claim = None if id is None else await self.conversations.claim(owner, id)
         try:
             if context.references(plan.input):
-                plan = await self._resolved(owner, plan)
+                plan = await self._resolve(owner, plan)
             history = await self._history(owner, plan, recall)
             prompt = self._prompt(plan, history, model)
         except BaseException:
             if claim is not None:
                 await claim.release()
             raise
-        return self._run(plan, prompt, model, owner, watch, admission, history=history, claim=claim)
+        return self._run(plan, prompt, model, owner, timer, admission, history=history, claim=claim)
 
     def _run(
-        self, plan: Plan, prompt: Prompt, model: Model, owner: str, watch: Watch, admission: Admission, **more: Any
+        self,
+        plan: Plan,
+        prompt: Prompt,
+        model: Model,
+        owner: str,
+        timer: ResponseTimer,
+        admission: Admission,
+        **more: Any,
     ) -> Run:
         return Run(
             plan,
@@ -150,12 +157,12 @@ class Engine:
             self.store,
             self._clock,
             self.ids,
-            watch=watch,
+            timer=timer,
             settle=partial(self.keyring.settle, admission),
             key_id=admission.key_id,
             reserved=admission.reserved,
             offers=self._offers(plan) if plan.tools else {},
-            stops=self._stops,
+            in_flight=self._in_flight,
             **more,
         )
 
@@ -164,44 +171,46 @@ class Engine:
         own = {tool["name"] for tool in plan.response.tools if tool["type"] == "function"}
         return {name: offer for name, offer in self._toolbox.offers(plan.tools).items() if name not in own}
 
-    async def _prepared(self, owner: str, id: Id, job: Job) -> Run:
+    async def _prepare(self, owner: str, id: Id, job: Job) -> Run:
         """A queued response as a run, in the context that it was accepted in.
 
         Raises:
             ApiError: its model is not there, or cannot be shown the context any more.
         """
-        watch = Watch(self.meter)
+        timer = ResponseTimer(self.meter)
         model = await self.roster.find(job.plan.response.model)
-        watch.model = model.name
+        timer.model = model.name
         items = await self.store.context(owner, id)
         history = [msgspec.json.decode(item.doc) for item in items or ()]
         prompt = self._prompt(job.plan, history, model)
-        return self._run(job.plan, prompt, model, owner, watch, Admission(job.key_id, job.reserved))
+        return self._run(job.plan, prompt, model, owner, timer, Admission(job.key_id, job.reserved))
 
     async def drain(self, grace_s: float) -> None:
         """Accept nothing more, and end what is under way within ``grace_s`` seconds: responses whose clients wait may
         come to their end, or fail with a word about it; those in the background are handed on.
         """
         self._closing = True
-        await asyncio.gather(self.background.drain(grace_s), self._waited_for(grace_s))
+        await asyncio.gather(self.background.drain(grace_s), self._wait_for_clients(grace_s))
 
-    async def _waited_for(self, grace_s: float) -> None:
+    async def _wait_for_clients(self, grace_s: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stops.idle(), grace_s)
-        self._stops.stop(_closing())
+            await asyncio.wait_for(self._in_flight.idle(), grace_s)
+        self._in_flight.stop(_closing())
 
     def _prompt(self, plan: Plan, history: Sequence[Json], model: Model) -> Prompt:
         if plan.generate and not history and not plan.input:
             raise nothing_asked()
         source = "previous_response_id" if plan.conversation_id is None else "conversation"
         note = self.config.unsupported_images == "note"
-        return context.build(plan.prompt, history, sees=model.sees, note_images=note, source=source)
+        return context.build(
+            plan.prompt, history, supports_images=model.supports_images, note_images=note, source=source
+        )
 
-    async def figures(self) -> Figures:
+    async def stats(self) -> StoreStats:
         """How large and how busy the store is."""
-        return await asked(self.store.figures())
+        return await asked(self.store.stats())
 
-    async def _resolved(self, owner: str, plan: Plan) -> Plan:
+    async def _resolve(self, owner: str, plan: Plan) -> Plan:
         """The plan with stored items in place of references."""
         input = await self.conversations.whole(owner, plan.input, "input")
         prompt = msgspec.structs.replace(plan.prompt, items=input)
@@ -235,9 +244,9 @@ class Engine:
         Raises:
             NotFound: there is none of that id.
         """
-        return (await self.standing(owner, id))[0]
+        return (await self.complete_items(owner, id))[0]
 
-    async def standing(self, owner: str, id: Id) -> tuple[Response, int | None]:
+    async def complete_items(self, owner: str, id: Id) -> tuple[Response, int | None]:
         """The same, and the number of the last event in it where it has not ended, if that can be said.
 
         Raises:
@@ -263,12 +272,12 @@ class Engine:
         log = await asked(self.store.events(owner, id, after=-1, bytes_max=1))
         if log is None:
             raise _missing(id)
-        lines = retold(await self.retrieve(owner, id)) if log.last < 0 else []
+        lines = synthesize(await self.retrieve(owner, id)) if log.last < 0 else []
         last = log.last if log.last >= 0 else len(lines) - 1
         if after > last:
             text = f"Invalid 'starting_after': the last event so far is number {last}, but got {after}."
             raise InvalidRequest(text, code="invalid_value", param="starting_after")
-        return Whole(lines[after + 1 :]) if lines else self.background.tail(owner, id, after)
+        return StaticReader(lines[after + 1 :]) if lines else self.background.tail(owner, id, after)
 
     async def cancel(self, owner: str, id: Id) -> Response:
         """Cancel a response that runs in the background; one that has ended is returned as it is.
@@ -345,7 +354,7 @@ def _closing() -> Unavailable:
     return Unavailable("The server is shutting down. Try again in a moment.", headers={"retry-after": "1"})
 
 
-def _foreseen(plan: intake.Plan) -> int:
+def _estimate_tokens(plan: intake.Plan) -> int:
     """About how many tokens a response may take: what it is asked, and all that it may answer."""
     return estimate.prompt_tokens(plan.prompt) + (plan.prompt.max_output_tokens or 0)
 

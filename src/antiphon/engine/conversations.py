@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from antiphon import context
-from antiphon.run import stored
+from antiphon.run import to_stored_items
 from antiphon.store import (
     Claim,
     Conversation,
@@ -50,7 +50,7 @@ class Conversations:
         metadata = dict(told.metadata)
         new = Conversation(id=self._ids("conv"), owner=owner, created_at=now, used_at=now, metadata=metadata)
         items = await self.whole(owner, told.items, "items")
-        await asked(self._store.create_conversation(new, stored(items)))
+        await asked(self._store.create_conversation(new, to_stored_items(items)))
         return new
 
     async def retrieve(self, owner: str, id: Id) -> Conversation:
@@ -79,7 +79,7 @@ class Conversations:
         async with self._claimed(owner, id):
             whole = await self.whole(owner, items, "items")
             try:
-                await asked(self._store.append(owner, id, stored(whole), int(self._clock())))
+                await asked(self._store.append(owner, id, to_stored_items(whole), int(self._clock())))
             except UnknownConversation as error:
                 raise missing(id) from error
             except DuplicateItem as error:

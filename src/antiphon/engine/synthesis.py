@@ -18,7 +18,7 @@ from antiphon.writer import Item, Writer
 _ANNOTATION = "response.output_text.annotation.added"
 
 
-def retold(response: Response) -> list[bytes]:
+def synthesize(response: Response) -> list[bytes]:
     """The events of a response that has ended, as JSON."""
     lines: list[bytes] = []
     writer = Writer(lambda event: lines.append(encode(event)), _own_ids)

@@ -11,7 +11,7 @@ from antiphon import __version__
 from antiphon.http.exchange import Exchange
 from antiphon.http.websocket.socket import METHOD as WEBSOCKET
 from antiphon.wire import Json
-from antiphon.wire.errors import Failure
+from antiphon.wire.errors import ErrorResponse
 from antiphon.wire.request import CreateRequest
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ def _document() -> Json:
     from antiphon.http.app import ROUTES  # the table names this module's handler
 
     # Where there is no body, any type does.
-    bodies = [route.body or Failure for route in ROUTES]
+    bodies = [route.body or ErrorResponse for route in ROUTES]
     (failure, *told), schemas = msgspec.json.schema_components(
-        [Failure, *(route.answer for route in ROUTES), *bodies], ref_template="#/components/schemas/{name}"
+        [ErrorResponse, *(route.answer for route in ROUTES), *bodies], ref_template="#/components/schemas/{name}"
     )
     good, asked = told[: len(ROUTES)], told[len(ROUTES) :]
     paths: dict[str, dict[str, Json]] = {}

@@ -54,17 +54,17 @@ class ScriptedModel:
         *scripts: Script | str,
         again: bool = False,
         name: str = "scripted",
-        sees: bool = True,
+        supports_images: bool = True,
         context_tokens: int | None = None,
-        continues: bool = True,
+        supports_prefill: bool = True,
         tokens: Callable[[Prompt], int] | None = None,
     ) -> None:
         self._scripts = [_steps(script) for script in scripts]
         self._again = again
         self._name = name
-        self._sees = sees
+        self._sees = supports_images
         self._context_tokens = context_tokens
-        self._continues = continues
+        self._continues = supports_prefill
         self._tokens = tokens or _quarter
         self.samples: list[Sampled] = []
 
@@ -73,7 +73,7 @@ class ScriptedModel:
         return self._name
 
     @property
-    def sees(self) -> bool:
+    def supports_images(self) -> bool:
         return self._sees
 
     @property
@@ -81,7 +81,7 @@ class ScriptedModel:
         return self._context_tokens
 
     @property
-    def continues(self) -> bool:
+    def supports_prefill(self) -> bool:
         """Whether ``Prompt.prefix`` may be used."""
         return self._continues
 

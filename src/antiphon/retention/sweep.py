@@ -102,7 +102,7 @@ class Sweeper:
     async def _for_want_of_room(self) -> Swept:
         responses = conversations = 0
         idle = _Idle(self._store)
-        while self._bytes_max and (await self._store.figures()).used_bytes > self._bytes_max:
+        while self._bytes_max and (await self._store.stats()).used_bytes > self._bytes_max:
             next = await idle.next()
             # Responses that are as old go first: those of a conversation are never younger than its last use.
             older = Selection(before=next and next.used_at + SAME_AGE_S, ended=True)

@@ -12,7 +12,7 @@ import msgspec
 
 from antiphon.store.deliveries import DeliveryStore
 from antiphon.store.runs import RunStore
-from antiphon.telemetry.meter import Figures
+from antiphon.telemetry.meter import StoreStats
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
 
@@ -270,7 +270,7 @@ class ResponseStore(Protocol):
         """
         ...
 
-    async def figures(self) -> Figures:
+    async def stats(self) -> StoreStats:
         """How large and how busy it is."""
         ...
 

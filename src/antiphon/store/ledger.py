@@ -32,14 +32,14 @@ class Ledger:
         self.expiry: dict[Id, int] = {}
         self._logs: dict[Id, list[bytes]] = {}
 
-    def refuse_full(self, owner: str, queued_max: int, owner_max: int) -> None:
+    def refuse_full(self, owner: str, queued_max: int, per_project_max: int) -> None:
         """See that one more may wait.
 
         Raises:
             QueueFull: it may not.
         """
         waiting = Counter(entry.owner for entry in self._of("queued"))
-        for count, most, mine in ((waiting.total(), queued_max, False), (waiting[owner], owner_max, True)):
+        for count, most, mine in ((waiting.total(), queued_max, False), (waiting[owner], per_project_max, True)):
             if count >= most:
                 raise QueueFull(mine=mine)
 

@@ -14,13 +14,13 @@ from antiphon.store import (
     Claim,
     Conversation,
     DuplicateResponse,
-    Figures,
     Page,
     Record,
     Selection,
     Slice,
     StillRunning,
     StoredItem,
+    StoreStats,
     StoreUnavailable,
     UnknownConversation,
 )
@@ -177,9 +177,9 @@ class MemoryStore:
         """See ``ResponseStore.scrub``; there are no files."""
         return True
 
-    async def figures(self) -> Figures:
+    async def stats(self) -> StoreStats:
         """See ``ResponseStore.figures``."""
-        return Figures(used_bytes=self._bytes, deliveries=await self.deliveries.count())
+        return StoreStats(used_bytes=self._bytes, deliveries=await self.deliveries.count())
 
     async def create_conversation(self, conversation: Conversation, items: Sequence[StoredItem]) -> None:
         """See ``ConversationStore.create_conversation``."""
@@ -270,11 +270,11 @@ class MemoryStore:
         """See ``ConversationStore.claim``."""
         return self._claims.take(owner, id)
 
-    async def enqueue(self, run: NewRun, *, queued_max: int, owner_max: int) -> None:
+    async def enqueue(self, run: NewRun, *, queued_max: int, per_project_max: int) -> None:
         """See ``RunStore.enqueue``."""
         self._refuse_when_closed()
         record, conversation = run.record, run.record.conversation_id
-        self._ledger.refuse_full(record.owner, queued_max, owner_max)
+        self._ledger.refuse_full(record.owner, queued_max, per_project_max)
         if record.id in self._kept:
             raise DuplicateResponse(record.id)
         shelved = self._shelf.visible(record.owner, conversation) if conversation else None

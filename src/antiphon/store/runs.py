@@ -105,11 +105,11 @@ class QueueFull(Exception):
 class RunStore(Protocol):
     """Where runs outlive the process. Promises of durability and failure are those of ``ResponseStore``."""
 
-    async def enqueue(self, run: NewRun, *, queued_max: int, owner_max: int) -> None:
+    async def enqueue(self, run: NewRun, *, queued_max: int, per_project_max: int) -> None:
         """Keep a response and queue it, in one transaction.
 
         Args:
-            queued_max: how many runs may wait in all; ``owner_max`` how many of one owner.
+            queued_max: how many runs may wait in all; ``per_project_max`` how many of one owner.
 
         Raises:
             QueueFull: so many wait already.

@@ -1,4 +1,4 @@
-"""What a server measures of itself: one ``Watch`` per response, one ``Meter`` per engine.
+"""What a server measures of itself: one ``ResponseTimer`` per response, one ``Meter`` per engine.
 
 A figure tells how much and how long, never what: no text of a prompt, an answer or an error comes here.
 """
@@ -15,14 +15,14 @@ import msgspec
 from antiphon.telemetry.metrics import (
     Counter,
     Family,
-    Figure,
     Histogram,
+    Reading,
     exposition,
 )
 from antiphon.wire.response import Response
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
+class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
     """How large and how busy a store is.
 
     Attributes:
@@ -41,7 +41,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     groups: Histogram | None = None
 
 
-class Watch:
+class ResponseTimer:
     """The stopwatch of one response; a context that ends with it. Times are ``perf_counter`` seconds, 0.0 until then.
 
     Attributes:
@@ -123,7 +123,7 @@ class Meter:
     """
 
     def __init__(self) -> None:
-        self.listener: Callable[[Watch], None] | None = None
+        self.listener: Callable[[ResponseTimer], None] | None = None
         self.requests = Counter(
             "antiphon_http_requests_total", "HTTP requests answered.", ("method", "route", "status")
         )
@@ -140,24 +140,24 @@ class Meter:
         )
         self.webhooks_given_up = Counter("antiphon_webhooks_given_up_total", "Webhooks that will not be delivered.")
 
-    def take(self, watch: Watch) -> None:
+    def take(self, timer: ResponseTimer) -> None:
         """Count a response that ended, however it did."""
-        self.duration.observe(watch.ended - watch.began)
-        if watch.spoke:
-            self.first.observe(watch.spoke - watch.began)
-        response = watch.response
+        self.duration.observe(timer.ended - timer.began)
+        if timer.spoke:
+            self.first.observe(timer.spoke - timer.began)
+        response = timer.response
         if response is None:
-            self.responses.add(1, "failed" if isinstance(watch.error, Exception) else "cancelled")
+            self.responses.add(1, "failed" if isinstance(timer.error, Exception) else "cancelled")
         else:
-            self.overhead.observe(watch.overhead_s)
+            self.overhead.observe(timer.overhead_s)
             self.responses.add(1, response.status)
             if response.usage is not None:
                 self.tokens.add(response.usage.input_tokens, "input")
                 self.tokens.add(response.usage.output_tokens, "output")
         if self.listener is not None:
-            self.listener(watch)
+            self.listener(timer)
 
-    def text(self, store: Figures, *, streams: int, requests: int) -> bytes:
+    def text(self, store: StoreStats, *, streams: int, requests: int) -> bytes:
         """All figures for Prometheus.
 
         Args:
@@ -167,23 +167,23 @@ class Meter:
         families: list[Family] = [
             self.requests, self.errors, self.responses, self.tokens, self.first, self.duration, self.overhead,
             self.webhook_attempts, self.webhooks_given_up,
-            Figure("antiphon_open_requests", "HTTP requests being served.", requests),
-            Figure("antiphon_open_streams", "Responses being streamed.", streams),
+            Reading("antiphon_open_requests", "HTTP requests being served.", requests),
+            Reading("antiphon_open_streams", "Responses being streamed.", streams),
             *_of_store(store),
         ]  # fmt: skip
         return exposition(families)
 
 
-def _of_store(store: Figures) -> list[Family]:
+def _of_store(store: StoreStats) -> list[Family]:
     families: list[Family] = [
-        Figure("antiphon_store_writes_pending", "Writes that wait for the store or are under way.", store.writes),
-        Figure("antiphon_store_reads_pending", "Reads that wait for the store or are under way.", store.reads),
-        Figure("antiphon_store_used_bytes", "Bytes that the store's content takes.", store.used_bytes),
-        Figure("antiphon_store_file_bytes", "Bytes that the store takes of the disk.", store.file_bytes),
-        Figure("antiphon_webhooks_waiting", "Webhooks that wait to be delivered.", store.deliveries),
+        Reading("antiphon_store_writes_pending", "Writes that wait for the store or are under way.", store.writes),
+        Reading("antiphon_store_reads_pending", "Reads that wait for the store or are under way.", store.reads),
+        Reading("antiphon_store_used_bytes", "Bytes that the store's content takes.", store.used_bytes),
+        Reading("antiphon_store_file_bytes", "Bytes that the store takes of the disk.", store.file_bytes),
+        Reading("antiphon_webhooks_waiting", "Webhooks that wait to be delivered.", store.deliveries),
     ]
     if store.groups is not None:
         commits = store.groups.count
-        families.append(Figure("antiphon_store_commits_total", "Transactions committed.", commits, "counter"))
+        families.append(Reading("antiphon_store_commits_total", "Transactions committed.", commits, "counter"))
         families.append(store.groups)
     return families

@@ -83,7 +83,7 @@ class Histogram:
         yield _sample(f"{self.name}_count", {}, below)
 
 
-class Figure:
+class Reading:
     """One figure as it is now: a gauge, or a count that is kept elsewhere."""
 
     def __init__(self, name: str, text: str, value: float, kind: Literal["gauge", "counter"] = "gauge") -> None:
@@ -95,7 +95,7 @@ class Figure:
         yield _sample(self.name, {}, self._value)
 
 
-Family = Counter | Histogram | Figure
+Family = Counter | Histogram | Reading
 
 
 def exposition(families: Sequence[Family]) -> bytes:

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from antiphon import __version__
-from antiphon.telemetry.meter import Watch
+from antiphon.telemetry.meter import ResponseTimer
 from antiphon.wire.errors import ApiError
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -43,49 +43,49 @@ class Traces:
         self._tracer = provider.get_tracer("antiphon", __version__)
         self._propagator = self._otel["TraceContextTextMapPropagator"]()
 
-    def take(self, watch: Watch) -> None:
+    def take(self, timer: ResponseTimer) -> None:
         """Note a response that ended. Costs tens of microseconds; the sending is another thread's work."""
-        parent = self._propagator.extract({"traceparent": watch.parent}) if watch.parent else self._otel["Context"]()
-        began_ns = int(watch.began_at * 1e9)
+        parent = self._propagator.extract({"traceparent": timer.parent}) if timer.parent else self._otel["Context"]()
+        began_ns = int(timer.began_at * 1e9)
 
         def at(moment: float) -> int:
-            return began_ns + int((moment - watch.began) * 1e9)
+            return began_ns + int((moment - timer.began) * 1e9)
 
         span = self._tracer.start_span(
-            f"chat {watch.model}".strip(),
+            f"chat {timer.model}".strip(),
             context=parent,
             kind=self._otel["SpanKind"].SERVER,
             start_time=began_ns,
-            attributes=attributes(watch),
+            attributes=attributes(timer),
         )
         for name, moment in (
-            ("model.asked", watch.asked),
-            ("model.first_delta", watch.spoke),
-            ("model.finished", watch.finished),
+            ("model.asked", timer.asked),
+            ("model.first_delta", timer.spoke),
+            ("model.finished", timer.finished),
         ):
             if moment:
                 span.add_event(name, timestamp=at(moment))
-        if watch.error is not None:
+        if timer.error is not None:
             span.set_status(self._otel["StatusCode"].ERROR)
-        span.end(end_time=at(watch.ended))
+        span.end(end_time=at(timer.ended))
 
     def close(self) -> None:
         """Send what is left. Blocks as long as the exporter's timeout."""
         self._provider.shutdown()
 
 
-def attributes(watch: Watch) -> dict[str, str | int | float | bool | list[str]]:
+def attributes(timer: ResponseTimer) -> dict[str, str | int | float | bool | list[str]]:
     """What a span says of a response, by the GenAI semantic conventions; our own names begin with ``antiphon.``."""
     told: dict[str, str | int | float | bool | list[str]] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "antiphon",
-        "gen_ai.response.model": watch.model,
-        "antiphon.request_id": watch.request_id,
-        "antiphon.overhead_s": watch.overhead_s,
+        "gen_ai.response.model": timer.model,
+        "antiphon.request_id": timer.request_id,
+        "antiphon.overhead_s": timer.overhead_s,
     }
-    if watch.error is not None:
-        told["error.type"] = _kind(watch.error)
-    response = watch.response
+    if timer.error is not None:
+        told["error.type"] = _kind(timer.error)
+    response = timer.response
     if response is None:
         return told
     told |= {

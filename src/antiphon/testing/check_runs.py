@@ -41,7 +41,7 @@ def ended(run: NewRun, *, status: str = "completed", output: Sequence[Id] = ("o1
 async def put(store: Store, *runs: NewRun) -> None:
     """Queue runs."""
     for run in runs:
-        await store.enqueue(run, queued_max=100, owner_max=100)
+        await store.enqueue(run, queued_max=100, per_project_max=100)
 
 
 async def started(store: Store, run: NewRun, node: str = NODE) -> Claimed:
@@ -92,15 +92,15 @@ async def bounds_the_queue(store: Store) -> None:
     await put(store, a_run("r1"), a_run("r2"))
     for limits, mine in (((2, 9), False), ((9, 2), True)):
         try:
-            await store.enqueue(a_run("r3"), queued_max=limits[0], owner_max=limits[1])
+            await store.enqueue(a_run("r3"), queued_max=limits[0], per_project_max=limits[1])
         except QueueFull as full:
             assert full.mine is mine, "the wrong bound is named"
         else:
             raise AssertionError("the queue has no bound")
     assert await store.get(OWNER, "r3") is None, "a refused response was kept"
-    await store.enqueue(a_run("s1", owner=STRANGER), queued_max=9, owner_max=1)
+    await store.enqueue(a_run("s1", owner=STRANGER), queued_max=9, per_project_max=1)
     await store.claim_runs(NODE, 1)
-    await store.enqueue(a_run("r3"), queued_max=3, owner_max=2)
+    await store.enqueue(a_run("r3"), queued_max=3, per_project_max=2)
 
 
 async def gives_each_run_to_one_worker(store: Store) -> None:

@@ -292,18 +292,18 @@ async def lists_whole_records(store: Store) -> None:
 
 async def tells_its_size(store: Store) -> None:
     """More content is more bytes; what was purged is none, and can be given back."""
-    empty = (await store.figures()).used_bytes
+    empty = (await store.stats()).used_bytes
     for n in range(50):
         await store.commit(a_record(f"r{n}", output=[f"o{n}_{m}" for m in range(50)]))
-    full = (await store.figures()).used_bytes
+    full = (await store.stats()).used_bytes
     assert full > empty
     while await store.purge(Selection(), 20):
         pass
-    assert (await store.figures()).used_bytes < full, "purging frees nothing"
+    assert (await store.stats()).used_bytes < full, "purging frees nothing"
     while await store.shrink(0):
         pass
-    figures = await store.figures()
-    assert (figures.writes, figures.reads) in ((0, 0), (0, 1)), "somebody still waits"
+    stats = await store.stats()
+    assert (stats.writes, stats.reads) in ((0, 0), (0, 1)), "somebody still waits"
     await store.commit(a_record("r1"))
     assert await _visible(store) == ["r1"], "shrinking broke the store"
 

@@ -79,7 +79,7 @@ async def serving(
     kept = MemoryStore() if store is None else store
     engine = Engine(config or Config(), roster, kept, keyring, token=token, tools=tools)
     working = engine.background.working(_GRACE_S)
-    async with tended(keyring), engine.courier.working(), working, _listening(engine) as url:
+    async with tended(keyring), engine.dispatcher.working(), working, _listening(engine) as url:
         yield url
 
 

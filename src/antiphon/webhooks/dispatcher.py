@@ -56,7 +56,7 @@ def pause_s(attempts: int, chance: float) -> float:
     return pause * (1 + JITTER * (2 * chance - 1))
 
 
-class Courier:
+class WebhookDispatcher:
     """Delivers what is in one store. Belongs to one event loop.
 
     Args:
@@ -95,8 +95,8 @@ class Courier:
     async def _lane(self, endpoint: Endpoint, stack: AsyncExitStack) -> Lane:
         outbound = Outbound(private=endpoint.private, timeout_s=ATTEMPT_S, connections_max=IN_FLIGHT_MAX)
         post = (await stack.enter_async_context(outbound)).post
-        hint = self._outbox.hint(endpoint)
-        return Lane(self._store, endpoint, hint, post, self._meter, clock=self._clock, chance=self._chance)
+        wakeup = self._outbox.wakeup(endpoint)
+        return Lane(self._store, endpoint, wakeup, post, self._meter, clock=self._clock, chance=self._chance)
 
     async def _upkeep(self) -> None:
         """Give up what nobody will ever deliver."""
@@ -134,7 +134,7 @@ class Lane:
         self,
         store: DeliveryStore,
         endpoint: Endpoint,
-        hint: asyncio.Event,
+        wakeup: asyncio.Event,
         post: Post,
         meter: Meter,
         *,
@@ -143,7 +143,7 @@ class Lane:
     ) -> None:
         self._store = store
         self._endpoint = endpoint
-        self._hint = hint
+        self._hint = wakeup
         self._post = post
         self._meter = meter
         self._clock = clock

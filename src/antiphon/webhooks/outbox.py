@@ -188,7 +188,7 @@ class Outbox:
         self.endpoints = tuple(endpoints)
         self._ids = ids
         self._clock = clock
-        self._hints: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._notifier: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def deliveries(self, record: Record) -> list[Delivery]:
         """One for each endpoint that wants to know; to be kept with the response's end."""
@@ -199,14 +199,14 @@ class Outbox:
         event: dict[str, Any] = {"event_id": self._ids("evt"), "type": _type(record), "response_id": record.id}
         return [Delivery(id=self._ids("wh"), endpoint=each.url, created_at=now, due_at=now, **event) for each in told]
 
-    def hint(self, endpoint: Endpoint) -> asyncio.Event:
+    def wakeup(self, endpoint: Endpoint) -> asyncio.Event:
         """Set when there may be something to deliver there. It may be lost; what counts is in the store."""
-        return self._hints[endpoint.url]
+        return self._notifier[endpoint.url]
 
     def wake(self, deliveries: Sequence[Delivery]) -> None:
         """These have been kept."""
         for delivery in deliveries:
-            self._hints[delivery.endpoint].set()
+            self._notifier[delivery.endpoint].set()
 
 
 def nobody() -> Outbox:

@@ -14,7 +14,7 @@ from msgspec import Meta
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.items import Ids, normal, typed
-from antiphon.wire.request import TEXT_CHARS_MAX, InputItem, Known, Metadata
+from antiphon.wire.request import TEXT_CHARS_MAX, InputItem, Metadata, StrictStruct
 from antiphon.wire.validation import checked
 
 ITEMS_MAX = 20
@@ -48,18 +48,18 @@ class ConversationList(msgspec.Struct, frozen=True, kw_only=True):
     has_more: bool
 
 
-class NewConversation(Known, kw_only=True):
+class NewConversation(StrictStruct, kw_only=True):
     items: _Items | None = None
     metadata: Metadata | None = None
 
 
-class ChangedConversation(Known, kw_only=True):
+class ChangedConversation(StrictStruct, kw_only=True):
     """``null`` for ``metadata`` takes all of it away."""
 
     metadata: Metadata | None
 
 
-class NewItems(Known, kw_only=True):
+class NewItems(StrictStruct, kw_only=True):
     items: _Items
 
 

@@ -13,7 +13,7 @@ import msgspec
 from antiphon.wire import Json
 
 
-class Reason(msgspec.Struct):
+class ErrorObject(msgspec.Struct):
     """What went wrong: ``param`` is the JSON path of the culprit."""
 
     message: str
@@ -22,10 +22,10 @@ class Reason(msgspec.Struct):
     code: str | None
 
 
-class Failure(msgspec.Struct):
+class ErrorResponse(msgspec.Struct):
     """Every error's body."""
 
-    error: Reason
+    error: ErrorObject
 
 
 class ApiError(Exception):
@@ -60,9 +60,9 @@ class ApiError(Exception):
         self.headers: Mapping[str, str] = headers or {}
 
     @property
-    def reason(self) -> Reason:
+    def reason(self) -> ErrorObject:
         """As the caller reads it."""
-        return Reason(self.message, self.type, self.param, self.code)
+        return ErrorObject(self.message, self.type, self.param, self.code)
 
     def body(self) -> Json:
         """The same as a JSON object: ``{message, type, param, code}``."""

@@ -59,14 +59,14 @@ Metadata: TypeAlias = Annotated[
 ]
 
 
-class Known(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class StrictStruct(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """An object all of whose documented members are listed."""
 
 
 # --- content parts ---------------------------------------------------------------------------------------------------
 
 
-class Part(Known, tag_field="type"):
+class Part(StrictStruct, tag_field="type"):
     """One part of a message's, or of a tool output's, content."""
 
     prompt_cache_breakpoint: Json | None = None
@@ -120,7 +120,7 @@ MessagePart: TypeAlias = InputText | InputImage | InputFile | OutputText | Refus
 # --- input items -----------------------------------------------------------------------------------------------------
 
 
-class Item(Known, tag_field="type"):
+class Item(StrictStruct, tag_field="type"):
     """What every input item may carry: its id, and the marks of whoever made it."""
 
     id: ItemId | None = None
@@ -386,7 +386,7 @@ InputItem: TypeAlias = (
 # --- tools -----------------------------------------------------------------------------------------------------------
 
 
-class Tool(Known, tag_field="type"):
+class Tool(StrictStruct, tag_field="type"):
     """One entry of ``tools``, told apart by ``type``."""
 
 
@@ -542,7 +542,7 @@ ToolSpec: TypeAlias = (
 ChoiceMode: TypeAlias = Literal["none", "auto", "required"]
 
 
-class Choice(Known, tag_field="type"):
+class Choice(StrictStruct, tag_field="type"):
     """``tool_choice`` as an object: one tool forced, or several allowed."""
 
 
@@ -631,7 +631,7 @@ ToolChoiceSpec: TypeAlias = FunctionChoice | AllowedTools | CustomChoice | McpCh
 # --- the rest of the body --------------------------------------------------------------------------------------------
 
 
-class Format(Known, tag_field="type"):
+class Format(StrictStruct, tag_field="type"):
     """``text.format``."""
 
 
@@ -650,12 +650,12 @@ class JsonSchemaFormat(Format, tag="json_schema", kw_only=True):
     strict: bool | None = None
 
 
-class TextOptions(Known, kw_only=True):
+class TextOptions(StrictStruct, kw_only=True):
     format: PlainFormat | JsonObjectFormat | JsonSchemaFormat | None = None
     verbosity: Verbosity | None = None
 
 
-class ReasoningOptions(Known, kw_only=True):
+class ReasoningOptions(StrictStruct, kw_only=True):
     """``generate_summary`` is the old name of ``summary``."""
 
     effort: Effort | None = None
@@ -665,45 +665,45 @@ class ReasoningOptions(Known, kw_only=True):
     generate_summary: Summary | None = None
 
 
-class StreamOptions(Known, kw_only=True):
+class StreamOptions(StrictStruct, kw_only=True):
     include_obfuscation: bool | None = None
 
 
-class BackgroundOptions(Known, kw_only=True):
+class BackgroundOptions(StrictStruct, kw_only=True):
     completion_window: Literal["soonest", "2h", "8h"] | None = None
     continuation_id: str | None = None
 
 
-class ContextManagement(Known, kw_only=True):
+class ContextManagement(StrictStruct, kw_only=True):
     type: Literal["compaction"]
     compact_threshold: Annotated[int, Meta(ge=1000, le=INT_MAX)] | None = None
 
 
-class ConversationRef(Known, kw_only=True):
+class ConversationRef(StrictStruct, kw_only=True):
     id: ItemId
 
 
-class PromptCacheOptions(Known, kw_only=True):
+class PromptCacheOptions(StrictStruct, kw_only=True):
     mode: Literal["implicit", "explicit"] | None = None
     ttl: Literal["30m", "12h"] | None = None
     prewarm: Any = None
     comparison_response_id: str | None = None
 
 
-class Moderation(Known, kw_only=True):
+class Moderation(StrictStruct, kw_only=True):
     model: str
     policy: Json | None = None
 
 
-class ImageOptions(Known, kw_only=True):
+class ImageOptions(StrictStruct, kw_only=True):
     context_compression: Literal["auto", "enabled", "disabled"] | None = None
 
 
-class AccessPrograms(Known, kw_only=True):
+class AccessPrograms(StrictStruct, kw_only=True):
     cyber: Literal["standard", "daybreak_blue", "daybreak_red"]
 
 
-class CreateRequest(Known, kw_only=True):
+class CreateRequest(StrictStruct, kw_only=True):
     """The whole body, in the order in which its members are checked (API semantics: third-party probe of the order).
 
     ``reasoning_effort`` and top-level ``verbosity`` are aliases. ``prompt`` and ``multi_agent`` are typed loosely

@@ -6,7 +6,7 @@ from antiphon import intake
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.listing import ends, item_page
 from antiphon.http.sse import EventStream, Pulse
-from antiphon.log import Interrupted, Reader, Unread
+from antiphon.log import Interrupted, NullLog, Reader
 from antiphon.run import Failed, Run, respond
 from antiphon.wire.listing import list_query
 from antiphon.wire.lists import Deleted, ResponseList
@@ -19,7 +19,7 @@ async def create(exchange: Exchange, pulse: Pulse) -> None:
     body = await exchange.json()
     with exchange.attended():
         run = await exchange.engine.accept(body, exchange.owner, exchange.key_id)
-        run.watch.request_id, run.watch.parent = exchange.request_id, exchange.header(b"traceparent") or ""
+        run.timer.request_id, run.timer.parent = exchange.request_id, exchange.header(b"traceparent") or ""
         exchange.headers |= exchange.engine.keyring.headers(exchange.key_id)
         exchange.headers["x-antiphon-model"] = run.model.name
         if run.plan.ignored:
@@ -40,7 +40,7 @@ async def _answer(exchange: Exchange, run: Run, pulse: Pulse) -> None:
 
 async def _whole(exchange: Exchange, run: Run) -> None:
     try:
-        response = await respond(run, Unread())
+        response = await respond(run, NullLog())
     except Failed as failed:
         raise failed.error from failed
     await exchange.reply(response)
@@ -64,7 +64,7 @@ async def retrieve(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/responses/{response_id}``: as it is now, or its stream."""
     query, id = intake.retrieve_query(exchange.query), exchange.params["response_id"]
     if not query.stream:
-        response, last = await exchange.engine.standing(exchange.owner, id)
+        response, last = await exchange.engine.complete_items(exchange.owner, id)
         if last is not None:
             exchange.headers["x-antiphon-sequence-number"] = str(last)
         return await exchange.reply(response)

@@ -44,7 +44,7 @@ _decode = msgspec.json.Decoder().decode
 async def converse(exchange: Exchange, pulse: Pulse) -> None:
     """``/v1/responses`` as a WebSocket: ``response.create`` frames in, the events of their responses out."""
     assert isinstance(exchange, Upgrade), "the table of routes has this under the method of upgrades"
-    if sum(isinstance(other, Upgrade) for other in pulse.exchanges) > exchange.engine.config.sockets_max:
+    if sum(isinstance(other, Upgrade) for other in pulse.exchanges) > exchange.engine.config.websockets_max:
         raise RateLimited(
             "Too many WebSocket connections are open on this server. Try again when some have closed.",
             code="websocket_connections_limit_reached",
@@ -89,7 +89,7 @@ class Connection:
 
     async def run(self) -> None:
         """Take frames until the client leaves or the connection's time is over; then whatever runs is stopped."""
-        life_s = self._socket.engine.config.socket_life_s
+        life_s = self._socket.engine.config.websocket_lifetime_s
         try:
             async with asyncio.timeout(life_s):
                 while True:
@@ -172,7 +172,7 @@ class Connection:
         key_id = self._socket.key_id
         ask_again(self._socket.scope, key_id, engine.keyring)
         run = await engine.accept(create.body, owner, key_id, recall=self._memory.recall, generate=create.generate)
-        run.watch.request_id = self._socket.request_id
+        run.timer.request_id = self._socket.request_id
         log.obfuscate = run.plan.obfuscate
         await respond(run, Remembering(log, partial(self._keep, stream_id, run)))
 

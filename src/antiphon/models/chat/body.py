@@ -39,7 +39,7 @@ def body(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) -> J
     Args:
         native_calls: whether required calls are left to the server although ``config`` says ``schema``.
     """
-    assert not prompt.prefix or config.continues, "the model cannot continue an answer"
+    assert not prompt.prefix or config.supports_prefill, "the model cannot continue an answer"
     whole: Json = {
         "model": config.model,
         "messages": messages(prompt, config, native_calls=native_calls),
@@ -48,7 +48,7 @@ def body(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) -> J
         **_sampling(prompt, config),
         **_calling(prompt, config, native_calls),
     }
-    if prompt.prefix and config.continues == "vllm":
+    if prompt.prefix and config.supports_prefill == "vllm":
         whole |= {"continue_final_message": True, "add_generation_prompt": False}
     return _overlaid(whole, config.extra)
 
@@ -349,7 +349,7 @@ def _text(content: Any) -> str:
 def _content(content: Any, config: ChatConfig) -> str | list[Json]:
     """What a user says: plain text, as long as it is nothing else, because not every template takes a list."""
     parts = _parts(content)
-    if not config.sees or not any(_picture(part, config) for part in parts):
+    if not config.supports_images or not any(_picture(part, config) for part in parts):
         return _text(content)
     return [shown for part in parts for shown in _shown(part, config)]
 
@@ -367,7 +367,7 @@ def _pictures(content: Any, config: ChatConfig) -> list[Json]:
 
 def _picture(part: Json, config: ChatConfig) -> Json | None:
     url = part.get("image_url")
-    if not config.sees or part.get("type") != "input_image" or not isinstance(url, str):
+    if not config.supports_images or part.get("type") != "input_image" or not isinstance(url, str):
         return None
     detail = part.get("detail")
     # ``original`` is newer than chat completions.

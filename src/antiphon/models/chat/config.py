@@ -8,7 +8,7 @@ import msgspec
 
 from antiphon.wire import Json
 
-Thinks: TypeAlias = Literal["never", "tags", "opened"]
+ReasoningFormat: TypeAlias = Literal["never", "tags", "opened"]
 """How reasoning shows in the answer's text. ``tags``: perhaps ``<think>…</think>`` in front of it.
 ``opened``: the template opened the tag in the prompt, so that only ``</think>`` comes. ``never``: the text is
 not looked at."""
@@ -23,16 +23,16 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
         name: the name shown to callers; ``model`` when empty.
         api_key: sent as a bearer token when not empty. Not in ``repr``, never logged.
         headers: sent with every request.
-        sees: whether images are shown to it.
+        supports_images: whether images are shown to it.
         context_tokens: its context window, None when unknown.
         forced_calls: how ``tool_choice: required`` is kept. ``schema``: the answer is held to a JSON schema,
             which every server named above enforces token by token. ``native``: the server's own
             ``tool_choice``, for hosted models.
-        continues: whose way of continuing a begun answer the server speaks; None when it cannot.
+        supports_prefill: whose way of continuing a begun answer the server speaks; None when it cannot.
         counter: whose way of counting a prompt's tokens the server speaks; None when it cannot.
         effort: how reasoning effort is sent: as the field ``reasoning_effort``, to the ``template``, or not
             at all.
-        thinks: how reasoning shows in the answer's text.
+        reasoning_format: how reasoning shows in the answer's text.
         text_calls: whether calls written as plain text are recognised.
         replays_reasoning: whether earlier reasoning is sent back, as ``reasoning_content``.
         developer_role: whether the server's templates know ``developer``; otherwise it is sent as ``system``.
@@ -55,13 +55,13 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     api_key: str = ""
     headers: dict[str, str] = {}
-    sees: bool = False
+    supports_images: bool = False
     context_tokens: int | None = None
     forced_calls: Literal["schema", "native"] = "schema"
-    continues: Literal["llamacpp", "vllm"] | None = None
+    supports_prefill: Literal["llamacpp", "vllm"] | None = None
     counter: Literal["llamacpp", "vllm"] | None = None
     effort: Literal["field", "template"] | None = None
-    thinks: Thinks = "tags"
+    reasoning_format: ReasoningFormat = "tags"
     text_calls: bool = True
     replays_reasoning: bool = False
     developer_role: bool = False

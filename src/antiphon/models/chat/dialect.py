@@ -16,7 +16,7 @@ import msgspec
 
 from antiphon.models import Call, Delta, Function, Reasoning, Text
 from antiphon.models.chat.arguments import JsonExtent, compact, fits
-from antiphon.models.chat.config import Thinks
+from antiphon.models.chat.config import ReasoningFormat
 
 HELD_CHARS_MAX: Final = 64 * 1024
 """The longest passage that is looked at as a possible call."""
@@ -228,7 +228,7 @@ class Dialect:
     """Sorts one answer's text into answer, reasoning and calls.
 
     Args:
-        thinks: how reasoning shows; see ``Thinks``.
+        thinks: how reasoning shows; see ``ReasoningFormat``.
         functions: those that may be called by text; none when text is never a call.
         whole: whether an answer that as a whole is JSON may be calls; not where the caller asked for JSON.
         parallel: whether there may be more than the first call.
@@ -239,7 +239,7 @@ class Dialect:
     def __init__(
         self,
         *,
-        thinks: Thinks = "tags",
+        reasoning_format: ReasoningFormat = "tags",
         functions: Sequence[Function] = (),
         whole: bool = True,
         parallel: bool = True,
@@ -255,16 +255,16 @@ class Dialect:
         self._passage: _Passage | None = None
         self._closers: tuple[str, ...] = _ANY_CLOSER
         self._closer_starts = _ANY_CLOSER_STARTS
-        self._tags = thinks != "never" and not begun
+        self._tags = reasoning_format != "never" and not begun
         self._in_text: _Step = self._text  # bound once, because every delta asks for it
-        self._step: _Step | None = self._first_step(thinks, begun)
+        self._step: _Step | None = self._first_step(reasoning_format, begun)
 
-    def _first_step(self, thinks: Thinks, begun: bool) -> _Step | None:
-        if begun or (thinks == "never" and not self._whole):
+    def _first_step(self, reasoning_format: ReasoningFormat, begun: bool) -> _Step | None:
+        if begun or (reasoning_format == "never" and not self._whole):
             return self._after_begin()
-        if thinks == "opened":
+        if reasoning_format == "opened":
             return self._enter
-        return self._begin if thinks == "tags" or self._functions else None
+        return self._begin if reasoning_format == "tags" or self._functions else None
 
     def _after_begin(self) -> _Step | None:
         return self._in_text if self._functions else None

@@ -61,17 +61,17 @@ class ChatModel:
         return self.config.name or self.config.model
 
     @property
-    def sees(self) -> bool:
-        return self.config.sees
+    def supports_images(self) -> bool:
+        return self.config.supports_images
 
     @property
     def context_tokens(self) -> int | None:
         return self.config.context_tokens
 
     @property
-    def continues(self) -> bool:
+    def supports_prefill(self) -> bool:
         """Whether ``Prompt.prefix`` may be used."""
-        return self.config.continues is not None
+        return self.config.supports_prefill is not None
 
     async def close(self) -> None:
         """Closes the connections that are its own."""

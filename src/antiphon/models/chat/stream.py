@@ -150,13 +150,13 @@ def filters(prompt: Prompt, config: ChatConfig, keys: Iterator[int], *, forced: 
     """What looks at the text of one answer, first to last. ``forced``: the answer is held to the schema of a call."""
     functions = callable_functions(prompt)
     chain: list[Filter] = []
-    if prompt.prefix and config.continues == "llamacpp":
+    if prompt.prefix and config.supports_prefill == "llamacpp":
         chain.append(Repeated(prompt.prefix))
-    thinks = config.thinks
-    if forced and thinks == "opened":
-        thinks = "tags"  # what is held to a schema cannot close a tag
+    reasoning_format = config.reasoning_format
+    if forced and reasoning_format == "opened":
+        reasoning_format = "tags"  # what is held to a schema cannot close a tag
     dialect = Dialect(
-        thinks=thinks,
+        reasoning_format=reasoning_format,
         functions=functions if config.text_calls and not forced else (),
         whole=prompt.format.type == "text",
         parallel=prompt.parallel_tool_calls,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import aiohttp
@@ -12,6 +13,11 @@ from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.roster import UpstreamModels
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, Unavailable, UpstreamError
+
+RENAMED = {"sees": "supports_images", "thinks": "reasoning_format", "continues": "supports_prefill"}
+"""Earlier names of fields of ``ChatConfig``, which still work, with a warning."""
+
+log = logging.getLogger("antiphon.models")
 
 _ANSWER_S = 10.0
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024
@@ -40,7 +46,7 @@ def upstream_models(
     Raises:
         WrongOptions: ``options`` does not fit.
     """
-    known = {"effort": "field", **options, "base_url": url, "api_key": key}
+    known = {"effort": "field", **_renamed(options), "base_url": url, "api_key": key}
     _config(known | {"model": ""})
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=60),
@@ -56,6 +62,12 @@ def upstream_models(
         return ChatModel(_config(known | {"model": name}), session)
 
     return UpstreamModels(names, make, aliases, session.close)
+
+
+def _renamed(options: Json) -> Json:
+    for name in options.keys() & RENAMED.keys():
+        log.warning("upstream_options: %s is called %s now", name, RENAMED[name])
+    return {RENAMED.get(name, name): value for name, value in options.items()}
 
 
 def _config(fields: Json) -> ChatConfig:

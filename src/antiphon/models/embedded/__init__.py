@@ -136,7 +136,7 @@ class EmbeddedModel:
                 api_key=server.api_key,
                 model=server.settings.alias,
                 context_tokens=server.context_tokens,
-                continues="llamacpp",
+                supports_prefill="llamacpp",
                 counter="llamacpp",
                 idle_s=IDLE_S,
             )

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from antiphon.store import Claim, Conversation, Figures, Page, Record, Selection, Slice, StoredItem
+from antiphon.store import Claim, Conversation, Page, Record, Selection, Slice, StoredItem, StoreStats
 from antiphon.store.claims import Claims
 from antiphon.store.deliveries import Delivery
 from antiphon.store.runs import Batch, Claimed, Excerpt, NewRun, Unfinished
@@ -132,10 +132,10 @@ class SqliteStore:
         """See ``ResponseStore.scrub``; False while another program reads the database."""
         return await self._writes.run(space.scrub, alone=True)
 
-    async def figures(self) -> Figures:
+    async def stats(self) -> StoreStats:
         """See ``ResponseStore.figures``."""
         size = await self._reads.run(space.size)
-        return Figures(
+        return StoreStats(
             used_bytes=size.used_bytes,
             file_bytes=size.file_bytes,
             writes=self._writes.pending,
@@ -203,9 +203,9 @@ class SqliteStore:
         """See ``ConversationStore.claim``."""
         return self._claims.take(owner, id)
 
-    async def enqueue(self, run: NewRun, *, queued_max: int, owner_max: int) -> None:
+    async def enqueue(self, run: NewRun, *, queued_max: int, per_project_max: int) -> None:
         """See ``RunStore.enqueue``."""
-        await self._writes.run(partial(runs.enqueue, run=run, queued_max=queued_max, owner_max=owner_max))
+        await self._writes.run(partial(runs.enqueue, run=run, queued_max=queued_max, per_project_max=per_project_max))
 
     async def claim_runs(self, node: str, limit: int) -> list[Claimed]:
         """See ``RunStore.claim_runs``. Looking costs no commit."""

@@ -106,14 +106,14 @@ class Chunk(NamedTuple):
     data: bytes
 
 
-def enqueue(db: sqlite3.Connection, run: NewRun, queued_max: int, owner_max: int) -> None:
+def enqueue(db: sqlite3.Connection, run: NewRun, queued_max: int, per_project_max: int) -> None:
     """Insert a response, its input, its run and the beginning of its log.
 
     Raises:
         QueueFull, DuplicateResponse, UnknownConversation: nothing was changed.
     """
     record = run.record
-    for statement, most, mine in ((_WAITING_ALL, queued_max, False), (_WAITING_OF_OWNER, owner_max, True)):
+    for statement, most, mine in ((_WAITING_ALL, queued_max, False), (_WAITING_OF_OWNER, per_project_max, True)):
         if db.execute(statement, {"most": most, "owner": record.owner}).fetchone()[0] >= most:
             raise QueueFull(mine=mine)
     if not statements.insert(db, record, _next_place(db, record)):
