@@ -16,6 +16,8 @@ from typing import Any
 import docstring_parser
 
 from antiphon import client
+from antiphon.client import runners
+from antiphon.client.runs import runners as runs
 from antiphon.client.sdk import (
     content,
     responses,
@@ -33,7 +35,8 @@ Generated from the docstrings by `make docs`; do not edit it here.
 
 `from antiphon import OpenAI, AsyncOpenAI` (or `Antiphon`, `AsyncAntiphon`) are the official SDK's clients, in all that
 is not on this page: its methods and types, timeouts, retries, errors, pages. The names on this page are in
-`antiphon.client`, but for `Patch`, `Content`, the deltas and `Stream`, which come back and are not made.
+`antiphon.client` (runners in `antiphon.client.runners`), but for `Patch`, `Content`, the deltas and `Stream`, which
+come back and are not made.
 
 Everything is there twice: where `OpenAI` has a method, `AsyncOpenAI` has the same one to be awaited, and where it has
 an iterator, an asynchronous one.
@@ -59,7 +62,8 @@ SECTIONS: dict[str, list[Any]] = {
         client.CallFinished,
         client.RunFinished,
     ],
-    "Tools": [client.FunctionTool, client.ToolRunner, client.ArgumentsRefused],
+    "Tools": [client.FunctionTool, client.ToolRunner, runs.Answer, client.ArgumentsRefused],
+    "Runners": [runners.ApplyPatch, runners.PatchRefused],
     "client.responses": [
         responses.Responses.create,
         responses.Responses.parse,

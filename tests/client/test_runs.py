@@ -14,6 +14,7 @@ import pytest
 
 from antiphon import AsyncOpenAI, OpenAI
 from antiphon.client.runs.runners import (
+    Answer,
     Toolbox,
     ToolRunner,
     failure_item,
@@ -446,3 +447,58 @@ def test_runners_are_found_by_the_kind_of_call() -> None:
     assert box.declared == [{"type": "apply_patch"}, {"type": "computer"}, {"type": "shell"}]
     assert (box.runner(PATCH), box.runner(COMPUTER), box.runner(SHELL)) == (patch, computer, shell)
     assert box.runner(CUSTOM) is None
+
+
+def test_calls_that_change_things_run_one_after_another_and_others_beside_them(running: Any) -> None:
+    steps: list[str] = []
+    meanwhile = threading.Event()
+
+    class Change:
+        kind = "function"
+        in_order = True
+
+        def __init__(self, name: str) -> None:
+            self.tool = {"type": "function", "name": name, "parameters": {"type": "object", "properties": {}}}
+
+        def run(self, call: ToolCall) -> str:
+            steps.append(f"{call.name} begins")
+            if call.name == "first":
+                assert meanwhile.wait(20)
+            time.sleep(0.01)
+            steps.append(f"{call.name} ends")
+            return "done"
+
+    def look() -> str:
+        meanwhile.set()
+        return "looked"
+
+    asked = [
+        call("first", "{}", "c1"),
+        call("second", "{}", "c2", 1),
+        call("first", "{}", "c3", 2),
+        call("look", "{}", "c4", 3),
+    ]
+    model = ScriptedModel(asked, "done")
+    result = running(model)(tools=[Change("first"), Change("second"), look])
+    assert [record.output["output"] for record in result.calls] == ["done", "done", "done", "looked"]
+    order = ["first begins", "first ends", "second begins", "second ends", "first begins", "first ends"]
+    assert steps == order
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_what_an_answer_says_besides_comes_behind_the_outputs(running: Any, store: bool) -> None:
+    def look(at: str) -> Answer:
+        return Answer({"seen": at}, f"There is more at {at}.")
+
+    model = ScriptedModel([call("look", '{"at": "a"}', "c1"), call("look", '{"at": "b"}', "c2", 1)], "done")
+    result = running(model)(tools=[look], store=store)
+    assert [(record.output["output"], record.note) for record in result.calls] == [
+        ('{"seen":"a"}', "There is more at a."),
+        ('{"seen":"b"}', "There is more at b."),
+    ]
+    told = [json.loads(json.dumps(item)) for item in model.prompts[1].items][-4:]
+    assert [item["type"] for item in told] == ["function_call_output", "function_call_output", "message", "message"]
+    assert [item["content"] for item in told[2:]] == [
+        [{"type": "input_text", "text": "There is more at a."}],
+        [{"type": "input_text", "text": "There is more at b."}],
+    ]

@@ -222,7 +222,8 @@ def test_the_line_endings_of_a_file_are_kept_and_new_lines_get_them() -> None:
 
 
 def test_mixed_line_endings_stay_where_they_are() -> None:
-    assert apply("a\nb\r\nc\r\nd\n", "@@\n-b\n+B\n+C") == "a\nB\nC\nc\r\nd\n"
+    assert apply("a\nb\r\nc\r\nd\n", "@@\n-b\n+B\n+C") == "a\nB\r\nC\r\nc\r\nd\n"
+    assert apply("a\nb\r\nc\r\n", "@@ a\n+A") == "a\nA\nb\r\nc\r\n"
     assert apply("a\r\nb\r\nc\nd\r\n", "@@\n-b\n+B") == "a\r\nB\r\nc\nd\r\n"
 
 
@@ -255,7 +256,7 @@ def test_equal_texts_have_no_diff() -> None:
     assert diff("a\n", "a\n") == ""
 
 
-@pytest.mark.parametrize(("old", "new"), [("a\nb\n", "a\r\nb\r\n"), ("a\n", "b\r"), ("a\r\nb\n", "c\r\nd\n")])
+@pytest.mark.parametrize(("old", "new"), [("a\nb\n", "a\r\nb\r\n"), ("a\n", "b\r"), ("a\r\nb\n", "c\nd\r\n")])
 def test_a_diff_that_would_have_to_change_line_endings_is_refused(old: str, new: str) -> None:
     with pytest.raises(PatchInvalid, match="line endings"):
         diff(old, new)

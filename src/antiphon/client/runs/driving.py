@@ -12,12 +12,11 @@ import inspect
 import queue
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Sequence
+from contextlib import aclosing, nullcontext
 from typing import Any, cast
 
-from antiphon.client.runs.runners import ToolRunner, failure_item, output_item
+from antiphon.client.runs.runners import Answer, ToolRunner, failure_item, is_in_order, output_item
 from antiphon.client.runs.running import (
     CallFinished,
     CallRecord,
@@ -111,12 +110,13 @@ def _whole(ended: Response | None) -> Response:
 def _perform(command: Perform, plan: Plan) -> Generator[RunEvent, None, list[CallRecord]]:
     """Runs calls in threads, so many at once, each for so long."""
     inbox: queue.SimpleQueue[tuple[int, Outcome]] = queue.SimpleQueue()
-    waiting = deque(enumerate(command.calls))
+    waiting = list(range(len(command.calls)))
     deadlines: dict[int, float] = {}
     records: dict[int, CallRecord] = {}
     while waiting or deadlines:
-        while waiting and len(deadlines) < plan.parallel_calls_max:
-            index, call = waiting.popleft()
+        while (index := _startable(command, plan, waiting, deadlines)) is not None:
+            waiting.remove(index)
+            call = command.calls[index]
             deadlines[index] = time.monotonic() + plan.call_timeout_s
             _start(_runner(plan, call), call, lambda outcome, index=index: inbox.put((index, outcome)))
             yield CallStarted(command.turn, call)
@@ -125,6 +125,14 @@ def _perform(command: Perform, plan: Plan) -> Generator[RunEvent, None, list[Cal
                 records[index] = _record(command.turn, command.calls[index], outcome, plan)
                 yield CallFinished(command.turn, records[index])
     return [records[index] for index in range(len(command.calls))]
+
+
+def _startable(command: Perform, plan: Plan, waiting: Sequence[int], running: Collection[int]) -> int | None:
+    """The next call that there is room for, and that waits for none before it."""
+    if len(running) == plan.parallel_calls_max:
+        return None
+    taken = any(is_in_order(_runner(plan, command.calls[index])) for index in running)
+    return next((index for index in waiting if not (taken and is_in_order(_runner(plan, command.calls[index])))), None)
 
 
 def _arrived(
@@ -199,6 +207,7 @@ class _Performing:
         self._command = command
         self._plan = plan
         self._records: dict[int, CallRecord] = {}
+        self._order = asyncio.Lock()
         self._room = asyncio.Semaphore(plan.parallel_calls_max)
         self._inbox: asyncio.Queue[RunEvent | BaseException] = asyncio.Queue()
 
@@ -221,10 +230,11 @@ class _Performing:
         return [self._records[index] for index in range(len(self._command.calls))]
 
     async def _run(self, index: int, call: ToolCall) -> None:
-        async with self._room:
+        runner = _runner(self._plan, call)
+        async with self._order if is_in_order(runner) else nullcontext(), self._room:
             self._inbox.put_nowait(CallStarted(self._command.turn, call))
             try:
-                outcome = await _async_attempt(_runner(self._plan, call), call, self._plan.call_timeout_s)
+                outcome = await _async_attempt(runner, call, self._plan.call_timeout_s)
                 record = _record(self._command.turn, call, outcome, self._plan)
             except BaseException as error:  # for whoever reads the events
                 self._inbox.put_nowait(error)
@@ -279,8 +289,9 @@ def _record(turn: int, call: ToolCall, outcome: Outcome, plan: Plan) -> CallReco
     """
     returned, error, duration_s = outcome
     if error is None:
-        item = output_item(call, returned, plan.output_chars_max)
-        return CallRecord(turn, call, arguments_of(call), item, None, duration_s)
+        answer, note = (returned.output, returned.note) if isinstance(returned, Answer) else (returned, None)
+        item = output_item(call, answer, plan.output_chars_max)
+        return CallRecord(turn, call, arguments_of(call), item, None, duration_s, note)
     refused = isinstance(error, ArgumentsRefused)
     said = str(error) if refused else f"{type(error).__name__}: {error}"
     item = failure_item(call, said, plan.output_chars_max)

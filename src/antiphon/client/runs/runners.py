@@ -7,6 +7,7 @@ are others.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from pydantic_core import to_json
@@ -21,8 +22,9 @@ Item: TypeAlias = dict[str, Any]
 class ToolRunner(Protocol):
     """Runs the calls of one tool.
 
-    It may have two more attributes. ``tool`` is the entry for a request's ``tools``, a dict; without it the entry is
+    It may have more attributes. ``tool`` is the entry for a request's ``tools``, a dict; without it the entry is
     ``{"type": kind}``. ``name`` says which function or custom tool it runs; without it, what ``tool["name"]`` says.
+    ``in_order`` is true where its calls change what others see: such calls of a turn run one after another.
 
     Attributes:
         kind: ``function``, ``custom``, ``apply_patch``, ``shell``, ``local_shell`` or ``computer``.
@@ -40,12 +42,26 @@ class ToolRunner(Protocol):
             What the model is told, or an awaitable of that. For a function and a custom tool: text, a list of content
             parts, or any value, which is sent as JSON. ``apply_patch``: a log, as text. ``shell``: text, or a list of
             ``{"stdout", "stderr", "outcome"}``. ``computer``: the screenshot, as a data URL. Each kind also takes a
-            dict of the output item's own fields; one with a ``type`` is the item itself.
+            dict of the output item's own fields; one with a ``type`` is the item itself. ``Answer`` holds any of
+            these, and a text besides.
 
         Raises:
             Exception: it failed; the model is told so, and the run goes on.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a runner returns that has more to say than the output item holds.
+
+    Attributes:
+        output: what the item is made of, as ``ToolRunner.run`` returns it.
+        note: what the model is told besides, in a message behind the outputs of its turn.
+    """
+
+    output: Any
+    note: str
 
 
 Tool: TypeAlias = ToolRunner | Callable[..., Any] | Mapping[str, Any]
@@ -101,6 +117,11 @@ def _function(tool: Any) -> FunctionTool:
     if not callable(tool):
         raise TypeError(f"{tool!r} is no tool: expected a function, a dict, or an object with kind and run")
     return FunctionTool(tool)
+
+
+def is_in_order(runner: ToolRunner | None) -> bool:
+    """Whether calls wait for those before them."""
+    return bool(getattr(runner, "in_order", False))
 
 
 class _Unknown:

@@ -53,6 +53,7 @@ class CallRecord:
         output: the item that was sent back.
         error: what went wrong, as the model was told; None if nothing.
         duration_s: how long it ran, in seconds.
+        note: what the model was told besides the item, in a message; None if nothing.
     """
 
     turn: int
@@ -61,6 +62,7 @@ class CallRecord:
     output: Item
     error: str | None
     duration_s: float
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,8 @@ def turns(plan: Plan) -> Generator[Command, Any, RunResult[Any]]:
             raise TurnsExceeded(unanswered)
         done: Sequence[CallRecord] = yield Perform(len(responses), calls)
         records += done
-        history.add(response, [record.output for record in done])
+        notes: list[Item] = [{"role": "user", "content": record.note} for record in done if record.note]
+        history.add(response, [*(record.output for record in done), *notes])
 
 
 @dataclass

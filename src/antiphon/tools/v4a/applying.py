@@ -82,7 +82,8 @@ class _Document:
         return start
 
     def edited(self, edits: Iterable[tuple[int, Change]]) -> str:
-        """The text after changes at these lines. Lines keep their endings; new ones get that of the text."""
+        """The text after changes at these lines. Lines keep their endings; new ones have those of the lines they
+        replace, or of the line before."""
         lines = list(self._edited(edits)) or [("", None)]
         return "".join([line + (ending or self._newline) for line, ending in lines[:-1]]) + lines[-1][0]
 
@@ -93,8 +94,9 @@ class _Document:
             if start < cursor:
                 raise PatchInvalid(f"Two hunks change line {start + 1} of the file: hunks must not overlap.")
             yield from lines[cursor:start]
-            yield from ((line, None) for line in change.inserted)
             cursor = start + change.deleted
+            models = lines[start:cursor] or lines[max(0, start - 1) : start] or [("", None)]
+            yield from ((line, models[min(at, len(models) - 1)][1]) for at, line in enumerate(change.inserted))
         yield from lines[cursor:]
 
     def _after(self, anchor: str, cursor: int, *, passed: bool) -> int | None:

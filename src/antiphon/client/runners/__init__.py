@@ -1,0 +1,6 @@
+"""Runners: what does on the user's machine what a model asks for. They go into ``client.run(task, tools=[…])``."""
+
+from antiphon.client.runners.apply_patch import ApplyPatch
+from antiphon.client.runners.files import PatchRefused
+
+__all__ = ["ApplyPatch", "PatchRefused"]
