@@ -12,8 +12,9 @@ from typing import assert_never
 
 import msgspec
 
-from antiphon.grammar import EVENTS, KINDS, TERMINAL, Kind, Op, Part, Rule, Stream
+from antiphon.grammar import EVENTS, TERMINAL, Op, Rule
 from antiphon.wire import Json
+from antiphon.wire.kinds import KINDS, Kind, Part, Stream
 from antiphon.wire.response import Response
 
 

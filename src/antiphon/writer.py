@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from antiphon.grammar import KINDS, Stream
 from antiphon.state import Growing, OpenItem, OpenPart, State, complete_items
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError
+from antiphon.wire.kinds import KINDS, Stream
 from antiphon.wire.response import Response, UsageTotal
 
 Append = Callable[[Json], None]

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from antiphon.grammar import EVENTS, KINDS
+from antiphon.grammar import EVENTS
 from antiphon.state import GrammarError, State
 from antiphon.testing import CountingIds
 from antiphon.wire import Json
+from antiphon.wire.kinds import KINDS
 from antiphon.wire.response import Response
 from antiphon.writer import Writer
 

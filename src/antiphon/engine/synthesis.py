@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from antiphon.grammar import KINDS, Part
 from antiphon.log import encode
 from antiphon.wire import Json
+from antiphon.wire.kinds import KINDS, Part
 from antiphon.wire.response import Response
 from antiphon.writer import Item, Writer
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Any, cast
 
 import msgspec
 
 from antiphon.store import Page
 from antiphon.wire import Id, Json
+from antiphon.wire.kinds import KINDS
 from antiphon.wire.lists import ItemList
 from antiphon.wire.request import PageQuery
-
-Hide: TypeAlias = Callable[[Json], Json]
 
 
 def ends(ids: Sequence[Id]) -> tuple[Id | None, Id | None]:
@@ -33,36 +32,19 @@ def item_page(page: Page, query: PageQuery) -> ItemList:
 
 def shown(item: Json, query: PageQuery) -> Json:
     """The item without what is large, unless the request includes it."""
-    for include, hide in _LARGE.get(item["type"], ()):
-        if include not in query.include:
-            item = hide(item)
+    for hidden in KINDS[item["type"]].hidden:
+        if hidden.include not in query.include and item.get(hidden.member) is not None:
+            item = item | {hidden.member: _without(item[hidden.member], hidden.part)}
     return item
 
 
-def _without_images(message: Json) -> Json:
-    content: list[Json] = message["content"]
-    if not any("image_url" in part for part in content):
-        return message
-    return message | {"content": [part | {"image_url": None} if "image_url" in part else part for part in content]}
-
-
-def _without(member: str, part: str | None = None) -> Hide:
-    """Hides a member of an item, or a part of it."""
-
-    def hide(item: Json) -> Json:
-        whole = item.get(member)
-        if part is None:
-            return item | {member: None}
-        return item | {member: whole | {part: None}} if isinstance(whole, dict) and part in whole else item
-
-    return hide
-
-
-_LARGE: dict[str, tuple[tuple[str, Hide], ...]] = {
-    "message": (("message.input_image.image_url", _without_images),),
-    "computer_call_output": (("computer_call_output.output.image_url", _without("output", "image_url")),),
-    "file_search_call": (("file_search_call.results", _without("results")),),
-    "web_search_call": (("web_search_call.action.sources", _without("action", "sources")),),
-    "code_interpreter_call": (("code_interpreter_call.outputs", _without("outputs")),),
-}
-"""By an item's type: what ``include`` calls it, and how it is left out. Source: the reference of ``include``."""
+def _without(member: Any, part: str | None) -> Any:
+    """What is left of a member: nothing, or all but a part of it."""
+    if part is None:
+        return None
+    if isinstance(member, list):
+        return [_without(entry, part) for entry in cast("list[Any]", member)]
+    if not isinstance(member, dict):
+        return member
+    whole = cast(Json, member)
+    return {**whole, part: None} if part in whole else whole

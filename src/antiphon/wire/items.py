@@ -7,53 +7,15 @@ item carries stays as it came. Normal items are a fixpoint: normalising them aga
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.kinds import KINDS
 from antiphon.wire.validation import Fault, Path, too_long, wrong_value
 
 Ids: TypeAlias = Callable[[str], Id]
 """Makes a fresh id: ``ids("msg")`` is ``msg_…``."""
-
-PREFIXES: Final[dict[str, str]] = {
-    "message": "msg",
-    "function_call": "fc",
-    "function_call_output": "fco",
-    "custom_tool_call": "ctc",
-    "custom_tool_call_output": "ctco",
-    "reasoning": "rs",
-    "compaction": "cmp",
-    "compaction_trigger": "cmpt",
-    "file_search_call": "fs",
-    "web_search_call": "ws",
-    "computer_call": "cu",
-    "computer_call_output": "cuo",
-    "tool_search_call": "tsc",
-    "tool_search_output": "tso",
-    "additional_tools": "at",
-    "configuration_update": "cfg",
-    "image_generation_call": "ig",
-    "code_interpreter_call": "ci",
-    "local_shell_call": "lsh",
-    "local_shell_call_output": "lsho",
-    "shell_call": "sh",
-    "shell_call_output": "sho",
-    "apply_patch_call": "apc",
-    "apply_patch_call_output": "apco",
-    "mcp_list_tools": "mcpl",
-    "mcp_approval_request": "mcpr",
-    "mcp_approval_response": "mcpa",
-    "mcp_call": "mcp",
-    "program": "prg",
-    "program_output": "prgo",
-}
-
-_COMPLETED = frozenset(
-    """message function_call function_call_output custom_tool_call custom_tool_call_output computer_call_output
-    tool_search_call tool_search_output shell_call shell_call_output""".split()  # noqa: SIM905
-)
-"""Kinds whose ``status`` may be left out on input and is always there on output."""
 
 _PARTS_OF_INPUT = ("input_text", "input_image", "input_file")
 
@@ -88,8 +50,8 @@ def _normal(item: Json, ids: Ids, path: Path, chars_max: int) -> Json:
     kind: str = item["type"]
     if kind == "item_reference":
         return item
-    new = {**item, "id": item.get("id") or ids(PREFIXES[kind])}
-    if kind in _COMPLETED and new.get("status") is None:
+    new = {**item, "id": item.get("id") or ids(KINDS[kind].prefix)}
+    if KINDS[kind].assumed and new.get("status") is None:
         new["status"] = "completed"
     if kind == "message":
         _settle(new, path, chars_max)
