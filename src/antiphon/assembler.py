@@ -1,28 +1,37 @@
 """Model deltas become items: what opens, what grows, what closes.
 
 One thing is said at a time: an answer, or reasoning. Calls stay open until the model is finished, because a provider
-may interleave them; each is found by the provider's own key. Calls of hosted tools are no items yet: they are kept, to
-be made when the model is finished. Where nothing half said may stay behind, all calls are kept until then.
+may interleave them; each is found by the provider's own key. A call is shown while it is written where its tool allows
+that and nothing half said may stay behind; every other call is held until the model is finished, and is an item then,
+or is run here, or is no good and was never there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from typing import assert_never
 
 import msgspec
 
 from antiphon.models import Call, Delta, Finish, Reasoning, Refusal, Text
+from antiphon.tools import CallInvalid, ClientOffer, HostedOffer, ToolCall
+from antiphon.tools.toolbox import Offers
+from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
+from antiphon.wire.kinds import KINDS
 from antiphon.writer import Item, Writer
 
 
-class Kept(msgspec.Struct):
+class Held(msgspec.Struct):
     """A call that is no item yet."""
 
     name: str
     call_id: str
     arguments: str = ""
+
+    def whole(self) -> ToolCall:
+        """The call as its tool takes it."""
+        return ToolCall(self.name, self.arguments, self.call_id)
 
 
 class Assembler:
@@ -30,12 +39,12 @@ class Assembler:
 
     Args:
         calls_max: how many calls are taken; others are left out.
-        hosted: names of the functions that this server runs.
         whole_calls: whether a call becomes visible only when it is whole.
         said: an open item that the sample goes on with.
 
     Attributes:
-        calls: the calls of hosted tools, in order; to be read once the model is finished.
+        hosted: the calls of hosted tools, in order; to be read once the model is finished.
+        invalid: the calls that could not become items, and why; where there is one, no held call became one.
     """
 
     def __init__(
@@ -44,30 +53,41 @@ class Assembler:
         ids: Callable[[str], str],
         *,
         calls_max: int | None = None,
-        hosted: Container[str] = (),
+        offers: Offers | None = None,
         whole_calls: bool = False,
         said: Item | None = None,
     ) -> None:
         self.finish: Finish | None = None
-        self.calls: list[Kept] = []
+        self.invalid: list[tuple[ToolCall, str]] = []
         self._writer = writer
         self._ids = ids
         self._calls_max = calls_max
-        self._hosted = hosted
+        self._offers = offers or Offers()
         self._whole_calls = whole_calls
         self._said = said
         self._began = writer.state.seq
-        self._calls: dict[int, Item | Kept | None] = {}
+        self._calls: dict[int, Item | Held | None] = {}
 
     @property
     def silent(self) -> bool:
-        """Whether the sample has said nothing that a reader may have seen."""
-        return self._writer.state.seq == self._began and not self.calls
+        """Whether the sample has said nothing that a reader may have seen, and called nothing."""
+        return self._writer.state.seq == self._began and not self._calls
 
     @property
     def called(self) -> bool:
         """Whether the model has called anything."""
         return bool(self._calls)
+
+    @property
+    def held(self) -> list[ToolCall]:
+        """The calls that were held, in order."""
+        return [call.whole() for call in self._calls.values() if isinstance(call, Held)]
+
+    @property
+    def hosted(self) -> list[tuple[HostedOffer, ToolCall]]:
+        """The calls of hosted tools, in order."""
+        found = [(self._offers.find(call.name), call) for call in self.held]
+        return [(offer, call) for offer, call in found if isinstance(offer, HostedOffer)]
 
     def feed(self, batch: Iterable[Delta]) -> None:
         """Take what the model sent.
@@ -96,15 +116,36 @@ class Assembler:
         An answer without a word is still an answer: it becomes an empty message.
         """
         cut = self.finish is None or self.finish.reason != "stop"
-        for call in self._calls.values():
-            if isinstance(call, Kept) and call.name not in self._hosted:
-                self._open(call.name, call.call_id).grow(call.arguments)
-        if self.silent and not any(item.parts for item in self._writer.state.open.values()):
+        for doc in self._finished_calls(cut):
+            self._show(doc)
+        if self._writer.state.seq == self._began and not self.held and not self._is_anything_said():
             self._saying("message").grow("", "output_text")
         last = self._writer.state.length - 1
         for open_item in list(self._writer.state.open.values()):
             status = "incomplete" if cut and open_item.index == last else "completed"
             Item(self._writer, open_item).done(status)
+
+    def _is_anything_said(self) -> bool:
+        return any(item.parts for item in self._writer.state.open.values())
+
+    def _finished_calls(self, cut: bool) -> list[Json]:
+        """The items of held calls that the caller answers; of a call that was cut, only a live tool can make one."""
+        found: list[Json] = []
+        for call in self.held:
+            offer = self._offers.find(call.name)
+            if not isinstance(offer, ClientOffer) or (cut and not offer.tool.live):
+                continue
+            try:
+                found.append(offer.tool.item(call, offer.spec))
+            except CallInvalid as fault:
+                self.invalid.append((call, str(fault)))
+        return [] if self.invalid else found
+
+    def _show(self, doc: Json) -> None:
+        """Open an item that is whole; a text that grows on it comes in one piece."""
+        stream = KINDS[doc["type"]].stream
+        text = doc.pop(stream.field, "") if stream else ""
+        self._open(doc).grow_whole(text)
 
     def _saying(self, type: str) -> Item:
         if self._said is None or self._said.type != type:
@@ -122,14 +163,14 @@ class Assembler:
         if delta.key not in self._calls:
             self._calls[delta.key] = self._begin(delta)
         match self._calls[delta.key]:
-            case Kept() as kept:
-                kept.arguments += delta.arguments
+            case Held() as held:
+                held.arguments += delta.arguments
             case Item() as item if delta.arguments:
                 item.grow(delta.arguments)
             case _:
                 pass
 
-    def _begin(self, delta: Call) -> Item | Kept | None:
+    def _begin(self, delta: Call) -> Item | Held | None:
         """The call's item, or the call itself where that comes later; None for a call beyond what the request allows,
         which is left out.
         """
@@ -138,13 +179,14 @@ class Assembler:
         if self._calls_max is not None and len(self._calls) >= self._calls_max:
             return None
         call_id = delta.call_id or self._ids("call")
-        if delta.name not in self._hosted and not self._whole_calls:
-            return self._open(delta.name, call_id)
-        kept = Kept(delta.name, call_id)
-        if delta.name in self._hosted:
-            self.calls.append(kept)
-        return kept
+        offer = self._offers.find(delta.name)
+        if self._whole_calls or not isinstance(offer, ClientOffer) or not offer.tool.live:
+            return Held(delta.name, call_id)
+        doc = offer.tool.item(ToolCall(delta.name, "", call_id), offer.spec)
+        stream = KINDS[doc["type"]].stream
+        assert stream is not None, "the item of a live tool has a text that grows"
+        return self._open({name: value for name, value in doc.items() if name != stream.field})
 
-    def _open(self, name: str, call_id: str) -> Item:
+    def _open(self, doc: Json) -> Item:
         self._hush()
-        return self._writer.item("function_call", call_id=call_id, name=name)
+        return self._writer.item(doc["type"], **{name: value for name, value in doc.items() if name != "type"})

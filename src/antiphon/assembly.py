@@ -17,7 +17,9 @@ from antiphon.models import Roster
 from antiphon.retention.sweep import Sweeper
 from antiphon.store import Store, StoreUnavailable
 from antiphon.store.keys import KeyStore
-from antiphon.tools import HostedTool
+from antiphon.tools import ClientTool, HostedTool
+from antiphon.tools.mcp import McpItems
+from antiphon.tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from antiphon.models.embedded.llamacpp import Settings
@@ -64,7 +66,7 @@ async def open_engine(
         if roster is None:
             roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
         stack.push_async_callback(roster.close)
-        engine = Engine(config, roster, store, keyring, token=token, tools=tools)
+        engine = Engine(config, roster, store, keyring, token=token, toolbox=toolbox_of(tools))
         await stack.enter_async_context(engine.dispatcher.working())
         try:
             await stack.enter_async_context(engine.background.working(config.drain_s))
@@ -74,6 +76,13 @@ async def open_engine(
         if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             stack.push_async_callback(_flushed, _traced(engine))
         yield engine
+
+
+def toolbox_of(hosted: Sequence[HostedTool] = (), client: Sequence[ClientTool] = ()) -> Toolbox:
+    """Every tool there is, and those that are given: what this server runs, what callers run, and what only reads items
+    that others made.
+    """
+    return Toolbox(hosted, client, others=(McpItems(),))
 
 
 async def _flushed(traces: Traces) -> None:

@@ -8,16 +8,12 @@ from typing import Final
 import msgspec
 
 from antiphon.models import Prompt
+from antiphon.tools.toolbox import Toolbox
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound
 from antiphon.wire.items import refuse_duplicates
+from antiphon.wire.kinds import KINDS, call_id_of, is_call, is_output
 from antiphon.wire.textfile import file_text
-
-_OUTPUTS = {
-    "function_call_output": "function_call",
-    "custom_tool_call_output": "custom_tool_call",
-}
-_CALLS = frozenset(_OUTPUTS.values())
 
 _LEFT_OUT = "[An image stood here. It was left out, because this model cannot see images.]"
 
@@ -56,14 +52,16 @@ def _looked_up(items: Sequence[Json], found: Mapping[Id, Json], member: str) -> 
 def build(
     prompt: Prompt,
     history: Sequence[Json],
+    toolbox: Toolbox,
     *,
     supports_images: bool,
     note_images: bool = False,
     source: str = "previous_response_id",
 ) -> Prompt:
-    """Put the history in front of the request's own items.
+    """Put the history in front of the request's own items, and lower all of them to what ``models`` knows.
 
     Args:
+        toolbox: lowers the items of tools.
         sees: whether the model accepts images.
         note_images: whether a model that does not is told in words that there was one; else the request is refused.
         source: the member of the request that brought the history.
@@ -73,7 +71,7 @@ def build(
             already, what only a server that compacts can read, or an image or a file that the model cannot be shown.
     """
     # A call that was cut off was never made: nobody can answer it.
-    history = [item for item in history if item["type"] not in _CALLS or item.get("status") != "incomplete"]
+    history = [item for item in history if not is_call(item) or item.get("status") != "incomplete"]
     items = prompt.items
     if history:
         items = (*history, *items)
@@ -83,7 +81,7 @@ def build(
     if not supports_images and note_images:
         items = tuple(_noted(item) for item in items)
     _refuse_unshowable(items, len(history), supports_images, source)
-    return prompt if items is prompt.items else msgspec.structs.replace(prompt, items=items)
+    return msgspec.structs.replace(prompt, items=tuple(toolbox.lower(items)))
 
 
 def shorten(prompt: Prompt, keep: float) -> Prompt | None:
@@ -95,26 +93,44 @@ def shorten(prompt: Prompt, keep: float) -> Prompt | None:
     drop = min(last, max(1, round(len(prompt.items) * (1 - keep))))
     if drop == 0:
         return None
-    gone = {item.get("call_id") for item in prompt.items[:drop] if item["type"] in _CALLS}
-    rest = [i for i in prompt.items[drop:] if i["type"] not in _OUTPUTS or i["call_id"] not in gone]
+    answers = pair_calls(prompt.items)
+    rest = [item for i, item in enumerate(prompt.items) if i >= drop and answers.get(i, i) >= drop]
     return msgspec.structs.replace(prompt, items=tuple(rest))
 
 
+def pair_calls(items: Sequence[Json]) -> dict[int, int]:
+    """Where each output's call stands, by the output's own place: the latest call of its id that has no output yet.
+
+    Ids alone do not tell: there are model servers that number their calls anew in every answer.
+    """
+    open_calls: dict[str | None, list[int]] = {}
+    found: dict[int, int] = {}
+    for i, item in enumerate(items):
+        if is_call(item):
+            open_calls.setdefault(call_id_of(item), []).append(i)
+        elif is_output(item) and (waiting := open_calls.get(call_id_of(item))):
+            found[i] = waiting.pop()
+    return found
+
+
 def _check_calls(items: Sequence[Json]) -> None:
-    """Every call needs one output, every output its call, in that order (texts as the official API words them)."""
-    pending: dict[str, str] = {}
-    answered: set[str] = set()
-    for item in items:
-        kind, call_id = item["type"], item.get("call_id")
-        if kind in _CALLS and call_id:
-            pending[call_id] = kind
-        elif kind in _OUTPUTS and call_id not in answered and pending.pop(call_id or "", None) is None:
-            name = _OUTPUTS[kind].replace("_", " ")
-            raise InvalidRequest(f"No tool call found for {name} output with call_id {call_id}.", param="input")
-        if kind in _OUTPUTS and call_id:
-            answered.add(call_id)
-    for call_id, kind in pending.items():
-        raise InvalidRequest(f"No tool output found for {kind.replace('_', ' ')} {call_id}.", param="input")
+    """Every call needs an output, every output its call, in that order (texts as the official API words them). A second
+    output of one call is passed over: agents send one again.
+    """
+    answers = pair_calls(items)
+    called: set[str | None] = set()
+    for i, item in enumerate(items):
+        if is_call(item):
+            called.add(call_id_of(item))
+        elif is_output(item) and i not in answers and call_id_of(item) not in called:
+            name = str(KINDS[item["type"]].answers).replace("_", " ")
+            text = f"No tool call found for {name} output with call_id {call_id_of(item)}."
+            raise InvalidRequest(text, param="input")
+    answered = set(answers.values())
+    for i, item in enumerate(items):
+        if is_call(item) and i not in answered:
+            text = f"No tool output found for {item['type'].replace('_', ' ')} {call_id_of(item)}."
+            raise InvalidRequest(text, param="input")
 
 
 def _refuse_unshowable(items: Sequence[Json], offset: int, supports_images: bool, source: str) -> None:

@@ -9,23 +9,25 @@ Source: the API's reference and its error codes. Where this server refuses what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final, cast
 
 import msgspec
 
 from antiphon.models import Prompt, TextFormat
-from antiphon.tools import Toolbox
 from antiphon.tools.selection import (
     choice_of,
     flat,
     flat_choice,
     toolset,
 )
+from antiphon.tools.toolbox import Toolbox
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.items import Ids, normal, nothing_asked, typed
 from antiphon.wire.request import (
     TEXT_CHARS_MAX,
+    TOOL_TYPES,
     CreateRequest,
     JsonObjectFormat,
     JsonSchemaFormat,
@@ -37,7 +39,7 @@ from antiphon.wire.request import (
 from antiphon.wire.response import Response
 from antiphon.wire.schema import flaw
 from antiphon.wire.strict import refusal
-from antiphon.wire.validation import checked, missing, too_long, too_many, wrong_type
+from antiphon.wire.validation import IGNORED_MAX, checked, missing, plain, too_long, too_many, wrong_type
 
 __all__ = ["Defaults", "Ids", "PageQuery", "Plan", "page_query", "plan", "retrieve_query"]
 
@@ -55,7 +57,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
         input_chars_max: bound on each text of the input, in characters.
         items_max: bound on the number of input items.
         temperature, top_p: the values in force when the request gives none.
-        toolbox: the tools that this server runs.
+        toolbox: the tools that models may call here.
     """
 
     strict: bool = False
@@ -114,7 +116,7 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool
     raw = _canonical(body, defaults)
     _refuse_missing(raw)
     _refuse_oversized(raw, defaults)
-    request, ignored = checked(raw, CreateRequest, strict=defaults.strict)
+    request, ignored = checked(_known_tools(raw, defaults), CreateRequest, strict=defaults.strict)
     _refuse_conflicts(request)
     _refuse_unserved(request)
     conversation = conversation_id(request)
@@ -135,7 +137,7 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool
         include=frozenset(request.include or ()),
         obfuscate=options is None or options.include_obfuscation is not False,
         previous_response_id=request.previous_response_id,
-        ignored=ignored,
+        ignored=(*ignored, *_unserved_tools(raw, defaults.toolbox)),
         conversation_id=conversation,
         background=response.background,
         priority=_PRIORITIES[window] if window else 0,
@@ -171,6 +173,37 @@ def _tools_form(value: Any) -> Any:
 
 
 _CANONICAL: Final = {"input": _input_form, "tools": _tools_form, "tool_choice": flat_choice}
+
+
+_STAND_IN: Final[Json] = {"type": "local_shell"}
+"""What a tool of a type that no document knows is checked as: one without members."""
+
+
+def _known_tools(raw: Json, defaults: Defaults) -> Json:
+    """The body as it is checked. A tool of a type of its own is the business of whoever serves it; one that nobody
+    serves is accepted and ignored, unless the server is ``strict``.
+    """
+    tools: Any = raw.get("tools")
+    if not isinstance(tools, list):
+        return raw
+    given = cast("list[Any]", tools)
+    others = [index for index, tool in enumerate(given) if _is_other(tool, defaults)]
+    known = dict.fromkeys(others, _STAND_IN)
+    return {**raw, "tools": [known.get(index, tool) for index, tool in enumerate(given)]} if others else raw
+
+
+def _is_other(tool: Any, defaults: Defaults) -> bool:
+    kind: Any = cast(Json, tool).get("type") if isinstance(tool, dict) else None
+    if not isinstance(kind, str) or kind in TOOL_TYPES:
+        return False
+    return not defaults.strict or defaults.toolbox.serves(kind)
+
+
+def _unserved_tools(raw: Json, toolbox: Toolbox) -> tuple[str, ...]:
+    """The tools that are accepted, and that no model is offered here."""
+    tools: list[Json] = raw.get("tools", [])
+    unserved = ((i, tool["type"]) for i, tool in enumerate(tools) if not toolbox.serves(tool["type"]))
+    return tuple(plain(f"tools[{i}]:{kind}") for i, kind in islice(unserved, IGNORED_MAX))
 
 
 def _items(raw: Json, ids: Ids, defaults: Defaults) -> tuple[Json, ...]:

@@ -11,7 +11,7 @@ the failure too; what goes wrong is the worker's to write down, for it may have 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 
 import msgspec
@@ -33,7 +33,7 @@ from antiphon.store import (
 )
 from antiphon.store.asking import refused
 from antiphon.telemetry.meter import ResponseTimer
-from antiphon.tools import Offer
+from antiphon.tools.toolbox import Offers
 from antiphon.turn import Progress, ToolActivity, TurnContext, take_turns
 from antiphon.wire import Json
 from antiphon.wire.errors import SORRY, ApiError, NotFound, RateLimited, ServerError
@@ -112,7 +112,7 @@ class Run(msgspec.Struct, frozen=True):
         history: the items in front of the request's own, as they are kept.
         key_id: the key that it came with; empty without one.
         reserved: the tokens that were taken for it in advance, of the key's limit.
-        offers: what the model may call of this server's tools.
+        offers: what the model may call, and who runs it.
         calm: whether one of them is at work.
     """
 
@@ -129,7 +129,7 @@ class Run(msgspec.Struct, frozen=True):
     claim: Claim | None = None
     key_id: str = ""
     reserved: int = 0
-    offers: Mapping[str, Offer] = {}
+    offers: Offers = Offers()
     in_flight: InFlight | None = None
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
 

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from antiphon.assembler import Assembler, Kept
+from antiphon.assembler import Assembler
 from antiphon.context import shorten
 from antiphon.log import Log
 from antiphon.models import ContextTooLong, Finish, Model, Prompt, TextFormat, ToolChoice, Usage
 from antiphon.state import complete_items
 from antiphon.telemetry.meter import ResponseTimer
-from antiphon.tools import Offer, Outcome, Scope
+from antiphon.tools import ClientOffer, Deferred, HostedOffer, Outcome, Scope, ToolCall, call_item, output_item
+from antiphon.tools.toolbox import Offers
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest, UpstreamError
+from antiphon.wire.kinds import is_call
 from antiphon.wire.schema import violation
 from antiphon.writer import Item, Writer
 
@@ -31,6 +34,9 @@ SHORTENINGS_MAX = 8
 """How often a prompt is shortened before the request is refused; each time by a quarter or as much as is known."""
 TURNS_MAX = 32
 """After so many turns the model is offered no more tools of ours, and has to answer."""
+CORRECTIONS_MAX = 2
+"""How often a model is told in a row that its calls cannot be made, before the response fails."""
+_NOT_MADE = "This call was not made, because another one beside it was invalid. Make it again."
 
 _KEEP = 0.75
 _ANY_OBJECT: Json = {"type": "object"}
@@ -101,7 +107,7 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         prompt: what the model is asked first, without what the response has said.
-        offers: what the model may call of this server's tools, by name.
+        offers: what the model may call, and who runs it.
         calls_max: how many calls of them may be made (``max_tool_calls``); None for as many as it likes.
         whole_calls: whether calls become visible only when they are whole.
         truncate: whether a prompt that is too long may be shortened.
@@ -115,11 +121,19 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
     progress: Progress
     timer: ResponseTimer
-    offers: Mapping[str, Offer] = {}
+    offers: Offers = Offers()
     calls_max: int | None = None
     whole_calls: bool = False
     truncate: bool = False
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
+
+
+class HostedCall(NamedTuple):
+    """A call of a hosted tool, and its open item."""
+
+    offer: HostedOffer
+    call: ToolCall
+    item: Item
 
 
 async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = "") -> Finish:
@@ -132,9 +146,11 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
         InvalidRequest: ``context_length_exceeded``.
         antiphon.wire.errors.ApiError: what the model raised, or an answer that is not what was asked for.
     """
+    corrections: tuple[Json, ...] = ()
+    corrected = 0
     while True:
         first = turn.writer.state.length
-        prompt = _prompt(turn)
+        prompt = _prompt(turn, corrections)
         if prefix:
             prompt = msgspec.structs.replace(prompt, prefix=prefix)
         assembler = _assembler(turn, said)
@@ -144,42 +160,66 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
         if finish.reason == "stop" and not assembler.called and _is_bound(prompt):
             check_answer(prompt, turn.writer.state.output[first - (said is not None) :])
         assembler.end()
-        if finish.reason != "stop" or not assembler.calls:
-            return finish
-        await make(turn, assembler.calls)
-        if any(item["type"] == "function_call" for item in turn.writer.state.output[first:]):
-            return finish
         said, prefix = None, ""
+        if assembler.invalid and finish.reason == "stop":
+            corrected += 1
+            corrections += _correct(assembler, corrected)
+            continue
+        corrections, corrected = (), 0
+        if finish.reason != "stop" or not assembler.hosted:
+            return finish
+        waits = await make(turn, assembler.hosted)
+        if waits or any(is_call(item) for item in turn.writer.state.output[first:]):
+            return finish
+
+
+def _correct(assembler: Assembler, corrected: int) -> tuple[Json, ...]:
+    """What the model reads of calls that could not be made, as if they had been: nobody else sees them.
+
+    Raises:
+        UpstreamError: ``invalid_tool_call``: it has been told often enough.
+    """
+    reasons = {call.call_id: reason for call, reason in assembler.invalid}
+    if corrected > CORRECTIONS_MAX:
+        text = f"The model did not make a valid tool call: {next(iter(reasons.values()))}"
+        raise UpstreamError(text, code="invalid_tool_call")
+    calls = assembler.held
+    return (
+        *(call_item(call.call_id, call.name, call.arguments) for call in calls),
+        *(output_item(call.call_id, reasons.get(call.call_id, _NOT_MADE)) for call in calls),
+    )
 
 
 def _assembler(turn: TurnContext, said: Item | None) -> Assembler:
+    offers = turn.offers.by_name.values()
     return Assembler(
         turn.writer,
         turn.ids,
         calls_max=None if turn.prompt.parallel_tool_calls else 1,
-        hosted=turn.offers,
-        whole_calls=turn.whole_calls,
+        offers=turn.offers,
+        # Nothing of an answer may be shown that has to be asked for again.
+        whole_calls=turn.whole_calls or any(isinstance(each, ClientOffer) and not each.tool.live for each in offers),
         said=said,
     )
 
 
-def _prompt(turn: TurnContext) -> Prompt:
+def _prompt(turn: TurnContext, corrections: Sequence[Json]) -> Prompt:
     """What the model is asked next. A call that had to be made was made in the first turn."""
     state, prompt, progress = turn.writer.state, turn.prompt, turn.progress
-    if not state.length:
+    if not state.length and not corrections:
         return prompt
     done = [item for i, item in enumerate(state.output) if i not in state.open]
     spent = progress.turns >= TURNS_MAX or (turn.calls_max is not None and progress.calls >= turn.calls_max)
-    functions = tuple(f for f in prompt.functions if not spent or f.name not in turn.offers)
+    functions = tuple(f for f in prompt.functions if not spent or isinstance(turn.offers.find(f.name), ClientOffer))
     choice = prompt.tool_choice
-    if progress.turns and choice.mode == "required":
+    if progress.turns and choice.mode == "required" and not corrections:
         choice = ToolChoice("auto", choice.names)
     left = prompt.max_output_tokens
     if left is not None:
         left = max(1, left - progress.used.output)
     return msgspec.structs.replace(
         prompt,
-        items=(*prompt.items, *complete_items(done)),
+        items=(*prompt.items, *turn.offers.toolbox.lower(complete_items(done)), *corrections),
         functions=functions,
         tool_choice=choice,
         max_output_tokens=left,
@@ -226,44 +266,51 @@ async def _sample(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Fi
 # Tools
 
 
-async def make(turn: TurnContext, calls: Sequence[Kept]) -> None:
-    """Make the calls side by side; those beyond ``calls_max`` are left out."""
+async def make(turn: TurnContext, calls: Sequence[tuple[HostedOffer, ToolCall]]) -> bool:
+    """Make the calls side by side; those beyond ``calls_max`` are left out. Says whether one waits for the caller."""
     left = len(calls) if turn.calls_max is None else max(0, turn.calls_max - turn.progress.calls)
-    opened = [_opened(turn, call) for call in calls[:left]]
+    begun = [_begin(turn, offer, call) for offer, call in calls[:left]]
+    opened = [each for each in begun if each is not None]
     turn.progress.calls += len(opened)
     await turn.log.flush()
     await run_all(turn, opened)
+    return len(opened) < len(begun)
 
 
-def _opened(turn: TurnContext, call: Kept) -> tuple[Offer, Item, str]:
-    offer = turn.offers[call.name]
-    item = turn.writer.item(offer.tool.item, **offer.tool.begin(call.name, offer.spec))
+def _begin(turn: TurnContext, offer: HostedOffer, call: ToolCall) -> HostedCall | None:
+    """Open the item of a call; None where it waits for the caller."""
+    doc = offer.tool.begin(call, offer.spec)
+    if isinstance(doc, Deferred):
+        turn.writer.item(**doc.item).done()
+        return None
+    item = turn.writer.item(**doc)
     item.phase("in_progress")
-    item.grow(call.arguments)
+    item.grow_whole(call.arguments)
     item.whole()
-    return offer, item, call.arguments
+    return HostedCall(offer, call, item)
 
 
-async def run_all(turn: TurnContext, calls: Sequence[tuple[Offer, Item, str]]) -> None:
+async def run_all(turn: TurnContext, calls: Sequence[HostedCall]) -> None:
     """Run calls whose items are open and durable, and close the items as they come to their end."""
     with turn.tool_activity:
         try:
             async with asyncio.TaskGroup() as group:
-                for offer, item, arguments in calls:
-                    group.create_task(_run(turn, offer, item, arguments))
+                for each in calls:
+                    group.create_task(_run(turn, each))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
 
 
-async def _run(turn: TurnContext, offer: Offer, item: Item, arguments: str) -> None:
-    scope = Scope(owner=turn.owner, response_id=turn.writer.state.response.id, spec=offer.spec)
+async def _run(turn: TurnContext, made: HostedCall) -> None:
+    tool, name = made.offer.tool, made.call.name
+    scope = Scope(owner=turn.owner, response_id=turn.writer.state.response.id, spec=made.offer.spec)
     try:
-        outcome = await offer.tool.run(offer.function.name, arguments, item, scope)
+        outcome = await tool.run(made.call, made.item, scope)
     except Exception as error:
         # Not the error's own words: they may quote what the tool was given.
-        log.warning("%s failed: %s", offer.function.name, type(error).__name__)
-        outcome = offer.tool.failed(error.message if isinstance(error, ApiError) else "The tool failed.")
-    close(item, outcome)
+        log.warning("%s failed: %s", name, type(error).__name__)
+        outcome = tool.failed(error.message if isinstance(error, ApiError) else "The tool failed.")
+    close(made.item, outcome)
     await turn.log.flush()
 
 

@@ -124,6 +124,11 @@ class Item:
             event["logprobs"] = logprobs
         self._writer.put(event)
 
+    def grow_whole(self, text: str) -> None:
+        """Add the item's own text in one piece, where it has one."""
+        if self._open.text is not None:
+            self.grow(text)
+
     def phase(self, name: str, **fields: Any) -> None:
         """Tell of progress, such as ``searching``; nothing where this kind of item has no such phase."""
         type = f"response.{self.type}.{name}"

@@ -382,7 +382,8 @@ async def test_a_hosted_tool_runs_and_the_model_reads_what_came_of_it(tmp_path: 
     assert outputs == ['write was called with {"a":1}', "read was called with {}"]
     assert [call["event"] for call in recorder.calls()] == ["begun", "begun", "ended", "ended"]
     shown = [item["type"] for item in model.prompts[1].items]
-    assert shown == ["message", "message", "mcp_call", "mcp_call"]
+    called = ["function_call", "function_call_output"]
+    assert shown == ["message", "message", *called, *called]
     assert done.usage is not None and done.usage.input_tokens == 6, "the tokens of both turns count"
     assert check_stream(stream).findings == []
     assert b"canary-secret" not in stream

@@ -31,7 +31,9 @@ from antiphon.store.sqlite.lane import Job, attempt
 from antiphon.testing.faults import FaultyStore, Life, Weather
 from antiphon.testing.serving import OneModel
 from antiphon.testing.timeless import TimelessLoop
-from antiphon.tools import Outcome, Scope
+from antiphon.tools import Outcome, Scope, ToolCall
+from antiphon.tools.mcp import lower_mcp_call
+from antiphon.tools.toolbox import Toolbox
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, UpstreamError
 from antiphon.writer import Item
@@ -133,7 +135,7 @@ class Teller:
     def _place(self, prompt: Prompt) -> tuple[int, int]:
         last = max(i for i, item in enumerate(prompt.items) if item.get("role") == "user")
         n = int(prompt.items[last]["content"][0]["text"])
-        made = sum(item["type"] == "mcp_call" for item in prompt.items[last:])
+        made = sum(item.get("name") in ("write", "read") for item in prompt.items[last:])
         turns = self._world.tales[n].turns
         turn = next(
             (t for t in range(len(turns)) if sum(len(each.calls) for each in turns[: t + 1]) > made), len(turns) - 1
@@ -146,7 +148,7 @@ class Teller:
 class Hand:
     """The hosted tool: what it does is written down, for ever."""
 
-    kind, item = "mcp", "mcp_call"
+    kinds, items = ("mcp",), ("mcp_call",)
 
     def __init__(self, world: "World", life: Life) -> None:
         self._world, self._life = world, life
@@ -157,12 +159,16 @@ class Hand:
     def repeats(self, name: str) -> bool:
         return name == "read"
 
-    def begin(self, name: str, spec: Json) -> Json:
-        return {"name": name, "server_label": "x", "output": None, "error": None, "approval_request_id": None}
+    def lower(self, item: Json) -> Sequence[Json]:
+        return lower_mcp_call(item)
 
-    async def run(self, name: str, arguments: str, item: Item, scope: Scope) -> Outcome:
+    def begin(self, call: ToolCall, spec: Json) -> Json:
+        more = {"server_label": "x", "output": None, "error": None, "approval_request_id": None}
+        return {"type": "mcp_call", "name": call.name, **more}
+
+    async def run(self, call: ToolCall, item: Item, scope: Scope) -> Outcome:
         await self._life.lived()
-        self._world.effects.append((item.id, name))
+        self._world.effects.append((item.id, call.name))
         dice = self._world.dice("tool", item.id, self._life.name)
         await asyncio.sleep(dice.random() ** 3 * 20)
         await self._life.lived()
@@ -197,7 +203,7 @@ class Process:
             Counting(world, self.life),
             clock=world.clock,
             ids=world.ids,
-            tools=[Hand(world, self.life)],
+            toolbox=Toolbox([Hand(world, self.life)]),
         )
         self.up = asyncio.Event()
         self.ending = asyncio.Event()

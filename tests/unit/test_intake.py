@@ -187,7 +187,7 @@ UNKNOWN: list[tuple[Json, str, str]] = [
         "Unknown parameter: 'reasoning.efort'. Did you mean 'effort'?",
     ),
     (
-        {"tools": [{"type": "local_shell", "x": 1}]},
+        {"tools": [{"type": "function", "name": "f", "x": 1}]},
         "tools[0].x",
         "Unknown parameter: 'tools[0].x'.",
     ),
@@ -203,10 +203,10 @@ def test_undocumented_members(members: Json, path: str, message: str):
 
 
 def test_ignored_members_of_items_are_kept_and_of_tools_are_not():
-    made = planned(input=[{**ITEM, "bogus": 1}], tools=[{"type": "local_shell", "x": 1}], client_metadata={})
-    assert made.ignored == ("input[0].bogus", "tools[0].x", "client_metadata")
+    made = planned(input=[{**ITEM, "bogus": 1}], tools=[{"type": "web_search", "x": 1}], client_metadata={})
+    assert made.ignored == ("input[0].bogus", "tools[0].x", "client_metadata", "tools[0]:web_search")
     assert made.input[0]["bogus"] == 1
-    assert made.response.tools == [{"type": "local_shell"}]
+    assert made.response.tools == [{"type": "web_search"}]
 
 
 def test_ignored_is_bounded_and_plain():

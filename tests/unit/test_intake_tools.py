@@ -72,7 +72,6 @@ def test_strict(given: bool | None, parameters: Json | None, echoed: bool):
         ({"type": "function", "name": "f", "parameters": []}, "invalid_type", "tools[0].parameters"),
         ({**F, "parameters": {"type": "string"}}, "invalid_function_parameters", "tools[0].parameters"),
         ({**F, "strict": True}, "invalid_function_parameters", "tools[0].parameters"),
-        ({"type": "teleport"}, "invalid_value", "tools[0].type"),
         ({}, "missing_required_parameter", "tools[0].type"),
         ({"type": "mcp"}, "missing_required_parameter", "tools[0].server_label"),
         ({"type": "file_search"}, "unsupported_value", "tools[0].type"),
@@ -88,6 +87,18 @@ def test_strict(given: bool | None, parameters: Json | None, echoed: bool):
 )
 def test_refused_tools(tool: Json, code: str, param: str):
     assert refused(tools=[tool]) == (code, param)
+
+
+def test_a_type_that_no_document_knows_is_named_and_shown_as_it_came_unless_strict():
+    tool = {"type": "teleport", "to": "moon\n"}
+    made = planned(tools=[F, tool])
+    assert made.ignored == ("tools[1]:teleport",)
+    assert made.response.tools[1] == tool
+    assert planned(tools=[{"type": "ü" * 999}]).ignored[0].isascii()
+    with pytest.raises(InvalidRequest) as error:
+        body = {"model": "m", "input": "hi", "tools": [F, tool]}
+        plan(body, defaults=Defaults(strict=True), ids="{}_1".format, now=1)
+    assert (error.value.code, error.value.param) == ("invalid_value", "tools[1].type")
 
 
 def test_names_are_unique():

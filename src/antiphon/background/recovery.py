@@ -19,17 +19,18 @@ from antiphon.run import Run, ended_response, record_of, response_code, to_api_e
 from antiphon.state import OpenItem, State, complete_items
 from antiphon.store import StoreUnavailable
 from antiphon.store.runs import Fenced
-from antiphon.tools import Offer
-from antiphon.turn import Progress, TurnContext, close, run_all, take_turns
+from antiphon.tools import ToolCall
+from antiphon.turn import HostedCall, Progress, TurnContext, close, run_all, take_turns
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest
+from antiphon.wire.kinds import call_id_of, is_call
 from antiphon.wire.response import Response, Status
 from antiphon.writer import Item, Writer
 
 KEPT_S = 600
 """How long a background response is kept that shall not be stored, from its end on: so that it can be polled."""
 
-CUT_OFF = "The call was interrupted. It may have been done, or not."
+CUT_OFF = "The call was interrupted. It may or may not have taken effect."
 """What the model reads of a call that cannot be made again."""
 
 
@@ -39,7 +40,7 @@ async def resume_turns(turn: TurnContext) -> Finish:
     if prefix:
         # Said in an attempt that nobody has counted: about a token in each piece.
         turn.progress.used += Usage(output=turn.writer.state.pieces)
-    if any(item["type"] == "function_call" for item in complete_items(turn.writer.state.output)):
+    if any(is_call(item) for item in complete_items(turn.writer.state.output)):
         # What was sampled ended in a call of the caller's, beside those of ours that were at work.
         return Finish()
     seq = turn.writer.state.seq
@@ -56,11 +57,14 @@ async def resume_turns(turn: TurnContext) -> Finish:
 async def _repaired(turn: TurnContext) -> tuple[Item | None, str]:
     """The open item to go on with, and its text."""
     said, prefix = None, ""
-    again: list[tuple[Offer, Item, str]] = []
+    again: list[HostedCall] = []
     for found in list(turn.writer.state.open.values()):
-        item, offer, text = Item(turn.writer, found), _offer(turn, found), _continued(turn, found)
+        item, text = Item(turn.writer, found), _continued(turn, found)
+        offer = turn.offers.hosted(found.kind.type, found.doc.get("name"))
         if offer is not None and offer.tool.repeats(offer.function.name):
-            again.append((offer, item, found.text.text if found.text else ""))
+            arguments = found.text.text if found.text else ""
+            call = ToolCall(offer.function.name, arguments, call_id_of(found.doc) or "")
+            again.append(HostedCall(offer, call, item))
         elif offer is not None:
             close(item, offer.tool.failed(CUT_OFF))
         elif said is None and text is not None:
@@ -71,14 +75,6 @@ async def _repaired(turn: TurnContext) -> tuple[Item | None, str]:
     if again:
         await run_all(turn, again)
     return said, prefix
-
-
-def _offer(turn: TurnContext, found: OpenItem) -> Offer | None:
-    """The hosted tool behind an open call."""
-    if "name" in found.doc:
-        offer = turn.offers.get(found.doc["name"])
-        return offer if offer is not None and offer.tool.item == found.kind.type else None
-    return next((offer for offer in turn.offers.values() if offer.tool.item == found.kind.type), None)
 
 
 def _continued(turn: TurnContext, found: OpenItem) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
@@ -43,7 +43,7 @@ from antiphon.store import (
 from antiphon.store.asking import asked
 from antiphon.store.keys import Key, MemoryKeys, Spent
 from antiphon.telemetry.meter import Meter, ResponseTimer
-from antiphon.tools import HostedTool, Offer, Toolbox
+from antiphon.tools.toolbox import Toolbox
 from antiphon.webhooks.dispatcher import WebhookDispatcher
 from antiphon.webhooks.outbox import Outbox
 from antiphon.wire import Id, Json
@@ -60,7 +60,7 @@ class Engine:
     """Accepts requests and answers for what is stored. Every method takes the ``owner`` it acts for, but ``purge``.
 
     Args:
-        tools: what this server runs for its models.
+        toolbox: the tools that its models may call.
         token: who can tell it may read the folder that everything is in, and do what its owner may; empty: nobody.
     """
 
@@ -74,7 +74,7 @@ class Engine:
         clock: Callable[[], float] = time.time,
         ids: Callable[[str], str] | None = None,
         token: str = "",
-        tools: Sequence[HostedTool] = (),
+        toolbox: Toolbox | None = None,
     ) -> None:
         self.config = config
         self.token = token
@@ -97,7 +97,7 @@ class Engine:
             outbox=outbox,
         )
         self.dispatcher = WebhookDispatcher(store.deliveries, outbox, self.meter, clock=clock, chance=random.random)
-        self._toolbox = Toolbox(tools)
+        self._toolbox = toolbox or Toolbox()
         self._in_flight = InFlight()
         self._closing = False
         self._defaults = intake.Defaults(strict=config.strict, toolbox=self._toolbox)
@@ -161,15 +161,10 @@ class Engine:
             settle=partial(self.keyring.settle, admission),
             key_id=admission.key_id,
             reserved=admission.reserved,
-            offers=self._offers(plan) if plan.tools else {},
+            offers=self._toolbox.offers(plan.tools),
             in_flight=self._in_flight,
             **more,
         )
-
-    def _offers(self, plan: Plan) -> Mapping[str, Offer]:
-        """What the model may call of this server's tools; a function of the caller's own goes before them."""
-        own = {tool["name"] for tool in plan.response.tools if tool["type"] == "function"}
-        return {name: offer for name, offer in self._toolbox.offers(plan.tools).items() if name not in own}
 
     async def _prepare(self, owner: str, id: Id, job: Job) -> Run:
         """A queued response as a run, in the context that it was accepted in.
@@ -203,7 +198,7 @@ class Engine:
         source = "previous_response_id" if plan.conversation_id is None else "conversation"
         note = self.config.unsupported_images == "note"
         return context.build(
-            plan.prompt, history, supports_images=model.supports_images, note_images=note, source=source
+            plan.prompt, history, self._toolbox, supports_images=model.supports_images, note_images=note, source=source
         )
 
     async def stats(self) -> StoreStats:

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from antiphon.models import Function
-from antiphon.tools import Outcome, Scope
+from antiphon.tools import Outcome, Scope, ToolCall
+from antiphon.tools.mcp import lower_mcp_call
 from antiphon.wire import Json
 from antiphon.writer import Item
 
@@ -29,8 +30,8 @@ class Recorder:
         gate: waited for in each call, when given.
     """
 
-    kind = "mcp"
-    item = "mcp_call"
+    kinds = ("mcp",)
+    items = ("mcp_call",)
 
     def __init__(self, file: Path, *, pause_s: float = 0.0, gate: Callable[[], asyncio.Event] | None = None) -> None:
         self._file = file
@@ -45,24 +46,29 @@ class Recorder:
         """Whether the name says that it only reads."""
         return name.startswith("read")
 
-    def begin(self, name: str, spec: Json) -> Json:
+    def lower(self, item: Json) -> Sequence[Json]:
+        """The call, and what has come of it."""
+        return lower_mcp_call(item)
+
+    def begin(self, call: ToolCall, spec: Json) -> Json:
         """An MCP call as it opens."""
         return {
-            "name": name,
+            "type": "mcp_call",
+            "name": call.name,
             "server_label": spec["server_label"],
             "output": None,
             "error": None,
             "approval_request_id": None,
         }
 
-    async def run(self, name: str, arguments: str, item: Item, scope: Scope) -> Outcome:
+    async def run(self, call: ToolCall, item: Item, scope: Scope) -> Outcome:
         """Write down that it began, take its time, write down that it ended."""
-        self._record(item.id, name, scope.response_id, "begun")
+        self._record(item.id, call.name, scope.response_id, "begun")
         if self._gate is not None:
             await self._gate().wait()
         await asyncio.sleep(self._pause_s)
-        self._record(item.id, name, scope.response_id, "ended")
-        return Outcome({"output": f"{name} was called with {arguments}"})
+        self._record(item.id, call.name, scope.response_id, "ended")
+        return Outcome({"output": f"{call.name} was called with {call.arguments}"})
 
     def failed(self, reason: str) -> Outcome:
         """The reason as a tool's error."""

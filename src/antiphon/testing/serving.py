@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 
 from antiphon.access.keyring import Keyring, tended
+from antiphon.assembly import toolbox_of
 from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.http.app import HttpApp
@@ -22,7 +23,7 @@ from antiphon.models import Model, Roster
 from antiphon.store import Store
 from antiphon.store.keys import KeyStore, MemoryKeys
 from antiphon.store.memory import MemoryStore
-from antiphon.tools import HostedTool
+from antiphon.tools import ClientTool, HostedTool
 
 _GRACE_S = 1.0
 
@@ -67,17 +68,20 @@ async def serving(
     keys: KeyStore | None = None,
     token: str = "",
     tools: Sequence[HostedTool] = (),
+    client_tools: Sequence[ClientTool] = (),
 ) -> AsyncGenerator[str]:
     """Serve a model, or a whole roster; yields the base URL, ending in ``/v1``.
 
-    For ``token`` and ``tools`` see ``Engine``.
+    Args:
+        token: see ``Engine``.
+        tools: what the server runs for its models; ``client_tools``: what its callers run.
     """
     if roster is None:
         assert model is not None, "either a model or a roster"
         roster = OneModel(model)
     keyring = await Keyring(keys or MemoryKeys()).open()
     kept = MemoryStore() if store is None else store
-    engine = Engine(config or Config(), roster, kept, keyring, token=token, tools=tools)
+    engine = Engine(config or Config(), roster, kept, keyring, token=token, toolbox=toolbox_of(tools, client_tools))
     working = engine.background.working(_GRACE_S)
     async with tended(keyring), engine.dispatcher.working(), working, _listening(engine) as url:
         yield url

@@ -1,11 +1,15 @@
-"""What a hosted tool is to the rest of the system: functions for the model, and items that this server runs.
+"""What a tool is to the rest of the system: functions for the model, and items for the API.
 
-The spine imports this file alone. A tool that the caller runs needs nothing here: its calls are the caller's.
+There are two kinds of tool. A call of a *client tool* becomes an item that the caller answers; a call of a *hosted
+tool* is run here, and its item tells how it went. Both say what the model is shown, plain functions with tight schemas,
+and how their stored items read as plain calls and outputs, so that ``models`` knows messages, reasoning, calls and
+outputs, and no tool. A new tool is one module, a row of the table of kinds where its items are new, and a line in the
+assembly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -15,11 +19,46 @@ from antiphon.wire import Id, Json
 from antiphon.writer import Item
 
 
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call as the model made it, whole; ``arguments`` is JSON as the model wrote it, perhaps none."""
+
+    name: str
+    arguments: str
+    call_id: Id
+
+
+class CallInvalid(Exception):
+    """A call that cannot become an item. The text says why and what would do; the model reads it, and tries again."""
+
+
+class SpecInvalid(Exception):
+    """A tool of a request that cannot be offered.
+
+    Attributes:
+        code: of the API's error; ``member``: the member of the tool that is at fault.
+    """
+
+    def __init__(self, text: str, code: str, member: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.member = member
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What came of a call: ``fields`` complete its item, whose text the model reads in the next turn."""
 
     fields: Json
     failed: bool = False
+
+
+class Deferred(msgspec.Struct, frozen=True):
+    """A call that waits for its caller, who has to approve it, say: the turn ends with this item.
+
+    Attributes:
+        item: the item, whole but for its id and status.
+    """
+
+    item: Json
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,38 +69,66 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     spec: Json
 
 
-class HostedTool(Protocol):
-    """A tool that this server runs.
+class Tool(Protocol):
+    """What both kinds of tool have.
 
     Attributes:
-        kind: the ``type`` of the request's tools that it serves.
-        item: the kind of item that its calls are, a row of the grammar.
+        kinds: the ``type``s of the request's tools that it serves.
+        items: the kinds of item that it owns: its calls, and their outputs.
     """
 
     @property
-    def kind(self) -> str: ...
+    def kinds(self) -> Sequence[str]: ...
 
     @property
-    def item(self) -> str: ...
+    def items(self) -> Sequence[str]: ...
 
     def functions(self, spec: Json) -> Sequence[Function]:
-        """What the model is shown of a tool of the request."""
+        """What the model is shown of a tool of the request.
+
+        Raises:
+            SpecInvalid: it cannot be offered.
+        """
         ...
+
+    def lower(self, item: Json) -> Sequence[Json]:
+        """One of its stored items as the model reads it: ``function_call`` and ``function_call_output`` items."""
+        ...
+
+
+class ClientTool(Tool, Protocol):
+    """A tool that the caller runs.
+
+    Attributes:
+        live: whether the item's text may be shown while the model still writes it. Every other call is held until it
+            is whole, so that one that is no good is never seen.
+    """
+
+    @property
+    def live(self) -> bool: ...
+
+    def item(self, call: ToolCall, spec: Json) -> Json:
+        """The item of a call, whole but for its id and status. Of a live tool this is also asked with no arguments yet.
+
+        Raises:
+            CallInvalid: it cannot be one. Nothing is shown of it; the model is told, and samples again.
+        """
+        ...
+
+
+class HostedTool(Tool, Protocol):
+    """A tool that this server runs."""
 
     def repeats(self, name: str) -> bool:
         """Whether a call that was cut off, and may have been done, can be made again without harm."""
         ...
 
-    def begin(self, name: str, spec: Json) -> Json:
-        """The fields with which the item of a call opens."""
+    def begin(self, call: ToolCall, spec: Json) -> Json | Deferred:
+        """The fields with which the item of a call opens, its ``type`` among them, or the item to wait for."""
         ...
 
-    async def run(self, name: str, arguments: str, item: Item, scope: Scope) -> Outcome:
-        """Make the call. The item is durable, and is told of progress with ``item.phase``. It may be cancelled.
-
-        Args:
-            arguments: JSON as the model wrote it, perhaps none.
-        """
+    async def run(self, call: ToolCall, item: Item, scope: Scope) -> Outcome:
+        """Make the call. The item is durable, and is told of progress with ``item.phase``. It may be cancelled."""
         ...
 
     def failed(self, reason: str) -> Outcome:
@@ -69,29 +136,30 @@ class HostedTool(Protocol):
         ...
 
 
-class Offer(msgspec.Struct, frozen=True):
-    """A function that the model is shown, and the tool behind it."""
+class ClientOffer(msgspec.Struct, frozen=True):
+    """A function that the model is shown, and the tool of the caller's behind it."""
+
+    tool: ClientTool
+    spec: Json
+    function: Function
+
+
+class HostedOffer(msgspec.Struct, frozen=True):
+    """A function that the model is shown, and the tool of this server's behind it."""
 
     tool: HostedTool
     spec: Json
     function: Function
 
 
-class Toolbox:
-    """The hosted tools of a server, by the kinds that they serve."""
+Offer = ClientOffer | HostedOffer
 
-    def __init__(self, tools: Sequence[HostedTool] = ()) -> None:
-        self._by_kind = {tool.kind: tool for tool in tools}
 
-    def serves(self, kind: str) -> bool:
-        """Whether tools of that type run here."""
-        return kind in self._by_kind
+def call_item(call_id: Id, name: str, arguments: str) -> Json:
+    """A call as ``models`` knows it."""
+    return {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments}
 
-    def offers(self, specs: Sequence[Json]) -> Mapping[str, Offer]:
-        """By name, what the model may call of the request's tools; of two functions of one name the first counts."""
-        found: dict[str, Offer] = {}
-        for spec in specs:
-            tool = self._by_kind.get(spec["type"])
-            if tool is not None:
-                found |= {f.name: Offer(tool, spec, f) for f in tool.functions(spec) if f.name not in found}
-        return found
+
+def output_item(call_id: Id, output: str | list[Json]) -> Json:
+    """An output as ``models`` knows it: a text, or content parts."""
+    return {"type": "function_call_output", "call_id": call_id, "output": output}

@@ -14,12 +14,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from antiphon.models import Function, ToolChoice
-from antiphon.tools import Toolbox
+from antiphon.tools.toolbox import Offers, Toolbox
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.request import AllowedTools, FunctionChoice, FunctionTool, McpTool, ToolChoiceSpec, ToolSpec
-from antiphon.wire.schema import LEVELS_MAX, deeper
-from antiphon.wire.strict import refusal
 from antiphon.wire.validation import Fault, missing, wrong_type
 
 UNSUPPORTED_TOOLS: Final = frozenset(("file_search", "computer", "computer_use_preview", "apply_patch"))
@@ -67,65 +65,37 @@ def _unnested(nested: Json) -> Json:
 
 
 def toolset(specs: Sequence[ToolSpec], tools: Sequence[Json], toolbox: Toolbox) -> Toolset:
-    """``specs`` and ``tools`` are the same entries, checked and as sent (already ``flat``). Of those in the
-    ``toolbox`` the model is shown its functions, behind the caller's.
+    """``specs`` and ``tools`` are the same entries, checked and as sent (already ``flat``).
 
     Raises:
         InvalidRequest: a tool not run here, a function named twice, or parameters that are no usable schema.
     """
-    names: set[str] = set()
-    echo: list[Json] = []
-    functions: list[Function] = []
-    for index, (spec, tool) in enumerate(zip(specs, tools, strict=True)):
+    for index, tool in enumerate(tools):
         _refuse_unsupported(tool["type"], index, toolbox)
-        shown = {key: tool[key] for key in ("type", *spec.__struct_encode_fields__) if tool.get(key) is not None}
-        if isinstance(spec, FunctionTool):
-            _refuse_repeated(spec.name, names, index)
-            function = _function(spec, index)
-            functions.append(function)
-            shown |= {"description": spec.description, "parameters": spec.parameters, "strict": function.strict}
-        elif isinstance(spec, McpTool):
-            shown = _masked(shown)
-        echo.append(shown)
-    hosted = [offer.function for name, offer in toolbox.offers(tools).items() if name not in names]
-    return Toolset(echo, (*functions, *hosted))
+    offers = toolbox.offers(tools)
+    echo = [_echo(spec, tool, offers) for spec, tool in zip(specs, tools, strict=True)]
+    return Toolset(echo, offers.functions)
+
+
+def _echo(spec: ToolSpec, tool: Json, offers: Offers) -> Json:
+    """A tool as the response shows it."""
+    if spec.__struct_config__.tag != tool["type"]:
+        return dict(tool)
+    shown = {key: tool[key] for key in ("type", *spec.__struct_encode_fields__) if tool.get(key) is not None}
+    match spec:
+        case FunctionTool(name=name, description=description, parameters=parameters):
+            strict = offers.by_name[name].function.strict
+            return shown | {"description": description, "parameters": parameters, "strict": strict}
+        case McpTool():
+            return _masked(shown)
+        case _:
+            return shown
 
 
 def _refuse_unsupported(kind: str, index: int, toolbox: Toolbox) -> None:
     if kind in UNSUPPORTED_TOOLS and not toolbox.serves(kind):
         text = f"Unsupported value: the tool '{kind}' is not run by this server yet."
         raise InvalidRequest(text, code="unsupported_value", param=f"tools[{index}].type")
-
-
-def _refuse_repeated(name: str, names: set[str], index: int) -> None:
-    if name in names:
-        param = f"tools[{index}].name"
-        text = f"Invalid '{param}': the function name '{name}' is already in use. Names of functions must be unique."
-        raise InvalidRequest(text, code="invalid_value", param=param)
-    names.add(name)
-
-
-def _function(spec: FunctionTool, index: int) -> Function:
-    """``strict`` left out means: strict if the schema can be. Said outright, the schema must be."""
-    strict = bool(spec.strict)
-    if spec.parameters is not None:
-        fault = _unusable(spec.parameters)
-        loose = fault or refusal(spec.parameters) if spec.strict is not False else None
-        fault = fault or (loose if strict else None)
-        if fault:
-            text = f"Invalid schema for function '{spec.name}': {fault}"
-            raise InvalidRequest(text, code="invalid_function_parameters", param=f"tools[{index}].parameters")
-        strict = spec.strict is not False and loose is None
-    return Function(spec.name, spec.description, spec.parameters, strict)
-
-
-def _unusable(schema: Json) -> str | None:
-    kind = schema.get("type", "object")
-    if kind != "object":
-        return f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{str(kind)[:64]}\"'."
-    if not isinstance(schema.get("properties", {}), dict):
-        return "'properties' must be an object."
-    return f"the schema is nested deeper than {LEVELS_MAX} levels." if deeper(schema, LEVELS_MAX) else None
 
 
 def _masked(tool: Json) -> Json:

@@ -10,7 +10,7 @@ server can make one; a member that only the output types document is known on in
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
@@ -536,6 +536,9 @@ ToolSpec: TypeAlias = (
     | ToolSearchTool
     | ApplyPatchTool
 )
+
+TOOL_TYPES: Final = frozenset(str(kind.__struct_config__.tag) for kind in get_args(ToolSpec))
+"""The types of tool that the API documents."""
 
 # --- tool_choice -----------------------------------------------------------------------------------------------------
 

@@ -71,7 +71,12 @@ def _shallow(raw: Json, kind: type[T]) -> tuple[T, tuple[str, ...]] | None:
 
 def _told(unknown: Iterable[Path]) -> tuple[str, ...]:
     """The paths as plain ASCII, because they are told in a header."""
-    return tuple(re.sub("[^ -~]", "?", dotted(path)) for path in islice(unknown, IGNORED_MAX))
+    return tuple(plain(dotted(path)) for path in islice(unknown, IGNORED_MAX))
+
+
+def plain(text: str) -> str:
+    """A caller's text as it can stand in a header: short, in printable ASCII."""
+    return re.sub("[^ -~]", "?", text[:256])
 
 
 def _walked(raw: Json, kind: type[T], strict: bool, refusal: Exception) -> tuple[T, tuple[str, ...]]:

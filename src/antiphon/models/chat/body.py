@@ -216,8 +216,6 @@ class _Conversation:
                     continue
                 case "function_call_output":
                     self._stray_output(item)
-                case "mcp_call":
-                    self._hosted(item)
                 case "reasoning":
                     self._reason(item)
                 case _:
@@ -265,13 +263,6 @@ class _Conversation:
             # A tool's message is text for nearly every server.
             self._out.append({"role": "user", "content": pictures})
 
-    def _hosted(self, item: Json) -> None:
-        """A call that the server made: the item holds what has come of it too."""
-        call = {"call_id": item["id"], "name": item.get("name"), "arguments": item.get("arguments")}
-        self._calls([call])
-        output = item.get("output") if item.get("error") is None else _error_text(item["error"])
-        self._out.append({"role": "tool", "tool_call_id": item["id"], "content": _text(output) or "Done."})
-
     def _output(self, item: Json) -> list[Json]:
         self._answered.add(id(item))
         output = item.get("output")
@@ -307,14 +298,6 @@ def object_text(arguments: Any) -> str:
     except (msgspec.DecodeError, RecursionError):
         return compact({"_raw": text})
     return text
-
-
-def _error_text(error: Any) -> str:
-    """What a model reads of a call that failed; older clients send the error as a text."""
-    if not isinstance(error, dict):
-        return str(error)
-    members = cast(Json, error)
-    return f"Error: {members.get('message') or _text(members.get('content'))}"
 
 
 # Content parts.

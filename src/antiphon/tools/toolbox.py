@@ -1,0 +1,120 @@
+"""The tools of a server: who serves a tool of a request, and who a call of the model goes to.
+
+This is the one place that decides which name a call goes to: a function of the caller's own goes before a tool of the
+server's with the same name, and of two others the first counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from antiphon.models import Function
+from antiphon.tools import ClientOffer, ClientTool, HostedOffer, HostedTool, Offer, SpecInvalid, Tool
+from antiphon.tools.function import FunctionTool
+from antiphon.wire import Json
+from antiphon.wire.errors import InvalidRequest
+
+_PLAIN: Final = ("message", "reasoning")
+"""Kinds that every model is shown as they are."""
+
+
+class Toolbox:
+    """All tools, by the kinds of tool and of item that they serve.
+
+    Args:
+        hosted: what this server runs for its models.
+        client: what callers run. Functions are always there.
+        others: what only reads items that are stored, or sent along.
+    """
+
+    def __init__(
+        self, hosted: Sequence[HostedTool] = (), client: Sequence[ClientTool] = (), others: Sequence[Tool] = ()
+    ) -> None:
+        self.functions: ClientTool = FunctionTool()
+        self._client = {kind: tool for tool in (self.functions, *client) for kind in tool.kinds}
+        self._hosted = {kind: tool for tool in hosted for kind in tool.kinds}
+        tools: tuple[Tool, ...] = (*others, self.functions, *client, *hosted)
+        self._owners: Mapping[str, Tool] = {kind: tool for tool in tools for kind in tool.items}
+
+    def serves(self, kind: str) -> bool:
+        """Whether a tool of that type can be offered to a model."""
+        return kind in self._client or kind in self._hosted
+
+    def offer(self, spec: Json) -> Sequence[Offer]:
+        """What the model may call of one tool of a request.
+
+        Raises:
+            SpecInvalid: it cannot be offered.
+        """
+        kind = spec["type"]
+        if kind in self._client:
+            client = self._client[kind]
+            return [ClientOffer(client, spec, function) for function in client.functions(spec)]
+        if kind in self._hosted:
+            hosted = self._hosted[kind]
+            return [HostedOffer(hosted, spec, function) for function in hosted.functions(spec)]
+        return ()
+
+    def offers(self, specs: Iterable[Json]) -> Offers:
+        """What the model may call of the tools of a request, each checked before.
+
+        Raises:
+            InvalidRequest: a tool that cannot be offered, or a function named twice.
+        """
+        own: dict[str, Offer] = {}
+        served: dict[str, Offer] = {}
+        for index, spec in enumerate(specs):
+            for offer in self._checked(spec, index):
+                name = offer.function.name
+                if offer.tool is not self.functions:
+                    served.setdefault(name, offer)
+                elif name in own:
+                    raise _repeated(name, index)
+                else:
+                    own[name] = offer
+        return Offers(self, {**own, **{name: offer for name, offer in served.items() if name not in own}})
+
+    def _checked(self, spec: Json, index: int) -> Sequence[Offer]:
+        try:
+            return self.offer(spec)
+        except SpecInvalid as fault:
+            raise InvalidRequest(str(fault), code=fault.code, param=f"tools[{index}].{fault.member}") from fault
+
+    def lower(self, items: Iterable[Json]) -> Iterator[Json]:
+        """Items as ``models`` knows them. What no model can be shown is left out."""
+        for item in items:
+            if item["type"] in _PLAIN:
+                yield item
+            elif (owner := self._owners.get(item["type"])) is not None:
+                yield from owner.lower(item)
+
+
+class Offers(msgspec.Struct, frozen=True):
+    """What the model may call in one response, by name."""
+
+    toolbox: Toolbox = Toolbox()
+    by_name: Mapping[str, Offer] = {}
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        """What the model is shown."""
+        return tuple(offer.function for offer in self.by_name.values())
+
+    def find(self, name: str) -> Offer:
+        """Who a call of that name goes to; one that was never offered is the caller's to answer."""
+        return self.by_name.get(name) or ClientOffer(self.toolbox.functions, {"type": "function"}, Function(name))
+
+    def hosted(self, kind: str, name: str | None) -> HostedOffer | None:
+        """The hosted tool behind an item of that kind, for a function of that name where the item tells it."""
+        offers = [offer for offer in self.by_name.values() if isinstance(offer, HostedOffer)]
+        found = [offer for offer in offers if kind in offer.tool.items and name in (None, offer.function.name)]
+        return found[0] if found else None
+
+
+def _repeated(name: str, index: int) -> InvalidRequest:
+    param = f"tools[{index}].name"
+    text = f"Invalid '{param}': the function name '{name}' is already in use. Names of functions must be unique."
+    return InvalidRequest(text, code="invalid_value", param=param)

@@ -1,0 +1,141 @@
+"""The turns of one response: what is asked again, what waits, and when it is enough."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from antiphon.log import NullLog
+from antiphon.models import Call, Finish, Function, Prompt, Text, Usage
+from antiphon.models.scripted import ScriptedModel
+from antiphon.telemetry.meter import ResponseTimer
+from antiphon.testing import CountingIds
+from antiphon.tools import CallInvalid, Deferred, Outcome, Scope, ToolCall, call_item, output_item
+from antiphon.tools.toolbox import Toolbox
+from antiphon.turn import CORRECTIONS_MAX, Progress, TurnContext, take_turns
+from antiphon.wire import Json
+from antiphon.wire.errors import UpstreamError
+from antiphon.wire.response import Response
+from antiphon.writer import Item, Writer
+
+DONE = Finish("stop", Usage(input=3, output=2))
+
+
+class Even:
+    """A client tool that takes even numbers."""
+
+    kinds = ("even",)
+    items = ("shell_call",)
+    live = False
+
+    def functions(self, spec: Json) -> Sequence[Function]:
+        return [Function("even")]
+
+    def item(self, call: ToolCall, spec: Json) -> Json:
+        if int(call.arguments) % 2:
+            raise CallInvalid(f"{call.arguments} is odd.")
+        return {"type": "shell_call", "call_id": call.call_id, "action": {"commands": [call.arguments]}}
+
+    def lower(self, item: Json) -> Sequence[Json]:
+        return ()
+
+
+class Guarded:
+    """A hosted tool whose dangerous calls wait for approval."""
+
+    kinds = ("guarded",)
+    items = ("mcp_call", "mcp_approval_request")
+
+    def functions(self, spec: Json) -> Sequence[Function]:
+        return [Function("look"), Function("push")]
+
+    def lower(self, item: Json) -> Sequence[Json]:
+        if item["type"] == "mcp_call":
+            return call_item(item["id"], item["name"], ""), output_item(item["id"], item["output"])
+        return ()
+
+    def repeats(self, name: str) -> bool:
+        return False
+
+    def begin(self, call: ToolCall, spec: Json) -> Json | Deferred:
+        doc: Json = {"name": call.name, "server_label": "s"}
+        if call.name == "push":
+            return Deferred({"type": "mcp_approval_request", "arguments": call.arguments, **doc})
+        return {"type": "mcp_call", **doc}
+
+    async def run(self, call: ToolCall, item: Item, scope: Scope) -> Outcome:
+        return Outcome({"output": "seen"})
+
+    def failed(self, reason: str) -> Outcome:
+        return Outcome({"error": reason}, failed=True)
+
+
+def turns(model: ScriptedModel, **options: Any) -> TurnContext:
+    offers = Toolbox([Guarded()], [Even()]).offers([{"type": "even"}, {"type": "guarded"}])
+    log = NullLog()
+    writer = Writer(log.append, CountingIds())
+    writer.start(Response(id="resp_1", created_at=1, model="m"))
+    said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
+    prompt = Prompt(items=(said,), functions=offers.functions)
+    context = TurnContext(
+        model=model,
+        prompt=prompt,
+        writer=writer,
+        log=log,
+        ids=CountingIds(),
+        owner="",
+        progress=Progress(),
+        timer=ResponseTimer(),
+        offers=offers,
+        **options,
+    )
+    asyncio.run(_take(context))
+    return context
+
+
+async def _take(context: TurnContext) -> None:
+    await take_turns(context)
+
+
+def test_a_call_that_is_no_good_is_asked_for_again_and_never_shown() -> None:
+    model = ScriptedModel([Text("Let me see."), Call(0, "even", "1", "c1"), DONE], [Call(0, "even", "2", "c2"), DONE])
+    context = turns(model)
+    assert [item["type"] for item in context.writer.state.output] == ["message", "shell_call"]
+    told = model.prompts[1].items
+    assert [item["type"] for item in told[-2:]] == ["function_call", "function_call_output"]
+    assert told[-1]["output"] == "1 is odd."
+    assert context.progress.used == Usage(input=6, output=4)
+
+
+def test_a_good_call_beside_a_bad_one_is_made_again() -> None:
+    first = [Call(0, "even", "2", "c1"), Call(1, "even", "3", "c2"), DONE]
+    model = ScriptedModel(first, [Call(0, "even", "2", "c3"), Call(1, "even", "4", "c4"), DONE])
+    context = turns(model)
+    assert [item["call_id"] for item in context.writer.state.output] == ["c3", "c4"]
+    outputs = [item["output"] for item in model.prompts[1].items if item["type"] == "function_call_output"]
+    assert "Make it again" in outputs[0]
+    assert outputs[1] == "3 is odd."
+
+
+def test_at_some_point_it_is_enough() -> None:
+    model = ScriptedModel(*[[Call(0, "even", "1", f"c{n}"), DONE] for n in range(CORRECTIONS_MAX + 1)])
+    with pytest.raises(UpstreamError, match="1 is odd") as caught:
+        turns(model)
+    assert caught.value.code == "invalid_tool_call"
+
+
+def test_a_call_may_wait_for_its_caller_and_ends_the_turn() -> None:
+    model = ScriptedModel([Call(0, "look", "{}", "c1"), Call(1, "push", '{"a":1}', "c2"), DONE])
+    context = turns(model)
+    output = sorted(context.writer.state.output, key=lambda item: item["type"])
+    assert [item["type"] for item in output] == ["mcp_approval_request", "mcp_call"]
+    assert output[0]["arguments"] == '{"a":1}'
+    assert output[1]["output"] == "seen"
+
+
+def test_what_a_hosted_tool_found_is_read_by_the_model() -> None:
+    model = ScriptedModel([Call(0, "look", "{}", "c1"), DONE], [Text("I see."), DONE])
+    context = turns(model)
+    assert [item["type"] for item in context.writer.state.output] == ["mcp_call", "message"]
+    assert model.prompts[1].items[-1]["output"] == "seen"
