@@ -18,7 +18,12 @@ from antiphon.retention.sweep import Sweeper
 from antiphon.store import Store, StoreUnavailable
 from antiphon.store.keys import KeyStore
 from antiphon.tools import ClientTool, HostedTool
+from antiphon.tools.apply_patch import ApplyPatchTool
+from antiphon.tools.computer import ComputerTool
+from antiphon.tools.custom import CustomTool
 from antiphon.tools.mcp import McpItems
+from antiphon.tools.shell import LocalShellTool, ShellTool
+from antiphon.tools.tool_search import ToolSearchTool
 from antiphon.tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
@@ -82,7 +87,8 @@ def toolbox_of(hosted: Sequence[HostedTool] = (), client: Sequence[ClientTool] =
     """Every tool there is, and those that are given: what this server runs, what callers run, and what only reads items
     that others made.
     """
-    return Toolbox(hosted, client, others=(McpItems(),))
+    callers = (CustomTool(), ApplyPatchTool(), ShellTool(), LocalShellTool(), ComputerTool(), ToolSearchTool())
+    return Toolbox(hosted, (*callers, *client), others=(McpItems(),))
 
 
 async def _flushed(traces: Traces) -> None:

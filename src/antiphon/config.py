@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-import msgspec
-
 if TYPE_CHECKING:
     from antiphon.webhooks.outbox import Endpoint
 
@@ -179,6 +177,8 @@ def _convert(name: str, value: Any) -> Any:
         return {name: real for name, _, real in (pair.partition("=") for pair in value.split(",") if pair)}
     if get_origin(kind) is not None and isinstance(value, str):
         value = json.loads(value)
+    import msgspec  # a client that is told nothing does without
+
     return msgspec.convert(value, kind, strict=False)
 
 

@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 
 from antiphon.models import Prompt
-from antiphon.tools.toolbox import Toolbox
+from antiphon.tools.computer import check_acknowledged
+from antiphon.tools.toolbox import Offers
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound
 from antiphon.wire.items import refuse_duplicates
@@ -52,7 +53,7 @@ def _looked_up(items: Sequence[Json], found: Mapping[Id, Json], member: str) -> 
 def build(
     prompt: Prompt,
     history: Sequence[Json],
-    toolbox: Toolbox,
+    offers: Offers,
     *,
     supports_images: bool,
     note_images: bool = False,
@@ -61,7 +62,7 @@ def build(
     """Put the history in front of the request's own items, and lower all of them to what ``models`` knows.
 
     Args:
-        toolbox: lowers the items of tools.
+        offers: what the model may call in that context, and how the items of tools are lowered.
         sees: whether the model accepts images.
         note_images: whether a model that does not is told in words that there was one; else the request is refused.
         source: the member of the request that brought the history.
@@ -77,11 +78,13 @@ def build(
         items = (*history, *items)
         refuse_duplicates(prompt.items, "input", before=history)
     _check_calls(items)
+    _check_safety(items)
     _refuse_compaction(prompt.items)
     if not supports_images and note_images:
         items = tuple(_noted(item) for item in items)
     _refuse_unshowable(items, len(history), supports_images, source)
-    return msgspec.structs.replace(prompt, items=tuple(toolbox.lower(items)))
+    lowered = tuple(offers.toolbox.lower(items))
+    return msgspec.structs.replace(prompt, items=lowered, functions=offers.functions or prompt.functions)
 
 
 def shorten(prompt: Prompt, keep: float) -> Prompt | None:
@@ -131,6 +134,12 @@ def _check_calls(items: Sequence[Json]) -> None:
         if is_call(item) and i not in answered:
             text = f"No tool output found for {item['type'].replace('_', ' ')} {call_id_of(item)}."
             raise InvalidRequest(text, param="input")
+
+
+def _check_safety(items: Sequence[Json]) -> None:
+    fault = check_acknowledged(items)
+    if fault is not None:
+        raise InvalidRequest(fault, code="invalid_value", param="input")
 
 
 def _refuse_unshowable(items: Sequence[Json], offset: int, supports_images: bool, source: str) -> None:

@@ -15,12 +15,8 @@ from typing import Any, Final, cast
 import msgspec
 
 from antiphon.models import Prompt, TextFormat
-from antiphon.tools.selection import (
-    choice_of,
-    flat,
-    flat_choice,
-    toolset,
-)
+from antiphon.tools.selection import choice_of, toolset
+from antiphon.tools.specs import flat, flat_choice
 from antiphon.tools.toolbox import Toolbox
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
@@ -202,7 +198,7 @@ def _is_other(tool: Any, defaults: Defaults) -> bool:
 def _unserved_tools(raw: Json, toolbox: Toolbox) -> tuple[str, ...]:
     """The tools that are accepted, and that no model is offered here."""
     tools: list[Json] = raw.get("tools", [])
-    unserved = ((i, tool["type"]) for i, tool in enumerate(tools) if not toolbox.serves(tool["type"]))
+    unserved = ((i, tool["type"]) for i, tool in enumerate(tools) if not toolbox.offers([tool]).by_name)
     return tuple(plain(f"tools[{i}]:{kind}") for i, kind in islice(unserved, IGNORED_MAX))
 
 
@@ -292,7 +288,7 @@ def _answer(
     request: CreateRequest, raw: Json, items: tuple[Json, ...], id: Id, now: int, defaults: Defaults
 ) -> tuple[Response, Prompt]:
     """The response's template and the prompt, which share most of their values."""
-    offered = toolset(request.tools or (), raw.get("tools", ()), defaults.toolbox)
+    offered = toolset(request.tools or (), raw.get("tools", ()), items, defaults.toolbox)
     choice = choice_of(request.tool_choice, offered)
     format, format_echo = _format(request, items)
     verbosity = request.verbosity or (request.text and request.text.verbosity) or None
@@ -300,7 +296,7 @@ def _answer(
     prompt = Prompt(
         items=items,
         instructions=request.instructions,
-        functions=offered.functions,
+        functions=offered.offers.functions,
         tool_choice=choice,
         parallel_tool_calls=request.parallel_tool_calls is not False,
         format=format,

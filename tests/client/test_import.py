@@ -23,6 +23,6 @@ def test_a_client_brings_no_engine_in() -> None:
     assert not modules & {"antiphon.engine", "antiphon.http.app", "starlette", "msgspec", "sqlalchemy", "uvicorn"}
 
 
-@pytest.mark.parametrize("module", ["serve", "cli", "http", "doctor", "upkeep", "testing.serving"])
+@pytest.mark.parametrize("module", ["cli.serve", "cli", "http.app", "cli.doctor", "cli.maintenance", "testing.serving"])
 def test_the_server_brings_no_client_in(module: str) -> None:
     assert not loaded(f"import antiphon.{module}") & {"openai", "httpx2", "pydantic", "antiphon.client"}

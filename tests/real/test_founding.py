@@ -46,15 +46,13 @@ SMALL = "smollm2-135m-instruct"
 
 NOT_YET = {
     "With file search": "file search is not run yet",
-    "With computer use (beta)": "computer use is not run yet",
-    "With code patching": "apply_patch is not run yet",
-    "1. Use for complex multi-step tasks": "file search and apply_patch are not run yet",
+    "1. Use for complex multi-step tasks": "file search is not run yet",
     "2. Handle tool calls": "needs the response of the example before it",
     "Compact a long conversation": "there is no compaction yet",
 }
 """Examples that do not run yet, and why. One that begins to run turns its test red until it is taken out here."""
 
-TOOLS_NOT_YET = {"computer_use", "apply_patch", "file_search"}
+TOOLS_NOT_YET = {"file_search"}
 """The same for the document's tool types."""
 
 PRINTS = {"Basic response", "Streaming response", "Compact a long conversation"}

@@ -5,11 +5,11 @@ import pytest
 from antiphon.context import build, references, resolved, shorten
 from antiphon.models import Prompt
 from antiphon.tools.mcp import McpItems
-from antiphon.tools.toolbox import Toolbox
+from antiphon.tools.toolbox import Offers, Toolbox
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest, NotFound
 
-TOOLBOX = Toolbox(others=(McpItems(),))
+OFFERS = Offers(Toolbox(others=(McpItems(),)))
 
 
 def user(text: str) -> Json:
@@ -32,12 +32,12 @@ IMAGE = {"type": "message", "role": "user", "content": [{"type": "input_image", 
 
 
 def test_history_comes_first() -> None:
-    prompt = build(Prompt(items=(user("b"),)), [user("a")], TOOLBOX, supports_images=False)
+    prompt = build(Prompt(items=(user("b"),)), [user("a")], OFFERS, supports_images=False)
     assert prompt.items == (user("a"), user("b"))
 
 
 def test_a_call_of_the_history_is_answered_by_the_request() -> None:
-    assert len(build(Prompt(items=(output("c"),)), [user("a"), call("c")], TOOLBOX, supports_images=False).items) == 3
+    assert len(build(Prompt(items=(output("c"),)), [user("a"), call("c")], OFFERS, supports_images=False).items) == 3
 
 
 @pytest.mark.parametrize(
@@ -50,21 +50,21 @@ def test_a_call_of_the_history_is_answered_by_the_request() -> None:
 )
 def test_unpaired_calls(items: list[Json], message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        build(Prompt(items=tuple(items)), [], TOOLBOX, supports_images=False)
+        build(Prompt(items=tuple(items)), [], OFFERS, supports_images=False)
     assert (caught.value.message, caught.value.param) == (message, "input")
 
 
 def test_images_need_a_model_that_sees() -> None:
-    assert build(Prompt(items=(IMAGE,)), [], TOOLBOX, supports_images=True).items == (IMAGE,)
+    assert build(Prompt(items=(IMAGE,)), [], OFFERS, supports_images=True).items == (IMAGE,)
     with pytest.raises(InvalidRequest) as caught:
-        build(Prompt(items=(user("a"), IMAGE)), [], TOOLBOX, supports_images=False)
+        build(Prompt(items=(user("a"), IMAGE)), [], OFFERS, supports_images=False)
     assert caught.value.param == "input[1].content[0]"
     with pytest.raises(InvalidRequest) as caught:
-        build(Prompt(items=(user("a"),)), [IMAGE], TOOLBOX, supports_images=False)
+        build(Prompt(items=(user("a"),)), [IMAGE], OFFERS, supports_images=False)
     assert caught.value.param == "previous_response_id"
 
     with pytest.raises(InvalidRequest) as caught:
-        build(Prompt(items=(user("a"),)), [IMAGE], TOOLBOX, supports_images=False, source="conversation")
+        build(Prompt(items=(user("a"),)), [IMAGE], OFFERS, supports_images=False, source="conversation")
     assert caught.value.param == "conversation"
 
 
@@ -81,8 +81,8 @@ def test_an_image_may_be_noted_instead() -> None:
         "output": [*IMAGE["content"], user("b")["content"][0]],
     }
     items = (IMAGE, call("c"), seen)
-    assert build(Prompt(items=items), [], TOOLBOX, supports_images=True, note_images=True).items == items
-    noted = build(Prompt(items=items[1:]), [IMAGE], TOOLBOX, supports_images=False, note_images=True).items
+    assert build(Prompt(items=items), [], OFFERS, supports_images=True, note_images=True).items == items
+    noted = build(Prompt(items=items[1:]), [IMAGE], OFFERS, supports_images=False, note_images=True).items
     assert [part["type"] for part in noted[0]["content"]] == ["input_text"]
     assert "left out" in noted[0]["content"][0]["text"]
     assert [part["type"] for part in noted[2]["output"]] == ["input_text", "input_text"]
@@ -101,7 +101,7 @@ def test_an_item_stands_in_a_context_once() -> None:
     with pytest.raises(InvalidRequest, match="Duplicate item found with id msg_x"):
         resolved([reference("msg_x"), reference("msg_x")], {"msg_x": there})
     with pytest.raises(InvalidRequest, match="Duplicate item found with id msg_x"):
-        build(Prompt(items=(there,)), [there], TOOLBOX, supports_images=True)
+        build(Prompt(items=(there,)), [there], OFFERS, supports_images=True)
 
 
 def test_shortening_drops_the_oldest_and_keeps_pairs_whole() -> None:
@@ -119,7 +119,7 @@ def test_the_last_question_stays() -> None:
 
 def test_a_call_that_was_cut_off_was_never_made() -> None:
     history = [user("a"), call("c") | {"status": "incomplete"}]
-    assert build(Prompt(items=(user("b"),)), history, TOOLBOX, supports_images=False).items == (user("a"), user("b"))
+    assert build(Prompt(items=(user("b"),)), history, OFFERS, supports_images=False).items == (user("a"), user("b"))
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_a_call_that_was_cut_off_was_never_made() -> None:
 def test_what_could_only_be_left_out_is_refused(part: Json) -> None:
     asked = {"type": "message", "role": "user", "content": [part]}
     with pytest.raises(InvalidRequest) as caught:
-        build(Prompt(items=(asked,)), [], TOOLBOX, supports_images=True)
+        build(Prompt(items=(asked,)), [], OFFERS, supports_images=True)
     assert (caught.value.code, caught.value.param) == ("unsupported_value", "input[0].content[0]")
     answered = output("c") | {"output": [part]}
     with pytest.raises(InvalidRequest) as caught:
-        build(Prompt(items=(call("c"), answered)), [], TOOLBOX, supports_images=True)
+        build(Prompt(items=(call("c"), answered)), [], OFFERS, supports_images=True)
     assert (caught.value.code, caught.value.param) == ("unsupported_value", "input[1].output[0]")
 
 
@@ -154,5 +154,5 @@ def test_what_could_only_be_left_out_is_refused(part: Json) -> None:
 )
 def test_compaction_is_not_passed_over_in_silence(item: Json, code: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        build(Prompt(items=(user("a"), item)), [], TOOLBOX, supports_images=True)
+        build(Prompt(items=(user("a"), item)), [], OFFERS, supports_images=True)
     assert (caught.value.code, caught.value.param) == (code, "input[1]")

@@ -117,7 +117,7 @@ def test_an_agents_kit_is_accepted_and_only_functions_are_offered():
     ]
     made = planned(tools=kit)
     assert [tool["type"] for tool in made.response.tools] == [tool["type"] for tool in kit]
-    assert [function.name for function in made.prompt.functions] == ["f"]
+    assert [function.name for function in made.prompt.functions] == ["f", "n__g"]
 
 
 def test_secrets_of_mcp_are_not_echoed():

@@ -43,7 +43,7 @@ from antiphon.store import (
 from antiphon.store.asking import asked
 from antiphon.store.keys import Key, MemoryKeys, Spent
 from antiphon.telemetry.meter import Meter, ResponseTimer
-from antiphon.tools.toolbox import Toolbox
+from antiphon.tools.toolbox import Offers, Toolbox
 from antiphon.webhooks.dispatcher import WebhookDispatcher
 from antiphon.webhooks.outbox import Outbox
 from antiphon.wire import Id, Json
@@ -132,12 +132,13 @@ class Engine:
             if context.references(plan.input):
                 plan = await self._resolve(owner, plan)
             history = await self._history(owner, plan, recall)
-            prompt = self._prompt(plan, history, model)
+            offers = self._offers(plan, history)
+            prompt = self._prompt(plan, history, model, offers)
         except BaseException:
             if claim is not None:
                 await claim.release()
             raise
-        return self._run(plan, prompt, model, owner, timer, admission, history=history, claim=claim)
+        return self._run(plan, prompt, model, owner, timer, admission, offers=offers, history=history, claim=claim)
 
     def _run(
         self,
@@ -161,7 +162,6 @@ class Engine:
             settle=partial(self.keyring.settle, admission),
             key_id=admission.key_id,
             reserved=admission.reserved,
-            offers=self._toolbox.offers(plan.tools),
             in_flight=self._in_flight,
             **more,
         )
@@ -177,8 +177,9 @@ class Engine:
         timer.model = model.name
         items = await self.store.context(owner, id)
         history = [msgspec.json.decode(item.doc) for item in items or ()]
-        prompt = self._prompt(job.plan, history, model)
-        return self._run(job.plan, prompt, model, owner, timer, Admission(job.key_id, job.reserved))
+        offers = self._offers(job.plan, history)
+        prompt = self._prompt(job.plan, history, model, offers)
+        return self._run(job.plan, prompt, model, owner, timer, Admission(job.key_id, job.reserved), offers=offers)
 
     async def drain(self, grace_s: float) -> None:
         """Accept nothing more, and end what is under way within ``grace_s`` seconds: responses whose clients wait may
@@ -192,13 +193,16 @@ class Engine:
             await asyncio.wait_for(self._in_flight.idle(), grace_s)
         self._in_flight.stop(_closing())
 
-    def _prompt(self, plan: Plan, history: Sequence[Json], model: Model) -> Prompt:
+    def _offers(self, plan: Plan, history: Sequence[Json]) -> Offers:
+        return self._toolbox.offers(plan.tools, (*history, *plan.input))
+
+    def _prompt(self, plan: Plan, history: Sequence[Json], model: Model, offers: Offers) -> Prompt:
         if plan.generate and not history and not plan.input:
             raise nothing_asked()
         source = "previous_response_id" if plan.conversation_id is None else "conversation"
         note = self.config.unsupported_images == "note"
         return context.build(
-            plan.prompt, history, self._toolbox, supports_images=model.supports_images, note_images=note, source=source
+            plan.prompt, history, offers, supports_images=model.supports_images, note_images=note, source=source
         )
 
     async def stats(self) -> StoreStats:

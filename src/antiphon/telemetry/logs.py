@@ -25,7 +25,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _FRAMES_MAX = 30
 _CAUSES_MAX = 8
-_ROOT = str(Path(__file__).parents[1]) + "/"
+_ROOT = str(Path(__file__).parents[2]) + "/"
 _loop = logging.getLogger("antiphon.loop")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from antiphon.models import Function
 from antiphon.tools import SpecInvalid, ToolCall
+from antiphon.tools.specs import qualified_name
 from antiphon.wire import Json
 from antiphon.wire.schema import LEVELS_MAX, deeper
 from antiphon.wire.strict import refusal
@@ -34,15 +35,18 @@ class FunctionTool:
                 text = f"Invalid schema for function '{name}': {fault}"
                 raise SpecInvalid(text, "invalid_function_parameters", "parameters")
             strict = wanted is not False and loose is None
-        return [Function(name, spec.get("description"), parameters, strict)]
+        return [Function(qualified_name(spec), spec.get("description"), parameters, strict)]
 
     def item(self, call: ToolCall, spec: Json) -> Json:
-        """The call itself."""
-        return {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": call.arguments}
+        """The call itself, by the name that the caller gave."""
+        doc: Json = {"type": "function_call", "call_id": call.call_id, "name": spec.get("name", call.name)}
+        if "namespace" in spec:
+            doc["namespace"] = spec["namespace"]
+        return {**doc, "arguments": call.arguments}
 
     def lower(self, item: Json) -> Sequence[Json]:
-        """The item itself."""
-        return (item,)
+        """The item itself, by the name that the model knows."""
+        return ({**item, "name": qualified_name(item)},) if item.get("namespace") and "name" in item else (item,)
 
 
 def _unusable(schema: Json) -> str | None:

@@ -8,73 +8,48 @@ kinds in ``UNSUPPORTED_TOOLS``, and a choice that forces a tool which this serve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
-from antiphon.models import Function, ToolChoice
+from antiphon.models import ToolChoice
 from antiphon.tools.toolbox import Offers, Toolbox
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest
-from antiphon.wire.request import AllowedTools, FunctionChoice, FunctionTool, McpTool, ToolChoiceSpec, ToolSpec
+from antiphon.wire.request import (
+    AllowedTools,
+    CustomChoice,
+    FunctionChoice,
+    FunctionTool,
+    McpTool,
+    ToolChoiceSpec,
+    ToolSpec,
+)
 from antiphon.wire.validation import Fault, missing, wrong_type
 
 UNSUPPORTED_TOOLS: Final = frozenset(("file_search", "computer", "computer_use_preview", "apply_patch"))
-"""Tools whose whole point is what the server does with them, and that it does not run yet."""
-
-_COMPUTER_USE: Final = {"display_width_px": "display_width", "display_height_px": "display_height"}
+"""Tools that somebody has to serve: without them, what was asked for would silently not happen."""
 
 
 class Toolset(msgspec.Struct, frozen=True):
     """The tools as the response shows them, and those of them that the model is shown."""
 
     echo: list[Json]
-    functions: tuple[Function, ...]
+    offers: Offers
 
 
-def flat(tool: Any) -> Any:
-    """A tool as this API writes it, from the two other forms in use: chat's nested function, and ``computer_use``."""
-    if not isinstance(tool, dict):
-        return tool
-    members = cast(Json, tool)
-    match members:
-        case {"type": "function", "function": dict()}:
-            return _unnested(members)
-        case {"type": "computer_use"}:
-            renamed = {_COMPUTER_USE.get(key, key): value for key, value in members.items()}
-            return {"environment": "browser", **renamed, "type": "computer_use_preview"}
-        case _:
-            return members
-
-
-def flat_choice(choice: Any) -> Any:
-    """A ``tool_choice`` as this API writes it, from chat's nested form."""
-    match choice:
-        case {"type": "function", "function": dict()}:
-            return _unnested(cast(Json, choice))
-        case {"type": "allowed_tools", "tools": [*tools]}:
-            return {**cast(Json, choice), "tools": [flat(tool) for tool in tools]}
-        case _:
-            return choice
-
-
-def _unnested(nested: Json) -> Json:
-    rest = {key: value for key, value in nested.items() if key != "function"}
-    return {**nested["function"], **rest}
-
-
-def toolset(specs: Sequence[ToolSpec], tools: Sequence[Json], toolbox: Toolbox) -> Toolset:
-    """``specs`` and ``tools`` are the same entries, checked and as sent (already ``flat``).
+def toolset(specs: Sequence[ToolSpec], tools: Sequence[Json], items: Sequence[Json], toolbox: Toolbox) -> Toolset:
+    """``specs`` and ``tools`` are the same entries, checked and as sent (already ``flat``); ``items``: of the input.
 
     Raises:
         InvalidRequest: a tool not run here, a function named twice, or parameters that are no usable schema.
     """
     for index, tool in enumerate(tools):
         _refuse_unsupported(tool["type"], index, toolbox)
-    offers = toolbox.offers(tools)
+    offers = toolbox.offers(tools, items)
     echo = [_echo(spec, tool, offers) for spec, tool in zip(specs, tools, strict=True)]
-    return Toolset(echo, offers.functions)
+    return Toolset(echo, offers)
 
 
 def _echo(spec: ToolSpec, tool: Json, offers: Offers) -> Json:
@@ -84,7 +59,7 @@ def _echo(spec: ToolSpec, tool: Json, offers: Offers) -> Json:
     shown = {key: tool[key] for key in ("type", *spec.__struct_encode_fields__) if tool.get(key) is not None}
     match spec:
         case FunctionTool(name=name, description=description, parameters=parameters):
-            strict = offers.by_name[name].function.strict
+            strict = (offers.deferred.get(name) or offers.by_name[name]).function.strict
             return shown | {"description": description, "parameters": parameters, "strict": strict}
         case McpTool():
             return _masked(shown)
@@ -114,6 +89,15 @@ def _host_only(url: str) -> str:
         return "<redacted>"
 
 
+_ALIASES: Final = {
+    "computer": ("computer", "computer_use_preview"),
+    "computer_use": ("computer", "computer_use_preview"),
+    "computer_use_preview": ("computer", "computer_use_preview"),
+    "web_search": ("web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11"),
+}
+"""The types of tool that a choice means, where they are not the choice's own type."""
+
+
 def choice_of(spec: str | ToolChoiceSpec | None, offered: Toolset) -> ToolChoice:
     """Which of the offered functions may, or must, be called.
 
@@ -127,37 +111,57 @@ def choice_of(spec: str | ToolChoiceSpec | None, offered: Toolset) -> ToolChoice
             return ToolChoice("none")
         case FunctionChoice(name=name):
             return ToolChoice("required", (_declared(name, offered),))
+        case CustomChoice(name=name):
+            return ToolChoice("required", _named(offered, "custom", name))
         case AllowedTools():
             return _allowed(spec, offered)
         case str():
             return _required(offered)
         case _:
-            kind = str(spec.__struct_config__.tag)
-            raise _unsupported(f"Unsupported value: the tool '{kind}' is not run by this server.")
+            return ToolChoice("required", _named(offered, str(spec.__struct_config__.tag), None))
+
+
+def _named(offered: Toolset, kind: str, name: str | None) -> tuple[str, ...]:
+    """The functions of a tool that must be used.
+
+    Raises:
+        InvalidRequest: the request does not have it, or nobody here serves it.
+    """
+    names = offered.offers.names(_ALIASES.get(kind, (kind,)), name)
+    if not names and offered.offers.names((kind,)):
+        text = f"Tool choice 'custom' with the name '{name}' not found in 'tools' parameter."
+        raise Fault(("tool_choice",), "invalid_value", text).error()
+    if not names:
+        raise _unsupported(f"Unsupported value: the tool '{kind}' is not run by this server.")
+    return tuple(names)
 
 
 def _required(offered: Toolset) -> ToolChoice:
     if not offered.echo:
         text = "Tool choice 'required' must be specified with 'tools' parameter."
         raise InvalidRequest(text, code="invalid_value", param="tool_choice")
-    if not offered.functions:
+    if not offered.offers.by_name:
         raise _unsupported("Unsupported value: 'required'. None of the given tools is run by this server.")
     return ToolChoice("required")
 
 
 def _allowed(spec: AllowedTools, offered: Toolset) -> ToolChoice:
-    names = tuple(
-        _declared(_named(tool, index), offered)
-        for index, tool in enumerate(spec.tools)
-        if tool.get("type") == "function"
-    )
+    names = tuple(name for index, tool in enumerate(spec.tools) for name in _allowed_names(tool, index, offered))
     if not names and spec.mode == "required":
         raise _unsupported("Unsupported value: none of the allowed tools is run by this server.")
     # Without names, ``auto`` would allow every function, the opposite of what was asked.
     return ToolChoice(spec.mode, tuple(dict.fromkeys(names))) if names else ToolChoice("none")
 
 
-def _named(tool: Json, index: int) -> str:
+def _allowed_names(tool: Json, index: int, offered: Toolset) -> Sequence[str]:
+    kind: Any = tool.get("type")
+    if kind == "function":
+        return (_declared(_name_of(tool, index), offered),)
+    name: Any = tool.get("name")
+    return offered.offers.names(_ALIASES.get(str(kind), (str(kind),)), name if isinstance(name, str) else None)
+
+
+def _name_of(tool: Json, index: int) -> str:
     path = ("tool_choice", "tools", index, "name")
     name = tool.get("name")
     if name is None:
@@ -168,7 +172,7 @@ def _named(tool: Json, index: int) -> str:
 
 
 def _declared(name: str, offered: Toolset) -> str:
-    if all(function.name != name for function in offered.functions):
+    if name not in offered.offers.by_name:
         text = "Tool choice 'function' not found in 'tools' parameter."
         raise Fault(("tool_choice",), "invalid_value", text).error()
     return name

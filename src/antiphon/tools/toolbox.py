@@ -6,7 +6,8 @@ server's with the same name, and of two others the first counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -14,6 +15,8 @@ import msgspec
 from antiphon.models import Function
 from antiphon.tools import ClientOffer, ClientTool, HostedOffer, HostedTool, Offer, SpecInvalid, Tool
 from antiphon.tools.function import FunctionTool
+from antiphon.tools.specs import expand, usable
+from antiphon.tools.tool_search import SEARCH, brought_tools
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest
 
@@ -40,29 +43,29 @@ class Toolbox:
         self._owners: Mapping[str, Tool] = {kind: tool for tool in tools for kind in tool.items}
 
     def serves(self, kind: str) -> bool:
-        """Whether a tool of that type can be offered to a model."""
-        return kind in self._client or kind in self._hosted
+        """Whether there is a tool of that type here."""
+        return kind in self._client or kind in self._hosted or kind == "namespace"
 
-    def offer(self, spec: Json) -> Sequence[Offer]:
-        """What the model may call of one tool of a request.
+    def _offer(self, spec: Json) -> Iterator[Offer]:
+        """What the model may call of one tool, or of the tools of a namespace.
 
         Raises:
             SpecInvalid: it cannot be offered.
         """
-        kind = spec["type"]
-        if kind in self._client:
-            client = self._client[kind]
-            return [ClientOffer(client, spec, function) for function in client.functions(spec)]
-        if kind in self._hosted:
-            hosted = self._hosted[kind]
-            return [HostedOffer(hosted, spec, function) for function in hosted.functions(spec)]
-        return ()
+        for each in expand(spec):
+            kind = each["type"]
+            if (client := self._client.get(kind)) is not None:
+                yield from (ClientOffer(client, each, function) for function in client.functions(each))
+            elif (hosted := self._hosted.get(kind)) is not None:
+                yield from (HostedOffer(hosted, each, function) for function in hosted.functions(each))
 
-    def offers(self, specs: Iterable[Json]) -> Offers:
-        """What the model may call of the tools of a request, each checked before.
+    def offers(self, specs: Sequence[Json], items: Iterable[Json] = ()) -> Offers:
+        """What the model may call: of the tools of a request, and of those that items of its context brought along.
+
+        Where the model can search for tools, those whose loading is deferred are offered once they were brought.
 
         Raises:
-            InvalidRequest: a tool that cannot be offered, or a function named twice.
+            InvalidRequest: a tool of the request that cannot be offered, or a function named twice.
         """
         own: dict[str, Offer] = {}
         served: dict[str, Offer] = {}
@@ -75,11 +78,23 @@ class Toolbox:
                     raise _repeated(name, index)
                 else:
                     own[name] = offer
-        return Offers(self, {**own, **{name: offer for name, offer in served.items() if name not in own}})
+        found = {**own, **{name: offer for name, offer in served.items() if name not in own}}
+        searchable = any(offer.spec["type"] == SEARCH for offer in found.values())
+        deferred = {name: offer for name, offer in found.items() if searchable and offer.spec.get("defer_loading")}
+        shown = {name: offer for name, offer in found.items() if name not in deferred}
+        return Offers(self, shown | self._brought(items), deferred)
+
+    def _brought(self, items: Iterable[Json]) -> dict[str, Offer]:
+        """The offers of tools that items brought; one that cannot be offered is passed over."""
+        found: dict[str, Offer] = {}
+        for spec in usable(brought_tools(items)):
+            with suppress(SpecInvalid):
+                found |= {offer.function.name: offer for offer in self._offer(spec)}
+        return found
 
     def _checked(self, spec: Json, index: int) -> Sequence[Offer]:
         try:
-            return self.offer(spec)
+            return list(self._offer(spec))
         except SpecInvalid as fault:
             raise InvalidRequest(str(fault), code=fault.code, param=f"tools[{index}].{fault.member}") from fault
 
@@ -93,10 +108,23 @@ class Toolbox:
 
 
 class Offers(msgspec.Struct, frozen=True):
-    """What the model may call in one response, by name."""
+    """What the model may call in one response, by name.
+
+    Attributes:
+        deferred: what it may call once it has searched for it.
+    """
 
     toolbox: Toolbox = Toolbox()
     by_name: Mapping[str, Offer] = {}
+    deferred: Mapping[str, Offer] = {}
+
+    def names(self, kinds: Collection[str], name: str | None = None) -> list[str]:
+        """The functions of the tools of some types; where ``name`` is given, of the tool of that name alone."""
+        return [
+            each
+            for each, offer in self.by_name.items()
+            if offer.spec["type"] in kinds and name in (None, offer.spec.get("name"))
+        ]
 
     @property
     def functions(self) -> tuple[Function, ...]:

@@ -260,7 +260,7 @@ class EmbeddedServer:
     async def _spawn(self) -> Process:
         log = self.settings.log
         log.parent.mkdir(parents=True, exist_ok=True)
-        child = Path(__file__).with_name("llamacpp_child.py")
+        child = Path(__file__).with_name("child.py")
         with log.open("ab") as sink:
             # A session of its own: Ctrl-C in a terminal is for the parent, which then ends the child in its own time.
             return await asyncio.create_subprocess_exec(

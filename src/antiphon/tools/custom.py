@@ -1,0 +1,123 @@
+"""Custom tools: the model writes a text, freely or to a grammar, and the caller does with it what it likes.
+
+A model that was never trained on them is shown a function of one text. What it writes is held against the grammar here;
+a text that does not fit is not sent, and the model is told where it went wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+from llguidance import LLMatcher, LLTokenizer
+
+from antiphon.models import Function
+from antiphon.tools import CallInvalid, SpecInvalid, ToolCall, call_item, output_item
+from antiphon.tools.arguments import read_arguments
+from antiphon.tools.specs import qualified_name
+from antiphon.wire import Json
+
+GRAMMAR_CHARS_MAX: Final = 100_000
+_GRAMMARS_KEPT: Final = 64
+_SHOWN_CHARS: Final = 40
+_SCHEMA: Final[Json] = {
+    "type": "object",
+    "properties": {"input": {"type": "string"}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
+
+
+class _Arguments(msgspec.Struct):
+    input: str
+
+
+class CustomTool:
+    """See ``ClientTool``."""
+
+    kinds = ("custom",)
+    items = ("custom_tool_call", "custom_tool_call_output")
+    live = False
+
+    def functions(self, spec: Json) -> Sequence[Function]:
+        """A function of one text, ``input``; the grammar is part of its description.
+
+        Raises:
+            SpecInvalid: the grammar cannot be read.
+        """
+        description = spec.get("description") or ""
+        grammar = _grammar(spec)
+        if grammar is not None:
+            syntax, definition = grammar
+            fault = _fault(syntax, definition)
+            if fault is not None:
+                text = f"Invalid grammar for custom tool '{spec['name']}': {fault}"
+                raise SpecInvalid(text, "invalid_value", "format.definition")
+            kind = "regular expression" if syntax == "regex" else "Lark grammar"
+            description += f"\n`input` must match this {kind}:\n{definition}"
+        return [Function(qualified_name(spec), description.strip() or None, _SCHEMA)]
+
+    def item(self, call: ToolCall, spec: Json) -> Json:
+        """The call, with the text alone.
+
+        Raises:
+            CallInvalid: no text, or one that the grammar does not allow.
+        """
+        text = read_arguments(call, _Arguments).input
+        grammar = _grammar(spec)
+        if grammar is not None:
+            _hold(text, *grammar)
+        doc: Json = {"type": "custom_tool_call", "call_id": call.call_id, "name": spec["name"], "input": text}
+        return {**doc, "namespace": spec["namespace"]} if "namespace" in spec else doc
+
+    def lower(self, item: Json) -> Sequence[Json]:
+        """The function's call, and its output."""
+        if item["type"] == "custom_tool_call_output":
+            return (output_item(item["call_id"], item["output"]),)
+        arguments = msgspec.json.encode({"input": item["input"]}).decode()
+        return (call_item(item["call_id"], qualified_name(item), arguments),)
+
+
+def _grammar(spec: Json) -> tuple[str, str] | None:
+    """Syntax and definition, where the text is not free."""
+    format: Any = spec.get("format") or {}
+    if format.get("type") != "grammar":
+        return None
+    syntax, definition = format.get("syntax"), format.get("definition")
+    if syntax not in ("lark", "regex") or not isinstance(definition, str):
+        text = "Invalid 'format': a grammar has a 'syntax', 'lark' or 'regex', and a 'definition'."
+        raise SpecInvalid(text, "invalid_value", "format")
+    if len(definition) > GRAMMAR_CHARS_MAX:
+        text = f"Invalid 'format.definition': a grammar has {GRAMMAR_CHARS_MAX} characters at most."
+        raise SpecInvalid(text, "string_above_max_length", "format.definition")
+    return syntax, definition
+
+
+@lru_cache(maxsize=1)
+def _bytes() -> LLTokenizer:
+    """Texts are read byte by byte: no model's tokens matter here."""
+    return LLTokenizer("byte")
+
+
+@lru_cache(maxsize=_GRAMMARS_KEPT)
+def _compiled(syntax: str, definition: str) -> str:
+    read = LLMatcher.grammar_from_regex if syntax == "regex" else LLMatcher.grammar_from_lark
+    return read(definition)
+
+
+def _fault(syntax: str, definition: str) -> str | None:
+    return LLMatcher.validate_grammar(_compiled(syntax, definition), _bytes()).strip() or None
+
+
+def _hold(text: str, syntax: str, definition: str) -> None:
+    data = text.encode("utf-8", "replace")
+    matcher = LLMatcher(_bytes(), _compiled(syntax, definition))
+    read = matcher.try_consume_tokens(list(data))
+    if read == len(data) and matcher.is_accepting():
+        return
+    before = data[max(0, read - _SHOWN_CHARS) : read].decode("utf-8", "ignore")
+    after = data[read : read + _SHOWN_CHARS].decode("utf-8", "ignore")
+    where = f"it cannot go on with {after!r}" if after else "it ends too early"
+    raise CallInvalid(f"Error: the input does not match the grammar: behind {before!r} {where}.")

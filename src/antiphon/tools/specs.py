@@ -1,0 +1,75 @@
+"""A request's tools in the one form that the rest of the system knows, however they were written or came along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, cast
+
+import msgspec
+
+from antiphon.wire import Json
+from antiphon.wire.request import ToolSpec
+
+_COMPUTER_USE: Final = {"display_width_px": "display_width", "display_height_px": "display_height"}
+_SEPARATOR: Final = "__"
+
+
+def flat(tool: Any) -> Any:
+    """A tool as this API writes it, from the two other forms in use: chat's nested function, and ``computer_use``."""
+    if not isinstance(tool, dict):
+        return tool
+    members = cast(Json, tool)
+    match members:
+        case {"type": "function", "function": dict()}:
+            return _unnested(members)
+        case {"type": "computer_use"}:
+            renamed = {_COMPUTER_USE.get(key, key): value for key, value in members.items()}
+            return {"environment": "browser", **renamed, "type": "computer_use_preview"}
+        case _:
+            return members
+
+
+def flat_choice(choice: Any) -> Any:
+    """A ``tool_choice`` as this API writes it, from chat's nested form."""
+    match choice:
+        case {"type": "function", "function": dict()}:
+            return _unnested(cast(Json, choice))
+        case {"type": "allowed_tools", "tools": [*tools]}:
+            return {**cast(Json, choice), "tools": [flat(tool) for tool in tools]}
+        case _:
+            return choice
+
+
+def _unnested(nested: Json) -> Json:
+    rest = {key: value for key, value in nested.items() if key != "function"}
+    return {**nested["function"], **rest}
+
+
+def expand(spec: Json) -> Iterator[Json]:
+    """A tool, or the tools of a namespace, each of which then says which ``namespace`` it is of."""
+    if spec["type"] != "namespace":
+        yield spec
+        return
+    for tool in usable(spec["tools"]):
+        if tool["type"] in ("function", "custom"):
+            yield {**tool, "namespace": spec["name"]}
+
+
+def qualified_name(item: Json) -> str:
+    """The name by which a model calls a tool, or called the tool of an item: one of a namespace bears its name too."""
+    namespace = item.get("namespace")
+    return f"{namespace}{_SEPARATOR}{item['name']}" if namespace else item["name"]
+
+
+def usable(tools: Iterable[Any]) -> Iterator[Json]:
+    """Those of some tools that the API documents, in their one form. What came along with an item was not checked."""
+    for tool in map(flat, tools):
+        try:
+            # Members that nobody knows do no harm here: nothing but the documented ones is read.
+            msgspec.convert({name: tool[name] for name in tool if name in _NAMES}, ToolSpec)
+        except (msgspec.ValidationError, TypeError):
+            continue
+        yield cast(Json, tool)
+
+
+_NAMES: Final = frozenset(("type", "name", "description", "parameters", "strict", "format", "tools", "defer_loading"))
