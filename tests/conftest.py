@@ -1,12 +1,15 @@
-"""Shared by all tests: a clean environment, and the SDK pointed nowhere by accident."""
+"""What tests of all kinds are given."""
 
-import os
+from collections.abc import AsyncIterator
 
 import pytest
 
+from antiphon.store.sqlite import SqliteStore
 
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(("ANTIPHON_", "OPENAI_")) and name not in ("ANTIPHON_GOLDEN", "ANTIPHON_MODELS"):
-            monkeypatch.delenv(name)
+
+@pytest.fixture
+async def memory_store() -> AsyncIterator[SqliteStore]:
+    """An empty store in memory."""
+    store = await SqliteStore.in_memory()
+    yield store
+    await store.close()

@@ -126,9 +126,9 @@ def _bytes_max(config: Config) -> int:
     """Where sweeping for room begins. A store in memory refuses what it has no room for: it is never to get there."""
     if config.store != "memory":
         return config.store_bytes_max
-    from antiphon.store.memory import BYTES_MAX
+    from antiphon.store.sqlite import MEMORY_BYTES_MAX
 
-    most = BYTES_MAX * 3 // 4
+    most = MEMORY_BYTES_MAX * 3 // 4
     return min(config.store_bytes_max or most, most)
 
 
@@ -144,9 +144,8 @@ async def _store(config: Config, url: str, token: str) -> tuple[Store, KeyStore]
     from antiphon.store.sqlite.keys import KeysBeside
 
     if config.store == "memory":
-        from antiphon.store.memory import MemoryStore
-
-        return MemoryStore(), KeysBeside(database_of(config.data))
+        store = await SqliteStore.in_memory()
+        return store, KeysBeside(database_of(config.data), store.keys)
 
     try:
         store = await SqliteStore.open(config.data)

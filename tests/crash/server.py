@@ -14,10 +14,11 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from recorder import Recorder
+
 from antiphon.cli.serve import serve
 from antiphon.config import Config
 from antiphon.store.sqlite import threads
-from antiphon.testing.recorder import Recorder
 
 
 class Dying:

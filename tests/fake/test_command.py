@@ -11,9 +11,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 from openai import OpenAI
+from receiver import Receiver
 
 from antiphon.cli import main
-from antiphon.testing.receiver import Receiver
 from antiphon.testing.upstream import Upstream, finish, sse, text
 from antiphon.webhooks.outbox import fresh_secret
 

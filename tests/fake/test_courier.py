@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from itertools import count
 
 import pytest
+from memory_deliveries import MemoryDeliveries
+from receiver import Receiver
 
 from antiphon.net.ssrf import (
     BROKEN,
@@ -19,10 +21,9 @@ from antiphon.net.ssrf import (
     Outbound,
 )
 from antiphon.store import StoreUnavailable
-from antiphon.store.deliveries import Attempt, Delivery, DeliveryStatus, MemoryDeliveries
+from antiphon.store.deliveries import Attempt, Delivery, DeliveryStatus
 from antiphon.telemetry.meter import Meter
 from antiphon.testing import CountingIds, FakeClock
-from antiphon.testing.receiver import Receiver
 from antiphon.testing.records import NOW, a_record
 from antiphon.webhooks import dispatcher as dispatcher
 from antiphon.webhooks.dispatcher import ATTEMPTS_MAX, Lane, WebhookDispatcher

@@ -15,7 +15,7 @@ from antiphon.engine import Engine
 from antiphon.http.app import HttpApp
 from antiphon.models import Finish, Usage
 from antiphon.models.scripted import ScriptedModel
-from antiphon.store.memory import MemoryStore
+from antiphon.store.sqlite import SqliteStore
 from antiphon.telemetry import traces
 from antiphon.testing.serving import OneModel, serving
 from antiphon.wire.errors import UpstreamError
@@ -88,10 +88,12 @@ async def test_a_span_per_response_without_its_words(monkeypatch: pytest.MonkeyP
     assert (told(failed)["error.type"], failed.status.code) == ("upstream_error", 2)
 
 
-async def test_without_the_extra_the_start_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_extra_the_start_says_what_is_missing(
+    memory_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
     with pytest.raises(CannotOpen, match=r"pip install 'antiphon\[otel\]'"):
-        _traced(Engine(Config(), OneModel(ScriptedModel()), MemoryStore()))
+        _traced(Engine(Config(), OneModel(ScriptedModel()), memory_store))
 
 
 def test_nothing_of_it_is_imported_unasked() -> None:

@@ -11,15 +11,14 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import Response
+from recorder import Recorder
 
 from antiphon.cli.check_stream import check_stream
 from antiphon.config import Config
 from antiphon.models import Call, Delta, Finish, Reasoning, Text, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Selection, Store
-from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import SqliteStore
-from antiphon.testing.recorder import Recorder
 from antiphon.testing.serving import serving
 from antiphon.tools import HostedTool
 from antiphon.wire.errors import UpstreamError
@@ -237,9 +236,10 @@ async def test_a_failure_is_kept_and_told() -> None:
     assert b"event: error\n" in stream and (report.response.status, failed.output_text) == ("failed", "Hel")
 
 
-async def test_one_that_is_cancelled_while_its_failure_is_written_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = MemoryStore()
-    finish, cancel, writing, gate = store.finish, store.cancel, asyncio.Event(), asyncio.Event()
+async def test_one_that_is_cancelled_while_its_failure_is_written_is_counted(
+    monkeypatch: pytest.MonkeyPatch, memory_store: SqliteStore
+) -> None:
+    finish, cancel, writing, gate = memory_store.finish, memory_store.cancel, asyncio.Event(), asyncio.Event()
 
     async def slow(*args: Any) -> None:
         writing.set()
@@ -251,9 +251,9 @@ async def test_one_that_is_cancelled_while_its_failure_is_written_is_counted(mon
         gate.set()
         return epoch
 
-    monkeypatch.setattr(store, "finish", slow)
-    monkeypatch.setattr(store, "cancel", open_gate)
-    async with client_of(ScriptedModel(["Hel", UpstreamError("It fell over.")]), store=store) as client:
+    monkeypatch.setattr(memory_store, "finish", slow)
+    monkeypatch.setattr(memory_store, "cancel", open_gate)
+    async with client_of(ScriptedModel(["Hel", UpstreamError("It fell over.")]), store=memory_store) as client:
         response = await client.responses.create(model="m", input="hi", background=True)
         await writing.wait()
         assert (await client.responses.cancel(response.id)).status == "cancelled"
@@ -261,9 +261,8 @@ async def test_one_that_is_cancelled_while_its_failure_is_written_is_counted(mon
     assert [day["requests"] for day in usage["data"]] == [1]
 
 
-async def test_what_shall_not_be_stored_is_there_to_be_polled_and_then_goes() -> None:
-    store = MemoryStore()
-    async with client_of(ScriptedModel(["ok", DONE], again=True), store=store) as client:
+async def test_what_shall_not_be_stored_is_there_to_be_polled_and_then_goes(memory_store: SqliteStore) -> None:
+    async with client_of(ScriptedModel(["ok", DONE], again=True), store=memory_store) as client:
         response = await client.responses.create(model="m", input="hi", background=True, store=False)
         done = await polled(client, response.id)
         assert (done.status, done.store) == ("completed", False)  # type: ignore[attr-defined]
@@ -271,8 +270,8 @@ async def test_what_shall_not_be_stored_is_there_to_be_polled_and_then_goes() ->
             await client.responses.create(model="m", input="Go on", previous_response_id=response.id)
         assert caught.value.code == "previous_response_not_found"
         ended = int(done.completed_at or 0)
-        assert await store.purge(Selection(expired=ended + 599), 9) == 0
-        assert await store.purge(Selection(expired=ended + 601), 9) == 1
+        assert await memory_store.purge(Selection(expired=ended + 599), 9) == 0
+        assert await memory_store.purge(Selection(expired=ended + 601), 9) == 1
         with pytest.raises(openai.NotFoundError):
             await client.responses.retrieve(response.id)
 

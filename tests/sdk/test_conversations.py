@@ -16,7 +16,6 @@ from antiphon.config import Config
 from antiphon.models import Call, Finish, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Record, Store, StoreUnavailable
-from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import SqliteStore
 from antiphon.testing.serving import serving
 from antiphon.wire.errors import UpstreamError
@@ -282,28 +281,21 @@ async def test_store_false_stores_no_response_and_continues_the_conversation() -
         assert await texts(client, made.id, order="asc") == ["one", "two"]
 
 
-async def test_a_failure_adds_nothing_and_lets_go() -> None:
-    class Full(MemoryStore):
-        full = False
+async def test_a_failure_adds_nothing_and_lets_go(memory_store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(record: Record) -> None:
+        raise StoreUnavailable("full")
 
-        async def commit(self, record: Record) -> None:
-            if self.full:
-                raise StoreUnavailable("full")
-            await super().commit(record)
-
-    store = Full()
     failure = ["Hel", UpstreamError("gone")]
-    async with client_of(ScriptedModel(failure, failure, "never", "two"), store=store) as client:
+    async with client_of(ScriptedModel(failure, failure, "never", "two"), store=memory_store) as client:
         made = await client.conversations.create()
         with pytest.raises(openai.InternalServerError):
             await client.responses.create(model="m", input="x", conversation=made.id)
         with pytest.raises(openai.APIError):
             async for _ in await client.responses.create(model="m", input="x", conversation=made.id, stream=True):
                 pass
-        store.full = True
-        with pytest.raises(openai.InternalServerError, match="could not be stored"):
+        with monkeypatch.context() as full, pytest.raises(openai.InternalServerError, match="could not be stored"):
+            full.setattr(memory_store, "commit", refuse)
             await client.responses.create(model="m", input="x", conversation=made.id)
-        store.full = False
         assert await texts(client, made.id) == []
         await client.responses.create(model="m", input="one", conversation=made.id)
         assert await texts(client, made.id, order="asc") == ["one", "two"]
@@ -360,17 +352,19 @@ async def test_a_client_that_leaves_lets_go() -> None:
         assert await texts(client, made.id) == ["free", "free"]
 
 
-async def test_a_client_that_leaves_while_its_answer_is_stored() -> None:
+async def test_a_client_that_leaves_while_its_answer_is_stored(
+    memory_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is being written ends before the next one may look."""
-    gate, storing = asyncio.Event(), asyncio.Event()
+    gate, storing, commit = asyncio.Event(), asyncio.Event(), memory_store.commit
 
-    class Slow(MemoryStore):
-        async def commit(self, record: Record) -> None:
-            storing.set()
-            await gate.wait()
-            await super().commit(record)
+    async def commit_slowly(record: Record) -> None:
+        storing.set()
+        await gate.wait()
+        await commit(record)
 
-    async with client_of(ScriptedModel("two"), store=Slow()) as client:
+    monkeypatch.setattr(memory_store, "commit", commit_slowly)
+    async with client_of(ScriptedModel("two"), store=memory_store) as client:
         made = await client.conversations.create()
         asking = client.with_options(timeout=0.3).responses.create(model="m", input="one", conversation=made.id)
         with pytest.raises(openai.APITimeoutError):

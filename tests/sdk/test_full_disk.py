@@ -78,7 +78,7 @@ async def test_what_runs_waits_and_reads_go_on(
             id = event.response.id if event.type == "response.created" else id
             if event.type == "response.output_text.delta":
                 break
-        await store._writes.run(breaks, alone=True)
+        await store._writer.run(breaks, alone=True)
         gate.set()
         await refused.wait()
         for background in (True, False):
@@ -89,7 +89,7 @@ async def test_what_runs_waits_and_reads_go_on(
         assert (await client.responses.retrieve(before.id)).output_text == "ok"
         half = await client.responses.retrieve(id)
         assert (half.status, half.output_text) == ("in_progress", "So ")
-        await store._writes.run(mends, alone=True)
+        await store._writer.run(mends, alone=True)
         events += [event async for event in stream]
         done = await client.responses.retrieve(id)
     assert [event.sequence_number for event in events] == list(range(len(events)))

@@ -8,12 +8,13 @@ from typing import Any
 import aiohttp
 import openai
 import pytest
+from memory_keys import MemoryKeys
 from openai import AsyncOpenAI
 
 from antiphon.access import keyring
 from antiphon.http import idempotency
 from antiphon.models.scripted import ScriptedModel
-from antiphon.store.keys import Allowance, MemoryKeys, minted
+from antiphon.store.keys import Allowance, minted
 from antiphon.testing.serving import serving
 from antiphon.wire.errors import UpstreamError
 

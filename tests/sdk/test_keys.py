@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 import openai
 import pytest
+from memory_keys import MemoryKeys
 from openai import AsyncOpenAI
 
 from antiphon import cli
@@ -25,8 +26,7 @@ from antiphon.http.websocket.socket import METHOD as WEBSOCKET
 from antiphon.models import Finish, Text, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Selection, Store
-from antiphon.store.keys import Allowance, MemoryKeys, minted
-from antiphon.store.memory import MemoryStore
+from antiphon.store.keys import Allowance, minted
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.store.sqlite import keys as statements
 from antiphon.testing.serving import serving
@@ -278,10 +278,9 @@ async def test_another_owners_response_cannot_be_continued(monkeypatch: pytest.M
         assert (await colleague.responses.retrieve(id)).output_text == "ok", "a project shares what is its own"
 
 
-async def test_a_response_is_known_by_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_response_is_known_by_its_key(monkeypatch: pytest.MonkeyPatch, memory_store: SqliteStore) -> None:
     """Whichever way it came: so that all that was made with a key can be found."""
-    store = MemoryStore()
-    async with server_of(ScriptedModel("ok", again=True), monkeypatch, store=store) as server:
+    async with server_of(ScriptedModel("ok", again=True), monkeypatch, store=memory_store) as server:
         client, colleague = server.client("a"), server.client("a")
         await until(lambda: let_in(colleague))
         kept = await a_response(colleague)
@@ -297,8 +296,8 @@ async def test_a_response_is_known_by_its_key(monkeypatch: pytest.MonkeyPatch) -
             ]
         assert len(made) == 4
         _, key, _ = server.keys.kept
-        assert await store.purge(Selection(key_id=key.id), 9) == 4
-        assert [record.id for record in await store.records(after=None, limit=9)] == [kept]
+        assert await memory_store.purge(Selection(key_id=key.id), 9) == 4
+        assert [record.id for record in await memory_store.records(after=None, limit=9)] == [kept]
 
 
 async def _until_completed(socket: Any) -> AsyncIterator[Any]:

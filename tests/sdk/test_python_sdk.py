@@ -15,7 +15,7 @@ from antiphon.config import Config
 from antiphon.models import Call, ContextTooLong, Delta, Finish, Reasoning, Refusal, Text, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Store
-from antiphon.store.memory import MemoryStore
+from antiphon.store.sqlite import SqliteStore
 from antiphon.testing.serving import serving
 from antiphon.wire.errors import RateLimited, Unavailable, UpstreamError
 
@@ -219,13 +219,12 @@ async def test_input_items_in_pages() -> None:
     assert caught.value.param == "limit"
 
 
-async def test_nothing_is_kept_when_store_is_false() -> None:
-    store = MemoryStore()
-    async with client_of(ScriptedModel("ok"), store=store) as client:
+async def test_nothing_is_kept_when_store_is_false(memory_store: SqliteStore) -> None:
+    async with client_of(ScriptedModel("ok"), store=memory_store) as client:
         response = await client.responses.create(model="m", input="x", store=False)
         with pytest.raises(openai.NotFoundError):
             await client.responses.retrieve(response.id)
-    assert await store.get("", response.id) is None
+    assert await memory_store.get("", response.id) is None
 
 
 @pytest.mark.parametrize(
@@ -238,10 +237,9 @@ async def test_nothing_is_kept_when_store_is_false() -> None:
     ],
 )
 async def test_a_failure_before_the_first_delta(
-    failure: Exception, kind: type[openai.APIStatusError], code: str
+    failure: Exception, kind: type[openai.APIStatusError], code: str, memory_store: SqliteStore
 ) -> None:
-    store = MemoryStore()
-    async with client_of(ScriptedModel([failure], again=True), store=store) as client:
+    async with client_of(ScriptedModel([failure], again=True), store=memory_store) as client:
         for stream in (False, True):
             with pytest.raises(kind) as caught:
                 await client.responses.create(model="m", input="x", stream=stream)

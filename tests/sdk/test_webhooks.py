@@ -10,16 +10,15 @@ from typing import Any
 import aiohttp
 import pytest
 from openai import AsyncOpenAI
+from receiver import Receiver
 
 from antiphon.cli import main
 from antiphon.config import Config, ConfigError, load
 from antiphon.models import Finish, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Store
-from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.telemetry.meter import Meter
-from antiphon.testing.receiver import Receiver
 from antiphon.testing.serving import serving
 from antiphon.webhooks.dispatcher import WebhookDispatcher
 from antiphon.webhooks.outbox import (
@@ -51,7 +50,7 @@ async def client_of(model: ScriptedModel, *told: Endpoint, store: Store | None =
 
 @pytest.fixture(params=["memory", "sqlite"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    store = MemoryStore() if request.param == "memory" else await SqliteStore.open(tmp_path)
+    store = await SqliteStore.in_memory() if request.param == "memory" else await SqliteStore.open(tmp_path)
     yield store
     await store.close()
 
@@ -160,26 +159,24 @@ async def test_a_shutdown_leaves_what_waits_to_the_next_start(tmp_path: Path) ->
     await store.close()
 
 
-async def test_what_is_not_stored_is_told_too() -> None:
-    store = MemoryStore()
+async def test_what_is_not_stored_is_told_too(memory_store: SqliteStore) -> None:
     async with (
         Receiver() as receiver,
-        client_of(ScriptedModel(["ok", DONE]), endpoint_of(receiver), store=store) as client,
+        client_of(ScriptedModel(["ok", DONE]), endpoint_of(receiver), store=memory_store) as client,
     ):
         await client.responses.create(model="m", input="hi", background=True, store=False)
         await receiver.got(1)
 
 
-async def test_the_figures_count_them() -> None:
-    store = MemoryStore()
+async def test_the_figures_count_them(memory_store: SqliteStore) -> None:
     async with (
         Receiver(410) as receiver,
-        client_of(ScriptedModel(["ok", DONE], again=True), endpoint_of(receiver), store=store) as client,
+        client_of(ScriptedModel(["ok", DONE], again=True), endpoint_of(receiver), store=memory_store) as client,
     ):
         for _ in range(2):
             await client.responses.create(model="m", input="hi", background=True)
         await receiver.got(2)
-        await settled(store, 2)
+        await settled(memory_store, 2)
         async with (
             aiohttp.ClientSession() as session,
             session.get(str(client.base_url).replace("v1/", "metrics")) as answer,

@@ -21,7 +21,6 @@ from antiphon.http.websocket.lanes import (
 from antiphon.models import Call, Finish, Text
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Store
-from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import SqliteStore
 from antiphon.testing.serving import serving
 from antiphon.wire.errors import RateLimited, UpstreamError
@@ -82,11 +81,10 @@ def text_of(response: dict[str, Any]) -> str:
 # --- the official SDK ------------------------------------------------------------------------------------------------
 
 
-async def test_the_sdk_converses_without_storing_anything() -> None:
-    store = MemoryStore()
+async def test_the_sdk_converses_without_storing_anything(memory_store: SqliteStore) -> None:
     model = ScriptedModel(["Hel", "lo"], "again")
     async with (
-        serving(model, store=store) as url,
+        serving(model, store=memory_store) as url,
         AsyncOpenAI(base_url=url, api_key="none") as client,
         client.responses.connect() as connection,
     ):
@@ -103,7 +101,7 @@ async def test_the_sdk_converses_without_storing_anything() -> None:
             assert event.response.output_text == expected
             previous = event.response.id
     assert words(model, 1) == ["one", "Hello", "two"]
-    assert len(store) == 0
+    assert await memory_store.records(after=None, limit=1) == []
 
 
 # The SDK opens its connection in a way that websockets 17 has begun to discourage.
@@ -299,7 +297,7 @@ async def test_a_stored_response_is_the_stores(client_store: Store) -> None:
 
 @pytest.fixture(params=["memory", "sqlite"])
 async def client_store(request: pytest.FixtureRequest, tmp_path: Any) -> AsyncIterator[Store]:
-    store = MemoryStore() if request.param == "memory" else await SqliteStore.open(tmp_path)
+    store = await SqliteStore.in_memory() if request.param == "memory" else await SqliteStore.open(tmp_path)
     yield store
     await store.close()
 

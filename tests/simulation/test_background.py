@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+from faults import FaultyStore, Life, Weather
+from memory_keys import MemoryKeys
+from timeless import TimelessLoop
 
 from antiphon.access.keyring import Admission, Keyring
 from antiphon.config import Config
@@ -24,13 +27,9 @@ from antiphon.log import Interrupted, decode_event
 from antiphon.models import Call, Delta, Finish, Function, Prompt, Text, Usage
 from antiphon.state import State
 from antiphon.store import Conversation, Record, Store, StoreUnavailable, sqlite
-from antiphon.store.keys import MemoryKeys
-from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import DATABASE_NAME, Limits, SqliteStore, threads
 from antiphon.store.sqlite.lane import Job, attempt
-from antiphon.testing.faults import FaultyStore, Life, Weather
 from antiphon.testing.serving import OneModel
-from antiphon.testing.timeless import TimelessLoop
 from antiphon.tools import Outcome, Scope, ToolCall
 from antiphon.tools.mcp import lower_mcp_call
 from antiphon.tools.toolbox import Toolbox
@@ -548,10 +547,6 @@ async def _closed(left: set[asyncio.Task[Any]], stores: Sequence[Store]) -> None
         await store.close()
 
 
-async def in_memory() -> Store:
-    return MemoryStore()
-
-
 class Straight:
     """Does the work of ``sqlite.lane.Lane`` where it is asked for, without threads, which keep a time of their own."""
 
@@ -572,21 +567,29 @@ class Straight:
         self._db.close()
 
 
+@pytest.fixture(autouse=True)
+def straight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "Lane", Straight)
+
+
+async def in_memory() -> Store:
+    limits = Limits()
+    return SqliteStore(sqlite.open_memory(limits), limits)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_happens(seed: int) -> None:
     simulated(seed, in_memory)
 
 
 @pytest.mark.parametrize("seed", SEEDS[: max(1, len(SEEDS) // 5)])
-def test_whatever_happens_on_sqlite(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "Lane", Straight)
-
+def test_whatever_happens_in_a_file(seed: int, tmp_path: Path) -> None:
     async def on_disk() -> Store:
         limits = Limits(readers=1)
-        ground = sqlite._prepared(tmp_path / DATABASE_NAME, limits)
+        opened = sqlite.open_file(tmp_path / DATABASE_NAME, limits)
         # Nobody pulls the plug here.
-        ground.writer.execute("PRAGMA synchronous = OFF")
-        return SqliteStore(ground, limits)
+        opened.writer.execute("PRAGMA synchronous = OFF")
+        return SqliteStore(opened, limits)
 
     simulated(seed, on_disk)
 

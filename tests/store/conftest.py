@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 
 from antiphon.store import Store
-from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import SqliteStore
 from antiphon.testing.check_store import OpenStore
 
 
 @asynccontextmanager
 async def opened_memory(_folders: Iterator[Path]) -> AsyncIterator[Store]:
-    store = MemoryStore()
-    yield store
-    await store.close()
+    store = await SqliteStore.in_memory()
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 @asynccontextmanager

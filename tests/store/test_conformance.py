@@ -2,9 +2,9 @@
 
 import pytest
 
-from antiphon.store import Record, StoreUnavailable
-from antiphon.store.memory import MemoryStore
-from antiphon.testing.check_store import CHECKS, OWNER, Check, OpenStore, a_record, check_store
+from antiphon.store import Record, Selection, StoreUnavailable
+from antiphon.store.sqlite import SqliteStore
+from antiphon.testing.check_store import CHECKS, Check, OpenStore, a_record, check_store
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -17,7 +17,7 @@ async def test_the_kit_as_a_whole(open_store: OpenStore) -> None:
     await check_store(open_store)
 
 
-class Forgetful(MemoryStore):
+class Forgetful(SqliteStore):
     """Breaks one promise: it says that it has kept what it has not."""
 
     async def commit(self, record: Record) -> None:
@@ -29,7 +29,9 @@ async def test_the_kit_names_the_broken_promise() -> None:
 
     @asynccontextmanager
     async def forgetful():
-        yield Forgetful()
+        store = await Forgetful.in_memory()
+        yield store
+        await store.close()
 
     with pytest.raises(AssertionError, match="gives_back_what_was_committed: a committed response is missing"):
         await check_store(forgetful)
@@ -52,10 +54,17 @@ def test_the_kit_lists_all_of_its_checks() -> None:
 
 
 async def test_memory_is_bounded_and_says_so() -> None:
-    store = MemoryStore(bytes_max=250)
-    await store.commit(a_record("r1"))
-    with pytest.raises(StoreUnavailable, match="full: it holds 250 bytes"):
-        await store.commit(a_record("r2"))
-    assert await store.delete(OWNER, "r1")
-    await store.commit(a_record("r2"))
-    assert len(store) == 1
+    """Full, it takes nothing more, and still says what it has; where something goes there is room again."""
+    store = await SqliteStore.in_memory(bytes_max=1 << 20)
+    kept: list[str] = []
+    with pytest.raises(StoreUnavailable, match="full"):
+        for n in range(1000):
+            await store.commit(a_record(f"r{n}", output=[f"o{n}_{m}" for m in range(20)]))
+            kept.append(f"r{n}")
+    assert (await store.stats()).used_bytes <= 1 << 20
+    assert sorted(record.id for record in await store.records(after=None, limit=1000)) == sorted(kept)
+    with pytest.raises(StoreUnavailable, match="full"):
+        await store.commit(a_record("more", output=[f"o_{m}" for m in range(200)]))
+    assert await store.purge(Selection(), len(kept) // 2) == len(kept) // 2
+    await store.commit(a_record("more", output=[f"o_{m}" for m in range(200)]))
+    await store.close()

@@ -298,7 +298,7 @@ async def test_a_database_that_turned_read_only(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
     await store.commit(a_record("before"))
     # The nearest to a file system remounted read-only that needs no mount: the same error code, for real.
-    await store._writes.run(lambda db: db.execute("PRAGMA query_only = ON"))
+    await store._writer.run(lambda db: db.execute("PRAGMA query_only = ON"))
     with pytest.raises(StoreUnavailable, match="read-only"):
         await store.commit(a_record("r1"))
     assert await store.get(OWNER, "before") is not None
@@ -338,7 +338,7 @@ async def test_a_group_that_cannot_commit_is_tried_one_by_one(tmp_path: Path) ->
             "INSERT INTO item (owner, response_id, dir, pos, id, type, doc) VALUES ('', 'no', 'in', 0, '', '', '')"
         )
 
-    results = await asyncio.gather(store.commit(a_record("r1")), store._writes.run(dangling), return_exceptions=True)
+    results = await asyncio.gather(store.commit(a_record("r1")), store._writer.run(dangling), return_exceptions=True)
     assert results[0] is None and isinstance(results[1], sqlite3.IntegrityError), results
     assert await store.get(OWNER, "r1") is not None
     await store.commit(a_record("r2"))
@@ -349,7 +349,7 @@ async def test_another_program_that_holds_the_database(tmp_path: Path) -> None:
     """Its lock is waited for, then named; afterwards all is well."""
     store = await SqliteStore.open(tmp_path)
     await store.commit(a_record("before"))
-    await store._writes.run(lambda db: db.execute("PRAGMA busy_timeout = 50"))
+    await store._writer.run(lambda db: db.execute("PRAGMA busy_timeout = 50"))
     with closing(sqlite3.connect(tmp_path / DATABASE_NAME, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable, match="another program holds"):

@@ -1,4 +1,4 @@
-"""Any sequence of calls: memory and SQLite answer alike, however often SQLite is closed and opened again."""
+"""Any sequence of calls: SQLite answers as the model does, however often it is closed and opened again."""
 
 import asyncio
 import shutil
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model import Model
 
 from antiphon.store import (
     DuplicateItem,
@@ -25,7 +26,6 @@ from antiphon.store import (
     UnknownConversation,
     UnknownCursor,
 )
-from antiphon.store.memory import MemoryStore
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.testing.records import NOW, a_conversation, a_record, an_item
 from antiphon.wire.listing import ListQuery
@@ -129,7 +129,7 @@ rest = st.one_of(made, entries, entries, lists, named, pages, purges, exports, s
 calls = st.lists(st.one_of(commits, turns, rest, rest), max_size=60)
 
 
-async def answer(store: Store, call: Call) -> Any:
+async def answer(store: Store | Model, call: Call) -> Any:
     """What a caller sees, in a form that compares: lists for any sequence, a name for an error."""
     try:
         return plain(await called(store, call))
@@ -137,7 +137,7 @@ async def answer(store: Store, call: Call) -> Any:
         return type(error).__name__
 
 
-async def called(store: Store, call: Call) -> Any:
+async def called(store: Store | Model, call: Call) -> Any:
     match call:
         case ("items" | "conversation_items" as name, owner, id, after, limit, order):
             return await getattr(store, name)(owner, id, after=after, limit=limit, order=order)
@@ -179,7 +179,7 @@ def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def compare(sequence: list[Call], folder: Path) -> None:
-    memory, sqlite = MemoryStore(), await SqliteStore.open(folder)
+    model, sqlite = Model(), await SqliteStore.open(folder)
     try:
         # One is there from the start, so that most calls meet a conversation.
         for call in possible([("create_conversation", a_conversation("c0", owner="a"), []), *sequence]):
@@ -187,27 +187,25 @@ async def compare(sequence: list[Call], folder: Path) -> None:
                 await sqlite.close()
                 sqlite = await SqliteStore.open(folder)
                 continue
-            assert await answer(sqlite, call) == await answer(memory, call), call
-        await remove_all(memory, sqlite)
+            assert await answer(sqlite, call) == await answer(model, call), call
+        await remove_all(model, sqlite)
     finally:
         await sqlite.close()
-        await memory.close()
     with closing(sqlite3.connect(folder / DATABASE_NAME)) as db:
         for table in ("response", "conversation", "item"):
             assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
 
 
-async def remove_all(memory: MemoryStore, sqlite: SqliteStore) -> None:
+async def remove_all(model: Model, sqlite: SqliteStore) -> None:
     for owner in "ab":
         for n in range(8):
             call = ("delete", owner, f"r{n}")
-            assert await answer(sqlite, call) == await answer(memory, call), call
+            assert await answer(sqlite, call) == await answer(model, call), call
         for n in range(3):
             call = ("delete_conversation", owner, f"c{n}")
-            assert await answer(sqlite, call) == await answer(memory, call), call
-    assert memory._bytes == 0
-    assert memory._holders == {}
-    assert len(memory) == 0, "what nobody needs is kept"
+            assert await answer(sqlite, call) == await answer(model, call), call
+    assert model._holders == {}
+    assert len(model) == 0, "what nobody needs is kept"
 
 
 def possible(sequence: list[Call]) -> Iterator[Call]:
@@ -227,7 +225,7 @@ def possible(sequence: list[Call]) -> Iterator[Call]:
 
 @given(sequence=calls)
 @settings(max_examples=150, deadline=None)
-def test_backends_agree(sequence: list[Call], fresh_database: Path) -> None:
+def test_sqlite_agrees_with_the_model(sequence: list[Call], fresh_database: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         shutil.copy(fresh_database, Path(name) / DATABASE_NAME)
         asyncio.run(compare(sequence, Path(name)))

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
+from memory_keys import MemoryKeys
 
 from antiphon.access.keyring import Keyring, tended
 from antiphon.models import Usage
 from antiphon.store import StoreUnavailable
-from antiphon.store.keys import Allowance, MemoryKeys, Spent, minted
+from antiphon.store.keys import Allowance, Spent, minted
 from antiphon.testing import FakeClock
 from antiphon.wire.errors import InsufficientQuota, RateLimited, Unauthorized
 

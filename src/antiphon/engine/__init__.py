@@ -41,7 +41,7 @@ from antiphon.store import (
     UnknownCursor,
 )
 from antiphon.store.asking import asked
-from antiphon.store.keys import Key, MemoryKeys, Spent
+from antiphon.store.keys import Key, Spent
 from antiphon.telemetry.meter import Meter, ResponseTimer
 from antiphon.tools.toolbox import Offers, Toolbox
 from antiphon.webhooks.dispatcher import WebhookDispatcher
@@ -81,7 +81,7 @@ class Engine:
         self.roster = roster
         self.store = store
         self.meter = Meter()
-        self.keyring = keyring or Keyring(MemoryKeys(), clock=clock)
+        self.keyring = keyring or Keyring(store.keys, clock=clock)
         self._clock = clock
         self.ids = ids or RandomIds(clock)
         self.conversations = Conversations(store, self.ids, clock)

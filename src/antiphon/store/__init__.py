@@ -11,6 +11,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from antiphon.store.deliveries import DeliveryStore
+from antiphon.store.keys import KeyStore
 from antiphon.store.runs import RunStore
 from antiphon.telemetry.meter import StoreStats
 from antiphon.wire import Id
@@ -385,4 +386,9 @@ class Store(ResponseStore, ConversationStore, RunStore, Protocol):
     @property
     def deliveries(self) -> DeliveryStore:
         """Webhooks that responses in the background brought about."""
+        ...
+
+    @property
+    def keys(self) -> KeyStore:
+        """Keys, and what they used."""
         ...

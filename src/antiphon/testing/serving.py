@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import uvicorn
 
@@ -21,8 +21,8 @@ from antiphon.http.app import HttpApp
 from antiphon.http.websocket.socket import uvicorn_options
 from antiphon.models import Model, Roster
 from antiphon.store import Store
-from antiphon.store.keys import KeyStore, MemoryKeys
-from antiphon.store.memory import MemoryStore
+from antiphon.store.keys import KeyStore
+from antiphon.store.sqlite import SqliteStore
 from antiphon.tools import ClientTool, HostedTool
 
 _GRACE_S = 1.0
@@ -79,12 +79,17 @@ async def serving(
     if roster is None:
         assert model is not None, "either a model or a roster"
         roster = OneModel(model)
-    keyring = await Keyring(keys or MemoryKeys()).open()
-    kept = MemoryStore() if store is None else store
-    engine = Engine(config or Config(), roster, kept, keyring, token=token, toolbox=toolbox_of(tools, client_tools))
-    working = engine.background.working(_GRACE_S)
-    async with tended(keyring), engine.dispatcher.working(), working, _listening(engine) as url:
-        yield url
+    async with AsyncExitStack() as stack:
+        if store is None:
+            store = await SqliteStore.in_memory()
+            stack.push_async_callback(store.close)
+        keyring = await stack.enter_async_context(tended(await Keyring(keys or store.keys).open()))
+        engine = Engine(
+            config or Config(), roster, store, keyring, token=token, toolbox=toolbox_of(tools, client_tools)
+        )
+        await stack.enter_async_context(engine.dispatcher.working())
+        await stack.enter_async_context(engine.background.working(_GRACE_S))
+        yield await stack.enter_async_context(_listening(engine))
 
 
 @asynccontextmanager

@@ -40,7 +40,7 @@ class Limits:
         readers: connections, and threads, that read.
         cache_kib: page cache of the writer's connection, in KiB; each reader has a quarter of it.
         journal_bytes_max: what the write-ahead log is cut back to once it has been copied into the database.
-        database_bytes_max: size of the database file past which commits are refused; None for SQLite's limit.
+        database_bytes_max: size of the database past which commits are refused; None for SQLite's limit.
     """
 
     pending_max: int = 1024
@@ -113,6 +113,20 @@ def connect_reader(path: Path, limits: Limits) -> sqlite3.Connection:
     return db
 
 
+def connect_memory() -> sqlite3.Connection:
+    """An empty database that no other connection sees."""
+    db = _open(Path(":memory:"))
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    db.execute("PRAGMA foreign_keys = ON")
+    return db
+
+
+def prepare_memory(db: sqlite3.Connection, limits: Limits) -> None:
+    """Set the bound, once the tables are there."""
+    db.execute("PRAGMA secure_delete = ON")
+    _bound(db, limits)
+
+
 def _open(path: Path) -> sqlite3.Connection:
     # Opened in one thread, used in another, never in two at a time. Transactions are ours, not the module's.
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
@@ -134,6 +148,10 @@ def _prepare(db: sqlite3.Connection, limits: Limits) -> None:
     db.execute("PRAGMA secure_delete = ON")
     db.execute(f"PRAGMA cache_size = -{limits.cache_kib}")
     db.execute(f"PRAGMA journal_size_limit = {limits.journal_bytes_max}")
+    _bound(db, limits)
+
+
+def _bound(db: sqlite3.Connection, limits: Limits) -> None:
     if limits.database_bytes_max is not None:
         (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
         db.execute(f"PRAGMA max_page_count = {max(1, limits.database_bytes_max // page_bytes)}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from antiphon.store import StoreUnavailable
-from antiphon.store.keys import COUNTS, Allowance, Key, MemoryKeys, Spent
+from antiphon.store.keys import COUNTS, Allowance, Key, KeyStore, Spent
 from antiphon.store.migrations import HEAD
 from antiphon.store.sqlite.connection import Limits, connect, connect_reader, make_file, translating
 from antiphon.store.sqlite.lane import Work
@@ -104,12 +104,18 @@ class SqliteKeys:
         return await self._read(partial(usage, first_day=first_day, last_day=last_day))
 
 
-class KeysBeside(MemoryKeys):
-    """The keys of a folder whose responses this process does not keep: its keys count, its usage is not touched."""
+class KeysBeside:
+    """The keys of a folder whose responses this process does not keep: its keys count, its usage is not touched.
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
+    Args:
+        path: the folder's database.
+        usage: where usage is kept instead.
+    """
+
+    def __init__(self, path: Path, usage: KeyStore) -> None:
         self._path = path
+        self.spend = usage.spend
+        self.usage = usage.usage
 
     async def keys(self) -> Sequence[Key]:
         """See ``KeyStore.keys``."""

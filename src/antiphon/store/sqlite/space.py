@@ -12,7 +12,7 @@ STEP_PAGES = 1024
 
 
 class Size(NamedTuple):
-    """A database's sizes in bytes: what its content takes, and what the files take."""
+    """A database's sizes in bytes: what its content takes, and what the files take; 0 for none."""
 
     used_bytes: int
     file_bytes: int
@@ -21,8 +21,9 @@ class Size(NamedTuple):
 def size(db: sqlite3.Connection) -> Size:
     """How large it is now, as this connection sees it."""
     pages, free, page_bytes = (_number(db, name) for name in ("page_count", "freelist_count", "page_size"))
-    path = db.execute("PRAGMA database_list").fetchone()[2]
-    return Size((pages - free) * page_bytes, sum(_bytes_of(Path(path + end)) for end in ("", "-wal")))
+    path: str = db.execute("PRAGMA database_list").fetchone()[2]
+    files = [Path(path + end) for end in ("", "-wal")] if path else []
+    return Size((pages - free) * page_bytes, sum(map(_bytes_of, files)))
 
 
 def gives_back(db: sqlite3.Connection) -> bool:

@@ -35,7 +35,7 @@ def bring_up_to_date(path: Path, limits: Limits, *, head: str = HEAD, scripts: P
             _back_up(db, backup_of(path, head))
         # Rebuilding a table, as SQLite's migrations do, must not touch the rows that point at it.
         db.execute("PRAGMA foreign_keys = OFF")
-        _migrate(db, scripts)
+        create_tables(db, scripts)
 
 
 def backup_of(path: Path, head: str) -> Path:
@@ -102,7 +102,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _migrate(db: sqlite3.Connection, scripts: Path) -> None:
+def create_tables(db: sqlite3.Connection, scripts: Path = SCRIPTS) -> None:
+    """Do the migrations that are still to do, in one transaction: all of them in an empty database."""
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import Connection, create_engine, event

@@ -1,40 +1,29 @@
-"""Responses in this process's memory: for tests, and for ``store = memory``. Nothing outlives the process."""
+"""What a store promises of responses and conversations, in dictionaries: plain, to compare the real one with."""
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
 from antiphon.store import (
-    Claim,
     Conversation,
+    DuplicateItem,
     DuplicateResponse,
     Page,
     Record,
     Selection,
     Slice,
-    StillRunning,
     StoredItem,
-    StoreStats,
-    StoreUnavailable,
     UnknownConversation,
+    UnknownCursor,
 )
-from antiphon.store.claims import Claims
-from antiphon.store.deliveries import Delivery, MemoryDeliveries
-from antiphon.store.ledger import Ledger
-from antiphon.store.pages import page, selected
-from antiphon.store.runs import Batch, Claimed, Excerpt, NewRun, Unfinished
-from antiphon.store.shelf import Shelf, Shelved, append, refuse_twice
 from antiphon.wire import Id, Json
 from antiphon.wire.listing import ListQuery
-
-BYTES_MAX = 1 << 30
-"""How many bytes of documents one memory store keeps, unless told."""
 
 
 class _Kept(msgspec.Struct):
@@ -52,26 +41,15 @@ class _Named(msgspec.Struct):
     safety_identifier: str | None = None
 
 
-class MemoryStore:
-    """A ``Store`` of dictionaries.
+class Model:
+    """Responses and conversations. Knows neither runs nor bounds."""
 
-    Args:
-        bytes_max: bound on the bytes of all documents; a commit past it raises ``StoreUnavailable``. An item that a
-            response and a conversation hold counts twice.
-    """
-
-    def __init__(self, *, bytes_max: int = BYTES_MAX) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
+    def __init__(self) -> None:
         self._kept: dict[Id, _Kept] = {}
         self._children: Counter[tuple[str, Id | None]] = Counter()
         self._shelf = Shelf()
-        self._claims = Claims()
-        self._ledger = Ledger()
-        self.deliveries = MemoryDeliveries()
         # By owner and id, who holds the item, the newest last.
         self._holders: dict[tuple[str, Id], dict[Id, StoredItem]] = {}
-        self._closed = False
 
     def __len__(self) -> int:
         """How many responses and conversations are kept, hidden ones included."""
@@ -79,12 +57,10 @@ class MemoryStore:
 
     async def commit(self, record: Record) -> None:
         """See ``ResponseStore.commit``; here it lasts as long as the process."""
-        self._refuse_when_closed()
         items, conversation = (*record.input, *record.output), record.conversation_id
         shelved = self._shelf.check(record.owner, conversation, items) if conversation else None
         if record.id in self._kept:
             raise DuplicateResponse(record.id)
-        self._grow(_bytes_of(record) + (_bytes(items) if shelved else 0))
         before = append(shelved, items, record.created_at) if shelved else 0
         self._kept[record.id] = _Kept(record, before)
         self._children[record.owner, record.previous_response_id] += 1
@@ -109,12 +85,6 @@ class MemoryStore:
 
     async def history(self, owner: str, id: Id) -> list[StoredItem] | None:
         """See ``ResponseStore.history``."""
-        if self._ledger.running(id) and self._visible(owner, id):
-            raise StillRunning(id)
-        return None if id in self._ledger.expiry else await self.context(owner, id)
-
-    async def context(self, owner: str, id: Id) -> list[StoredItem] | None:
-        """See ``ResponseStore.context``."""
         record = self._visible(owner, id)
         if record is None:
             return None
@@ -125,7 +95,6 @@ class MemoryStore:
 
     async def responses(self, owner: str, query: ListQuery) -> Slice[Record]:
         """See ``ResponseStore.responses``."""
-        self._refuse_when_closed()
         seen = [kept.record for kept in self._kept.values() if not kept.hidden and kept.record.owner == owner]
         found = selected(seen, query, lambda record: _is_asked(record, query))
         return msgspec.structs.replace(found, found=[msgspec.structs.replace(each, input=()) for each in found.found])
@@ -140,8 +109,6 @@ class MemoryStore:
 
     def _delete(self, record: Record) -> None:
         self._kept[record.id].hidden = True
-        self._bytes -= self._ledger.bytes(record.id)
-        self._ledger.forget(record.id)
         self._let_go(record.owner, record.id, (*record.input, *record.output))
         for turn in list(self._chain(record)):
             if not self._kept[turn.id].hidden or self._children[record.owner, turn.id]:
@@ -150,42 +117,20 @@ class MemoryStore:
 
     async def purge(self, selection: Selection, limit: int) -> int:
         """See ``ResponseStore.purge``."""
-        chosen = (record for record in self._all_visible() if self._is_chosen(record, selection))
+        chosen = (record for record in self._all_visible() if _is_chosen(record, selection))
         oldest = heapq.nsmallest(limit, chosen, key=lambda record: record.created_at)
         for record in oldest:
             self._delete(record)
         return len(oldest)
-
-    def _is_chosen(self, record: Record, selection: Selection) -> bool:
-        if selection.ended and self._ledger.running(record.id):
-            return False
-        expires_at = self._ledger.expiry.get(record.id)
-        if selection.expired is not None and (expires_at is None or expires_at > selection.expired):
-            return False
-        return _is_chosen(record, selection)
 
     async def records(self, *, after: Id | None, limit: int) -> list[Record]:
         """See ``ResponseStore.records``."""
         behind = (record for record in self._all_visible() if record.id > (after or ""))
         return heapq.nsmallest(limit, behind, key=lambda record: record.id)
 
-    async def shrink(self, keep_bytes: int) -> int:
-        """See ``ResponseStore.shrink``; the interpreter looks after its memory itself."""
-        return 0
-
-    async def scrub(self) -> bool:
-        """See ``ResponseStore.scrub``; there are no files."""
-        return True
-
-    async def stats(self) -> StoreStats:
-        """See ``ResponseStore.figures``."""
-        return StoreStats(used_bytes=self._bytes, deliveries=await self.deliveries.count())
-
     async def create_conversation(self, conversation: Conversation, items: Sequence[StoredItem]) -> None:
         """See ``ConversationStore.create_conversation``."""
-        self._refuse_when_closed()
         refuse_twice(items)
-        self._grow(_bytes(items))
         self._shelf.add(conversation)
         self._append(conversation.owner, conversation.id, items, conversation.used_at)
 
@@ -196,7 +141,6 @@ class MemoryStore:
 
     async def conversations(self, owner: str, query: ListQuery) -> Slice[Conversation]:
         """See ``ConversationStore.conversations``."""
-        self._refuse_when_closed()
         seen = [shelved.conversation for shelved in self._shelf if shelved.conversation.owner == owner]
         return selected(seen, query, lambda each: query.metadata.items() <= each.metadata.items())
 
@@ -215,14 +159,12 @@ class MemoryStore:
             return False
         shelved.hidden = True
         self._let_go(owner, id, shelved.entries.values())
-        self._bytes -= self._shelf.remove_unneeded(id)
+        self._shelf.remove_unneeded(id)
         return True
 
     async def append(self, owner: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
         """See ``ConversationStore.append``."""
-        self._refuse_when_closed()
         self._shelf.check(owner, id, items)
-        self._grow(_bytes(items))
         self._append(owner, id, items, at)
 
     async def conversation_items(
@@ -251,157 +193,23 @@ class MemoryStore:
         if place is None:
             return False
         item = entries.pop(place)
-        self._bytes -= len(item.doc)
         self._let_go(owner, id, [item])
         return True
 
     async def idle(self, limit: int) -> list[Conversation]:
         """See ``ConversationStore.idle``."""
-        self._refuse_when_closed()
         return heapq.nsmallest(limit, (shelved.conversation for shelved in self._shelf), key=lambda each: each.used_at)
 
     async def referenced(self, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
         """See ``ConversationStore.referenced``."""
-        self._refuse_when_closed()
         held = {id: self._holders.get((owner, id)) for id in ids}
         return {id: list(holders.values())[-1] for id, holders in held.items() if holders}
 
-    async def claim(self, owner: str, id: Id) -> Claim:
-        """See ``ConversationStore.claim``."""
-        return self._claims.take(owner, id)
-
-    async def enqueue(self, run: NewRun, *, queued_max: int, per_project_max: int) -> None:
-        """See ``RunStore.enqueue``."""
-        self._refuse_when_closed()
-        record, conversation = run.record, run.record.conversation_id
-        self._ledger.refuse_full(record.owner, queued_max, per_project_max)
-        if record.id in self._kept:
-            raise DuplicateResponse(record.id)
-        shelved = self._shelf.visible(record.owner, conversation) if conversation else None
-        if conversation and shelved is None:
-            raise UnknownConversation(conversation)
-        self._grow(_bytes_of(record) + sum(map(len, run.events)))
-        if conversation:
-            self._shelf.users[conversation] += 1
-        self._kept[record.id] = _Kept(record, shelved.next_pos if shelved else 0)
-        self._children[record.owner, record.previous_response_id] += 1
-        self._hold(record.owner, record.id, record.input)
-        self._ledger.add(run)
-
-    async def claim_runs(self, node: str, limit: int) -> list[Claimed]:
-        """See ``RunStore.claim_runs``."""
-        self._refuse_when_closed()
-        claimed = list(self._ledger.claim(node, limit))
-        for run in claimed:
-            self._change(run.id, status="in_progress")
-        return claimed
-
-    async def log(self, id: Id, epoch: int, batch: Batch, progress: bytes | None = None) -> None:
-        """See ``RunStore.log``."""
-        self._refuse_when_closed()
-        entry = self._ledger.owned(id, epoch)
-        self._grow(sum(map(len, batch.events)))
-        self._ledger.write(id, batch)
-        entry.progress = entry.progress if progress is None else progress
-
-    async def finish(
-        self,
-        id: Id,
-        epoch: int,
-        batch: Batch,
-        record: Record,
-        expires_at: int | None = None,
-        deliveries: Sequence[Delivery] = (),
-    ) -> None:
-        """See ``RunStore.finish``."""
-        self._refuse_when_closed()
-        if self._ledger.has_ended(id, epoch):
-            return
-        entry = self._ledger.owned(id, epoch)
-        kept, conversation = self._kept[id], record.conversation_id
-        items = (*kept.record.input, *record.output)
-        shelved = self._shelf.check(record.owner, conversation, items) if conversation else None
-        joined = _bytes(items) if shelved else 0
-        self._grow(
-            _bytes(record.output) + len(record.doc) - len(kept.record.doc) + joined + sum(map(len, batch.events))
-        )
-        self._ledger.write(id, batch)
-        self._change(id, status=record.status, doc=record.doc, output=record.output)
-        self._hold(record.owner, id, record.output)
-        if shelved and conversation:
-            kept.before = append(shelved, items, record.created_at)
-            self._hold(record.owner, conversation, items)
-        entry.status, entry.node = "ended", None
-        if expires_at is not None:
-            self._ledger.expiry[id] = expires_at
-        self.deliveries.add(deliveries)
-
-    async def release(self, id: Id, epoch: int) -> None:
-        """See ``RunStore.release``."""
-        entry = self._ledger.runs.get(id)
-        if entry and entry.epoch == epoch and entry.status == "in_progress":
-            entry.status, entry.node, entry.attempt = "queued", None, entry.attempt - 1
-
-    async def recover(self, node: str) -> list[Unfinished]:
-        """See ``RunStore.recover``."""
-        self._refuse_when_closed()
-        self._ledger.recover(node)
-        return self._unfinished()
-
-    async def sweep(self, node: str, held: Sequence[Id]) -> list[Unfinished]:
-        """See ``RunStore.sweep``."""
-        self._refuse_when_closed()
-        self._ledger.sweep(node, held)
-        return self._unfinished()
-
-    def _unfinished(self) -> list[Unfinished]:
-        return [
-            Unfinished(
-                id=id,
-                owner=entry.owner,
-                status=entry.status,
-                epoch=entry.epoch,
-                conversation_id=self._kept[id].record.conversation_id,
-            )
-            for id, entry in self._ledger.runs.items()
-        ]
-
-    async def cancel(self, owner: str, id: Id) -> int | None:
-        """See ``RunStore.cancel``."""
-        self._refuse_when_closed()
-        epoch = self._ledger.cancel(owner, id)
-        if epoch is not None:
-            self._change(id, status="cancelled")
-        return epoch
-
-    async def events(self, owner: str, id: Id, *, after: int, bytes_max: int) -> Excerpt | None:
-        """See ``RunStore.events``."""
-        return self._ledger.excerpt(id, after, bytes_max) if self._visible(owner, id) else None
-
-    async def seal(self, id: Id) -> None:
-        """See ``RunStore.seal``; nothing is packed."""
-        if id in self._ledger.runs and self._ledger.runs[id].status == "ended":
-            del self._ledger.runs[id]
-
-    def _change(self, id: Id, **fields: Any) -> None:
-        self._kept[id].record = msgspec.structs.replace(self._kept[id].record, **fields)
-
-    async def close(self) -> None:
-        """Let go of everything."""
-        self._closed = True
-        self._shelf.clear()
-        self._ledger.clear()
-        self._holders.clear()
-        self._kept.clear()
-        self._children.clear()
-
     def _visible(self, owner: str, id: Id) -> Record | None:
-        self._refuse_when_closed()
         kept = self._kept.get(id)
         return kept.record if kept and not kept.hidden and kept.record.owner == owner else None
 
     def _all_visible(self) -> Iterator[Record]:
-        self._refuse_when_closed()
         return (kept.record for kept in self._kept.values() if not kept.hidden)
 
     def _chain(self, record: Record) -> Iterator[Record]:
@@ -417,17 +225,15 @@ class MemoryStore:
 
     def _remove(self, record: Record) -> None:
         del self._kept[record.id]
-        self._bytes -= _bytes_of(record)
         parent = (record.owner, record.previous_response_id)
         self._children[parent] -= 1
         if not self._children[parent]:
             del self._children[parent]
         if record.conversation_id:
             self._shelf.users[record.conversation_id] -= 1
-            self._bytes -= self._shelf.remove_unneeded(record.conversation_id)
+            self._shelf.remove_unneeded(record.conversation_id)
 
     def _shelved(self, owner: str, id: Id) -> Shelved | None:
-        self._refuse_when_closed()
         return self._shelf.visible(owner, id)
 
     def _append(self, owner: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
@@ -444,15 +250,6 @@ class MemoryStore:
             holders.pop(holder, None)
             if not holders:
                 self._holders.pop((owner, item.id), None)
-
-    def _grow(self, size: int) -> None:
-        if self._bytes + size > self._bytes_max:
-            raise StoreUnavailable(f"The memory store is full: it holds {self._bytes_max} bytes at most.")
-        self._bytes += size
-
-    def _refuse_when_closed(self) -> None:
-        if self._closed:
-            raise StoreUnavailable("The store is closed.")
 
 
 def _is_chosen(record: Record, selection: Selection) -> bool:
@@ -477,9 +274,126 @@ def _is_asked(record: Record, query: ListQuery) -> bool:
     )
 
 
-def _bytes_of(record: Record) -> int:
-    return len(record.doc) + _bytes((*record.input, *record.output))
+class Shelved(msgspec.Struct):
+    """A conversation; ``entries`` are its items by place, in order, since places only rise."""
+
+    conversation: Conversation
+    entries: dict[int, StoredItem] = {}
+    next_pos: int = 0
+    hidden: bool = False
 
 
-def _bytes(items: Iterable[StoredItem]) -> int:
-    return sum(len(item.doc) for item in items)
+class Shelf:
+    """The conversations, and how many kept responses continued each: ``users``."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Id, Shelved] = {}
+        self.users: Counter[Id] = Counter()
+
+    def __len__(self) -> int:
+        """How many are kept, hidden ones included."""
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[Shelved]:
+        """The visible ones."""
+        return (shelved for shelved in self._kept.values() if not shelved.hidden)
+
+    def add(self, conversation: Conversation) -> None:
+        """Keep a new one."""
+        self._kept[conversation.id] = Shelved(conversation)
+
+    def visible(self, owner: str, id: Id) -> Shelved | None:
+        """The one of that id, if the owner may see it."""
+        found = self._kept.get(id)
+        return found if found and not found.hidden and found.conversation.owner == owner else None
+
+    def before(self, id: Id, place: int) -> list[StoredItem]:
+        """The items before a place, of a hidden conversation as well."""
+        found = self._kept[id].entries
+        return [item for pos, item in found.items() if pos < place]
+
+    def check(self, owner: str, id: Id, items: Sequence[StoredItem]) -> Shelved:
+        """The conversation, when the items can be appended.
+
+        Raises:
+            UnknownConversation, DuplicateItem: they cannot.
+        """
+        found = self.visible(owner, id)
+        if found is None:
+            raise UnknownConversation(id)
+        refuse_twice(items)
+        there = {item.id for item in found.entries.values()}
+        for item in items:
+            if item.id in there:
+                raise DuplicateItem(item.id)
+        return found
+
+    def remove_unneeded(self, id: Id) -> None:
+        """Remove it if it is hidden and no response continued it."""
+        if self._kept[id].hidden and not self.users[id]:
+            del self._kept[id]
+
+
+def refuse_twice(items: Sequence[StoredItem]) -> None:
+    """An id may occur once.
+
+    Raises:
+        DuplicateItem: it does not.
+    """
+    seen: set[Id] = set()
+    for item in items:
+        if item.id in seen:
+            raise DuplicateItem(item.id)
+        seen.add(item.id)
+
+
+def append(shelved: Shelved, items: Sequence[StoredItem], at: int) -> int:
+    """Give the items the next places, at that time; the first of them."""
+    used_at = max(shelved.conversation.used_at, at)
+    shelved.conversation = msgspec.structs.replace(shelved.conversation, used_at=used_at)
+    first = shelved.next_pos
+    shelved.entries |= dict(enumerate(items, first))
+    shelved.next_pos += len(items)
+    return first
+
+
+_Listed = TypeVar("_Listed", Record, Conversation)
+
+
+def page(items: Sequence[StoredItem], after: Id | None, limit: int, order: Literal["asc", "desc"]) -> Page:
+    """A page of the items.
+
+    Raises:
+        UnknownCursor: ``after`` is none of them.
+    """
+    listed = items if order == "asc" else items[::-1]
+    rest = listed if after is None else _behind(after, listed)
+    return Page(tuple(rest[:limit]), len(rest) > limit)
+
+
+def _behind(after: Id, listed: Sequence[StoredItem]) -> Sequence[StoredItem]:
+    places = [place for place, item in enumerate(listed) if item.id == after]
+    if not places:
+        raise UnknownCursor(after)
+    return listed[places[-1] + 1 :]
+
+
+def selected(seen: list[_Listed], query: ListQuery, asked: Callable[[_Listed], bool]) -> Slice[_Listed]:
+    """The page of ``query`` from all that the owner may see.
+
+    Raises:
+        UnknownCursor: its ``after`` is none of them.
+    """
+    seen.sort(key=lambda each: (each.created_at, each.id), reverse=query.order == "desc")
+    if query.after is not None:
+        place = next((n for n, each in enumerate(seen) if each.id == query.after), None)
+        if place is None:
+            raise UnknownCursor(query.after)
+        seen = seen[place + 1 :]
+    low, high = query.created_after, query.created_before
+    found = [
+        each
+        for each in seen
+        if (low is None or each.created_at > low) and (high is None or each.created_at < high) and asked(each)
+    ]
+    return Slice(found[: query.limit], len(found) > query.limit)
