@@ -19,7 +19,7 @@ from antiphon.models.scripted import ScriptedModel
 from antiphon.run import respond
 from antiphon.store.sqlite import SqliteStore
 from antiphon.testing.serving import OneModel
-from antiphon.wire.conversation import Told
+from antiphon.wire.conversation import ConversationParams
 from bench.chain.looks import QUESTION, Look, Way, lengths
 
 ANSWER = "The third of them is the oldest, as the others know. " * 5
@@ -71,7 +71,7 @@ class Chain:
     async def begin(self) -> None:
         """Make what the first turn continues, if that must be there."""
         if self._way == "conversation":
-            self._continued = (await self._engine.conversations.create("", Told())).id
+            self._continued = (await self._engine.conversations.create("", ConversationParams())).id
 
     async def turn(self) -> float:
         """One turn; how long it took, in seconds."""

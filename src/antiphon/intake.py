@@ -84,18 +84,42 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     response: Response
     prompt: Prompt
-    input: tuple[Json, ...]
     stream: bool
-    store: bool
     generate: bool
     include: frozenset[str]
     obfuscate: bool
-    previous_response_id: Id | None
     ignored: tuple[str, ...]
-    conversation_id: Id | None = None
-    background: bool = False
     priority: int = 0
     tools: tuple[Json, ...] = ()
+
+    @property
+    def input(self) -> tuple[Json, ...]:
+        """The request's own items."""
+        return self.prompt.items
+
+    @property
+    def store(self) -> bool:
+        """Whether the response is kept."""
+        return self.response.store
+
+    @property
+    def background(self) -> bool:
+        """Whether its caller does not wait for it."""
+        return self.response.background
+
+    @property
+    def previous_response_id(self) -> Id | None:
+        """The response that it continues."""
+        return self.response.previous_response_id
+
+    @property
+    def conversation_id(self) -> Id | None:
+        """The conversation that it continues, and that its items are added to."""
+        return None if self.response.conversation is None else self.response.conversation["id"]
+
+    def with_input(self, items: tuple[Json, ...]) -> Plan:
+        """The same with other items of its own."""
+        return msgspec.structs.replace(self, prompt=msgspec.structs.replace(self.prompt, items=items))
 
 
 def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool = True) -> Plan:
@@ -115,7 +139,7 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool
     request, ignored = checked(_known_tools(raw, defaults), CreateRequest, strict=defaults.strict)
     _refuse_conflicts(request)
     _refuse_unserved(request)
-    conversation = conversation_id(request)
+    conversation_id(request)
     id = ids("resp")
     items = _items(raw, ids, defaults)
     if generate:
@@ -126,16 +150,11 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool
     return Plan(
         response=response,
         prompt=prompt,
-        input=items,
         stream=bool(request.stream),
-        store=response.store,
         generate=generate,
         include=frozenset(request.include or ()),
         obfuscate=options is None or options.include_obfuscation is not False,
-        previous_response_id=request.previous_response_id,
         ignored=(*ignored, *_unserved_tools(raw, defaults.toolbox)),
-        conversation_id=conversation,
-        background=response.background,
         priority=_PRIORITIES[window] if window else 0,
         tools=tuple(tool for tool in raw.get("tools", ()) if defaults.toolbox.serves(tool["type"])),
     )

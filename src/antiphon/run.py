@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 
 import msgspec
 
 from antiphon.access import estimate
+from antiphon.access.account import Account
 from antiphon.intake import Plan
 from antiphon.log import Log
 from antiphon.models import Finish, Model, Prompt
@@ -42,14 +44,6 @@ from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageT
 from antiphon.writer import Writer
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
-
-
-Settle = Callable[[Tokens, bool], None]
-"""Told once of every response that began what it used, and whether that is an estimate."""
-
-
-def _settle_nothing(used: Tokens, estimated: bool) -> None:
-    """Nobody counts."""
 
 
 class InFlight:
@@ -110,10 +104,9 @@ class Run(msgspec.Struct, frozen=True):
     Attributes:
         clock: gives Unix seconds.
         history: the items in front of the request's own, as they are kept.
-        key_id: the key that it came with; empty without one.
-        reserved: the tokens that were taken for it in advance, of the key's limit.
+        account: what its key admitted, and who is told what it used.
         offers: what the model may call, and who runs it.
-        calm: whether one of them is at work.
+        tool_activity: whether a hosted tool is at work.
     """
 
     plan: Plan
@@ -125,10 +118,8 @@ class Run(msgspec.Struct, frozen=True):
     ids: Callable[[str], str]
     history: Sequence[Json] = ()
     timer: ResponseTimer = msgspec.field(default_factory=ResponseTimer)
-    settle: Settle = _settle_nothing
+    account: Account = Account()
     claim: Claim | None = None
-    key_id: str = ""
-    reserved: int = 0
     offers: Offers = Offers()
     in_flight: InFlight | None = None
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
@@ -161,17 +152,14 @@ async def _write(run: Run, log: Log) -> Response:
     writer = Writer(log.append, run.ids)
     writer.start(run.plan.response)
     turn = turn_context(run, writer, log, Progress())
-    failed = False
     try:
-        response = await _complete(run, turn)
+        # Settled before a reader can see the end: whoever has read it finds it counted.
+        with run.account.settling(partial(usage_so_far, turn)):
+            response = await _complete(run, turn)
     except Exception as cause:
-        failed = True
         error = to_api_error(cause)
         writer.fail(error, response_code(error))
         raise Failed(error) from cause
-    finally:
-        # The one way out, and before a reader can see the end: whoever has read it finds it counted.
-        run.settle(*usage_so_far(turn, failed))
     writer.end(response)
     await log.flush()
     return response
@@ -295,7 +283,7 @@ async def _commit(run: Run, response: Response) -> None:
     if conversation is not None and not run.plan.store:
         await run.store.append(run.owner, conversation, [*input, *to_stored_items(response.output)], int(run.clock()))
         return
-    await run.store.commit(record_of(run.owner, response, input=input, key_id=run.key_id))
+    await run.store.commit(record_of(run.owner, response, input=input, key_id=run.account.admission.key_id))
 
 
 def record_of(

@@ -155,7 +155,7 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
             prompt = msgspec.structs.replace(prompt, prefix=prefix)
         assembler = _assembler(turn, said)
         turn.progress.sampling = True
-        finish = await _sampled(turn, prompt, assembler)
+        finish = await _sample_shortened(turn, prompt, assembler)
         turn.progress.add(finish.usage)
         if finish.reason == "stop" and not assembler.called and _is_bound(prompt):
             check_answer(prompt, turn.writer.state.output[first - (said is not None) :])
@@ -226,7 +226,7 @@ def _prompt(turn: TurnContext, corrections: Sequence[Json]) -> Prompt:
     )
 
 
-async def _sampled(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Finish:
+async def _sample_shortened(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Finish:
     for _ in range(SHORTENINGS_MAX if turn.truncate else 1):
         try:
             return await _sample(turn, prompt, assembler)

@@ -20,7 +20,7 @@ from faults import FaultyStore, Life, Weather
 from memory_keys import MemoryKeys
 from timeless import TimelessLoop
 
-from antiphon.access.keyring import Admission, Keyring
+from antiphon.access.keyring import Admission, Caller, Keyring
 from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.log import Interrupted, decode_event
@@ -391,16 +391,16 @@ class World:
                 pass
 
     async def _submitted(self, engine: Engine, body: Json, key: str) -> str:
-        run = await engine.accept(body, OWNER, key)
+        run = await engine.responses.accept(body, Caller(OWNER, key))
         return (await engine.background.submit(run)).id
 
     async def _deleted(self, engine: Engine, id: str) -> bool:
-        await engine.delete(OWNER, id)
+        await engine.responses.delete(OWNER, id)
         return True
 
     async def _cancel(self, id: str, dice: random.Random) -> None:
         for _ in range(3):
-            found = await self._asked(dice, lambda engine: engine.cancel(OWNER, id))
+            found = await self._asked(dice, lambda engine: engine.responses.cancel(OWNER, id))
             if found is not None and found.status == "cancelled":
                 self.cancelled[id] = len(await self._log(id))
                 return

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from antiphon.access.keyring import Caller
 from antiphon.cli import main
 from antiphon.cli import maintenance as upkeep
 from antiphon.config import Config
@@ -18,7 +19,7 @@ from antiphon.store import Selection
 from antiphon.store.migrations import HEAD
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.testing.serving import OneModel
-from antiphon.wire.conversation import Told
+from antiphon.wire.conversation import ConversationParams
 
 DUMPS = sorted(Path(__file__).parent.glob("*.sql"))
 
@@ -37,11 +38,13 @@ async def check_content(folder: Path) -> None:
     model = ScriptedModel("Still here", again=True)
     engine = Engine(Config(), OneModel(model), store)
     try:
-        first = await engine.retrieve("", "resp_1")
+        first = await engine.responses.retrieve("", "resp_1")
         assert first.output[0]["content"][0]["text"] == "Bonjour"
-        assert (first.user, (await engine.retrieve("", "resp_4")).metadata) == ("u1", {"a": "b"})
+        assert (first.user, (await engine.responses.retrieve("", "resp_4")).metadata) == ("u1", {"a": "b"})
         assert await store.get("", "resp_2") is None, "a deleted response came back"
-        run = await engine.accept({"model": "m", "input": "Go on", "previous_response_id": "resp_3"}, "")
+        run = await engine.responses.accept(
+            {"model": "m", "input": "Go on", "previous_response_id": "resp_3"}, Caller()
+        )
         await respond(run, NullLog())
         told = [item["type"] for item in model.prompts[0].items]
         assert told == ["message", "message", "message", "function_call", "function_call_output", "message", "message"]
@@ -53,10 +56,10 @@ async def check_content(folder: Path) -> None:
 
 async def continue_in_a_conversation(engine: Engine, response: str) -> None:
     """What is new since, with items that are old."""
-    (item,) = (await engine.retrieve("", response)).output
-    told = Told(items=({"type": "item_reference", "id": item["id"]},))
+    (item,) = (await engine.responses.retrieve("", response)).output
+    told = ConversationParams(items=({"type": "item_reference", "id": item["id"]},))
     made = await engine.conversations.create("", told)
-    run = await engine.accept({"model": "m", "input": "Go on", "conversation": made.id}, "")
+    run = await engine.responses.accept({"model": "m", "input": "Go on", "conversation": made.id}, Caller())
     await respond(run, NullLog())
     history = await engine.conversations.history("", made.id)
     assert [each["content"][0]["text"] for each in history] == ["Still here", "Go on", "Still here"]

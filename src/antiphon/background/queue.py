@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from antiphon.access.keyring import Admission
 from antiphon.background.recovery import so_far
 from antiphon.background.worker import QUEUE, Worker
 from antiphon.intake import Plan
@@ -37,6 +38,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     key_id: str
     reserved: int = 0
+
+    @property
+    def admission(self) -> Admission:
+        """What the key admitted."""
+        return Admission(self.key_id, self.reserved)
 
 
 class Background:
@@ -72,7 +78,7 @@ class Background:
         self._worker = Worker(
             store,
             self._notifier,
-            self._prepared,
+            self._prepare_run,
             node=secrets.token_hex(16),
             running_max=running_max,
             attempts_max=attempts_max,
@@ -100,7 +106,7 @@ class Background:
         await self._worker.drain(grace_s)
         self._notifier.close()
 
-    async def _prepared(self, claimed: Claimed) -> Run:
+    async def _prepare_run(self, claimed: Claimed) -> Run:
         try:
             job = msgspec.json.decode(claimed.job, type=Job)
         except msgspec.DecodeError as error:
@@ -114,14 +120,14 @@ class Background:
             RateLimited: too many wait.
             antiphon.wire.errors.Unavailable: it cannot be stored.
         """
-        prompt = msgspec.structs.replace(run.plan.prompt, items=())
-        plan = msgspec.structs.replace(run.plan, input=(), prompt=prompt)
-        job = Job(plan=plan, key_id=run.key_id, reserved=run.reserved)
+        plan = run.plan.with_input(())
+        admission = run.account.admission
+        job = Job(plan=plan, key_id=admission.key_id, reserved=admission.reserved)
         new, response = new_run(run, msgspec.json.encode(job))
         # A task of its own: whether it was queued has to be known, even when nobody waits any more.
         queuing = asyncio.create_task(self._queue(new, run.claim))
         self._queuing.add(queuing)
-        queuing.add_done_callback(self._queued)
+        queuing.add_done_callback(self._forget_task)
         try:
             await asked(asyncio.shield(queuing))
         except QueueFull as error:
@@ -144,7 +150,7 @@ class Background:
                 raise
         self._notifier.tell(QUEUE)
 
-    def _queued(self, queuing: asyncio.Task[None]) -> None:
+    def _forget_task(self, queuing: asyncio.Task[None]) -> None:
         self._queuing.discard(queuing)
         if not queuing.cancelled():
             queuing.exception()
@@ -154,7 +160,7 @@ class Background:
         with self._worker.recheck_on_error():
             epoch = await asked(self._store.cancel(owner, id))
         if epoch is not None:
-            await asked(self._worker.cancelled(owner, id, epoch))
+            await asked(self._worker.write_cancelled(owner, id, epoch))
         return epoch is not None
 
     async def delete(self, owner: str, id: Id) -> bool:
@@ -196,5 +202,5 @@ def new_run(run: Run, job: bytes) -> tuple[NewRun, Response]:
     response = msgspec.structs.replace(run.plan.response, status="queued")
     writer.emit("response.created", response=response)
     writer.emit("response.queued", response=response)
-    record = record_of(run.owner, response, input=to_stored_items(run.plan.input), key_id=run.key_id)
+    record = record_of(run.owner, response, input=to_stored_items(run.plan.input), key_id=run.account.admission.key_id)
     return NewRun(record=record, job=job, events=events, priority=run.plan.priority), response

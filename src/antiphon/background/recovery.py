@@ -8,10 +8,12 @@ is left out of the final output, and is sampled anew behind it, so that no passa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import msgspec
 
+from antiphon.access.account import Bill
 from antiphon.grammar import TERMINAL
 from antiphon.log import RunLog
 from antiphon.models import Finish, TextFormat, Usage
@@ -36,7 +38,7 @@ CUT_OFF = "The call was interrupted. It may or may not have taken effect."
 
 async def resume_turns(turn: TurnContext) -> Finish:
     """Repair what is open, and take the turns that are still to come; see ``take_turns``."""
-    said, prefix = await _repaired(turn)
+    said, prefix = await _repair(turn)
     if prefix:
         # Said in an attempt that nobody has counted: about a token in each piece.
         turn.progress.used += Usage(output=turn.writer.state.pieces)
@@ -54,12 +56,12 @@ async def resume_turns(turn: TurnContext) -> Finish:
     return await take_turns(turn)
 
 
-async def _repaired(turn: TurnContext) -> tuple[Item | None, str]:
+async def _repair(turn: TurnContext) -> tuple[Item | None, str]:
     """The open item to go on with, and its text."""
     said, prefix = None, ""
     again: list[HostedCall] = []
     for found in list(turn.writer.state.open.values()):
-        item, text = Item(turn.writer, found), _continued(turn, found)
+        item, text = Item(turn.writer, found), _prefix_of(turn, found)
         offer = turn.offers.hosted(found.kind.type, found.doc.get("name"))
         if offer is not None and offer.tool.repeats(offer.function.name):
             arguments = found.text.text if found.text else ""
@@ -77,7 +79,7 @@ async def _repaired(turn: TurnContext) -> tuple[Item | None, str]:
     return said, prefix
 
 
-def _continued(turn: TurnContext, found: OpenItem) -> str | None:
+def _prefix_of(turn: TurnContext, found: OpenItem) -> str | None:
     """The text of a message that the model can go on with; empty for one that has none yet, None for any other item.
 
     An answer that is held to a schema has to begin anew: whoever holds it would have to be shown its beginning too.
@@ -95,17 +97,13 @@ def _continued(turn: TurnContext, found: OpenItem) -> str | None:
     return text if can or not text else None
 
 
-class AttemptFailed(Exception):
-    """A run in the background failed, and nothing of that is written down; ``used``: what to settle once it is."""
-
-    def __init__(self, error: ApiError, used: tuple[Usage, bool]) -> None:
-        super().__init__(error.message)
-        self.error = error
-        self.used = used
+Fail = Callable[[ApiError], Awaitable[None]]
+"""Writes down that a run failed."""
 
 
-async def resume_run(run: Run, log: RunLog, events: Sequence[Json], progress: Progress) -> Response:
-    """Do a run, from where its ``events`` end to its last one; the response as it ended.
+async def resume_run(run: Run, log: RunLog, events: Sequence[Json], progress: Progress, fail: Fail) -> None:
+    """Do a run, from where its ``events`` end to its last one. If the model fails, or its conversation does not take
+    it, or anything else goes wrong, ``fail``.
 
     What it used is settled once it has ended, or was stopped for ever. A crash in between forgets that, and what was
     used in an attempt that nobody went on with.
@@ -113,30 +111,44 @@ async def resume_run(run: Run, log: RunLog, events: Sequence[Json], progress: Pr
     Raises:
         Fenced: it is somebody else's, or cancelled.
         StoreUnavailable: nothing can be written; it has to be taken up again.
-        Undone: the model failed, or its conversation does not take it, or anything else.
     """
     turn = turn_context(run, Writer(log.append, run.ids, fold(events)), log, progress, whole_calls=True)
     log.progress = lambda: msgspec.json.encode(progress) if progress.turns or progress.calls else b""
-    if turn.writer.state.response.status == "queued":
-        started = msgspec.structs.replace(turn.writer.state.response, status="in_progress")
-        turn.writer.emit("response.in_progress", response=started)
+    with run.account.settling(partial(usage_so_far, turn)) as bill:
+        try:
+            await _finish(run, turn, log)
+        except StoreUnavailable:
+            bill.due = False
+            raise
+        except (Fenced, asyncio.CancelledError):
+            bill.due = not run.tool_activity.handing_over
+            raise
+        except Exception as cause:
+            bill.failed = True
+            await _fail(fail, to_api_error(cause), bill, run)
+
+
+async def _fail(fail: Fail, error: ApiError, bill: Bill, run: Run) -> None:
     try:
-        with run.timer as timer:
-            finish = await resume_turns(turn)
-            response = ended_response(turn.writer.state.response, finish, progress.known, int(run.clock()))
-            timer.response = response
-            turn.writer.end(response)
-            await log.finish(record_of(run.owner, response), expiry(response, run.clock()))
+        await fail(error)
     except StoreUnavailable:
+        bill.due = False
         raise
     except (Fenced, asyncio.CancelledError):
-        if not run.tool_activity.handing_over:
-            run.settle(*usage_so_far(turn, failed=True))
+        bill.due = not run.tool_activity.handing_over
         raise
-    except Exception as cause:
-        raise AttemptFailed(to_api_error(cause), usage_so_far(turn, failed=True)) from cause
-    run.settle(*usage_so_far(turn, failed=False))
-    return response
+
+
+async def _finish(run: Run, turn: TurnContext, log: RunLog) -> None:
+    state = turn.writer.state
+    if state.response.status == "queued":
+        turn.writer.emit("response.in_progress", response=msgspec.structs.replace(state.response, status="in_progress"))
+    with run.timer as timer:
+        finish = await resume_turns(turn)
+        response = ended_response(state.response, finish, turn.progress.known, int(run.clock()))
+        timer.response = response
+        turn.writer.end(response)
+        await log.finish(record_of(run.owner, response), expiry(response, run.clock()))
 
 
 def fold(events: Sequence[Json]) -> State:

@@ -12,11 +12,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from antiphon.background.recovery import AttemptFailed, expiry, give_up, resume_run, so_far
+from antiphon.background.recovery import expiry, give_up, resume_run, so_far
 from antiphon.log import POLL_S, Notifier, RunLog, read_log
 from antiphon.run import Run, record_of, to_api_error
 from antiphon.store import Claim, ConversationLocked, Store, StoreUnavailable
@@ -99,7 +100,7 @@ class Worker:
                 # Locked already: two wait for one conversation, and the first keeps others out.
                 with suppress(ConversationLocked):
                     self._locks[each.id] = await self._store.claim(each.owner, each.conversation_id)
-        await self._tidied(found)
+        await self._tidy_up(found)
 
     @contextmanager
     def enqueueing(self, id: Id, lock: Claim | None) -> Generator[None]:
@@ -131,11 +132,11 @@ class Worker:
         with self._notifier.watch(QUEUE) as wakeup:
             while not self._draining:
                 wakeup.clear()
-                if not await self._tried_to_claim():
+                if not await self._try_to_claim():
                     with suppress(TimeoutError):
                         await asyncio.wait_for(wakeup.wait(), POLL_S)
 
-    async def _tried_to_claim(self) -> bool:
+    async def _try_to_claim(self) -> bool:
         """Claim what there is room for; says whether there may be more. Whatever happens, the worker goes on."""
         try:
             await self._give_back()
@@ -143,7 +144,7 @@ class Worker:
                 self._recheck_due = False
                 await self.recheck()
             room = self._running_max - len(self._held)
-            found = await self._claimed(room) if room > 0 else []
+            found = await self._claim(room) if room > 0 else []
         except StoreUnavailable as error:
             log.error("nothing can be claimed: %s", error)
             self._recheck_due = True
@@ -156,7 +157,7 @@ class Worker:
             self._begin(claimed)
         return bool(found)
 
-    async def _claimed(self, room: int) -> list[Claimed]:
+    async def _claim(self, room: int) -> list[Claimed]:
         found = await self._store.claim_runs(self._node, room)
         if not self._draining:
             return found
@@ -179,10 +180,10 @@ class Worker:
             # It was taken from this worker, and has come back before the worker noticed.
             former.task.cancel()
         tool_activity = ToolActivity()
-        self._held[claimed.id] = held = Held(claimed, self._spawn(self._done(claimed, tool_activity)), tool_activity)
-        held.task.add_done_callback(lambda _: self._dropped(held))
+        self._held[claimed.id] = held = Held(claimed, self._spawn(self._work_on(claimed, tool_activity)), tool_activity)
+        held.task.add_done_callback(lambda _: self._drop(held))
 
-    def _dropped(self, held: Held) -> None:
+    def _drop(self, held: Held) -> None:
         if self._held.get(held.claimed.id) is held:
             del self._held[held.claimed.id]
         self._notifier.tell(held.claimed.id)
@@ -194,11 +195,11 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _done(self, claimed: Claimed, tool_activity: ToolActivity) -> None:
+    async def _work_on(self, claimed: Claimed, tool_activity: ToolActivity) -> None:
         """Do one run; whatever happens, the worker goes on."""
         try:
-            await self._attempted(claimed, tool_activity)
-            await self._ended(claimed.id)
+            await self._attempt(claimed, tool_activity)
+            await self._after_end(claimed.id)
         except Fenced:
             log.info("%s is somebody else's now, or cancelled", claimed.id)
             self.schedule_recheck()
@@ -217,7 +218,7 @@ class Worker:
                 with suppress(StoreUnavailable):
                     await asyncio.shield(self._store.release(claimed.id, claimed.epoch))
 
-    async def _attempted(self, claimed: Claimed, tool_activity: ToolActivity) -> None:
+    async def _attempt(self, claimed: Claimed, tool_activity: ToolActivity) -> None:
         events = await read_log(self._store, claimed.owner, claimed.id)
         if not events:
             raise Fenced(claimed.id)
@@ -232,16 +233,7 @@ class Worker:
             return await self._fail(claimed, to_api_error(cause))
         progress = msgspec.json.decode(claimed.progress, type=Progress) if claimed.progress else Progress()
         writing = self._writing(claimed, events)
-        try:
-            await resume_run(run, writing, events, progress)
-        except AttemptFailed as attempt:
-            try:
-                await self._fail(claimed, attempt.error)
-            except (Fenced, asyncio.CancelledError):
-                if not tool_activity.handing_over:
-                    run.settle(*attempt.used)
-                raise
-            run.settle(*attempt.used)
+        return await resume_run(run, writing, events, progress, partial(self._fail, claimed))
 
     async def _fail(self, claimed: Claimed, error: ApiError) -> None:
         """End the run in failure: behind what is durable of it, not behind what was said and may be lost."""
@@ -255,7 +247,7 @@ class Worker:
     def _writing(self, claimed: Claimed, events: Sequence[Json]) -> RunLog:
         return RunLog(self._store, self._notifier, claimed.id, claimed.epoch, len(events), self._outbox)
 
-    async def _ended(self, id: Id) -> None:
+    async def _after_end(self, id: Id) -> None:
         await self._unlock(id)
         self._notifier.tell(id)
         try:
@@ -291,9 +283,9 @@ class Worker:
         for id in known:
             if id not in there:
                 await self.stop(id)
-        await self._tidied(found)
+        await self._tidy_up(found)
 
-    async def _tidied(self, found: Collection[Unfinished]) -> None:
+    async def _tidy_up(self, found: Collection[Unfinished]) -> None:
         """Bring what is over to its end in the store as well."""
         for each in found:
             if each.status in UNFINISHED or each.id in self._held:
@@ -309,7 +301,7 @@ class Worker:
             except Exception:
                 log.exception("%s cannot be brought to its end", each.id)
 
-    async def cancelled(self, owner: str, id: Id, epoch: int) -> None:
+    async def write_cancelled(self, owner: str, id: Id, epoch: int) -> None:
         """Stop a run that was cancelled, and write its response as its readers have seen it.
 
         Raises:
@@ -335,12 +327,12 @@ class Worker:
         """Hand on what is being done: texts stop where they are, and tools have a time to come to their end."""
         self._draining = True
         self._notifier.tell(QUEUE)
-        await asyncio.gather(*(self._handed_on(held, grace_s) for held in self._held.values()))
+        await asyncio.gather(*(self._hand_over(held, grace_s) for held in self._held.values()))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOPPED_S)
         await self._give_back()
 
-    async def _handed_on(self, held: Held, grace_s: float) -> None:
+    async def _hand_over(self, held: Held, grace_s: float) -> None:
         held.tool_activity.handing_over = True
         with suppress(TimeoutError):
             await asyncio.wait_for(held.tool_activity.wait(), grace_s)

@@ -23,7 +23,7 @@ from antiphon.store import (
 )
 from antiphon.store.asking import asked
 from antiphon.wire import Id, Json
-from antiphon.wire.conversation import Told
+from antiphon.wire.conversation import ConversationParams
 from antiphon.wire.errors import InvalidRequest, NotFound
 from antiphon.wire.items import duplicate
 from antiphon.wire.listing import ListQuery
@@ -44,12 +44,12 @@ class Conversations:
         self._ids = ids
         self._clock = clock
 
-    async def create(self, owner: str, told: Told) -> Conversation:
+    async def create(self, owner: str, params: ConversationParams) -> Conversation:
         """A new conversation with its first items."""
         now = int(self._clock())
-        metadata = dict(told.metadata)
+        metadata = dict(params.metadata)
         new = Conversation(id=self._ids("conv"), owner=owner, created_at=now, used_at=now, metadata=metadata)
-        items = await self.whole(owner, told.items, "items")
+        items = await self.resolve_references(owner, params.items, "items")
         await asked(self._store.create_conversation(new, to_stored_items(items)))
         return new
 
@@ -70,21 +70,21 @@ class Conversations:
 
     async def delete(self, owner: str, id: Id) -> None:
         """Delete the conversation; stored responses keep their items."""
-        async with self._claimed(owner, id):
+        async with self._claim(owner, id):
             if not await asked(self._store.delete_conversation(owner, id)):
                 raise missing(id)
 
     async def add(self, owner: str, id: Id, items: Sequence[Json]) -> Sequence[Json]:
         """Add items at the end; they are returned whole."""
-        async with self._claimed(owner, id):
-            whole = await self.whole(owner, items, "items")
+        async with self._claim(owner, id):
+            resolve_references = await self.resolve_references(owner, items, "items")
             try:
-                await asked(self._store.append(owner, id, to_stored_items(whole), int(self._clock())))
+                await asked(self._store.append(owner, id, to_stored_items(resolve_references), int(self._clock())))
             except UnknownConversation as error:
                 raise missing(id) from error
             except DuplicateItem as error:
                 raise duplicate(error.id, "items") from error
-            return whole
+            return resolve_references
 
     async def items(self, owner: str, id: Id, query: PageQuery) -> Page:
         """A page of the items."""
@@ -103,7 +103,7 @@ class Conversations:
 
     async def remove(self, owner: str, id: Id, item_id: Id) -> Conversation:
         """Take an item out; the conversation."""
-        async with self._claimed(owner, id):
+        async with self._claim(owner, id):
             if not await asked(self._store.remove_item(owner, id, item_id)):
                 raise await self._missing_item(owner, id, item_id)
         return await self.retrieve(owner, id)
@@ -125,7 +125,7 @@ class Conversations:
         items = await asked(self._store.conversation_history(owner, id))
         return [msgspec.json.decode(item.doc) for item in _there(items, id, param="conversation")]
 
-    async def whole(self, owner: str, items: Sequence[Json], member: str) -> tuple[Json, ...]:
+    async def resolve_references(self, owner: str, items: Sequence[Json], member: str) -> tuple[Json, ...]:
         """The items with stored ones in place of references; ``member`` of the body holds them.
 
         Raises:
@@ -140,7 +140,7 @@ class Conversations:
         return context.resolved(items, docs, member=member)
 
     @asynccontextmanager
-    async def _claimed(self, owner: str, id: Id) -> AsyncGenerator[None]:
+    async def _claim(self, owner: str, id: Id) -> AsyncGenerator[None]:
         claim = await self.claim(owner, id)
         try:
             yield

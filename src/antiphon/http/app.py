@@ -30,6 +30,7 @@ from antiphon.http.sse import Pulse
 from antiphon.http.websocket import lanes
 from antiphon.http.websocket.socket import METHOD as WEBSOCKET
 from antiphon.http.websocket.socket import Upgrade
+from antiphon.run import to_api_error
 from antiphon.store import Purge, Purged
 from antiphon.telemetry import logs
 from antiphon.wire.conversation import (
@@ -40,7 +41,7 @@ from antiphon.wire.conversation import (
     NewConversation,
     NewItems,
 )
-from antiphon.wire.errors import SORRY, ApiError, MethodNotAllowed, NotFound, ServerError
+from antiphon.wire.errors import ApiError, MethodNotAllowed, NotFound
 from antiphon.wire.listing import ListQuery
 from antiphon.wire.lists import Deleted, Health, ItemList, Model, ModelList, ResponseList
 from antiphon.wire.request import CreateRequest, RetrieveQuery
@@ -168,10 +169,7 @@ class HttpApp:
             # The client left, or the server has waited long enough at its end.
             exchange.status = 499
         except Exception as error:
-            exchange.headers["x-should-retry"] = "false"
-            failure = ServerError(SORRY, internal=type(error).__name__)
-            failure.__cause__ = error
-            await exchange.fail(failure)
+            await exchange.fail(to_api_error(error))
 
     def _route(self, scope: Scope) -> tuple[Route | ApiError, dict[str, str]]:
         path, method = scope["path"], _method(scope)

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
+from antiphon.access.keyring import Caller
 from antiphon.engine import Engine
 from antiphon.http.profile import profile_of
 from antiphon.wire.errors import ApiError, BodyTooLarge, InvalidRequest, ServerError
@@ -64,6 +65,11 @@ class Exchange:
     def query(self) -> list[tuple[str, str]]:
         """The query string's pairs, in order."""
         return parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+
+    @property
+    def caller(self) -> Caller:
+        """Whom the request acts for, and with which key."""
+        return Caller(self.owner, self.key_id)
 
     def header(self, name: bytes) -> str | None:
         """The request's first header of that name, which is in lower case; None without one."""

@@ -63,7 +63,7 @@ class NewItems(StrictStruct, kw_only=True):
     items: _Items
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class ConversationParams(msgspec.Struct, frozen=True, kw_only=True):
     """What a body says: items in normal form, metadata, and the undocumented members that were passed over."""
 
     items: tuple[Json, ...] = ()
@@ -71,7 +71,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     ignored: tuple[str, ...] = ()
 
 
-def new_conversation(body: object, ids: Ids, *, strict: bool) -> Told:
+def new_conversation(body: object, ids: Ids, *, strict: bool) -> ConversationParams:
     """The body of ``POST /v1/conversations``; ``null`` means absent.
 
     Raises:
@@ -79,20 +79,20 @@ def new_conversation(body: object, ids: Ids, *, strict: bool) -> Told:
     """
     raw = {key: value for key, value in _object(body).items() if value is not None}
     told, ignored = checked(_canonical(raw), NewConversation, strict=strict)
-    return Told(items=_normal(raw.get("items", []), ids), metadata=told.metadata or {}, ignored=ignored)
+    return ConversationParams(items=_normal(raw.get("items", []), ids), metadata=told.metadata or {}, ignored=ignored)
 
 
-def changed_conversation(body: object, *, strict: bool) -> Told:
+def changed_conversation(body: object, *, strict: bool) -> ConversationParams:
     """The body of ``POST /v1/conversations/{id}``: metadata, which replaces all that was there.
 
     Raises:
         InvalidRequest: the first thing wrong.
     """
     told, ignored = checked(_object(body), ChangedConversation, strict=strict)
-    return Told(metadata=told.metadata or {}, ignored=ignored)
+    return ConversationParams(metadata=told.metadata or {}, ignored=ignored)
 
 
-def new_items(body: object, ids: Ids, *, strict: bool) -> Told:
+def new_items(body: object, ids: Ids, *, strict: bool) -> ConversationParams:
     """The body of ``POST /v1/conversations/{id}/items``.
 
     Raises:
@@ -100,7 +100,7 @@ def new_items(body: object, ids: Ids, *, strict: bool) -> Told:
     """
     raw = _object(body)
     _, ignored = checked(_canonical(raw), NewItems, strict=strict)
-    return Told(items=_normal(raw["items"], ids), ignored=ignored)
+    return ConversationParams(items=_normal(raw["items"], ids), ignored=ignored)
 
 
 def _object(body: object) -> Json:

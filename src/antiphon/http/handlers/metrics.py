@@ -10,7 +10,7 @@ from antiphon.telemetry.metrics import CONTENT_TYPE
 async def metrics(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /metrics``: figures for Prometheus."""
     body = exchange.engine.meter.text(
-        await exchange.engine.stats(), streams=len(pulse.streams), requests=len(pulse.exchanges)
+        await exchange.engine.maintenance.stats(), streams=len(pulse.streams), requests=len(pulse.exchanges)
     )
     await exchange.start(200, CONTENT_TYPE, len(body))
     await exchange.write(body)

@@ -20,7 +20,7 @@ async def purge(exchange: Exchange, pulse: Pulse) -> None:
         asked = msgspec.convert(await exchange.json(), Purge)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"Invalid purge: {error}.", code="invalid_type") from error
-    await exchange.reply(await exchange.engine.purge(asked))
+    await exchange.reply(await exchange.engine.maintenance.purge(asked))
 
 
 def _refuse_strangers(exchange: Exchange) -> None:

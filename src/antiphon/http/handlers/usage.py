@@ -20,7 +20,7 @@ async def usage(exchange: Exchange, pulse: Pulse) -> None:
     keyring = exchange.engine.keyring
     first = _day(query, "start_date", keyring.day(DAYS - 1))
     last = _day(query, "end_date", keyring.day())
-    rows = await exchange.engine.usage(exchange.owner, first, last)
+    rows = await exchange.engine.maintenance.usage(exchange.owner, first, last)
     key_id = query.get("key_id")
     listed = [_row(spent, key) for spent, key in rows if key_id is None or spent.key_id == key_id]
     await exchange.reply({"object": "list", "data": listed[:ROWS_MAX], "has_more": len(listed) > ROWS_MAX})

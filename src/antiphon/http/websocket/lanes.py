@@ -11,21 +11,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final, cast
 
 import msgspec
 
+from antiphon.engine.memory import Memory
 from antiphon.http.auth import ask_again
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.profile import OPEN_RESPONSES, Profile
 from antiphon.http.sse import Pulse
 from antiphon.http.websocket.socket import SocketStream, Upgrade
-from antiphon.log import Log, encode
-from antiphon.run import Failed, Run, respond
-from antiphon.wire import Id, Json
-from antiphon.wire.errors import SORRY, ApiError, InvalidRequest, RateLimited, ServerError
+from antiphon.log import Reader, encode
+from antiphon.run import Run, to_api_error
+from antiphon.wire import Json
+from antiphon.wire.errors import ApiError, InvalidRequest, RateLimited
 from antiphon.wire.response import Response
 
 RUNNING_MAX: Final = 16
@@ -60,12 +59,6 @@ class Create(msgspec.Struct, frozen=True):
     body: Json
     generate: bool
     chars: int
-
-    @property
-    def previous(self) -> Id | None:
-        """The response it continues, if it is well-formed in that."""
-        id = self.body.get("previous_response_id")
-        return id if isinstance(id, str) else None
 
 
 class Lane(msgspec.Struct):
@@ -155,92 +148,56 @@ class Connection:
         lane.busy = False
 
     async def _answer(self, stream_id: str | None, create: Create) -> None:
-        log = SocketStream(self._socket, self._pulse, stream_id)
+        socket, engine = self._socket, self._socket.engine
+        sink = SocketSink(SocketStream(socket, self._pulse, stream_id), socket, stream_id)
         try:
-            await self._respond(stream_id, create, log)
-        except Failed as failed:
-            self._memory.forget(create.previous)
-            await self._tell(failed.error, log, stream_id)
+            ask_again(socket.scope, socket.key_id, engine.keyring)
+            lane = self._memory.lane(stream_id)
+            await engine.responses.respond(create.body, socket.caller, sink, memory=lane, generate=create.generate)
         except Exception as cause:
-            self._memory.forget(create.previous)
-            await self._socket.say_error(_public(cause), stream_id)
+            await socket.say_error(to_api_error(cause), stream_id)
         finally:
-            log.drop()
+            sink.drop()
 
-    async def _respond(self, stream_id: str | None, create: Create, log: SocketStream) -> None:
-        engine, owner = self._socket.engine, self._socket.owner
-        key_id = self._socket.key_id
-        ask_again(self._socket.scope, key_id, engine.keyring)
-        run = await engine.accept(create.body, owner, key_id, recall=self._memory.recall, generate=create.generate)
+
+class SocketSink:
+    """The answer to a frame; see ``Sink``. What HTTP alone can ask for was refused before."""
+
+    def __init__(self, log: SocketStream, socket: Upgrade, stream_id: str | None) -> None:
+        self._log = log
+        self._socket = socket
+        self._stream_id = stream_id
+
+    def accept(self, run: Run) -> None:
+        """Take over what the request says of its stream."""
         run.timer.request_id = self._socket.request_id
-        log.obfuscate = run.plan.obfuscate
-        await respond(run, Remembering(log, partial(self._keep, stream_id, run)))
+        self._log.obfuscate = run.plan.obfuscate
 
-    def _keep(self, stream_id: str | None, run: Run, response: Response) -> None:
-        """A response that is stored is left to the store."""
-        items = None if run.plan.store else (*run.history, *run.plan.input, *response.output)
-        self._memory.keep(stream_id, response.id, items)
+    def stream(self) -> SocketStream:
+        """Answer with frames."""
+        return self._log
 
-    async def _tell(self, error: ApiError, log: SocketStream, stream_id: str | None) -> None:
+    async def end(self, error: ApiError | None) -> None:
         """A failure of which the client has seen the beginning is told in the stream, another by a frame of its own."""
-        if not log.shown:
-            await self._socket.say_error(error, stream_id)
+        if error is None:
+            return
+        if not self._log.shown:
+            await self._socket.say_error(error, self._stream_id)
             return
         self._socket.note(error)
-        await log.flush()
-
-
-class Remembered(msgspec.Struct, frozen=True):
-    """A response that can be continued: the whole context up to it and with it."""
-
-    id: Id
-    items: Sequence[Json]
-    bytes: int
-
-
-class Memory:
-    """The latest response of each lane, where it is not stored. Past ``bytes_max`` the lane that was silent longest
-    is forgotten.
-    """
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._latest: dict[str | None, Remembered] = {}
-
-    def recall(self, id: Id) -> Sequence[Json] | None:
-        """The context of a response, oldest item first; None when it is not remembered."""
-        return next((known.items for known in self._latest.values() if known.id == id), None)
-
-    def keep(self, stream_id: str | None, id: Id, items: Sequence[Json] | None) -> None:
-        """A response is the latest of its lane now; without ``items``, it is not remembered, nor is the one before."""
-        self._latest.pop(stream_id, None)
-        if items is not None:
-            self._latest[stream_id] = Remembered(id, items, len(encode(items)))
-        while sum(known.bytes for known in self._latest.values()) > self._bytes_max:
-            del self._latest[next(iter(self._latest))]
-
-    def forget(self, id: Id | None) -> None:
-        """Let go of a response that could not be continued."""
-        for lane in [lane for lane, known in self._latest.items() if known.id == id]:
-            del self._latest[lane]
-
-
-class Remembering:
-    """A log that has the response remembered before its reader can see the last event, and continue it."""
-
-    def __init__(self, log: Log, keep: Callable[[Response], None]) -> None:
-        self._log = log
-        self._keep = keep
-
-    def append(self, event: Json) -> None:
-        """See ``Log.append``."""
-        if event["type"] in ("response.completed", "response.incomplete"):
-            self._keep(event["response"])
-        self._log.append(event)
-
-    async def flush(self) -> None:
-        """See ``Log.flush``."""
         await self._log.flush()
+
+    async def send(self, response: Response) -> None:
+        """Never asked for: every frame is answered with a stream."""
+        raise AssertionError("a frame's response is streamed")
+
+    async def follow(self, reader: Reader) -> None:
+        """Never asked for: no frame's response runs in the background."""
+        raise AssertionError("a frame's response is not in the background")
+
+    def drop(self) -> None:
+        """Nothing more is sent."""
+        self._log.drop()
 
 
 # --- what a frame may hold -------------------------------------------------------------------------------------------
@@ -311,11 +268,3 @@ def _too_old(life_s: float) -> InvalidRequest:
         "Create a new websocket connection to continue.",
         code="websocket_connection_limit_reached",
     )
-
-
-def _public(cause: Exception) -> ApiError:
-    if isinstance(cause, ApiError):
-        return cause
-    fault = ServerError(SORRY, internal=type(cause).__name__)  # its words may quote the answer
-    fault.__cause__ = cause
-    return fault

@@ -1,0 +1,55 @@
+"""The account of one response: admitted by its key, settled once, however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import msgspec
+
+from antiphon.access.keyring import Admission, Keyring
+from antiphon.models import Usage
+
+CountUsage = Callable[[bool], tuple[Usage, bool]]
+"""What was used, told whether the response failed; and whether that had to be estimated."""
+
+
+class Bill(msgspec.Struct):
+    """How a response ends, as far as its account is concerned.
+
+    Attributes:
+        failed: whether it failed; a caller who left did not make it fail.
+        due: whether there is anything to settle; False where somebody else goes on with it, and settles then.
+    """
+
+    failed: bool = False
+    due: bool = True
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A key's admission of one response; without a keyring nobody counts."""
+
+    keyring: Keyring | None = None
+    admission: Admission = Admission()
+
+    @classmethod
+    def open(cls, keyring: Keyring, key_id: str, tokens: Callable[[], int]) -> Account:
+        """Let a response begin, and take what it will need as far as that is known.
+
+        Raises:
+            RateLimited, InsufficientQuota: see ``Keyring.admit``.
+        """
+        return cls(keyring, keyring.admit(key_id, tokens))
+
+    @contextmanager
+    def settling(self, count: CountUsage) -> Generator[Bill]:
+        """Settle at the end of what is done inside, however it ends: the one exit."""
+        bill = Bill()
+        try:
+            yield bill
+        except Exception:
+            bill.failed = True
+            raise
+        finally:
+            if bill.due and self.keyring is not None:
+                self.keyring.settle(self.admission, *count(bill.failed))

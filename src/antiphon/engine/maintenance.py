@@ -1,0 +1,34 @@
+"""Looking after what is stored: figures, usage, and deleting for ever."""
+
+from __future__ import annotations
+
+from antiphon.access.keyring import Keyring
+from antiphon.background.queue import Background
+from antiphon.retention.purge import purge_step
+from antiphon.store import Purge, Purged, Store, StoreStats
+from antiphon.store.asking import asked
+from antiphon.store.keys import Key, Spent
+
+
+class Maintenance:
+    """What operators ask for, and what each project may know of itself."""
+
+    def __init__(self, store: Store, keyring: Keyring, background: Background) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._background = background
+
+    async def stats(self) -> StoreStats:
+        """How large and how busy the store is."""
+        return await asked(self._store.stats())
+
+    async def purge(self, purge: Purge) -> Purged:
+        """Delete some of what is meant, of all owners; see ``purge_step``."""
+        step = await asked(purge_step(self._store, purge))
+        if step.responses:
+            await self._background.recheck()
+        return step
+
+    async def usage(self, owner: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
+        """What the owner's keys used per UTC day, both days included; the newest first. None: without a key."""
+        return await asked(self._keyring.usage(owner, first_day, last_day))

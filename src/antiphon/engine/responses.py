@@ -1,0 +1,389 @@
+"""Responses: what the endpoints of ``/v1/responses`` do, over HTTP and over WebSockets.
+
+``respond`` is the one way in for a request. Whether it runs in the background, whether it is streamed, and what a
+connection remembers of it, is decided here; the edge only says where the answer goes (``Sink``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from antiphon import context, intake
+from antiphon.access import estimate
+from antiphon.access.account import Account
+from antiphon.access.keyring import Caller, Keyring
+from antiphon.background.queue import Background, Job
+from antiphon.config import Config
+from antiphon.engine.conversations import Conversations, unknown_cursor
+from antiphon.engine.memory import LaneMemory
+from antiphon.engine.synthesis import synthesize
+from antiphon.intake import Plan
+from antiphon.log import Log, NullLog, Reader, StaticReader
+from antiphon.models import Model, Prompt, Roster
+from antiphon.run import Failed, InFlight, Run, respond
+from antiphon.store import Page, Record, Slice, StillRunning, Store, UnknownCursor
+from antiphon.store.asking import asked
+from antiphon.telemetry.meter import Meter, ResponseTimer
+from antiphon.tools.toolbox import Offers, Toolbox
+from antiphon.webhooks.outbox import Outbox
+from antiphon.wire import Id, Json
+from antiphon.wire.errors import ApiError, InvalidRequest, NotFound, Unavailable
+from antiphon.wire.items import nothing_asked
+from antiphon.wire.listing import ListQuery
+from antiphon.wire.response import Response, Status
+
+
+class Sink(Protocol):
+    """Where the answer to a request goes. One of ``send``, ``stream`` and ``follow`` is asked for."""
+
+    def accept(self, run: Run) -> None:
+        """The request was accepted; nothing has been sent yet."""
+        ...
+
+    async def send(self, response: Response) -> None:
+        """Answer with the response as it is."""
+        ...
+
+    def stream(self) -> Log:
+        """A log that the caller reads while the response is made."""
+        ...
+
+    async def end(self, error: ApiError | None) -> None:
+        """The stream has come to its end; with an error where the response failed.
+
+        Raises:
+            ApiError: the caller has seen nothing yet, and is told in a plain answer.
+        """
+        ...
+
+    async def follow(self, reader: Reader) -> None:
+        """Show a log that is kept, to its end."""
+        ...
+
+
+class Responses:
+    """The responses of one engine. Every method takes the ``owner`` it acts for."""
+
+    def __init__(
+        self,
+        config: Config,
+        roster: Roster,
+        store: Store,
+        conversations: Conversations,
+        keyring: Keyring,
+        meter: Meter,
+        outbox: Outbox,
+        *,
+        clock: Callable[[], float],
+        ids: Callable[[str], str],
+        toolbox: Toolbox,
+    ) -> None:
+        self._config = config
+        self._roster = roster
+        self._store = store
+        self._conversations = conversations
+        self._keyring = keyring
+        self._meter = meter
+        self._clock = clock
+        self._ids = ids
+        self._toolbox = toolbox
+        self._in_flight = InFlight()
+        self._closing = False
+        self._defaults = intake.Defaults(strict=config.strict, toolbox=toolbox)
+        self._decoder = msgspec.json.Decoder(Response)
+        self.background = Background(
+            store,
+            self._prepare,
+            running_max=config.background_running_max,
+            attempts_max=config.background_attempts_max,
+            queued_max=config.background_queued_max,
+            per_project_max=config.background_queued_per_project_max,
+            clock=clock,
+            outbox=outbox,
+        )
+
+    # A request
+
+    async def respond(
+        self, body: Any, caller: Caller, sink: Sink, *, memory: LaneMemory | None = None, generate: bool = True
+    ) -> None:
+        """Answer a create request.
+
+        Args:
+            body: its JSON.
+            memory: knows responses that are not stored, is asked before the store, and remembers this one.
+            generate: False when the model shall not be asked: the response only prepares what continues it.
+
+        Raises:
+            ApiError: the request cannot be run, or its response failed before anything of it was sent.
+        """
+        try:
+            run = await self.accept(body, caller, memory=memory, generate=generate)
+            sink.accept(run)
+            if run.plan.background:
+                await self._queue(run, sink)
+            else:
+                await self._run(run, sink, memory)
+        except Exception:
+            if memory is not None:
+                memory.forget(body.get("previous_response_id"))
+            raise
+
+    async def _queue(self, run: Run, sink: Sink) -> None:
+        response = await self.background.submit(run)
+        if run.plan.stream:
+            await sink.follow(await self.follow(run.owner, response.id, -1))
+        else:
+            await sink.send(response)
+
+    async def _run(self, run: Run, sink: Sink, memory: LaneMemory | None) -> None:
+        if not run.plan.stream:
+            try:
+                response = await respond(run, NullLog())
+            except Failed as failed:
+                raise failed.error from failed
+            return await sink.send(response)
+        log = sink.stream()
+        try:
+            await respond(run, log if memory is None else memory.remember(run, log))
+        except Failed as failed:
+            if memory is not None:
+                memory.forget(run.plan.previous_response_id)
+            return await sink.end(failed.error)
+        return await sink.end(None)
+
+    async def accept(
+        self, body: Json, caller: Caller, *, memory: LaneMemory | None = None, generate: bool = True
+    ) -> Run:
+        """Check a create request whole: parameters, the key's limits, model, and the context it builds on.
+
+        Raises:
+            ApiError: the request cannot be run; nothing has happened, but that it counts as one of the key's minute.
+
+        A run in a conversation holds the claim on it.
+        """
+        if self._closing:
+            raise _closing()
+        timer = ResponseTimer(self._meter)
+        now = int(self._clock())
+        plan = intake.plan(body, defaults=self._defaults, ids=self._ids, now=now, generate=generate)
+        account = Account.open(self._keyring, caller.key_id, lambda: _estimate_tokens(plan))
+        model = await self._roster.find(plan.response.model)
+        timer.model = model.name
+        owner, id = caller.owner, plan.conversation_id
+        claim = None if id is None else await self._conversations.claim(owner, id)
+        try:
+            if context.references(plan.input):
+                plan = plan.with_input(await self._conversations.resolve_references(owner, plan.input, "input"))
+            history = await self._history(owner, plan, memory)
+            offers, prompt = self._build_prompt(plan, history, model)
+        except BaseException:
+            if claim is not None:
+                await claim.release()
+            raise
+        run = self._run_of(plan, prompt, offers, model, owner, timer, account)
+        return msgspec.structs.replace(run, history=history, claim=claim)
+
+    def _run_of(
+        self,
+        plan: Plan,
+        prompt: Prompt,
+        offers: Offers,
+        model: Model,
+        owner: str,
+        timer: ResponseTimer,
+        account: Account,
+    ) -> Run:
+        return Run(
+            plan,
+            prompt,
+            model,
+            owner,
+            self._store,
+            self._clock,
+            self._ids,
+            timer=timer,
+            account=account,
+            offers=offers,
+            in_flight=self._in_flight,
+        )
+
+    async def _prepare(self, owner: str, id: Id, job: Job) -> Run:
+        """A queued response as a run, in the context that it was accepted in.
+
+        Raises:
+            ApiError: its model is not there, or cannot be shown the context any more.
+        """
+        timer = ResponseTimer(self._meter)
+        model = await self._roster.find(job.plan.response.model)
+        timer.model = model.name
+        items = await self._store.context(owner, id)
+        history = [msgspec.json.decode(item.doc) for item in items or ()]
+        offers, prompt = self._build_prompt(job.plan, history, model)
+        return self._run_of(job.plan, prompt, offers, model, owner, timer, Account(self._keyring, job.admission))
+
+    def _build_prompt(self, plan: Plan, history: Sequence[Json], model: Model) -> tuple[Offers, Prompt]:
+        if plan.generate and not history and not plan.input:
+            raise nothing_asked()
+        offers = self._toolbox.offers(plan.tools, (*history, *plan.input))
+        return offers, context.build(
+            plan.prompt,
+            history,
+            offers,
+            supports_images=model.supports_images,
+            note_images=self._config.unsupported_images == "note",
+            source="previous_response_id" if plan.conversation_id is None else "conversation",
+        )
+
+    async def _history(self, owner: str, plan: Plan, memory: LaneMemory | None) -> Sequence[Json]:
+        if plan.conversation_id is not None:
+            return await self._conversations.history(owner, plan.conversation_id)
+        previous = plan.previous_response_id
+        if previous is None:
+            return ()
+        recalled = memory.recall(previous) if memory else None
+        return await self._stored_history(owner, previous) if recalled is None else recalled
+
+    async def _stored_history(self, owner: str, previous: Id) -> Sequence[Json]:
+        param = "previous_response_id"
+        try:
+            items = await asked(self._store.history(owner, previous))
+        except StillRunning as error:
+            text = f"Previous response with id '{previous}' has not ended yet. Wait until it has."
+            raise InvalidRequest(text, code="previous_response_not_ended", param=param) from error
+        if items is None:
+            text = f"Previous response with id '{previous}' not found."
+            raise InvalidRequest(text, code="previous_response_not_found", param=param)
+        return [msgspec.json.decode(item.doc) for item in items]
+
+    async def drain(self, grace_s: float) -> None:
+        """Accept nothing more, and end what is under way within ``grace_s`` seconds: responses whose clients wait may
+        come to their end, or fail with a word about it; those in the background are handed over.
+        """
+        self._closing = True
+        await asyncio.gather(self.background.drain(grace_s), self._wait_for_clients(grace_s))
+
+    async def _wait_for_clients(self, grace_s: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._in_flight.idle(), grace_s)
+        self._in_flight.stop(_closing())
+
+    # What is stored
+
+    async def retrieve(self, owner: str, id: Id) -> Response:
+        """A stored response as it ended, or as far as it has come.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        return (await self.retrieve_with_cursor(owner, id))[0]
+
+    async def retrieve_with_cursor(self, owner: str, id: Id) -> tuple[Response, int | None]:
+        """The same, and the number of the last event in it where it has not ended, if that can be said.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        record = await asked(self._store.get(owner, id))
+        if record is None:
+            raise _missing(id)
+        response = self._decode(record)
+        # The document of a response in the background is written again when it has ended.
+        if response.status == "queued":
+            return await self.background.so_far(record) or (response, None)
+        return response, None
+
+    async def follow(self, owner: str, id: Id, after: int) -> Reader:
+        """The stream of a response behind event number ``after``: kept while it ran in the background, else
+        synthesized from its items.
+
+        Raises:
+            NotFound: there is none of that id.
+            InvalidRequest: there is no event of that number.
+        """
+        log = await asked(self._store.events(owner, id, after=-1, bytes_max=1))
+        if log is None:
+            raise _missing(id)
+        lines = synthesize(await self.retrieve(owner, id)) if log.last < 0 else []
+        last = log.last if log.last >= 0 else len(lines) - 1
+        if after > last:
+            text = f"Invalid 'starting_after': the last event so far is number {last}, but got {after}."
+            raise InvalidRequest(text, code="invalid_value", param="starting_after")
+        return StaticReader(lines[after + 1 :]) if lines else self.background.tail(owner, id, after)
+
+    async def cancel(self, owner: str, id: Id) -> Response:
+        """Cancel a response that runs in the background; one that has ended is returned as it is.
+
+        Raises:
+            NotFound: there is none of that id.
+            InvalidRequest: it does not run in the background.
+        """
+        await self.background.cancel(owner, id)
+        response = await self.retrieve(owner, id)
+        if not response.background:
+            raise InvalidRequest("Cannot cancel a synchronous response.", param="response_id")
+        return response
+
+    async def list(self, owner: str, query: ListQuery) -> Slice[Response]:
+        """A page of the stored responses.
+
+        Raises:
+            InvalidRequest: ``after`` is none of them.
+        """
+        try:
+            page = await asked(self._store.responses(owner, query))
+        except UnknownCursor as error:
+            raise unknown_cursor(query, "Response") from error
+        found = [self._decode(record) for record in page.found]
+        for response, record in zip(found, page.found, strict=True):
+            response.status = msgspec.convert(record.status, Status)
+        return Slice(found, page.has_more)
+
+    def _decode(self, record: Record) -> Response:
+        response = self._decoder.decode(record.doc)
+        response.output = [msgspec.json.decode(item.doc) for item in record.output]
+        return response
+
+    async def input_items(
+        self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+    ) -> Page:
+        """A page of the input items of a stored response.
+
+        Raises:
+            NotFound: there is no such response.
+            InvalidRequest: ``after`` is not one of its items.
+        """
+        try:
+            page = await asked(self._store.items(owner, id, after=after, limit=limit, order=order))
+        except UnknownCursor as error:
+            raise InvalidRequest(f"Item with id '{after}' not found in this list.", param="after") from error
+        if page is None:
+            raise _missing(id)
+        return page
+
+    async def delete(self, owner: str, id: Id) -> None:
+        """Delete a stored response; those that continue it keep working.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        if not await self.background.delete(owner, id):
+            raise _missing(id)
+
+
+def _closing() -> Unavailable:
+    return Unavailable("The server is shutting down. Try again in a moment.", headers={"retry-after": "1"})
+
+
+def _estimate_tokens(plan: Plan) -> int:
+    """About how many tokens a response may take: what it is asked, and all that it may answer."""
+    return estimate.prompt_tokens(plan.prompt) + (plan.prompt.max_output_tokens or 0)
+
+
+def _missing(id: Id) -> NotFound:
+    return NotFound(f"Response with id '{id}' not found.")
