@@ -63,7 +63,14 @@ SECTIONS: dict[str, list[Any]] = {
         client.RunFinished,
     ],
     "Tools": [client.FunctionTool, client.ToolRunner, runs.Answer, client.ArgumentsRefused],
-    "Runners": [runners.ApplyPatch, runners.PatchRefused],
+    "Runners": [
+        runners.ApplyPatch,
+        runners.PatchRefused,
+        runners.Shell,
+        runners.LocalShell,
+        runners.CommandRefused,
+        runners.SandboxMissing,
+    ],
     "client.responses": [
         responses.Responses.create,
         responses.Responses.parse,

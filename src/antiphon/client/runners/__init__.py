@@ -2,5 +2,7 @@
 
 from antiphon.client.runners.apply_patch import ApplyPatch
 from antiphon.client.runners.files import PatchRefused
+from antiphon.client.runners.sandbox import SandboxMissing
+from antiphon.client.runners.shell import CommandRefused, LocalShell, Shell
 
-__all__ = ["ApplyPatch", "PatchRefused"]
+__all__ = ["ApplyPatch", "CommandRefused", "LocalShell", "PatchRefused", "SandboxMissing", "Shell"]
