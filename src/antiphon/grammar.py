@@ -38,6 +38,9 @@ class Rule:
 
 
 TERMINAL = {"completed", "incomplete", "failed"}
+"""The statuses in which a response ends by an event that its readers see."""
+UNSENT = {"response.cancelled": Rule("envelope", status="cancelled")}
+"""What is folded like every event, and never sent: whoever reads a stream that is cancelled sees it end."""
 
 
 def _envelopes() -> Iterator[tuple[str, Rule]]:

@@ -12,10 +12,15 @@ from typing import assert_never
 
 import msgspec
 
-from antiphon.grammar import EVENTS, TERMINAL, Op, Rule
+from antiphon.grammar import EVENTS, TERMINAL, UNSENT, Op, Rule
 from antiphon.wire import Json
 from antiphon.wire.kinds import KINDS, Kind, Part, Stream
 from antiphon.wire.response import Response
+
+_CONSTANT = ("id", "created_at", "model", "previous_response_id", "conversation", "store", "background", "metadata")
+"""What a response keeps from its first event to its last."""
+_BROKEN_OFF = ("failed", "cancelled")
+"""Statuses in which items may still be open, and are shown as ``incomplete``."""
 
 
 class GrammarError(Exception):
@@ -173,13 +178,14 @@ class State:
 
     def _allowed(self, rule: Rule | None, event: Json) -> Rule:
         """The rule of an event that is out of the ordinary: the first one, or one that may not come."""
+        rule = rule or UNSENT.get(event["type"])
         if rule is None:
             raise GrammarError(f"unknown event type {event['type']!r}")
         if event["sequence_number"] != self.seq:
             raise GrammarError(f"sequence_number {event['sequence_number']} where {self.seq} is due")
         if self.ended:
             raise GrammarError(f"{event['type']} after the terminal event")
-        if rule.status != "created":
+        if self._base is None and rule.status != "created":
             raise GrammarError(f"{event['type']} before response.created")
         return rule
 
@@ -290,19 +296,23 @@ class State:
     def _envelope(self, status: str, response: Response) -> None:
         if status == "created" and self._base is not None:
             raise GrammarError("response.created comes once, first")
-        if self._base is not None and response.id != self._base.id:
-            raise GrammarError("the response changed its id")
-        if status in TERMINAL:
+        for name in _CONSTANT if self._base is not None else ():
+            if getattr(response, name) != getattr(self._base, name):
+                raise GrammarError(f"the response changed its {name}")
+        if status in TERMINAL or status == "cancelled":
             self._end(status, response)
         self._base = response
 
     def _end(self, status: str, response: Response) -> None:
         if response.status != status:
             raise GrammarError(f"response.{status} carries status {response.status!r}")
-        if self.open and status != "failed":
+        if self.open and status not in _BROKEN_OFF:
             raise GrammarError(f"response.{status} while items are open: {sorted(self.open)}")
         kept = [item["id"] for item in response.output]
-        due = [item["id"] for item in self._items if item.get("status") != "incomplete" or item["id"] in kept]
-        if kept != due:
-            raise GrammarError(f"the final output holds {kept} where the events made {due}")
+        due = [item for item in self.output if item.get("status") != "incomplete" or item["id"] in kept]
+        if kept != [item["id"] for item in due]:
+            raise GrammarError(f"the final output holds {kept} where the events made {[item['id'] for item in due]}")
+        for said, made in zip(response.output, due, strict=True):
+            if said != made and (status not in _BROKEN_OFF or said | {"status": made.get("status")} != made):
+                raise GrammarError(f"item {said['id']} of the final output differs from what the events made of it")
         self.ended = True

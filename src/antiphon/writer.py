@@ -61,6 +61,12 @@ class Writer:
         """The terminal event, with the response as it shall stand."""
         self.emit(f"response.{response.status}", response=response)
 
+    def cancel(self) -> None:
+        """End because it was cancelled: what was done stands, and nobody is sent a word of it."""
+        response = self.state.response
+        output = complete_items(response.output)
+        self.emit("response.cancelled", response=msgspec.structs.replace(response, status="cancelled", output=output))
+
     def fail(self, error: ApiError, code: str, usage: UsageTotal | None = None) -> None:
         """End in failure: ``error``, then ``response.failed``, in which what was open stands as ``incomplete``.
 

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from antiphon.access.keyring import Admission
-from antiphon.background.recovery import so_far
+from antiphon.background.recovery import progress_of
 from antiphon.background.worker import QUEUE, Worker
 from antiphon.intake import Plan
 from antiphon.log import Notifier, Tail, encode, read_log
@@ -184,7 +184,7 @@ class Background:
         when nothing can be said of it.
         """
         events = await asked(read_log(self._store, record.owner, record.id))
-        return (so_far(events, msgspec.convert(record.status, Status)), len(events) - 1) if events else None
+        return (progress_of(events, msgspec.convert(record.status, Status)), len(events) - 1) if events else None
 
 
 def _full(error: QueueFull) -> RateLimited:

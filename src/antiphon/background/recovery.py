@@ -14,7 +14,6 @@ from functools import partial
 import msgspec
 
 from antiphon.access.account import Bill
-from antiphon.grammar import TERMINAL
 from antiphon.log import RunLog
 from antiphon.models import Finish, TextFormat, Usage
 from antiphon.run import Run, ended_response, record_of, response_code, to_api_error, turn_context, usage_so_far
@@ -180,9 +179,23 @@ def _no_ids(prefix: str) -> str:
     raise AssertionError("a failure opens no item")
 
 
-def so_far(events: Sequence[Json], status: Status) -> Response:
-    """A response that has not ended by itself, as its readers have seen it."""
-    response = fold(events).response
-    if response.status in TERMINAL:
-        return response
-    return msgspec.structs.replace(response, status=status, output=complete_items(response.output))
+def cancel(events: Sequence[Json]) -> Response:
+    """The response of a run that was cancelled, from where its ``events`` end; one that had ended is as it was."""
+    state = fold(events)
+    if not state.ended:
+        Writer(_send_nothing, _no_ids, state).cancel()
+    return state.response
+
+
+def _send_nothing(event: Json) -> None:
+    """Nobody reads of it."""
+
+
+def progress_of(events: Sequence[Json], status: Status) -> Response:
+    """A response that has not been written down as ended, as its readers have seen it; ``status``: of its run."""
+    state = fold(events)
+    if status == "cancelled":
+        return cancel(events)
+    if state.ended:
+        return state.response
+    return msgspec.structs.replace(state.response, status=status, output=complete_items(state.output))

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from antiphon.background.recovery import expiry, give_up, resume_run, so_far
+from antiphon.background.recovery import cancel, expiry, give_up, resume_run
 from antiphon.log import POLL_S, Notifier, RunLog, read_log
 from antiphon.run import Run, record_of, to_api_error
 from antiphon.store import Claim, ConversationLocked, Store, StoreUnavailable
@@ -315,7 +315,7 @@ class Worker:
         events = await read_log(self._store, owner, id)
         if not events:
             return
-        response = so_far(events, "cancelled")
+        response = cancel(events)
         record = record_of(owner, response, conversation=False)
         told, batch = self._outbox.deliveries(record), Batch(len(events), [])
         with suppress(Fenced):
