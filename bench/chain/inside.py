@@ -88,9 +88,9 @@ class Chain:
         """Load the context as a turn does; how long it took, in seconds."""
         began = time.perf_counter()
         if self._way == "conversation":
-            items = await self._store.conversation_history("", self._continued)
+            items = await self._store.conversations.load_history("", self._continued)
         else:
-            items = await self._store.history("", self._continued)
+            items = await self._store.items.load_history("", self._continued)
         took = time.perf_counter() - began
         assert items is not None and len(items) == 2 * turns, "the context is not whole"
         return took
@@ -117,7 +117,7 @@ async def grow(folder: Path, way: Way, turns: int, looks: int, statements: State
     try:
         chain = Chain(store, way, statements)
         await chain.begin()
-        done, used = 0, (await store.stats()).used_bytes
+        done, used = 0, (await store.read_stats()).used_bytes
         for length in lengths(turns, looks):
             took: list[float] = []
             while done < length:
@@ -125,7 +125,7 @@ async def grow(folder: Path, way: Way, turns: int, looks: int, statements: State
                 took.append(await chain.turn())
                 last = statements.taken()
                 done += 1
-            now = (await store.stats()).used_bytes
+            now = (await store.read_stats()).used_bytes
             seen = await chain.look(length, (now - used) / len(took), took)
             yield Look(**{**vars(seen), "turn_statements": last})
             used = now

@@ -16,7 +16,7 @@ from antiphon.engine import Engine
 from antiphon.models import Roster
 from antiphon.retention.sweep import Sweeper
 from antiphon.store import Store, StoreUnavailable
-from antiphon.store.keys import KeyStore
+from antiphon.store.keys import KeyStore, UsageStore
 from antiphon.tools import ClientTool, HostedTool
 from antiphon.tools.apply_patch import ApplyPatchTool
 from antiphon.tools.computer import ComputerTool
@@ -67,7 +67,7 @@ async def open_engine(
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         store, keys = await _store(config, url, token)
         stack.push_async_callback(store.close)
-        keyring = await stack.enter_async_context(tended(await _keyring(keys, config)))
+        keyring = await stack.enter_async_context(tended(await _keyring(keys, store.usage, config)))
         if roster is None:
             roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
         stack.push_async_callback(roster.close)
@@ -132,9 +132,9 @@ def _bytes_max(config: Config) -> int:
     return min(config.store_bytes_max or most, most)
 
 
-async def _keyring(keys: KeyStore, config: Config) -> Keyring:
+async def _keyring(keys: KeyStore, usage: UsageStore, config: Config) -> Keyring:
     try:
-        return await Keyring(keys, required=not config.loopback).open()
+        return await Keyring(keys, usage, required=not config.loopback).open()
     except StoreUnavailable as error:
         raise CannotOpen(str(error)) from error
 
@@ -145,7 +145,7 @@ async def _store(config: Config, url: str, token: str) -> tuple[Store, KeyStore]
 
     if config.store == "memory":
         store = await SqliteStore.in_memory()
-        return store, KeysBeside(database_of(config.data), store.keys)
+        return store, KeysBeside(database_of(config.data))
 
     try:
         store = await SqliteStore.open(config.data)

@@ -133,7 +133,7 @@ class RunLog:
             batch, progress = self._take(), self.progress()
             noted = progress if progress != self._noted else None
             if batch.events or noted is not None:
-                await _retry(lambda: self._store.log(self._id, self._epoch, batch, noted))
+                await _retry(lambda: self._store.append(self._id, self._epoch, batch, noted))
                 self._noted = progress
         self._notifier.tell(self._id)
 
@@ -246,7 +246,7 @@ class Tail(msgspec.Struct):
                         await asyncio.wait_for(wakeup.wait(), POLL_S)
 
     async def _read(self) -> Excerpt | None:
-        return await self.store.events(self.owner, self.id, after=self.after, bytes_max=PIECE_BYTES)
+        return await self.store.read_events(self.owner, self.id, after=self.after, bytes_max=PIECE_BYTES)
 
 
 def decode_event(line: bytes) -> Json:
@@ -266,7 +266,7 @@ async def read_log(store: RunStore, owner: str, id: Id) -> list[Json]:
     """
     found: list[Json] = []
     while True:
-        piece = await store.events(owner, id, after=len(found) - 1, bytes_max=PIECE_BYTES)
+        piece = await store.read_events(owner, id, after=len(found) - 1, bytes_max=PIECE_BYTES)
         found += [decode_event(line) for line in piece.batch.events] if piece else ()
         if piece is None or piece.ended or not piece.batch.events:
             return found

@@ -25,7 +25,7 @@ from antiphon.models import Finish, Model, Prompt
 from antiphon.models import Usage as Tokens
 from antiphon.state import complete_items
 from antiphon.store import (
-    Claim,
+    ConversationLock,
     DuplicateItem,
     Record,
     Store,
@@ -33,7 +33,7 @@ from antiphon.store import (
     StoreUnavailable,
     UnknownConversation,
 )
-from antiphon.store.asking import refused
+from antiphon.store.availability import to_unavailable
 from antiphon.telemetry.meter import ResponseTimer
 from antiphon.tools.toolbox import Offers
 from antiphon.turn import Progress, ToolActivity, TurnContext, take_turns
@@ -119,7 +119,7 @@ class Run(msgspec.Struct, frozen=True):
     history: Sequence[Json] = ()
     timer: ResponseTimer = msgspec.field(default_factory=ResponseTimer)
     account: Account = Account()
-    claim: Claim | None = None
+    claim: ConversationLock | None = None
     offers: Offers = Offers()
     in_flight: InFlight | None = None
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
@@ -273,7 +273,7 @@ async def _store_response(run: Run, response: Response) -> None:
     try:
         await _commit(run, response)
     except StoreUnavailable as error:
-        raise refused("The response could not be stored", error) from error
+        raise to_unavailable("The response could not be stored", error) from error
     except (UnknownConversation, DuplicateItem) as error:
         raise to_api_error(error) from error
 
@@ -281,9 +281,10 @@ async def _store_response(run: Run, response: Response) -> None:
 async def _commit(run: Run, response: Response) -> None:
     input, conversation = to_stored_items(run.plan.input), run.plan.conversation_id
     if conversation is not None and not run.plan.store:
-        await run.store.append(run.owner, conversation, [*input, *to_stored_items(response.output)], int(run.clock()))
+        items = [*input, *to_stored_items(response.output)]
+        await run.store.conversations.append(run.owner, conversation, items, int(run.clock()))
         return
-    await run.store.commit(record_of(run.owner, response, input=input, key_id=run.account.admission.key_id))
+    await run.store.responses.commit(record_of(run.owner, response, input=input, key_id=run.account.admission.key_id))
 
 
 def record_of(

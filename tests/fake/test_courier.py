@@ -40,20 +40,20 @@ class Deliveries(MemoryDeliveries):
         self.recorded = asyncio.Condition()
         self.refusals = 0
 
-    async def attempted(self, id: str, attempt: Attempt, status: DeliveryStatus, due_at: int | None) -> None:
+    async def record_attempt(self, id: str, attempt: Attempt, status: DeliveryStatus, due_at: int | None) -> None:
         async with self.recorded:
             if self.refusals:
                 self.refusals -= 1
                 self.recorded.notify_all()
                 raise StoreUnavailable("The disk is full.")
-            await super().attempted(id, attempt, status, due_at)
+            await super().record_attempt(id, attempt, status, due_at)
             self.recorded.notify_all()
 
     async def outcomes(self, many: int) -> list[list[str]]:
         """The outcomes of all attempts, the oldest delivery first, once there are so many."""
         async with self.recorded:
             while True:
-                told = [[attempt.outcome for attempt in attempts] for _, attempts in await self.recent(99)][::-1]
+                told = [[attempt.outcome for attempt in attempts] for _, attempts in await self.read_recent(99)][::-1]
                 if sum(map(len, told)) >= many:
                     return told
                 await self.recorded.wait()
@@ -107,7 +107,7 @@ async def test_it_is_tried_again_until_it_is_there_under_the_same_id() -> None:
         (delivery,) = turn.end("resp_1")
         for number, pause in enumerate((5, 15, 45), 1):
             await turn.deliveries.outcomes(number)
-            (waits,) = await turn.deliveries.waiting(receiver.url, 9)
+            (waits,) = await turn.deliveries.read_waiting(receiver.url, 9)
             assert (waits.due_at, waits.attempts) == (int(turn.clock.now) + pause, number)
             turn.later(pause)
         assert await turn.deliveries.outcomes(4) == [["500", "302", "404", "200"]]
@@ -119,8 +119,8 @@ async def test_it_is_tried_again_until_it_is_there_under_the_same_id() -> None:
     times = [int(each.headers["webhook-timestamp"]) - NOW for each in requests]
     assert times == [0, 5, 20, 65], "a signature is as old as its attempt"
     assert len({each.headers["webhook-signature"] for each in requests}) == 4
-    ((settled, _),) = await turn.deliveries.recent(9)
-    assert (settled.status, settled.settled_at, await turn.deliveries.count()) == ("delivered", NOW + 65, 0)
+    ((settled, _),) = await turn.deliveries.read_recent(9)
+    assert (settled.status, settled.settled_at, await turn.deliveries.count_waiting()) == ("delivered", NOW + 65, 0)
 
 
 async def test_nobody_listens_and_then_somebody_does() -> None:
@@ -165,7 +165,7 @@ async def test_gone_is_gone() -> None:
     async with Receiver(410) as receiver, at_work(to(receiver.url)) as turn:
         turn.end("resp_1")
         assert await turn.deliveries.outcomes(1) == [["410"]]
-        ((delivery, _),) = await turn.deliveries.recent(9)
+        ((delivery, _),) = await turn.deliveries.read_recent(9)
         assert (delivery.status, delivery.due_at) == ("given_up", None)
         turn.end("resp_2")
         assert await turn.deliveries.outcomes(2) == [["410"], ["200"]], "the endpoint itself stays"
@@ -187,7 +187,7 @@ async def test_attempts_come_to_an_end() -> None:
         await deliveries.outcomes(number)
         clock.now += dispatcher.PAUSE_MAX_S * 2
         wakeup.set()
-    ((delivery, attempts),) = await deliveries.recent(9)
+    ((delivery, attempts),) = await deliveries.read_recent(9)
     assert (delivery.status, delivery.outcome, len(attempts)) == ("given_up", "500", ATTEMPTS_MAX)
     work.cancel()
     assert next(tried) == ATTEMPTS_MAX + 1
@@ -200,7 +200,7 @@ async def test_what_is_interrupted_is_delivered_the_next_time(monkeypatch: pytes
         async with at_work(to(receiver.url), deliveries=deliveries) as turn:
             turn.end("resp_1")
             await receiver.got(1)
-        assert await deliveries.count() == 1
+        assert await deliveries.count_waiting() == 1
         async with at_work(to(receiver.url), deliveries=deliveries):
             assert await deliveries.outcomes(1) == [["200"]]
         first, second = await receiver.got(2)
@@ -223,13 +223,13 @@ async def test_what_waits_for_no_endpoint_is_given_up_with_a_record() -> None:
     async with Receiver() as receiver:
         turn = TurnContext([to(receiver.url)], deliveries)
         await turn.dispatcher.give_up()
-        ((delivery, attempts),) = await deliveries.recent(9)
+        ((delivery, attempts),) = await deliveries.read_recent(9)
         assert (delivery.status, delivery.outcome, attempts) == ("given_up", "no endpoint", ())
         assert turn.meter.webhooks_given_up.get() == 1
         turn.end("resp_2")
         turn.later(dispatcher.AGE_MAX_S + 1)
         await turn.dispatcher.give_up()
-        assert (await deliveries.recent(1))[0][0].outcome == "too old" and receiver.received == []
+        assert (await deliveries.read_recent(1))[0][0].outcome == "too old" and receiver.received == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0", "rebound.example"])

@@ -30,10 +30,10 @@ TOKEN = "token-0a4d"
 async def fill(folder: Path) -> None:
     store = await SqliteStore.open(folder)
     now = int(time.time())
-    await store.commit(a_record("r1", user="u1", created_at=now - 10 * DAY_S))
-    await store.commit(a_record("r2", previous="r1", owner=STRANGER, created_at=now))
-    await store.commit(a_record("r3", user="u2", key_id="key_1", created_at=now))
-    await store.delete(STRANGER, "r2")
+    await store.responses.commit(a_record("r1", user="u1", created_at=now - 10 * DAY_S))
+    await store.responses.commit(a_record("r2", previous="r1", owner=STRANGER, created_at=now))
+    await store.responses.commit(a_record("r3", user="u2", key_id="key_1", created_at=now))
+    await store.responses.delete(STRANGER, "r2")
     await store.close()
 
 
@@ -68,12 +68,12 @@ async def test_export_works_beside_a_server_and_migrate_does_not(
 ) -> None:
     store = await SqliteStore.open(data)
     store.announce("http://127.0.0.1:1/v1")
-    await store.commit(a_record("r9"))
+    await store.responses.commit(a_record("r9"))
     assert await asyncio.to_thread(exported, data) == ["r1", "r3", "r9"]
     assert await asyncio.to_thread(main, ["migrate", "--data", str(data)]) == 1
     assert "serving http://127.0.0.1:1/v1" in capsys.readouterr().err
     assert await asyncio.to_thread(main, ["migrate", "--check", "--data", str(data)]) == 0
-    await store.commit(a_record("r10"))
+    await store.responses.commit(a_record("r10"))
     await store.close()
 
 
@@ -102,7 +102,7 @@ def test_purge_by_user_by_key_by_day_and_whole(data: Path, capsys: pytest.Captur
 
 async def fill_one(folder: Path) -> None:
     store = await SqliteStore.open(folder)
-    await store.commit(a_record("r5", output=[f"o{n}" for n in range(500)]))
+    await store.responses.commit(a_record("r5", output=[f"o{n}" for n in range(500)]))
     await store.close()
 
 
@@ -129,8 +129,8 @@ async def converse(data: Path) -> None:
     store = await SqliteStore.open(data)
     now = int(time.time())
     for n in range(151):
-        await store.create_conversation(a_conversation(f"c{n}", created_at=now - 10 * DAY_S), [an_item("a")])
-    await store.commit(a_record("r9", conversation="c7", created_at=now))
+        await store.conversations.create(a_conversation(f"c{n}", created_at=now - 10 * DAY_S), [an_item("a")])
+    await store.responses.commit(a_record("r9", conversation="c7", created_at=now))
     await store.close()
 
 
@@ -153,24 +153,24 @@ async def test_purge_asks_the_server_that_owns_the_folder(data: Path, capsys: py
     async with owned(data) as (store, _):
         # More than one step's worth, and more than the files keep by chance.
         for n in range(100):
-            await store.commit(
+            await store.responses.commit(
                 a_record(f"r_{CANARY}_{n:03}", user="u9", output=[f"{CANARY}_{n}_{m}" for m in range(20)])
             )
-        before = await store.stats()
+        before = await store.read_stats()
         assert CANARY.encode() in content_of(data)
         command = ["purge", "--data", str(data), "--user", "u9"]
         assert await asyncio.to_thread(main, command) == 0
         assert capsys.readouterr() == ("100 responses deleted\n", "")
         assert await asyncio.to_thread(exported, data) == ["r1", "r3"]
         assert CANARY.encode() not in content_of(data), "what was deleted can still be read"
-        assert (await store.stats()).file_bytes < before.used_bytes / 2, "space was not given back"
+        assert (await store.read_stats()).file_bytes < before.used_bytes / 2, "space was not given back"
         assert await asyncio.to_thread(main, [*command[:-2], "--all"]) == 0
         assert "2 responses deleted" in capsys.readouterr().out
 
 
 async def test_a_reader_of_old_content_is_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with owned(data) as (store, _):
-        await store.commit(a_record("r9"))
+        await store.responses.commit(a_record("r9"))
         with closing(sqlite3.connect(data / DATABASE_NAME)) as other:
             other.execute("BEGIN")
             other.execute("SELECT count(*) FROM response").fetchone()
@@ -197,7 +197,7 @@ async def test_only_who_can_read_the_folder_can_have_it_purged(data: Path, capsy
         ):
             async with aiohttp.request("POST", place, json=body, headers=headers) as answer:
                 assert (answer.status, set(await answer.json())) == (status, {"error"})
-        assert len(await store.records(after=None, limit=9)) == 2, "something went"
+        assert len(await store.retention.read_records(after=None, limit=9)) == 2, "something went"
     assert TOKEN not in repr(owner_of(data))
 
 

@@ -239,7 +239,7 @@ async def test_a_failure_is_kept_and_told() -> None:
 async def test_one_that_is_cancelled_while_its_failure_is_written_is_counted(
     monkeypatch: pytest.MonkeyPatch, memory_store: SqliteStore
 ) -> None:
-    finish, cancel, writing, gate = memory_store.finish, memory_store.cancel, asyncio.Event(), asyncio.Event()
+    finish, cancel, writing, gate = memory_store.runs.finish, memory_store.runs.cancel, asyncio.Event(), asyncio.Event()
 
     async def slow(*args: Any) -> None:
         writing.set()
@@ -251,8 +251,8 @@ async def test_one_that_is_cancelled_while_its_failure_is_written_is_counted(
         gate.set()
         return epoch
 
-    monkeypatch.setattr(memory_store, "finish", slow)
-    monkeypatch.setattr(memory_store, "cancel", open_gate)
+    monkeypatch.setattr(memory_store.runs, "finish", slow)
+    monkeypatch.setattr(memory_store.runs, "cancel", open_gate)
     async with client_of(ScriptedModel(["Hel", UpstreamError("It fell over.")]), store=memory_store) as client:
         response = await client.responses.create(model="m", input="hi", background=True)
         await writing.wait()
@@ -270,8 +270,8 @@ async def test_what_shall_not_be_stored_is_there_to_be_polled_and_then_goes(memo
             await client.responses.create(model="m", input="Go on", previous_response_id=response.id)
         assert caught.value.code == "previous_response_not_found"
         ended = int(done.completed_at or 0)
-        assert await memory_store.purge(Selection(expired=ended + 599), 9) == 0
-        assert await memory_store.purge(Selection(expired=ended + 601), 9) == 1
+        assert await memory_store.retention.purge(Selection(expired=ended + 599), 9) == 0
+        assert await memory_store.retention.purge(Selection(expired=ended + 601), 9) == 1
         with pytest.raises(openai.NotFoundError):
             await client.responses.retrieve(response.id)
 

@@ -294,7 +294,7 @@ async def test_a_failure_adds_nothing_and_lets_go(memory_store: SqliteStore, mon
             async for _ in await client.responses.create(model="m", input="x", conversation=made.id, stream=True):
                 pass
         with monkeypatch.context() as full, pytest.raises(openai.InternalServerError, match="could not be stored"):
-            full.setattr(memory_store, "commit", refuse)
+            full.setattr(memory_store.responses, "commit", refuse)
             await client.responses.create(model="m", input="x", conversation=made.id)
         assert await texts(client, made.id) == []
         await client.responses.create(model="m", input="one", conversation=made.id)
@@ -356,14 +356,14 @@ async def test_a_client_that_leaves_while_its_answer_is_stored(
     memory_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is being written ends before the next one may look."""
-    gate, storing, commit = asyncio.Event(), asyncio.Event(), memory_store.commit
+    gate, storing, commit = asyncio.Event(), asyncio.Event(), memory_store.responses.commit
 
     async def commit_slowly(record: Record) -> None:
         storing.set()
         await gate.wait()
         await commit(record)
 
-    monkeypatch.setattr(memory_store, "commit", commit_slowly)
+    monkeypatch.setattr(memory_store.responses, "commit", commit_slowly)
     async with client_of(ScriptedModel("two"), store=memory_store) as client:
         made = await client.conversations.create()
         asking = client.with_options(timeout=0.3).responses.create(model="m", input="one", conversation=made.id)

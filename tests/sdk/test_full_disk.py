@@ -59,7 +59,7 @@ async def test_what_runs_waits_and_reads_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: Any, mends: Any, reason: str
 ) -> None:
     store = await SqliteStore.open(tmp_path)
-    refused, gate, log = asyncio.Event(), asyncio.Event(), store.log
+    refused, gate, log = asyncio.Event(), asyncio.Event(), store.runs.append
 
     async def noted(*args: Any) -> None:
         try:
@@ -68,7 +68,7 @@ async def test_what_runs_waits_and_reads_go_on(
             refused.set()
             raise
 
-    monkeypatch.setattr(store, "log", noted)
+    monkeypatch.setattr(store.runs, "append", noted)
     async with client_of(ScriptedModel(["ok", DONE], ["So ", gate, LONG, DONE], ["ok", DONE]), store) as client:
         before = await client.responses.create(model="m", input="hi")
         stream = await client.responses.create(model="m", input="hi", background=True, stream=True)
@@ -108,17 +108,17 @@ async def test_a_stream_is_cut_off_and_not_ended_where_the_log_cannot_be_read(
             seen.append(event)
             if event.type == "response.output_text.delta":
                 break
-        id, read = seen[0].response.id, store.events
+        id, read = seen[0].response.id, store.runs.read_events
 
         async def damaged(*args: Any, **named: Any) -> Any:
             raise StoreUnavailable("The file is damaged.")
 
-        monkeypatch.setattr(store, "events", damaged)
+        monkeypatch.setattr(store.runs, "read_events", damaged)
         with pytest.raises(openai.APIConnectionError):
             async for event in stream:
                 seen.append(event)
         assert seen[-1].type == "response.output_text.delta", "an event was invented"
-        monkeypatch.setattr(store, "events", read)
+        monkeypatch.setattr(store.runs, "read_events", read)
         gate.set()
         rest = [event async for event in await client.responses.retrieve(id, stream=True, starting_after=len(seen) - 1)]
     assert rest[-1].type == "response.completed"

@@ -14,7 +14,7 @@ from openai import AsyncOpenAI
 from antiphon.access import keyring
 from antiphon.http import idempotency
 from antiphon.models.scripted import ScriptedModel
-from antiphon.store.keys import Allowance, minted
+from antiphon.store.keys import Allowance, mint_key
 from antiphon.testing.serving import serving
 from antiphon.wire.errors import UpstreamError
 
@@ -136,7 +136,7 @@ async def test_owners_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyring, "LOOK_S", 0.01)
     keys, secrets = MemoryKeys(), []
     for project in "ab":
-        key, secret = minted("", project, Allowance(rpm=1), 0)
+        key, secret = mint_key("", project, Allowance(rpm=1), 0)
         keys.kept.append(key)
         secrets.append(secret)
     async with client_of(ScriptedModel("for a", "for b"), keys) as client:

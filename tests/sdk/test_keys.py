@@ -26,7 +26,7 @@ from antiphon.http.websocket.socket import METHOD as WEBSOCKET
 from antiphon.models import Finish, Text, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Selection, Store
-from antiphon.store.keys import Allowance, minted
+from antiphon.store.keys import Allowance, mint_key
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.store.sqlite import keys as statements
 from antiphon.testing.serving import serving
@@ -44,7 +44,7 @@ class Server:
         self._clients: list[AsyncOpenAI] = []
 
     def client(self, project: str = "", **limits: int) -> AsyncOpenAI:
-        key, secret = minted(f"of {project}", project, Allowance(**limits), 1)
+        key, secret = mint_key(f"of {project}", project, Allowance(**limits), 1)
         self.keys.kept.append(key)
         return self.client_with(secret)
 
@@ -65,7 +65,7 @@ async def server_of(
     monkeypatch.setattr(keyring, "LOOK_S", 0.01)
     keys = MemoryKeys()
     if locked:
-        keys.kept.append(minted("the first", "", Allowance(), 0)[0])
+        keys.kept.append(mint_key("the first", "", Allowance(), 0)[0])
     async with serving(model, keys=keys, store=store) as url:
         server = Server(url, keys)
         yield server
@@ -296,8 +296,8 @@ async def test_a_response_is_known_by_its_key(monkeypatch: pytest.MonkeyPatch, m
             ]
         assert len(made) == 4
         _, key, _ = server.keys.kept
-        assert await memory_store.purge(Selection(key_id=key.id), 9) == 4
-        assert [record.id for record in await memory_store.records(after=None, limit=9)] == [kept]
+        assert await memory_store.retention.purge(Selection(key_id=key.id), 9) == 4
+        assert [record.id for record in await memory_store.retention.read_records(after=None, limit=9)] == [kept]
 
 
 async def _until_completed(socket: Any) -> AsyncIterator[Any]:
@@ -444,7 +444,7 @@ async def test_the_command_line_beside_a_server(
                 return "  3 " in await asyncio.to_thread(command, "usage")
 
             await until(counted)
-            (key,) = statements.keys_of(tmp_path / DATABASE_NAME)
+            (key,) = statements.read_keys_of(tmp_path / DATABASE_NAME)
             await asyncio.to_thread(command, "revoke", key.id)
             await until(lambda: shut_out(client))
     await store.close()
@@ -482,6 +482,6 @@ def test_no_address_but_loopback_without_keys(tmp_path: Path, capsys: pytest.Cap
     assert cli.main(words) == 1
     assert "antiphon keys create" in capsys.readouterr().err
     cli.main(["keys", "create", "--data", str(tmp_path)])
-    (key,) = statements.keys_of(tmp_path / DATABASE_NAME)
+    (key,) = statements.read_keys_of(tmp_path / DATABASE_NAME)
     cli.main(["keys", "revoke", key.id, "--data", str(tmp_path)])
     assert cli.main(words) == 1, "a revoked key lets nobody in"

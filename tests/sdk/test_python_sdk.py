@@ -224,7 +224,7 @@ async def test_nothing_is_kept_when_store_is_false(memory_store: SqliteStore) ->
         response = await client.responses.create(model="m", input="x", store=False)
         with pytest.raises(openai.NotFoundError):
             await client.responses.retrieve(response.id)
-    assert await memory_store.get("", response.id) is None
+    assert await memory_store.responses.get("", response.id) is None
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 async def settled(store: Store, many: int) -> None:
     """Wait until so many deliveries have been recorded; that can only be polled."""
-    while sum(each.status != "waiting" for each, _ in await store.deliveries.recent(99)) < many:  # noqa: ASYNC110
+    while sum(each.status != "waiting" for each, _ in await store.deliveries.read_recent(99)) < many:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 
@@ -82,7 +82,7 @@ async def test_an_end_is_told(end: Any, type: str, store: Store) -> None:
     assert (event.type, event.object, event.data.id) == (type, "event", response.id)  # type: ignore[union-attr]
     assert event.id.startswith("evt_") and request.headers["webhook-id"].startswith("wh_")
     assert type == f"response.{found.status}", "it is told before it can be seen"
-    ((delivery, attempts),) = await store.deliveries.recent(9)
+    ((delivery, attempts),) = await store.deliveries.read_recent(9)
     assert (delivery.status, [attempt.outcome for attempt in attempts]) == ("delivered", ["200"])
 
 
@@ -106,7 +106,7 @@ async def test_what_its_conversation_does_not_take_is_told_as_failed(store: Stor
     ):
         conversation = (await client.conversations.create()).id
         await client.responses.create(model="m", input="hi", background=True, conversation=conversation)
-        assert await store.delete_conversation("", conversation)
+        assert await store.conversations.delete("", conversation)
         gate.set()
         (request,) = await receiver.got(1)
         await settled(store, 1)
@@ -128,7 +128,7 @@ async def test_only_what_is_asked_for_and_only_in_the_background(store: Store) -
             (request,) = await all.got(1)
             assert client.webhooks.unwrap(request.body, request.headers).data.id == response.id  # type: ignore[union-attr]
             await settled(store, 1)
-            assert len(await store.deliveries.recent(9)) == 1
+            assert len(await store.deliveries.read_recent(9)) == 1
         assert not (failures.received or others.received)
 
 
@@ -139,7 +139,7 @@ async def test_a_shutdown_leaves_what_waits_to_the_next_start(tmp_path: Path) ->
     store = await SqliteStore.open(tmp_path)
     async with client_of(ScriptedModel(["ok", DONE]), endpoint, store=store) as client:
         response = await client.responses.create(model="m", input="hi", background=True)
-        while not (found := await store.deliveries.recent(1)) or not found[0][1]:  # noqa: ASYNC110
+        while not (found := await store.deliveries.read_recent(1)) or not found[0][1]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await store.close()
     ((delivery, attempts),) = found

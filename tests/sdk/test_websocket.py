@@ -101,7 +101,7 @@ async def test_the_sdk_converses_without_storing_anything(memory_store: SqliteSt
             assert event.response.output_text == expected
             previous = event.response.id
     assert words(model, 1) == ["one", "Hello", "two"]
-    assert await memory_store.records(after=None, limit=1) == []
+    assert await memory_store.retention.read_records(after=None, limit=1) == []
 
 
 # The SDK opens its connection in a way that websockets 17 has begun to discourage.

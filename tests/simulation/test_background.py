@@ -28,7 +28,7 @@ from antiphon.models import Call, Delta, Finish, Function, Prompt, Text, Usage
 from antiphon.state import State
 from antiphon.store import Conversation, Record, Store, StoreUnavailable, sqlite
 from antiphon.store.sqlite import DATABASE_NAME, Limits, SqliteStore, threads
-from antiphon.store.sqlite.lane import Job, attempt
+from antiphon.store.sqlite.executor import Job, attempt
 from antiphon.testing.serving import OneModel
 from antiphon.tools import Outcome, Scope, ToolCall
 from antiphon.tools.mcp import lower_mcp_call
@@ -181,7 +181,7 @@ class Counting(Keyring):
     """Counts how often each response is settled, by the key that it came with: each has its own."""
 
     def __init__(self, world: "World", life: Life) -> None:
-        super().__init__(MemoryKeys(), clock=world.clock, now=world.clock)
+        super().__init__(MemoryKeys(), MemoryKeys(), clock=world.clock, now=world.clock)
         self._world, self._life = world, life
 
     def settle(self, admission: Admission, used: Usage, estimated: bool) -> None:
@@ -270,7 +270,7 @@ class World:
     async def run(self) -> None:
         for n in range(2):
             new = Conversation(id=f"conv_{n}", owner=OWNER, created_at=0, used_at=0, metadata={})
-            await self.raw.create_conversation(new, [])
+            await self.raw.conversations.create(new, [])
         lives = asyncio.create_task(self._several() if self.several else self._one_after_the_other())
         for n in range(len(self.tales)):
             self.spawn(self._client(n, self.dice("client", n)))
@@ -294,10 +294,10 @@ class World:
 
     async def _quiet(self) -> None:
         for _ in range(int(PATIENCE_S)):
-            if not await self.raw.sweep("nobody", []):
+            if not await self.raw.runs.requeue_lost("nobody", []):
                 return
             await asyncio.sleep(1)
-        self.wrong(f"not ended: {await self.raw.sweep('nobody', [])}")
+        self.wrong(f"not ended: {await self.raw.runs.requeue_lost('nobody', [])}")
 
     # Processes
 
@@ -419,13 +419,13 @@ class World:
             await asyncio.sleep(dice.random())
 
     async def _log(self, id: str) -> list[bytes]:
-        piece = await self.raw.events(OWNER, id, after=-1, bytes_max=1 << 30)
+        piece = await self.raw.runs.read_events(OWNER, id, after=-1, bytes_max=1 << 30)
         return list(piece.batch.events) if piece else []
 
     # What must hold
 
     async def _check(self) -> None:
-        records = {record.id: record for record in await self.raw.records(after=None, limit=1000)}
+        records = {record.id: record for record in await self.raw.retention.read_records(after=None, limit=1000)}
         for n, id in self.accepted.items():
             if id not in records and id not in self.deleted and not await self._was_deleted(id):
                 self.wrong(f"tale {n} was accepted, and is lost")
@@ -439,7 +439,7 @@ class World:
 
     async def _was_deleted(self, id: str) -> bool:
         # By a client that did not hear of it.
-        return await self.raw.get(OWNER, id) is None
+        return await self.raw.responses.get(OWNER, id) is None
 
     async def _check_response(self, record: Record) -> None:
         id, log = record.id, await self._log(record.id)
@@ -474,7 +474,7 @@ class World:
 
     async def _check_conversations(self, records: Sequence[Record]) -> None:
         for n in range(2):
-            found = [item.id for item in await self.raw.conversation_history(OWNER, f"conv_{n}") or ()]
+            found = [item.id for item in await self.raw.conversations.load_history(OWNER, f"conv_{n}") or ()]
             for record in records:
                 if record.conversation_id != f"conv_{n}":
                     continue
@@ -484,7 +484,7 @@ class World:
                     self.wrong(f"{record.id} is {record.status}, and conversation {n} holds {found}")
             last = self.processes[-1]
             try:
-                await last.store.claim(OWNER, f"conv_{n}")
+                await last.store.conversations.lock(OWNER, f"conv_{n}")
             except Exception:
                 self.wrong(f"conversation {n} is locked for ever")
 
@@ -498,7 +498,7 @@ class World:
 
     async def trace(self) -> list[Any]:
         """All that came of the run."""
-        records = await self.raw.records(after=None, limit=1000)
+        records = await self.raw.retention.read_records(after=None, limit=1000)
         return [self._loop.time(), self.effects, self.settled, [(each, await self._log(each.id)) for each in records]]
 
 
@@ -548,7 +548,7 @@ async def _closed(left: set[asyncio.Task[Any]], stores: Sequence[Store]) -> None
 
 
 class Straight:
-    """Does the work of ``sqlite.lane.Lane`` where it is asked for, without threads, which keep a time of their own."""
+    """An ``Executor`` that works where it is asked to, without threads, which keep a time of their own."""
 
     def __init__(self, name: str, pending_max: int, bodies: Sequence[Any]) -> None:
         self._body, self._db, self.pending = bodies[0], bodies[0].args[0], 0
@@ -569,7 +569,7 @@ class Straight:
 
 @pytest.fixture(autouse=True)
 def straight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "Lane", Straight)
+    monkeypatch.setattr(sqlite, "Executor", Straight)
 
 
 async def in_memory() -> Store:

@@ -17,19 +17,16 @@ async def test_the_kit_as_a_whole(open_store: OpenStore) -> None:
     await check_store(open_store)
 
 
-class Forgetful(SqliteStore):
-    """Breaks one promise: it says that it has kept what it has not."""
-
-    async def commit(self, record: Record) -> None:
-        return
-
-
 async def test_the_kit_names_the_broken_promise() -> None:
     from contextlib import asynccontextmanager
 
+    async def forget(record: Record) -> None:
+        """Breaks one promise: says that it has kept what it has not."""
+
     @asynccontextmanager
     async def forgetful():
-        store = await Forgetful.in_memory()
+        store = await SqliteStore.in_memory()
+        store.responses.commit = forget
         yield store
         await store.close()
 
@@ -59,12 +56,12 @@ async def test_memory_is_bounded_and_says_so() -> None:
     kept: list[str] = []
     with pytest.raises(StoreUnavailable, match="full"):
         for n in range(1000):
-            await store.commit(a_record(f"r{n}", output=[f"o{n}_{m}" for m in range(20)]))
+            await store.responses.commit(a_record(f"r{n}", output=[f"o{n}_{m}" for m in range(20)]))
             kept.append(f"r{n}")
-    assert (await store.stats()).used_bytes <= 1 << 20
-    assert sorted(record.id for record in await store.records(after=None, limit=1000)) == sorted(kept)
+    assert (await store.read_stats()).used_bytes <= 1 << 20
+    assert sorted(record.id for record in await store.retention.read_records(after=None, limit=1000)) == sorted(kept)
     with pytest.raises(StoreUnavailable, match="full"):
-        await store.commit(a_record("more", output=[f"o_{m}" for m in range(200)]))
-    assert await store.purge(Selection(), len(kept) // 2) == len(kept) // 2
-    await store.commit(a_record("more", output=[f"o_{m}" for m in range(200)]))
+        await store.responses.commit(a_record("more", output=[f"o_{m}" for m in range(200)]))
+    assert await store.retention.purge(Selection(), len(kept) // 2) == len(kept) // 2
+    await store.responses.commit(a_record("more", output=[f"o_{m}" for m in range(200)]))
     await store.close()

@@ -11,7 +11,7 @@ import pytest
 
 from antiphon import cli
 from antiphon.store import StoreUnavailable
-from antiphon.store.keys import Allowance, Spent, minted
+from antiphon.store.keys import Allowance, Spent, mint_key
 from antiphon.store.migrations import HEAD
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.store.sqlite import keys as statements
@@ -34,7 +34,7 @@ def test_a_key_is_shown_once_and_kept_hashed(tmp_path: Path, capsys: pytest.Capt
     secret = out.strip()
     assert status == 0 and len(secret) > 64 and secret not in err
     assert b"".join(path.read_bytes() for path in folder.iterdir()).count(secret.encode()) == 0
-    (key,) = statements.keys_of(folder / DATABASE_NAME)
+    (key,) = statements.read_keys_of(folder / DATABASE_NAME)
     assert (key.name, key.project, key.allowance) == ("bot", "p", Allowance(rpm=3, tpm=4))
     assert (folder / DATABASE_NAME).stat().st_mode & 0o077 == 0
     _, listed, _ = keys_command(folder, "list", capsys=capsys)
@@ -46,28 +46,29 @@ def test_a_key_is_shown_once_and_kept_hashed(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_no_key_is_made_twice() -> None:
-    made = [minted("", "", Allowance(), 0) for _ in range(100)]
+    made = [mint_key("", "", Allowance(), 0) for _ in range(100)]
     assert len({key.id for key, _ in made} | {secret for _, secret in made}) == 200
 
 
 async def test_another_process_makes_and_closes_keys_while_a_store_owns_the_folder(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
-    await store.commit(a_record("r1"))
+    await store.responses.commit(a_record("r1"))
 
     def command(*words: str) -> str:
         words = ("-m", "antiphon", "keys", *words, "--data", str(tmp_path))
         return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True).stdout
 
     await asyncio.gather(
-        asyncio.to_thread(command, "create", "--name", "bot"), *(store.commit(a_record(f"c{n}")) for n in range(50))
+        asyncio.to_thread(command, "create", "--name", "bot"),
+        *(store.responses.commit(a_record(f"c{n}")) for n in range(50)),
     )
-    (key,) = await store.keys.keys()
+    (key,) = await store.keys.read_keys()
     assert key.name == "bot" and key.revoked_at is None
-    await store.keys.spend([Spent(key_id=key.id, day="2026-01-01", requests=1, input_tokens=2)])
+    await store.usage.add_usage([Spent(key_id=key.id, day="2026-01-01", requests=1, input_tokens=2)])
     await asyncio.to_thread(command, "revoke", key.id)
-    (key,) = await store.keys.keys()
+    (key,) = await store.keys.read_keys()
     assert key.revoked_at is not None
-    assert await store.get(OWNER, "r1") is not None
+    assert await store.responses.get(OWNER, "r1") is not None
     await store.close()
 
 
@@ -75,10 +76,10 @@ async def test_usage_adds_up(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
     one = Spent(key_id="k", day="2026-01-02", requests=1, estimated=1, input_tokens=2, cached_tokens=1, output_tokens=3)
     other = Spent(key_id="", day="2026-01-01", requests=1, reasoning_tokens=4)
-    await store.keys.spend([one, other])
-    await store.keys.spend([one])
-    assert list(await store.keys.usage("2026-01-01", "2026-01-02")) == [one + one, other]
-    assert list(await store.keys.usage("2026-01-01", "2026-01-01")) == [other]
+    await store.usage.add_usage([one, other])
+    await store.usage.add_usage([one])
+    assert list(await store.usage.read_usage("2026-01-01", "2026-01-02")) == [one + one, other]
+    assert list(await store.usage.read_usage("2026-01-01", "2026-01-01")) == [other]
     await store.close()
 
 
@@ -86,9 +87,9 @@ async def test_a_database_without_keys_is_brought_up_to_date(tmp_path: Path) -> 
     path = tmp_path / DATABASE_NAME
     with closing(sqlite3.connect(path)) as db:
         db.executescript(WITHOUT_KEYS.read_text())
-    assert statements.keys_of(path) == []
-    with statements.opened_beside(path) as db:
-        assert statements.keys(db) == []
+    assert statements.read_keys_of(path) == []
+    with statements.open_beside(path) as db:
+        assert statements.read_keys(db) == []
         assert db.execute("SELECT version_num FROM alembic_version").fetchone() == (HEAD,)
     await (await SqliteStore.open(tmp_path)).close()
 
@@ -103,7 +104,7 @@ async def test_the_database_of_a_running_older_server_is_left_alone(
         db.execute("UPDATE alembic_version SET version_num = '0001'")
         db.commit()
     refused = pytest.raises(StoreUnavailable, match="stop it, then start it with this version")
-    with refused, statements.opened_beside(path):
+    with refused, statements.open_beside(path):
         raise AssertionError("opened")
     await store.close()
 
@@ -118,11 +119,11 @@ def test_a_foreign_database_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_usage_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keys_command(tmp_path, "create", "--name", "bot", capsys=capsys)
-    (key,) = statements.keys_of(tmp_path / DATABASE_NAME)
-    with statements.opened_beside(tmp_path / DATABASE_NAME) as db:
+    (key,) = statements.read_keys_of(tmp_path / DATABASE_NAME)
+    with statements.open_beside(tmp_path / DATABASE_NAME) as db:
         day = db.execute("SELECT date('now')").fetchone()[0]
-        statements.spend(db, [Spent(key_id=key.id, day=day, requests=12, input_tokens=345, output_tokens=678)])
-        statements.spend(db, [Spent(key_id=key.id, day="2001-01-01", requests=99)])
+        statements.add_usage(db, [Spent(key_id=key.id, day=day, requests=12, input_tokens=345, output_tokens=678)])
+        statements.add_usage(db, [Spent(key_id=key.id, day="2001-01-01", requests=99)])
     lines = keys_command(tmp_path, "usage", capsys=capsys)[1].splitlines()
     assert [line.split() for line in lines[1:]] == [[day, key.id, "12", "345", "678", "bot"]]
 

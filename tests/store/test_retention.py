@@ -13,7 +13,7 @@ from antiphon.retention.sweep import (
     STEP_RESPONSES,
     Sweeper,
 )
-from antiphon.store import Claim, Store, StoreStats, StoreUnavailable
+from antiphon.store import ConversationLock, Store, StoreStats, StoreUnavailable
 from antiphon.store.deliveries import Attempt
 from antiphon.store.sqlite import DATABASE_NAME, MEMORY_BYTES_MAX, SqliteStore
 from antiphon.testing import FakeClock
@@ -33,9 +33,9 @@ async def test_what_is_past_its_time_goes(open_store: OpenStore) -> None:
     async with open_store() as store:
         count = 2 * STEP_RESPONSES + 5
         for n in range(count):
-            await store.commit(a_record(f"r{n}", created_at=int(clock.now)))
+            await store.responses.commit(a_record(f"r{n}", created_at=int(clock.now)))
         clock.now += 10 * DAY_S
-        await store.commit(a_record("child", previous="r0", created_at=int(clock.now)))
+        await store.responses.commit(a_record("child", previous="r0", created_at=int(clock.now)))
         clock.now += 20 * DAY_S
         assert (await sweeper(store, clock, days=30).sweep()).responses == 0, (
             "thirty days are not over before they are over"
@@ -43,11 +43,11 @@ async def test_what_is_past_its_time_goes(open_store: OpenStore) -> None:
         clock.now += 1
         assert (await sweeper(store, clock, days=0).sweep()).responses == 0, "0 is for ever"
         assert (await sweeper(store, clock, days=30).sweep()).responses == count
-        assert await store.get(OWNER, "r0") is None
+        assert await store.responses.get(OWNER, "r0") is None
         assert await history_ids(store, "child") == ["r0_in", "r0_out", "child_in", "child_out"]
         clock.now += 10 * DAY_S
         assert (await sweeper(store, clock, days=30).sweep()).responses == 1
-        assert await store.records(after=None, limit=1) == []
+        assert await store.retention.read_records(after=None, limit=1) == []
 
 
 async def test_records_of_webhooks_go_and_what_waits_stays(open_store: OpenStore) -> None:
@@ -55,11 +55,11 @@ async def test_records_of_webhooks_go_and_what_waits_stays(open_store: OpenStore
     async with open_store() as store:
         at = int(clock.now)
         await end(store, "r1", [a_delivery("wh_1", at=at), a_delivery("wh_2", at=at)])
-        await store.deliveries.attempted("wh_1", Attempt(number=1, at=at, outcome="200"), "delivered", None)
+        await store.deliveries.record_attempt("wh_1", Attempt(number=1, at=at, outcome="200"), "delivered", None)
         clock.now += DELIVERIES_KEPT_S
         for left in (["wh_2", "wh_1"], ["wh_2"]):
             await sweeper(store, clock).sweep()
-            assert [delivery.id for delivery, _ in await store.deliveries.recent(9)] == left
+            assert [delivery.id for delivery, _ in await store.deliveries.read_recent(9)] == left
             clock.now += 1
 
 
@@ -68,11 +68,11 @@ async def test_the_oldest_go_where_there_is_no_room(open_store: OpenStore) -> No
     async with open_store() as store:
         for n in range(300):
             output = [f"o{n}_{m}" for m in range(20)]
-            await store.commit(a_record(f"r{n:03}", created_at=n, output=output))
-        bytes_max = (await store.stats()).used_bytes // 2
+            await store.responses.commit(a_record(f"r{n:03}", created_at=n, output=output))
+        bytes_max = (await store.read_stats()).used_bytes // 2
         assert 0 < (await sweeper(store, clock, bytes_max=bytes_max).sweep()).responses < 300
-        assert (await store.stats()).used_bytes <= bytes_max
-        left = [record.id for record in await store.records(after=None, limit=300)]
+        assert (await store.read_stats()).used_bytes <= bytes_max
+        left = [record.id for record in await store.retention.read_records(after=None, limit=300)]
         assert left == [f"r{n:03}" for n in range(300 - len(left), 300)], "not the oldest went"
 
 
@@ -81,45 +81,51 @@ async def test_idle_conversations_go_too_where_there_is_no_room(open_store: Open
     async with open_store() as store:
         for n in range(60):
             items = [an_item(f"i{n}_{m}") for m in range(40)]
-            await store.create_conversation(a_conversation(f"c{n:02}", created_at=SAME_AGE_S * n), items)
-            await store.commit(a_record(f"r{n:02}", created_at=SAME_AGE_S * n, output=[f"o{n}_{m}" for m in range(40)]))
-        await store.append(OWNER, "c03", [an_item("again")], SAME_AGE_S * 100)
-        await store.commit(a_record("last", conversation="c05", created_at=SAME_AGE_S * 100))
-        held = await store.claim(OWNER, "c07")
+            await store.conversations.create(a_conversation(f"c{n:02}", created_at=SAME_AGE_S * n), items)
+            await store.responses.commit(
+                a_record(f"r{n:02}", created_at=SAME_AGE_S * n, output=[f"o{n}_{m}" for m in range(40)])
+            )
+        await store.conversations.append(OWNER, "c03", [an_item("again")], SAME_AGE_S * 100)
+        await store.responses.commit(a_record("last", conversation="c05", created_at=SAME_AGE_S * 100))
+        held = await store.conversations.lock(OWNER, "c07")
         assert await sweeper(store, FakeClock(), days=1).sweep() == (61, 0), "time is no conversation's end"
         for n in range(60):
-            await store.commit(a_record(f"s{n:02}", created_at=SAME_AGE_S * n, output=[f"p{n}_{m}" for m in range(40)]))
+            await store.responses.commit(
+                a_record(f"s{n:02}", created_at=SAME_AGE_S * n, output=[f"p{n}_{m}" for m in range(40)])
+            )
 
-        bytes_max = (await store.stats()).used_bytes // 2
+        bytes_max = (await store.read_stats()).used_bytes // 2
         swept = await sweeper(store, FakeClock(), bytes_max=bytes_max).sweep()
-        assert (await store.stats()).used_bytes <= bytes_max
-        left = [record.id for record in await store.records(after=None, limit=99)]
+        assert (await store.read_stats()).used_bytes <= bytes_max
+        left = [record.id for record in await store.retention.read_records(after=None, limit=99)]
         assert left == [f"s{n:02}" for n in range(swept.responses, 60)], "not the oldest went"
-        idle = [each.id for each in await store.idle(99)]
+        idle = [each.id for each in await store.retention.find_idle(99)]
         oldest = int(idle[1][1:])
         assert idle == ["c07", *(f"c{n}" for n in range(oldest, 60)), "c03", "c05"], "not the longest idle went"
         assert oldest in (swept.responses - 1, swept.responses), "one kind went for the other"
-        assert len(await store.conversation_history(OWNER, "c07") or ()) == 40
+        assert len(await store.conversations.load_history(OWNER, "c07") or ()) == 40
 
         await sweeper(store, FakeClock(), bytes_max=1).sweep()
-        assert [each.id for each in await store.idle(99)] == ["c07"]
+        assert [each.id for each in await store.retention.find_idle(99)] == ["c07"]
         await held.release()
         assert await sweeper(store, FakeClock(), bytes_max=1).sweep() == (0, 1)
 
 
-async def test_a_conversation_that_was_used_meanwhile_stays(open_store: OpenStore) -> None:
+async def test_a_conversation_that_was_used_meanwhile_stays(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with open_store() as store:
+        lock = store.conversations.lock
 
-        class UsedMeanwhile(type(store)):  # type: ignore[misc]
-            async def claim(self, owner: str, id: str) -> Claim:
-                held = await super().claim(owner, id)
-                await self.append(owner, id, [], 9)
-                return held
+        async def lock_and_use(owner: str, id: str) -> ConversationLock:
+            held = await lock(owner, id)
+            await store.conversations.append(owner, id, [], 9)
+            return held
 
-        await store.create_conversation(a_conversation("c1", created_at=1), [an_item("a")])
-        store.__class__ = UsedMeanwhile
+        await store.conversations.create(a_conversation("c1", created_at=1), [an_item("a")])
+        monkeypatch.setattr(store.conversations, "lock", lock_and_use)
         assert await sweeper(store, FakeClock(), bytes_max=1).sweep() == (0, 0)
-        assert await store.conversation(OWNER, "c1") is not None
+        assert await store.conversations.get(OWNER, "c1") is not None
 
 
 def test_a_store_in_memory_has_a_bound_in_any_case() -> None:
@@ -136,7 +142,7 @@ def test_a_store_in_memory_has_a_bound_in_any_case() -> None:
 
 async def test_a_bound_below_what_an_empty_store_takes_ends(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
-    await store.commit(a_record("r1"))
+    await store.responses.commit(a_record("r1"))
     assert (await sweeper(store, FakeClock(), bytes_max=1).sweep()).responses == 1
     assert (await sweeper(store, FakeClock(), bytes_max=1).sweep()).responses == 0
     await store.close()
@@ -146,11 +152,11 @@ async def test_space_goes_back_but_for_what_is_needed_again(tmp_path: Path) -> N
     store = await SqliteStore.open(tmp_path)
     output = [f"o{n}" for n in range(3000)]
     for n in range(100):
-        await store.commit(a_record(f"r{n}", created_at=n, output=output))
-    before = await store.stats()
+        await store.responses.commit(a_record(f"r{n}", created_at=n, output=output))
+    before = await store.read_stats()
     assert before.used_bytes > 2 * KEEP_FREE_BYTES
     await sweeper(store, FakeClock(), days=1).sweep()
-    after = await store.stats()
+    after = await store.read_stats()
     await store.close()
     file_bytes = (tmp_path / DATABASE_NAME).stat().st_size
     assert after.used_bytes < 1 << 20
@@ -162,11 +168,11 @@ class Stubborn(SqliteStore):
 
     tries = 0
 
-    async def stats(self) -> StoreStats:
+    async def read_stats(self) -> StoreStats:
         self.tries += 1
         if self.tries == 1:
             raise StoreUnavailable("the disk is gone")
-        return await super().stats()
+        return await super().read_stats()
 
 
 async def test_a_store_that_fails_once_is_swept_later(
@@ -176,10 +182,10 @@ async def test_a_store_that_fails_once_is_swept_later(
 
     monkeypatch.setattr("antiphon.retention.sweep.INTERVAL_S", 0.001)
     store = await Stubborn.in_memory()
-    await store.commit(a_record("r1"))
+    await store.responses.commit(a_record("r1"))
     running = asyncio.create_task(sweeper(store, FakeClock(), bytes_max=1).run())
     async with asyncio.timeout(30):
-        while await store.records(after=None, limit=1):  # noqa: ASYNC110  (nothing to wait for)
+        while await store.retention.read_records(after=None, limit=1):  # noqa: ASYNC110  (nothing to wait for)
             await asyncio.sleep(0.001)
     running.cancel()
     await store.close()

@@ -47,7 +47,7 @@ async def commit(store, lane):
     previous = None
     for turn in range(100_000):
         id = f"r{lane}x{turn}"
-        await store.commit(a_record(id, previous=previous))
+        await store.responses.commit(a_record(id, previous=previous))
         print(id, flush=True)
         previous = id
 
@@ -80,54 +80,54 @@ def large_record(id: str, size: int) -> Record:
 
 async def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
-    await store.commit(a_record("r1"))
-    await store.commit(a_record("r2", previous="r1"))
-    await store.delete(OWNER, "r1")
+    await store.responses.commit(a_record("r1"))
+    await store.responses.commit(a_record("r2", previous="r1"))
+    await store.responses.delete(OWNER, "r1")
     await store.close()
     store = await SqliteStore.open(tmp_path)
     assert await history_ids(store, "r2") == ["r1_in", "r1_out", "r2_in", "r2_out"]
-    assert await store.get(OWNER, "r1") is None
+    assert await store.responses.get(OWNER, "r1") is None
     await store.close()
     assert contents(tmp_path).keys() == {DATABASE_NAME, "owner.lock"}
 
 
 async def test_close_finishes_what_is_queued(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path, limits=Limits(group_max=4))
-    commits = [asyncio.ensure_future(store.commit(a_record(f"r{n}"))) for n in range(50)]
+    commits = [asyncio.ensure_future(store.responses.commit(a_record(f"r{n}"))) for n in range(50)]
     await asyncio.sleep(0)
     await store.close()
     assert await asyncio.gather(*commits) == [None] * 50
     store = await SqliteStore.open(tmp_path)
-    assert all([await store.get(OWNER, f"r{n}") for n in range(50)])
+    assert all([await store.responses.get(OWNER, f"r{n}") for n in range(50)])
     await store.close()
 
 
 async def test_a_deleted_text_is_in_no_file(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
-    await store.commit(a_record("r1", output=["remember-me"]))
-    await store.commit(a_record("r2"))
-    await store.delete(OWNER, "r1")
+    await store.responses.commit(a_record("r1", output=["remember-me"]))
+    await store.responses.commit(a_record("r2"))
+    await store.responses.delete(OWNER, "r1")
     await store.close()
     assert not any(b"remember-me" in content for content in contents(tmp_path).values())
 
 
 async def test_more_callers_than_slots_all_get_through(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path, limits=Limits(pending_max=2, group_max=2, readers=1))
-    await asyncio.gather(*(store.commit(a_record(f"r{n}")) for n in range(40)))
-    assert all(await asyncio.gather(*(store.get(OWNER, f"r{n}") for n in range(40))))
+    await asyncio.gather(*(store.responses.commit(a_record(f"r{n}")) for n in range(40)))
+    assert all(await asyncio.gather(*(store.responses.get(OWNER, f"r{n}") for n in range(40))))
     await store.close()
 
 
 async def test_a_cancelled_caller_does_not_use_up_a_slot(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path, limits=Limits(pending_max=2))
     for n in range(10):
-        commit = asyncio.ensure_future(store.commit(a_record(f"r{n}")))
+        commit = asyncio.ensure_future(store.responses.commit(a_record(f"r{n}")))
         await asyncio.sleep(0)
         commit.cancel()
         await asyncio.gather(commit, return_exceptions=True)
     async with asyncio.timeout(30):
-        await store.commit(a_record("last"))
-    assert await store.get(OWNER, "last")
+        await store.responses.commit(a_record("last"))
+    assert await store.responses.get(OWNER, "last")
     await store.close()
 
 
@@ -135,7 +135,7 @@ async def test_a_cancelled_caller_does_not_use_up_a_slot(tmp_path: Path) -> None
 async def test_only_the_user_may_look(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "here"
     store = await SqliteStore.open(folder)
-    await store.commit(a_record("r1"))
+    await store.responses.commit(a_record("r1"))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     assert len(modes) == 4 and set(modes.values()) == {0o600}, modes
@@ -149,7 +149,7 @@ async def test_a_second_store_of_this_process_is_refused(tmp_path: Path) -> None
     store = await SqliteStore.open(tmp_path)
     with pytest.raises(FolderInUse, match=rf"in use by process {os.getpid()} \(address not known\)"):
         await SqliteStore.open(tmp_path)
-    await store.commit(a_record("r1"))
+    await store.responses.commit(a_record("r1"))
     await store.close()
     await (await SqliteStore.open(tmp_path)).close()
 
@@ -242,23 +242,23 @@ async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 async def test_a_full_database_refuses_one_and_reads_on(tmp_path: Path) -> None:
     limits = Limits(database_bytes_max=256 * 1024)
     store = await SqliteStore.open(tmp_path, limits=limits)
-    await store.commit(a_record("small"))
+    await store.responses.commit(a_record("small"))
     large = large_record("large", 400_000)
     results = await asyncio.gather(
-        store.commit(a_record("before")),
-        store.commit(large),
-        store.commit(a_record("after")),
+        store.responses.commit(a_record("before")),
+        store.responses.commit(large),
+        store.responses.commit(a_record("after")),
         return_exceptions=True,
     )
     assert results[0] is None and results[2] is None, results
     assert isinstance(results[1], StoreUnavailable) and "full" in str(results[1])
     for id in ("small", "before", "after"):
         assert await history_ids(store, id) == [f"{id}_in", f"{id}_out"]
-    assert await store.get(OWNER, "large") is None
-    assert await store.delete(OWNER, "small"), "deleting is the way out"
+    assert await store.responses.get(OWNER, "large") is None
+    assert await store.responses.delete(OWNER, "small"), "deleting is the way out"
     await store.close()
     store = await SqliteStore.open(tmp_path)
-    await store.commit(large)
+    await store.responses.commit(large)
     await store.close()
 
 
@@ -278,16 +278,18 @@ def file_bytes_max(size: int) -> Iterator[None]:
 @posix_only
 async def test_a_disk_that_refuses_writes(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
-    await store.commit(a_record("before"))
+    await store.responses.commit(a_record("before"))
     log_bytes = (tmp_path / f"{DATABASE_NAME}-wal").stat().st_size
     with file_bytes_max(log_bytes + 1000):
-        results = await asyncio.gather(*(store.commit(a_record(f"r{n}")) for n in range(5)), return_exceptions=True)
+        results = await asyncio.gather(
+            *(store.responses.commit(a_record(f"r{n}")) for n in range(5)), return_exceptions=True
+        )
         assert all(isinstance(result, StoreUnavailable) for result in results), results
         assert "input/output error" in str(results[0]) or "full" in str(results[0])
         assert await history_ids(store, "before") == ["before_in", "before_out"]
-        assert await store.get(OWNER, "r0") is None
+        assert await store.responses.get(OWNER, "r0") is None
     for n in range(5):
-        await store.commit(a_record(f"r{n}"))
+        await store.responses.commit(a_record(f"r{n}"))
     await store.close()
     with closing(sqlite3.connect(tmp_path / DATABASE_NAME)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -296,21 +298,21 @@ async def test_a_disk_that_refuses_writes(tmp_path: Path) -> None:
 
 async def test_a_database_that_turned_read_only(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
-    await store.commit(a_record("before"))
+    await store.responses.commit(a_record("before"))
     # The nearest to a file system remounted read-only that needs no mount: the same error code, for real.
     await store._writer.run(lambda db: db.execute("PRAGMA query_only = ON"))
     with pytest.raises(StoreUnavailable, match="read-only"):
-        await store.commit(a_record("r1"))
-    assert await store.get(OWNER, "before") is not None
+        await store.responses.commit(a_record("r1"))
+    assert await store.responses.get(OWNER, "before") is not None
     with pytest.raises(StoreUnavailable, match="read-only"):
-        await store.delete(OWNER, "before")
+        await store.responses.delete(OWNER, "before")
     await store.close()
 
 
 async def test_pages_that_were_damaged(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
     for n in range(200):
-        await store.commit(large_record(f"r{n}", 4000))
+        await store.responses.commit(large_record(f"r{n}", 4000))
     await store.close()
     path = tmp_path / DATABASE_NAME
     with path.open("r+b") as file:
@@ -319,7 +321,7 @@ async def test_pages_that_were_damaged(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
     with pytest.raises(StoreUnavailable, match="damaged"):
         for n in range(200):
-            await store.history(OWNER, f"r{n}")
+            await store.items.load_history(OWNER, f"r{n}")
     await store.close()
 
 
@@ -338,23 +340,25 @@ async def test_a_group_that_cannot_commit_is_tried_one_by_one(tmp_path: Path) ->
             "INSERT INTO item (owner, response_id, dir, pos, id, type, doc) VALUES ('', 'no', 'in', 0, '', '', '')"
         )
 
-    results = await asyncio.gather(store.commit(a_record("r1")), store._writer.run(dangling), return_exceptions=True)
+    results = await asyncio.gather(
+        store.responses.commit(a_record("r1")), store._writer.run(dangling), return_exceptions=True
+    )
     assert results[0] is None and isinstance(results[1], sqlite3.IntegrityError), results
-    assert await store.get(OWNER, "r1") is not None
-    await store.commit(a_record("r2"))
+    assert await store.responses.get(OWNER, "r1") is not None
+    await store.responses.commit(a_record("r2"))
     await store.close()
 
 
 async def test_another_program_that_holds_the_database(tmp_path: Path) -> None:
     """Its lock is waited for, then named; afterwards all is well."""
     store = await SqliteStore.open(tmp_path)
-    await store.commit(a_record("before"))
+    await store.responses.commit(a_record("before"))
     await store._writer.run(lambda db: db.execute("PRAGMA busy_timeout = 50"))
     with closing(sqlite3.connect(tmp_path / DATABASE_NAME, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable, match="another program holds"):
-            await store.commit(a_record("r1"))
-        assert await store.get(OWNER, "before") is not None
+            await store.responses.commit(a_record("r1"))
+        assert await store.responses.get(OWNER, "before") is not None
         other.execute("ROLLBACK")
-    await store.commit(a_record("r1"))
+    await store.responses.commit(a_record("r1"))
     await store.close()

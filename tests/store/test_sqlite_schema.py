@@ -19,7 +19,16 @@ from sqlalchemy import create_engine
 from antiphon.store import Selection, StoreUnavailable
 from antiphon.store.migrations import HEAD
 from antiphon.store.schema import metadata
-from antiphon.store.sqlite import DATABASE_NAME, Limits, SqliteStore, conversations, listing, statements
+from antiphon.store.sqlite import (
+    DATABASE_NAME,
+    Limits,
+    SqliteStore,
+    conversations,
+    items,
+    listing,
+    responses,
+    retention,
+)
 from antiphon.store.sqlite.connection import make_file
 from antiphon.store.sqlite.upgrade import SCRIPTS, bring_up_to_date
 from antiphon.testing.check_store import OWNER, a_record, history_ids
@@ -54,8 +63,8 @@ def names(folder: Path) -> set[str]:
 
 async def filled(folder: Path) -> Path:
     store = await SqliteStore.open(folder)
-    await store.commit(a_record("r1"))
-    await store.commit(a_record("r2", previous="r1"))
+    await store.responses.commit(a_record("r1"))
+    await store.responses.commit(a_record("r2", previous="r1"))
     await store.close()
     return folder / DATABASE_NAME
 
@@ -136,7 +145,7 @@ async def test_conversations_of_old_were_last_used_with_their_last_response(tmp_
             VALUES ('r1', '', 'completed', 'm', 'c1', 0, 6, '{}'), ('r2', '', 'completed', 'm', 'c1', 0, 7, '{}');
         """)
     store = await SqliteStore.open(tmp_path)
-    assert [(each.id, each.used_at) for each in await store.idle(9)] == [("c2", 4), ("c1", 7)]
+    assert [(each.id, each.used_at) for each in await store.retention.find_idle(9)] == [("c2", 4), ("c1", 7)]
     await store.close()
 
 
@@ -148,7 +157,7 @@ async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
         bring_up_to_date(path, Limits(), head="9999", scripts=scripts)
     assert schema_of(path) == before
     store = await SqliteStore.open(tmp_path / "store")
-    assert await store.get(OWNER, "r1") is not None
+    assert await store.responses.get(OWNER, "r1") is not None
     await store.close()
 
 
@@ -185,21 +194,23 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
     path = await filled(tmp_path)
     named = {"owner": OWNER, "id": "r2", "after": "r2_in", "limit": 5, "before": 5}
     queries = [
-        statements._GET,
-        *statements._PAGES.values(),
-        statements._HISTORY,
-        statements._HIDE,
-        statements._DOOMED,
-        statements.oldest(Selection()),
-        statements.oldest(Selection(before=5)),
-        statements._RECORDS,
+        responses._GET,
+        *items._PAGES.values(),
+        items._HISTORY,
+        responses._HIDE,
+        responses._DOOMED,
+        retention.select_oldest(Selection()),
+        retention.select_oldest(Selection(before=5)),
+        retention._RECORDS,
     ]
     with closing(sqlite3.connect(path)) as db:
         for query in queries:
             plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", named)]
             scans = [step for step in plan if re.match(r"SCAN (r|i|child|response|item)\b", step)]
             assert not [step for step in scans if "USING INDEX ix_response_created_at" not in step], plan
-            assert query not in map(statements.oldest, (Selection(), Selection(before=5))) or not sorts(plan), plan
+            assert query not in map(retention.select_oldest, (Selection(), Selection(before=5))) or not sorts(plan), (
+                plan
+            )
 
 
 async def test_conversations_find_their_way(tmp_path: Path) -> None:
@@ -220,7 +231,7 @@ async def test_conversations_find_their_way(tmp_path: Path) -> None:
             *conversations._PAGES.values(),
             conversations._ITEM,
             conversations._ENTRY,
-            conversations._REFERENCED,
+            items._REFERENCED,
             conversations._REMOVE.replace("?", ":id"),
             conversations._KEEP.replace("?", ":id"),
             "SELECT 1 FROM response WHERE conversation_id = :id",
@@ -228,7 +239,7 @@ async def test_conversations_find_their_way(tmp_path: Path) -> None:
             conversations._LIST.format(
                 filters=listing.selected("conversation", db, OWNER, query).filters, order="desc"
             ),
-            statements._LIST.format(filters=listing.selected("response", db, OWNER, query).filters, order="desc"),
+            responses._LIST.format(filters=listing.selected("response", db, OWNER, query).filters, order="desc"),
         ]
         for query in queries:
             plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", named)]
@@ -244,7 +255,7 @@ async def test_a_turn_is_stored_once(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
     ids = [f"r{n}" for n in range(50)]
     for previous, id in zip([None, *ids], ids, strict=False):
-        await store.commit(a_record(id, previous=previous))
+        await store.responses.commit(a_record(id, previous=previous))
     await store.close()
     with closing(sqlite3.connect(tmp_path / DATABASE_NAME)) as db:
         assert db.execute("SELECT count(*) FROM item").fetchone() == (100,)

@@ -6,6 +6,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -137,14 +138,28 @@ async def answer(store: Store | Model, call: Call) -> Any:
         return type(error).__name__
 
 
+PORTS = {
+    "commit": "responses.commit", "get": "responses.get", "delete": "responses.delete",
+    "responses": "responses.read_page", "items": "items.read_input", "history": "items.load_history",
+    "referenced": "items.find", "create_conversation": "conversations.create", "conversation": "conversations.get",
+    "conversations": "conversations.read_page", "update_conversation": "conversations.update",
+    "delete_conversation": "conversations.delete", "append": "conversations.append",
+    "conversation_items": "conversations.read_items", "conversation_history": "conversations.load_history",
+    "conversation_item": "conversations.get_item", "remove_item": "conversations.remove_item",
+    "idle": "retention.find_idle", "purge": "retention.purge", "records": "retention.read_records",
+}  # fmt: skip
+"""What the model does, and which method of which port that is."""
+
+
 async def called(store: Store | Model, call: Call) -> Any:
+    method = getattr(store, call[0]) if isinstance(store, Model) else attrgetter(PORTS[call[0]])(store)
     match call:
-        case ("items" | "conversation_items" as name, owner, id, after, limit, order):
-            return await getattr(store, name)(owner, id, after=after, limit=limit, order=order)
+        case ("items" | "conversation_items", owner, id, after, limit, order):
+            return await method(owner, id, after=after, limit=limit, order=order)
         case ("records", after, limit):
-            return [comparable(record, whole=True) for record in await store.records(after=after, limit=limit)]
-        case (name, *arguments):
-            return await getattr(store, name)(*arguments)
+            return [comparable(record, whole=True) for record in await method(after=after, limit=limit)]
+        case (_, *arguments):
+            return await method(*arguments)
 
 
 def plain(answer: Any) -> Any:

@@ -15,17 +15,20 @@ from typing import Any, cast
 
 import msgspec
 
-from antiphon.store import Claim, Store, StoreUnavailable
-from antiphon.store.claims import Claims
+from antiphon.store import ConversationLock, Store, StoreUnavailable
 from antiphon.store.runs import NewRun
+from antiphon.store.sqlite.locks import Locks
 from antiphon.wire import Id
 
-_WRITES = frozenset(
-    {"enqueue", "claim_runs", "log", "finish", "release", "recover", "sweep", "cancel", "seal", "delete"}
-)
-_OF_NODES = frozenset({"claim_runs", "recover", "sweep"})
+_WRITES = frozenset({
+    "runs.enqueue", "runs.claim", "runs.append", "runs.finish", "runs.release", "runs.recover", "runs.requeue_lost",
+    "runs.cancel", "runs.seal", "responses.delete",
+})  # fmt: skip
+_OF_NODES = frozenset({"runs.claim", "runs.recover", "runs.requeue_lost"})
 """Those that are about the process itself, whose name there is a random one."""
-_READS = frozenset({"events", "get", "context", "history", "conversation_history"})
+_READS = frozenset({
+    "runs.read_events", "responses.get", "items.load_context", "items.load_history", "conversations.load_history",
+})  # fmt: skip
 
 
 class Weather(msgspec.Struct):
@@ -87,7 +90,7 @@ class Life:
 class FaultyStore:
     """A process's view of a store that others may share; implements ``antiphon.store.Store``.
 
-    Claims on conversations end with the process, as where it owns the store.
+    Locks on conversations end with the process, as where it owns the store.
     """
 
     def __init__(self, store: Store, life: Life, weather: Weather, seed: int) -> None:
@@ -95,31 +98,21 @@ class FaultyStore:
         self._life = life
         self._weather = weather
         self._seed = seed
-        self._claims = Claims()
         self._count: Counter[str] = Counter()
         self._under_way: set[asyncio.Task[Any]] = set()
+        for name in ("responses", "items", "runs"):
+            setattr(self, name, _FaultyPort(name, getattr(store, name), self.call))
+        self.conversations = _FaultyConversations("conversations", store.conversations, self.call)
 
     @classmethod
     def of(cls, store: Store, life: Life, weather: Weather, seed: int) -> Store:
         """As the type checker shall see it."""
         return cast(Store, cls(store, life, weather, seed))
 
-    async def claim(self, owner: str, id: Id) -> Claim:
-        """See ``ConversationStore.claim``."""
-        return self._claims.take(owner, id)
-
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-        if name not in _WRITES | _READS:
-            return method
+        return getattr(self._store, name)
 
-        async def call(*args: Any, **named: Any) -> Any:
-            about = "" if name in _OF_NODES else _subject(args)
-            return await self._called(name, about, lambda: method(*args, **named))
-
-        return call
-
-    async def _called(self, name: str, subject: str, work: Callable[[], Awaitable[Any]]) -> Any:
+    async def call(self, name: str, subject: str, work: Callable[[], Awaitable[Any]]) -> Any:
         key = f"{self._seed} {self._life.name} {name} {subject}"
         self._count[key] += 1
         dice = random.Random(f"{key} {self._count[key]}")
@@ -154,6 +147,36 @@ class FaultyStore:
         self._under_way.discard(doing)
         if not doing.cancelled():
             doing.exception()
+
+
+class _FaultyPort:
+    """One port of it."""
+
+    def __init__(self, name: str, port: Any, call: Callable[..., Awaitable[Any]]) -> None:
+        self._name = name
+        self._port = port
+        self._call = call
+
+    def __getattr__(self, name: str) -> Any:
+        method, full = getattr(self._port, name), f"{self._name}.{name}"
+        if full not in _WRITES | _READS:
+            return method
+
+        async def call(*args: Any, **named: Any) -> Any:
+            about = "" if full in _OF_NODES else _subject(args)
+            return await self._call(full, about, lambda: method(*args, **named))
+
+        return call
+
+
+class _FaultyConversations(_FaultyPort):
+    def __init__(self, name: str, port: Any, call: Callable[..., Awaitable[Any]]) -> None:
+        super().__init__(name, port, call)
+        self._locks = Locks()
+
+    async def lock(self, owner: str, id: Id) -> ConversationLock:
+        """See ``ConversationStore.lock``."""
+        return self._locks.take(owner, id)
 
 
 def _subject(args: tuple[Any, ...]) -> str:

@@ -20,13 +20,13 @@ class MemoryDeliveries:
         """Keep new ones."""
         self._kept |= {delivery.id: delivery for delivery in deliveries}
 
-    async def waiting(self, endpoint: str, limit: int) -> list[Delivery]:
-        """See ``DeliveryStore.waiting``."""
+    async def read_waiting(self, endpoint: str, limit: int) -> list[Delivery]:
+        """See ``DeliveryStore.read_waiting``."""
         found = [each for each in self._kept.values() if each.due_at is not None and each.endpoint == endpoint]
         return heapq.nsmallest(limit, found, key=lambda each: each.due_at or 0)
 
-    async def attempted(self, id: Id, attempt: Attempt, status: DeliveryStatus, due_at: int | None) -> None:
-        """See ``DeliveryStore.attempted``."""
+    async def record_attempt(self, id: Id, attempt: Attempt, status: DeliveryStatus, due_at: int | None) -> None:
+        """See ``DeliveryStore.record_attempt``."""
         kept = self._kept.get(id)
         if kept is None or kept.due_at is None or kept.attempts != attempt.number - 1:
             return
@@ -58,11 +58,11 @@ class MemoryDeliveries:
             self._attempts.pop(id, None)
         return len(old[:limit])
 
-    async def recent(self, limit: int) -> list[tuple[Delivery, Sequence[Attempt]]]:
-        """See ``DeliveryStore.recent``."""
+    async def read_recent(self, limit: int) -> list[tuple[Delivery, Sequence[Attempt]]]:
+        """See ``DeliveryStore.read_recent``."""
         newest = heapq.nlargest(limit, self._kept.values(), key=lambda each: (each.created_at, each.id))
         return [(each, tuple(self._attempts.get(each.id, ()))) for each in newest]
 
-    async def count(self) -> int:
-        """See ``DeliveryStore.count``."""
+    async def count_waiting(self) -> int:
+        """See ``DeliveryStore.count_waiting``."""
         return sum(each.due_at is not None for each in self._kept.values())

@@ -9,7 +9,7 @@ from memory_keys import MemoryKeys
 from antiphon.access.keyring import Keyring, tended
 from antiphon.models import Usage
 from antiphon.store import StoreUnavailable
-from antiphon.store.keys import Allowance, Spent, minted
+from antiphon.store.keys import Allowance, Spent, mint_key
 from antiphon.testing import FakeClock
 from antiphon.wire.errors import InsufficientQuota, RateLimited, Unauthorized
 
@@ -21,11 +21,11 @@ class FaultyKeys(MemoryKeys):
 
     faults = 0
 
-    async def spend(self, spent: Sequence[Spent]) -> None:
+    async def add_usage(self, spent: Sequence[Spent]) -> None:
         if self.faults:
             self.faults -= 1
             raise StoreUnavailable("disk full")
-        await super().spend(spent)
+        await super().add_usage(spent)
 
 
 class Ring:
@@ -34,9 +34,9 @@ class Ring:
     def __init__(self, allowance: Allowance | None = None, *, store: MemoryKeys | None = None, required: bool = False):
         self.store = store or FaultyKeys()
         self.clock, self.now = FakeClock(), FakeClock(0)
-        self.key, self.secret = minted("one", "p", allowance or Allowance(), 1)
+        self.key, self.secret = mint_key("one", "p", allowance or Allowance(), 1)
         self.store.kept.append(self.key)
-        self.ring = Keyring(self.store, clock=self.clock, now=self.now, required=required)
+        self.ring = Keyring(self.store, self.store, clock=self.clock, now=self.now, required=required)
 
     async def total(self) -> int:
         return sum(spent.tokens for spent, _ in await self.ring.usage("p", "0000", "9999"))
@@ -47,7 +47,7 @@ class Ring:
 
 
 async def test_without_any_key_nobody_is_asked() -> None:
-    ring = await Keyring(MemoryKeys()).open()
+    ring = await Keyring(MemoryKeys(), MemoryKeys()).open()
     assert not ring.asks
     assert ring.caller(None).owner == ring.caller("anything").owner == ""
 
@@ -68,7 +68,7 @@ async def test_a_key_opens_until_it_is_revoked_and_the_doors_stay_shut() -> None
 
 
 async def test_where_others_can_reach_a_key_is_asked_for_even_without_one() -> None:
-    ring = await Keyring(MemoryKeys(), required=True).open()
+    ring = await Keyring(MemoryKeys(), MemoryKeys(), required=True).open()
     with pytest.raises(Unauthorized):
         ring.caller(None)
 
@@ -141,7 +141,7 @@ async def test_a_budget_lasts_a_day_and_outlives_the_process() -> None:
         made.use(1)
     assert caught.value.headers["x-should-retry"] == "false"
     await ring.write()
-    after = await Keyring(made.store, clock=made.clock).open()
+    after = await Keyring(made.store, made.store, clock=made.clock).open()
     with pytest.raises(InsufficientQuota):
         after.admit(made.key.id, lambda: 0)
     made.clock.now += DAY_S
@@ -164,7 +164,7 @@ async def test_usage_is_counted_once_whatever_the_store_does() -> None:
     await ring.write()
     await ring.write()
     assert await made.total() == 15
-    (spent,) = await store.usage("0000", "9999")
+    (spent,) = await store.read_usage("0000", "9999")
     assert (spent.requests, spent.tokens) == (3, 15)
 
 
@@ -172,7 +172,7 @@ async def test_the_end_writes_everything_down() -> None:
     made = Ring()
     async with tended(await made.ring.open()):
         made.use(7)
-    (spent,) = await made.store.usage("0000", "9999")
+    (spent,) = await made.store.read_usage("0000", "9999")
     assert spent.tokens == 7
 
 
@@ -183,9 +183,9 @@ async def test_days_are_kept_apart() -> None:
     made.clock.now += DAY_S
     made.use(2)
     await ring.write()
-    listed = await made.store.usage("0000", "9999")
+    listed = await made.store.read_usage("0000", "9999")
     assert [spent.tokens for spent in listed] == [2, 1]
-    assert [spent.day for spent in await made.store.usage(listed[0].day, listed[0].day)] == [ring.day()]
+    assert [spent.day for spent in await made.store.read_usage(listed[0].day, listed[0].day)] == [ring.day()]
 
 
 async def test_another_owner_sees_none_of_it() -> None:

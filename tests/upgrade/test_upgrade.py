@@ -41,7 +41,7 @@ async def check_content(folder: Path) -> None:
         first = await engine.responses.retrieve("", "resp_1")
         assert first.output[0]["content"][0]["text"] == "Bonjour"
         assert (first.user, (await engine.responses.retrieve("", "resp_4")).metadata) == ("u1", {"a": "b"})
-        assert await store.get("", "resp_2") is None, "a deleted response came back"
+        assert await store.responses.get("", "resp_2") is None, "a deleted response came back"
         run = await engine.responses.accept(
             {"model": "m", "input": "Go on", "previous_response_id": "resp_3"}, Caller()
         )
@@ -49,7 +49,7 @@ async def check_content(folder: Path) -> None:
         told = [item["type"] for item in model.prompts[0].items]
         assert told == ["message", "message", "message", "function_call", "function_call_output", "message", "message"]
         await continue_in_a_conversation(engine, run.plan.response.id)
-        assert await store.purge(Selection(user="u1"), 9) == 1
+        assert await store.retention.purge(Selection(user="u1"), 9) == 1
     finally:
         await store.close()
 
@@ -92,8 +92,8 @@ def test_migrate_upgrades_and_says_so(old: Path, capsys: pytest.CaptureFixture[s
 
 async def test_an_upgraded_database_gives_space_back_once_rebuilt(old: Path) -> None:
     store = await SqliteStore.open(old)
-    await store.purge(Selection(), 9)
-    assert await store.shrink(0) == 0
+    await store.retention.purge(Selection(), 9)
+    assert await store.retention.shrink(0) == 0
     await store.close()
     import asyncio
 

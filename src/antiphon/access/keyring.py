@@ -20,7 +20,7 @@ import msgspec
 from antiphon.access.bucket import Bucket, duration
 from antiphon.models import Usage
 from antiphon.store import StoreUnavailable
-from antiphon.store.keys import Key, KeyStore, Spent, digest_of, in_order
+from antiphon.store.keys import Key, KeyStore, Spent, UsageStore, digest_of, sort_usage
 from antiphon.wire.errors import InsufficientQuota, RateLimited, Unauthorized
 
 log = logging.getLogger("antiphon.keys")
@@ -72,13 +72,15 @@ class Keyring:
 
     def __init__(
         self,
-        store: KeyStore,
+        keys: KeyStore,
+        usage: UsageStore,
         *,
         required: bool = False,
         clock: Callable[[], float] = time.time,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
+        self._key_store = keys
+        self._usage_store = usage
         self._required = required
         self._clock = clock
         self._now = now
@@ -198,13 +200,13 @@ class Keyring:
             StoreUnavailable: it cannot be read.
         """
         async with self._writing:
-            kept = await self._store.usage(first_day, last_day)
+            kept = await self._usage_store.read_usage(first_day, last_day)
             merged = {(spent.key_id, spent.day): spent for spent in kept}
             for place, spent in self._pending.items():
                 if first_day <= spent.day <= last_day:
                     merged[place] = merged[place] + spent if place in merged else spent
         keys = {key.id: key for key in self._keys}
-        listed = [(spent, keys.get(spent.key_id)) for spent in in_order(merged.values())]
+        listed = [(spent, keys.get(spent.key_id)) for spent in sort_usage(merged.values())]
         return [(spent, key) for spent, key in listed if (key.project if key else "") == owner]
 
     async def look(self) -> None:
@@ -213,7 +215,7 @@ class Keyring:
         Raises:
             StoreUnavailable: it cannot be read; nothing has changed here.
         """
-        self._keys = list(await self._store.keys())
+        self._keys = list(await self._key_store.read_keys())
         open_keys = [key for key in self._keys if key.revoked_at is None]
         self._by_digest = {key.digest: key for key in open_keys}
         self._meters = {key.id: self._meters.get(key.id) or _Meter(key) for key in open_keys}
@@ -229,7 +231,7 @@ class Keyring:
             if not spent:
                 return
             try:
-                await self._store.spend(spent)
+                await self._usage_store.add_usage(spent)
             except StoreUnavailable:
                 self._add(spent)
                 raise
@@ -241,7 +243,7 @@ class Keyring:
             StoreUnavailable: they cannot be read.
         """
         await self.look()
-        for spent in await self._store.usage(self._today, self._today):
+        for spent in await self._usage_store.read_usage(self._today, self._today):
             self._spent_today[spent.key_id] = spent.tokens
         return self
 

@@ -16,9 +16,9 @@ from antiphon.background.worker import QUEUE, Worker
 from antiphon.intake import Plan
 from antiphon.log import Notifier, Tail, encode, read_log
 from antiphon.run import Run, record_of, to_api_error, to_stored_items
-from antiphon.store import Claim, Record, Store, StoreUnavailable, UnknownConversation
-from antiphon.store.asking import asked
-from antiphon.store.runs import Claimed, NewRun, QueueFull
+from antiphon.store import ConversationLock, QueueFull, Record, Store, StoreUnavailable, UnknownConversation
+from antiphon.store.availability import ask_store
+from antiphon.store.runs import Claimed, NewRun
 from antiphon.webhooks.outbox import Outbox
 from antiphon.wire import Id
 from antiphon.wire.errors import RateLimited, ServerError
@@ -69,14 +69,16 @@ class Background:
         clock: Callable[[], float],
         outbox: Outbox | None = None,
     ) -> None:
-        self._store = store
+        self._runs = store.runs
+        self._responses = store.responses
         self._prepare = prepare
         self._queued_max = queued_max
         self._per_project_max = per_project_max
         self._notifier = Notifier()
         self._queuing: set[asyncio.Task[None]] = set()
         self._worker = Worker(
-            store,
+            store.runs,
+            store.conversations,
             self._notifier,
             self._prepare_run,
             node=secrets.token_hex(16),
@@ -129,18 +131,18 @@ class Background:
         self._queuing.add(queuing)
         queuing.add_done_callback(self._forget_task)
         try:
-            await asked(asyncio.shield(queuing))
+            await ask_store(asyncio.shield(queuing))
         except QueueFull as error:
             raise _full(error) from error
         except UnknownConversation as error:
             raise to_api_error(error) from error
         return response
 
-    async def _queue(self, new: NewRun, claim: Claim | None) -> None:
+    async def _queue(self, new: NewRun, claim: ConversationLock | None) -> None:
         id = new.record.id
         with self._worker.enqueueing(id, claim):
             try:
-                await self._store.enqueue(new, queued_max=self._queued_max, per_project_max=self._per_project_max)
+                await self._runs.enqueue(new, queued_max=self._queued_max, per_project_max=self._per_project_max)
             except StoreUnavailable:
                 # It may have been queued all the same.
                 self._worker.schedule_recheck()
@@ -158,32 +160,32 @@ class Background:
     async def cancel(self, owner: str, id: Id) -> bool:
         """Cancel a run for ever; False when there is none that could be."""
         with self._worker.recheck_on_error():
-            epoch = await asked(self._store.cancel(owner, id))
+            epoch = await ask_store(self._runs.cancel(owner, id))
         if epoch is not None:
-            await asked(self._worker.write_cancelled(owner, id, epoch))
+            await ask_store(self._worker.write_cancelled(owner, id, epoch))
         return epoch is not None
 
     async def delete(self, owner: str, id: Id) -> bool:
         """Delete a response; nobody works on it any more. False when there is none."""
         with self._worker.recheck_on_error():
-            deleted = await asked(self._store.delete(owner, id))
+            deleted = await ask_store(self._responses.delete(owner, id))
             if deleted:
                 await self._worker.stop(id)
             return deleted
 
     def tail(self, owner: str, id: Id, after: int) -> Tail:
         """A reader of the log, from the event behind number ``after`` on."""
-        return Tail(self._store, self._notifier, owner, id, after)
+        return Tail(self._runs, self._notifier, owner, id, after)
 
     async def recheck(self) -> None:
         """Responses were deleted, perhaps some that run."""
-        await asked(self._worker.recheck())
+        await ask_store(self._worker.recheck())
 
     async def so_far(self, record: Record) -> tuple[Response, int] | None:
         """A response that has not ended, as its readers have seen it, and the number of the last event in it; None
         when nothing can be said of it.
         """
-        events = await asked(read_log(self._store, record.owner, record.id))
+        events = await ask_store(read_log(self._runs, record.owner, record.id))
         return (progress_of(events, msgspec.convert(record.status, Status)), len(events) - 1) if events else None
 
 

@@ -18,8 +18,7 @@ from antiphon.log import RunLog
 from antiphon.models import Finish, TextFormat, Usage
 from antiphon.run import Run, ended_response, record_of, response_code, to_api_error, turn_context, usage_so_far
 from antiphon.state import OpenItem, State, complete_items
-from antiphon.store import StoreUnavailable
-from antiphon.store.runs import Fenced
+from antiphon.store import Fenced, StoreUnavailable
 from antiphon.tools import ToolCall
 from antiphon.turn import HostedCall, Progress, TurnContext, close, run_all, take_turns
 from antiphon.wire import Json

@@ -20,8 +20,8 @@ import msgspec
 from antiphon.background.recovery import cancel, expiry, give_up, resume_run
 from antiphon.log import POLL_S, Notifier, RunLog, read_log
 from antiphon.run import Run, record_of, to_api_error
-from antiphon.store import Claim, ConversationLocked, Store, StoreUnavailable
-from antiphon.store.runs import UNFINISHED, Batch, Claimed, Fenced, Unfinished
+from antiphon.store import ConversationLock, ConversationLocked, ConversationStore, Fenced, StoreUnavailable
+from antiphon.store.runs import UNFINISHED, Batch, Claimed, RunStore, Unfinished
 from antiphon.turn import Progress, ToolActivity
 from antiphon.webhooks.outbox import Outbox, nobody
 from antiphon.wire import Id, Json
@@ -61,7 +61,8 @@ class Worker:
 
     def __init__(
         self,
-        store: Store,
+        runs: RunStore,
+        conversations: ConversationStore,
         notifier: Notifier,
         prepare: Callable[[Claimed], Awaitable[Run]],
         *,
@@ -71,7 +72,8 @@ class Worker:
         clock: Callable[[], float],
         outbox: Outbox | None = None,
     ) -> None:
-        self._store = store
+        self._runs = runs
+        self._conversations = conversations
         self._notifier = notifier
         self._prepare = prepare
         self._node = node
@@ -80,7 +82,7 @@ class Worker:
         self._clock = clock
         self._outbox = outbox or nobody()
         self._held: dict[Id, Held] = {}
-        self._locks: dict[Id, Claim] = {}
+        self._locks: dict[Id, ConversationLock] = {}
         self._left: dict[Id, int] = {}
         self._enqueueing: set[Id] = set()
         self._recheck_due = False
@@ -94,16 +96,16 @@ class Worker:
         Raises:
             StoreUnavailable: the store cannot be written.
         """
-        found = await self._store.recover(self._node)
+        found = await self._runs.recover(self._node)
         for each in found:
             if each.status in UNFINISHED and each.conversation_id is not None:
                 # Locked already: two wait for one conversation, and the first keeps others out.
                 with suppress(ConversationLocked):
-                    self._locks[each.id] = await self._store.claim(each.owner, each.conversation_id)
+                    self._locks[each.id] = await self._conversations.lock(each.owner, each.conversation_id)
         await self._tidy_up(found)
 
     @contextmanager
-    def enqueueing(self, id: Id, lock: Claim | None) -> Generator[None]:
+    def enqueueing(self, id: Id, lock: ConversationLock | None) -> Generator[None]:
         """While inside, a run is being queued. The claim on its conversation is kept until it has ended."""
         self._enqueueing.add(id)
         if lock is not None:
@@ -158,18 +160,18 @@ class Worker:
         return bool(found)
 
     async def _claim(self, room: int) -> list[Claimed]:
-        found = await self._store.claim_runs(self._node, room)
+        found = await self._runs.claim(self._node, room)
         if not self._draining:
             return found
         for claimed in found:
-            await self._store.release(claimed.id, claimed.epoch)
+            await self._runs.release(claimed.id, claimed.epoch)
         return []
 
     async def _give_back(self) -> None:
         """Let what had to wait for the store be claimed again."""
         for id, epoch in list(self._left.items()):
             try:
-                await self._store.release(id, epoch)
+                await self._runs.release(id, epoch)
             except StoreUnavailable as error:
                 log.error("%s still waits for the store: %s", id, error)
             else:
@@ -216,10 +218,10 @@ class Worker:
         finally:
             if tool_activity.handing_over:
                 with suppress(StoreUnavailable):
-                    await asyncio.shield(self._store.release(claimed.id, claimed.epoch))
+                    await asyncio.shield(self._runs.release(claimed.id, claimed.epoch))
 
     async def _attempt(self, claimed: Claimed, tool_activity: ToolActivity) -> None:
-        events = await read_log(self._store, claimed.owner, claimed.id)
+        events = await read_log(self._runs, claimed.owner, claimed.id)
         if not events:
             raise Fenced(claimed.id)
         if claimed.attempt > self._attempts_max:
@@ -239,19 +241,19 @@ class Worker:
         """End the run in failure: behind what is durable of it, not behind what was said and may be lost."""
         if error.internal or error.status >= 500:
             log.error("%s failed: %s %s", claimed.id, error.code, error.internal, exc_info=error.__cause__)
-        events = await read_log(self._store, claimed.owner, claimed.id)
+        events = await read_log(self._runs, claimed.owner, claimed.id)
         if not events:
             raise Fenced(claimed.id)
         await give_up(self._writing(claimed, events), events, error, claimed.owner, self._clock())
 
     def _writing(self, claimed: Claimed, events: Sequence[Json]) -> RunLog:
-        return RunLog(self._store, self._notifier, claimed.id, claimed.epoch, len(events), self._outbox)
+        return RunLog(self._runs, self._notifier, claimed.id, claimed.epoch, len(events), self._outbox)
 
     async def _after_end(self, id: Id) -> None:
         await self._unlock(id)
         self._notifier.tell(id)
         try:
-            await self._store.seal(id)
+            await self._runs.seal(id)
         except StoreUnavailable as error:
             log.warning("%s is not sealed yet: %s", id, error)
             self.schedule_recheck()
@@ -278,7 +280,7 @@ class Worker:
             StoreUnavailable: it cannot be read.
         """
         known = [id for id in {**self._locks, **self._held} if id not in self._enqueueing]
-        found = await self._store.sweep(self._node, [*self._held, *self._left])
+        found = await self._runs.requeue_lost(self._node, [*self._held, *self._left])
         there = {each.id for each in found if each.status != "cancelled"}
         for id in known:
             if id not in there:
@@ -294,7 +296,7 @@ class Worker:
                 if each.status == "cancelled":
                     await self._write_cancelled(each.owner, each.id, each.epoch)
                 else:
-                    await self._store.seal(each.id)
+                    await self._runs.seal(each.id)
             except StoreUnavailable as error:
                 log.warning("%s is not written down yet: %s", each.id, error)
                 self._recheck_due = True
@@ -312,16 +314,16 @@ class Worker:
             await self._write_cancelled(owner, id, epoch)
 
     async def _write_cancelled(self, owner: str, id: Id, epoch: int) -> None:
-        events = await read_log(self._store, owner, id)
+        events = await read_log(self._runs, owner, id)
         if not events:
             return
         response = cancel(events)
         record = record_of(owner, response, conversation=False)
         told, batch = self._outbox.deliveries(record), Batch(len(events), [])
         with suppress(Fenced):
-            await self._store.finish(id, epoch, batch, record, expiry(response, self._clock()), told)
+            await self._runs.finish(id, epoch, batch, record, expiry(response, self._clock()), told)
         self._outbox.wake(told)
-        await self._store.seal(id)
+        await self._runs.seal(id)
 
     async def drain(self, grace_s: float) -> None:
         """Hand on what is being done: texts stop where they are, and tools have a time to come to their end."""

@@ -16,7 +16,7 @@ from antiphon.config import Config
 from antiphon.models.embedded.catalogue import size
 from antiphon.store import StoreUnavailable
 from antiphon.store.migrations import HEAD
-from antiphon.store.sqlite import DATABASE_NAME, glance, owner_of
+from antiphon.store.sqlite import DATABASE_NAME, inspect, owner_of
 from antiphon.telemetry import traces
 from antiphon.wire.errors import ApiError
 
@@ -72,9 +72,9 @@ def _database(path: Path) -> Iterator[Finding]:
         yield Finding("OK", "database", "there is none yet")
         return
     try:
-        found = glance.revision(path)
-        faults = glance.faults(path)
-        gives_back = glance.gives_back(path)
+        found = inspect.read_revision(path)
+        faults = inspect.check_integrity(path)
+        gives_back = inspect.can_shrink(path)
     except (StoreUnavailable, sqlite3.Error) as error:
         yield Finding("FAIL", "database", str(error))
         return

@@ -14,7 +14,7 @@ from typing import Any
 
 from antiphon.config import load
 from antiphon.store import StoreUnavailable
-from antiphon.store.keys import Allowance, Key, minted
+from antiphon.store.keys import Allowance, Key, mint_key
 from antiphon.store.sqlite import database_of
 from antiphon.store.sqlite import keys as statements
 
@@ -55,7 +55,7 @@ def run(options: Mapping[str, Any]) -> int:
     """Do what the command line says; returns the exit status."""
     config = load({"data": options["data"]}, os.environ, options["config"])
     try:
-        with statements.opened_beside(database_of(config.data)) as db:
+        with statements.open_beside(database_of(config.data)) as db:
             return _ACTIONS[options["action"]](db, options)
     except StoreUnavailable as error:
         print(f"antiphon: {error}", file=sys.stderr)
@@ -65,7 +65,7 @@ def run(options: Mapping[str, Any]) -> int:
 def _create(db: sqlite3.Connection, options: Mapping[str, Any]) -> int:
     project = "" if options["project"] == DEFAULT_PROJECT else options["project"]
     allowance = Allowance(**{name: options[name] for name in Allowance.__struct_fields__})
-    key, secret = minted(options["name"], project, allowance, int(time.time()))
+    key, secret = mint_key(options["name"], project, allowance, int(time.time()))
     statements.insert(db, key)
     print(f"{key.id} in project {_project(key)}. This is the only time that it is shown:", file=sys.stderr)
     print(secret)
@@ -73,7 +73,7 @@ def _create(db: sqlite3.Connection, options: Mapping[str, Any]) -> int:
 
 
 def _list(db: sqlite3.Connection, options: Mapping[str, Any]) -> int:
-    for key in statements.keys(db):
+    for key in statements.read_keys(db):
         state = f"revoked {_day(key.revoked_at)}" if key.revoked_at is not None else "open"
         limits = [f"{name}={value}" for name in Allowance.__struct_fields__ if (value := getattr(key.allowance, name))]
         made = f"made {_day(key.created_at)}"
@@ -86,7 +86,7 @@ def _revoke(db: sqlite3.Connection, options: Mapping[str, Any]) -> int:
         print(f"antiphon: there is no open key {options['id']}", file=sys.stderr)
         return _FAILED
     print(f"{options['id']} opens nothing any more")
-    if all(key.revoked_at is not None for key in statements.keys(db)):
+    if all(key.revoked_at is not None for key in statements.read_keys(db)):
         print("No open key is left: the server refuses everything until you make one.", file=sys.stderr)
     return 0
 
@@ -94,9 +94,9 @@ def _revoke(db: sqlite3.Connection, options: Mapping[str, Any]) -> int:
 def _usage(db: sqlite3.Connection, options: Mapping[str, Any]) -> int:
     now = datetime.now(UTC)
     first = now - timedelta(days=options["days"] - 1)
-    names = {key.id: key.name for key in statements.keys(db)}
+    names = {key.id: key.name for key in statements.read_keys(db)}
     print(f"{'day':10}  {'key':36}  {'requests':>9}  {'input':>12}  {'output':>12}  name")
-    for spent in statements.usage(db, first.strftime("%Y-%m-%d"), now.strftime("%Y-%m-%d")):
+    for spent in statements.read_usage(db, first.strftime("%Y-%m-%d"), now.strftime("%Y-%m-%d")):
         line = f"{spent.day}  {spent.key_id or '(no key)':36}  {spent.requests:>9}"
         tokens = f"{spent.input_tokens:>12}  {spent.output_tokens:>12}"
         print(f"{line}  {tokens}  {names.get(spent.key_id, '')}".rstrip())

@@ -14,7 +14,7 @@ from antiphon.cli.admin_client import purged_by
 from antiphon.retention.purge import purge_whole
 from antiphon.store import Purge, Purged, Record
 from antiphon.store.migrations import HEAD
-from antiphon.store.sqlite import DATABASE_NAME, FolderInUse, SqliteStore, glance
+from antiphon.store.sqlite import DATABASE_NAME, FolderInUse, SqliteStore, inspect
 from antiphon.store.sqlite.connection import Limits, translating
 from antiphon.store.sqlite.lock import FolderLock
 from antiphon.store.sqlite.upgrade import backup_of, bring_up_to_date, rebuild
@@ -42,7 +42,7 @@ def is_current(data: Path) -> bool:
         antiphon.store.StoreUnavailable: no database there, or not ours.
     """
     path = data / DATABASE_NAME
-    return glance.revision(path) == HEAD and glance.gives_back(path)
+    return inspect.read_revision(path) == HEAD and inspect.can_shrink(path)
 
 
 def migrate(data: Path) -> Migration:
@@ -52,7 +52,7 @@ def migrate(data: Path) -> Migration:
         antiphon.store.StoreUnavailable: no database there, in use, of a newer schema, or no room.
     """
     path = data / DATABASE_NAME
-    found = glance.revision(path)
+    found = inspect.read_revision(path)
     lock = FolderLock.take(data)
     try:
         with translating(path):
@@ -112,7 +112,7 @@ def export(data: Path, file: Path) -> int:
     try:
         # Answers are nobody else's business, as in the data folder.
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            for record in glance.all_records(data / DATABASE_NAME):
+            for record in inspect.read_all_records(data / DATABASE_NAME):
                 out.write(_line(record))
                 count += 1
         unfinished.replace(file)

@@ -62,10 +62,10 @@ def serve(config: Config, listener: socket.socket, tools: Sequence[HostedTool] =
 def _any_key(config: Config) -> bool:
     """Whether there is a key, asked before a model is fetched for nothing."""
     from antiphon.store.sqlite import database_of
-    from antiphon.store.sqlite.keys import keys_of
+    from antiphon.store.sqlite.keys import read_keys_of
 
     try:
-        return any(key.revoked_at is None for key in keys_of(database_of(config.data)))
+        return any(key.revoked_at is None for key in read_keys_of(database_of(config.data)))
     except StoreUnavailable as error:
         raise ServeFailed(str(error)) from error
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from antiphon.config import load
 from antiphon.store.deliveries import Attempt, Delivery
-from antiphon.store.sqlite import database_of, glance
+from antiphon.store.sqlite import database_of, inspect
 from antiphon.webhooks import outbox as webhooks
 from antiphon.webhooks.outbox import EVENTS, Endpoint
 
@@ -40,7 +40,7 @@ def run(options: Mapping[str, Any]) -> int:
         print(_endpoint(endpoint))
     if not config.webhooks:
         print("No endpoint is configured.")
-    for delivery, attempts in glance.recent_deliveries(database_of(config.data), SHOWN):
+    for delivery, attempts in inspect.read_recent_deliveries(database_of(config.data), SHOWN):
         print(f"\n{_delivery(delivery)}")
         for attempt in attempts:
             print(_attempt(attempt))

@@ -49,10 +49,10 @@ class Engine:
         self.roster = roster
         self.store = store
         self.meter = Meter()
-        self.keyring = keyring or Keyring(store.keys, clock=clock)
+        self.keyring = keyring or Keyring(store.keys, store.usage, clock=clock)
         self.ids = ids or RandomIds(clock)
         outbox = Outbox(config.webhooks, self._make_id, clock)
-        self.conversations = Conversations(store, self._make_id, clock)
+        self.conversations = Conversations(store.conversations, store.items, self._make_id, clock)
         self.responses = Responses(
             config,
             roster,

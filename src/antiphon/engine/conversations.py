@@ -11,17 +11,18 @@ import msgspec
 from antiphon import context
 from antiphon.run import to_stored_items
 from antiphon.store import (
-    Claim,
     Conversation,
+    ConversationLock,
     ConversationLocked,
+    ConversationStore,
     DuplicateItem,
+    ItemStore,
     Page,
     Slice,
-    Store,
     UnknownConversation,
     UnknownCursor,
 )
-from antiphon.store.asking import asked
+from antiphon.store.availability import ask_store
 from antiphon.wire import Id, Json
 from antiphon.wire.conversation import ConversationParams
 from antiphon.wire.errors import InvalidRequest, NotFound
@@ -39,8 +40,11 @@ class Conversations:
     alone in doing so, as a running response is; others get ``conversation_locked``.
     """
 
-    def __init__(self, store: Store, ids: Callable[[str], Id], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: ConversationStore, items: ItemStore, ids: Callable[[str], Id], clock: Callable[[], float]
+    ) -> None:
         self._store = store
+        self._items = items
         self._ids = ids
         self._clock = clock
 
@@ -50,28 +54,28 @@ class Conversations:
         metadata = dict(params.metadata)
         new = Conversation(id=self._ids("conv"), owner=owner, created_at=now, used_at=now, metadata=metadata)
         items = await self.resolve_references(owner, params.items, "items")
-        await asked(self._store.create_conversation(new, to_stored_items(items)))
+        await ask_store(self._store.create(new, to_stored_items(items)))
         return new
 
     async def retrieve(self, owner: str, id: Id) -> Conversation:
         """The conversation."""
-        return _there(await asked(self._store.conversation(owner, id)), id)
+        return _there(await ask_store(self._store.get(owner, id)), id)
 
     async def list(self, owner: str, query: ListQuery) -> Slice[Conversation]:
         """A page of all conversations."""
         try:
-            return await asked(self._store.conversations(owner, query))
+            return await ask_store(self._store.read_page(owner, query))
         except UnknownCursor as error:
             raise unknown_cursor(query, "Conversation") from error
 
     async def update(self, owner: str, id: Id, metadata: dict[str, str]) -> Conversation:
         """Replace the metadata."""
-        return _there(await asked(self._store.update_conversation(owner, id, metadata)), id)
+        return _there(await ask_store(self._store.update(owner, id, metadata)), id)
 
     async def delete(self, owner: str, id: Id) -> None:
         """Delete the conversation; stored responses keep their items."""
         async with self._claim(owner, id):
-            if not await asked(self._store.delete_conversation(owner, id)):
+            if not await ask_store(self._store.delete(owner, id)):
                 raise missing(id)
 
     async def add(self, owner: str, id: Id, items: Sequence[Json]) -> Sequence[Json]:
@@ -79,7 +83,7 @@ class Conversations:
         async with self._claim(owner, id):
             resolve_references = await self.resolve_references(owner, items, "items")
             try:
-                await asked(self._store.append(owner, id, to_stored_items(resolve_references), int(self._clock())))
+                await ask_store(self._store.append(owner, id, to_stored_items(resolve_references), int(self._clock())))
             except UnknownConversation as error:
                 raise missing(id) from error
             except DuplicateItem as error:
@@ -88,15 +92,15 @@ class Conversations:
 
     async def items(self, owner: str, id: Id, query: PageQuery) -> Page:
         """A page of the items."""
-        answer = self._store.conversation_items(owner, id, after=query.after, limit=query.limit, order=query.order)
+        answer = self._store.read_items(owner, id, after=query.after, limit=query.limit, order=query.order)
         try:
-            return _there(await asked(answer), id)
+            return _there(await ask_store(answer), id)
         except UnknownCursor as error:
             raise InvalidRequest(f"Item with id '{query.after}' not found in this list.", param="after") from error
 
     async def item(self, owner: str, id: Id, item_id: Id) -> Json:
         """One item."""
-        found = await asked(self._store.conversation_item(owner, id, item_id))
+        found = await ask_store(self._store.get_item(owner, id, item_id))
         if found is None:
             raise await self._missing_item(owner, id, item_id)
         return msgspec.json.decode(found.doc)
@@ -104,25 +108,25 @@ class Conversations:
     async def remove(self, owner: str, id: Id, item_id: Id) -> Conversation:
         """Take an item out; the conversation."""
         async with self._claim(owner, id):
-            if not await asked(self._store.remove_item(owner, id, item_id)):
+            if not await ask_store(self._store.remove_item(owner, id, item_id)):
                 raise await self._missing_item(owner, id, item_id)
         return await self.retrieve(owner, id)
 
-    async def claim(self, owner: str, id: Id) -> Claim:
+    async def claim(self, owner: str, id: Id) -> ConversationLock:
         """Become the one who writes to it.
 
         Raises:
             InvalidRequest: ``conversation_locked``.
         """
         try:
-            return await asked(self._store.claim(owner, id))
+            return await ask_store(self._store.lock(owner, id))
         except ConversationLocked as error:
             text = "Another process is currently operating on this conversation. Please retry in a few seconds."
             raise InvalidRequest(text, code="conversation_locked", param="conversation") from error
 
     async def history(self, owner: str, id: Id) -> list[Json]:
         """All of its items, for a response that continues it."""
-        items = await asked(self._store.conversation_history(owner, id))
+        items = await ask_store(self._store.load_history(owner, id))
         return [msgspec.json.decode(item.doc) for item in _there(items, id, param="conversation")]
 
     async def resolve_references(self, owner: str, items: Sequence[Json], member: str) -> tuple[Json, ...]:
@@ -135,7 +139,7 @@ class Conversations:
         ids = context.references(items)
         if not ids:
             return tuple(items)
-        found = await asked(self._store.referenced(owner, ids))
+        found = await ask_store(self._items.find(owner, ids))
         docs: dict[Id, Json] = {id: msgspec.json.decode(item.doc) for id, item in found.items()}
         return context.resolved(items, docs, member=member)
 

@@ -6,7 +6,7 @@ from antiphon.access.keyring import Keyring
 from antiphon.background.queue import Background
 from antiphon.retention.purge import purge_step
 from antiphon.store import Purge, Purged, Store, StoreStats
-from antiphon.store.asking import asked
+from antiphon.store.availability import ask_store
 from antiphon.store.keys import Key, Spent
 
 
@@ -20,15 +20,15 @@ class Maintenance:
 
     async def stats(self) -> StoreStats:
         """How large and how busy the store is."""
-        return await asked(self._store.stats())
+        return await ask_store(self._store.read_stats())
 
     async def purge(self, purge: Purge) -> Purged:
         """Delete some of what is meant, of all owners; see ``purge_step``."""
-        step = await asked(purge_step(self._store, purge))
+        step = await ask_store(purge_step(self._store, purge))
         if step.responses:
             await self._background.recheck()
         return step
 
     async def usage(self, owner: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
         """What the owner's keys used per UTC day, both days included; the newest first. None: without a key."""
-        return await asked(self._keyring.usage(owner, first_day, last_day))
+        return await ask_store(self._keyring.usage(owner, first_day, last_day))

@@ -27,7 +27,7 @@ from antiphon.log import Log, NullLog, Reader, StaticReader
 from antiphon.models import Model, Prompt, Roster
 from antiphon.run import Failed, InFlight, Run, respond
 from antiphon.store import Page, Record, Slice, StillRunning, Store, UnknownCursor
-from antiphon.store.asking import asked
+from antiphon.store.availability import ask_store
 from antiphon.telemetry.meter import Meter, ResponseTimer
 from antiphon.tools.toolbox import Offers, Toolbox
 from antiphon.webhooks.outbox import Outbox
@@ -222,7 +222,7 @@ class Responses:
         timer = ResponseTimer(self._meter)
         model = await self._roster.find(job.plan.response.model)
         timer.model = model.name
-        items = await self._store.context(owner, id)
+        items = await self._store.items.load_context(owner, id)
         history = [msgspec.json.decode(item.doc) for item in items or ()]
         offers, prompt = self._build_prompt(job.plan, history, model)
         return self._run_of(job.plan, prompt, offers, model, owner, timer, Account(self._keyring, job.admission))
@@ -252,7 +252,7 @@ class Responses:
     async def _stored_history(self, owner: str, previous: Id) -> Sequence[Json]:
         param = "previous_response_id"
         try:
-            items = await asked(self._store.history(owner, previous))
+            items = await ask_store(self._store.items.load_history(owner, previous))
         except StillRunning as error:
             text = f"Previous response with id '{previous}' has not ended yet. Wait until it has."
             raise InvalidRequest(text, code="previous_response_not_ended", param=param) from error
@@ -289,7 +289,7 @@ class Responses:
         Raises:
             NotFound: there is none of that id.
         """
-        record = await asked(self._store.get(owner, id))
+        record = await ask_store(self._store.responses.get(owner, id))
         if record is None:
             raise _missing(id)
         response = self._decode(record)
@@ -306,7 +306,7 @@ class Responses:
             NotFound: there is none of that id.
             InvalidRequest: there is no event of that number.
         """
-        log = await asked(self._store.events(owner, id, after=-1, bytes_max=1))
+        log = await ask_store(self._store.runs.read_events(owner, id, after=-1, bytes_max=1))
         if log is None:
             raise _missing(id)
         lines = synthesize(await self.retrieve(owner, id)) if log.last < 0 else []
@@ -336,7 +336,7 @@ class Responses:
             InvalidRequest: ``after`` is none of them.
         """
         try:
-            page = await asked(self._store.responses(owner, query))
+            page = await ask_store(self._store.responses.read_page(owner, query))
         except UnknownCursor as error:
             raise unknown_cursor(query, "Response") from error
         found = [self._decode(record) for record in page.found]
@@ -359,7 +359,7 @@ class Responses:
             InvalidRequest: ``after`` is not one of its items.
         """
         try:
-            page = await asked(self._store.items(owner, id, after=after, limit=limit, order=order))
+            page = await ask_store(self._store.items.read_input(owner, id, after=after, limit=limit, order=order))
         except UnknownCursor as error:
             raise InvalidRequest(f"Item with id '{after}' not found in this list.", param="after") from error
         if page is None:

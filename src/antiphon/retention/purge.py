@@ -17,19 +17,19 @@ async def purge_step(store: Store, purge: Purge) -> Purged:
     Raises:
         antiphon.store.StoreUnavailable: what went before is gone.
     """
-    if deleted := await store.purge(purge.selection, STEP):
+    if deleted := await store.retention.purge(purge.selection, STEP):
         return Purged(responses=deleted)
     if purge.conversations and (deleted := await _conversations(store, purge.selection.before)):
         return Purged(conversations=deleted)
-    while await store.shrink(0):
+    while await store.retention.shrink(0):
         pass
-    return Purged(scrubbed=await store.scrub())
+    return Purged(scrubbed=await store.retention.scrub())
 
 
 async def _conversations(store: Store, before: int | None) -> int:
     """Also those that a response is being made in: it fails, for there is nothing to add to."""
-    idle = [each for each in await store.idle(STEP) if before is None or each.used_at < before]
-    return sum([await store.delete_conversation(each.owner, each.id) for each in idle])
+    idle = [each for each in await store.retention.find_idle(STEP) if before is None or each.used_at < before]
+    return sum([await store.conversations.delete(each.owner, each.id) for each in idle])
 
 
 async def purge_whole(store: Store, purge: Purge) -> Purged:

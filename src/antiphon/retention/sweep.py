@@ -78,7 +78,7 @@ class Sweeper:
         swept = Swept(past + room.responses, room.conversations)
         if any(swept):
             log.info("swept", extra={"fields": swept._asdict()})
-        while await self._store.shrink(KEEP_FREE_BYTES):
+        while await self._store.retention.shrink(KEEP_FREE_BYTES):
             pass
         return swept
 
@@ -95,18 +95,18 @@ class Sweeper:
 
     async def _all(self, selection: Selection) -> int:
         swept = 0
-        while step := await self._store.purge(selection, STEP_RESPONSES):
+        while step := await self._store.retention.purge(selection, STEP_RESPONSES):
             swept += step
         return swept
 
     async def _for_want_of_room(self) -> Swept:
         responses = conversations = 0
         idle = _Idle(self._store)
-        while self._bytes_max and (await self._store.stats()).used_bytes > self._bytes_max:
+        while self._bytes_max and (await self._store.read_stats()).used_bytes > self._bytes_max:
             next = await idle.next()
             # Responses that are as old go first: those of a conversation are never younger than its last use.
             older = Selection(before=next and next.used_at + SAME_AGE_S, ended=True)
-            step = await self._store.purge(older, STEP_RESPONSES)
+            step = await self._store.retention.purge(older, STEP_RESPONSES)
             responses += step
             if not step:
                 if next is None:
@@ -126,7 +126,7 @@ class _Idle:
     async def next(self) -> Conversation | None:
         """The next one; None when there is none that could go."""
         if not self._found:
-            found = await self._store.idle(IDLE_CONVERSATIONS + len(self._spared))
+            found = await self._store.retention.find_idle(IDLE_CONVERSATIONS + len(self._spared))
             self._found.extend(each for each in found if each.id not in self._spared)
         return self._found[0] if self._found else None
 
@@ -135,14 +135,14 @@ class _Idle:
         conversation = self._found.popleft()
         owner, id = conversation.owner, conversation.id
         try:
-            claim = await self._store.claim(owner, id)
+            claim = await self._store.conversations.lock(owner, id)
         except ConversationLocked:
             self._spared.add(id)
             return False
         try:
-            now = await self._store.conversation(owner, id)
+            now = await self._store.conversations.get(owner, id)
             if now is not None and now.used_at == conversation.used_at:
-                return await self._store.delete_conversation(owner, id)
+                return await self._store.conversations.delete(owner, id)
             self._spared.add(id)
             return False
         finally:

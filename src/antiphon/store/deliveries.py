@@ -64,16 +64,17 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeliveryStore(Protocol):
-    """Where deliveries outlive the process. Promises of durability and failure are those of ``ResponseStore``.
+    """Where deliveries outlive the process.
 
-    Deliveries are made by one process: the one that owns the store.
+    Needs a single process: ``read_waiting`` takes nothing out, so that two dispatchers would both deliver. A store of
+    several nodes has to lease what it gives out; ``record_attempt`` tells two attempts of one number apart already.
     """
 
-    async def waiting(self, endpoint: str, limit: int) -> list[Delivery]:
+    async def read_waiting(self, endpoint: str, limit: int) -> list[Delivery]:
         """The first ``limit`` deliveries that wait for that endpoint; those that are due first come first."""
         ...
 
-    async def attempted(self, id: Id, attempt: Attempt, status: DeliveryStatus, due_at: int | None) -> None:
+    async def record_attempt(self, id: Id, attempt: Attempt, status: DeliveryStatus, due_at: int | None) -> None:
         """Record an attempt and what becomes of the delivery; ``due_at`` is None unless it waits. Nothing when it does
         not wait, or this attempt was recorded already.
         """
@@ -89,10 +90,10 @@ class DeliveryStore(Protocol):
         """Remove up to ``limit`` deliveries that were settled before that time, with their attempts; says how many."""
         ...
 
-    async def recent(self, limit: int) -> list[tuple[Delivery, Sequence[Attempt]]]:
+    async def read_recent(self, limit: int) -> list[tuple[Delivery, Sequence[Attempt]]]:
         """The ``limit`` newest deliveries, each with its attempts in order; the newest come first."""
         ...
 
-    async def count(self) -> int:
+    async def count_waiting(self) -> int:
         """How many wait."""
         ...

@@ -99,22 +99,26 @@ COUNTS = ("requests", "estimated", "input_tokens", "cached_tokens", "output_toke
 
 
 class KeyStore(Protocol):
-    """Where keys are found and usage is kept. A method that raises ``StoreUnavailable`` has done nothing."""
+    """Where keys are found. Several processes may read and write them: whoever holds keys in memory looks again."""
 
-    async def keys(self) -> Sequence[Key]:
+    async def read_keys(self) -> Sequence[Key]:
         """All keys, oldest first, the revoked ones included."""
         ...
 
-    async def spend(self, spent: Sequence[Spent]) -> None:
+
+class UsageStore(Protocol):
+    """Where usage is kept. Additions of several processes add up; their limits do not: see ``access.keyring``."""
+
+    async def add_usage(self, spent: Sequence[Spent]) -> None:
         """Add to what the keys used on their days; all of it or nothing."""
         ...
 
-    async def usage(self, first_day: str, last_day: str) -> Sequence[Spent]:
+    async def read_usage(self, first_day: str, last_day: str) -> Sequence[Spent]:
         """What was used from one day to another, both included; the newest day first, then by key."""
         ...
 
 
-def in_order(spent: Iterable[Spent]) -> list[Spent]:
+def sort_usage(spent: Iterable[Spent]) -> list[Spent]:
     """The newest day first, then by key."""
     return sorted(sorted(spent, key=lambda entry: entry.key_id), key=lambda entry: entry.day, reverse=True)
 
@@ -124,7 +128,7 @@ def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def minted(name: str, project: str, allowance: Allowance, now: int) -> tuple[Key, str]:
+def mint_key(name: str, project: str, allowance: Allowance, now: int) -> tuple[Key, str]:
     """A new key and its secret, which nothing keeps. ``now`` in Unix seconds."""
     secret = SECRET_PREFIX + secrets.token_hex(_SECRET_BYTES)
     key = Key(

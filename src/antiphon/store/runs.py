@@ -11,15 +11,13 @@ former worker still writes is refused as ``Fenced``, however late it wakes up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
+from antiphon.store.deliveries import Delivery
+from antiphon.store.responses import Record
 from antiphon.wire import Id
-
-if TYPE_CHECKING:
-    from antiphon.store import Record
-    from antiphon.store.deliveries import Delivery
 
 RunStatus: TypeAlias = Literal["queued", "in_progress", "cancelled", "ended"]
 """``cancelled``: cancelled, but its last record is not written yet. ``ended``: its log is to be sealed."""
@@ -90,20 +88,13 @@ class Excerpt(msgspec.Struct, frozen=True, kw_only=True):
     ended: bool
 
 
-class Fenced(Exception):
-    """The run is somebody else's now, cancelled or over; nothing was written."""
-
-
-class QueueFull(Exception):
-    """There is no room for one more; nothing was written. ``mine``: it is the owner's own share that is full."""
-
-    def __init__(self, *, mine: bool) -> None:
-        super().__init__("the owner's share of the queue is full" if mine else "the queue is full")
-        self.mine = mine
-
-
 class RunStore(Protocol):
-    """Where runs outlive the process. Promises of durability and failure are those of ``ResponseStore``."""
+    """Where runs outlive the process.
+
+    Needs a single process: ``recover`` alone, which takes every other node for dead. The rest holds among nodes: a
+    claim is one statement, and whoever writes is fenced by the epoch. A store of several nodes needs a heartbeat in
+    place of ``recover`` and ``requeue_lost``, and has to wake the workers of other nodes when something is enqueued.
+    """
 
     async def enqueue(self, run: NewRun, *, queued_max: int, per_project_max: int) -> None:
         """Keep a response and queue it, in one transaction.
@@ -118,13 +109,13 @@ class RunStore(Protocol):
         """
         ...
 
-    async def claim_runs(self, node: str, limit: int) -> list[Claimed]:
+    async def claim(self, node: str, limit: int) -> list[Claimed]:
         """Take up to ``limit`` queued runs over: those of the highest priority first, among them those whose owner
         has the fewest in progress, then the oldest.
         """
         ...
 
-    async def log(self, id: Id, epoch: int, batch: Batch, progress: bytes | None = None) -> None:
+    async def append(self, id: Id, epoch: int, batch: Batch, progress: bytes | None = None) -> None:
         """Add events to the log of a claimed run, and note the progress if it is given. Events that are there already
         are left as they are: a call of which nobody knows whether it was done is made again.
 
@@ -162,12 +153,12 @@ class RunStore(Protocol):
         ...
 
     async def recover(self, node: str) -> list[Unfinished]:
-        """Have what other nodes left in progress wait again, and say what is there. For a store that one process owns:
-        all other nodes are dead.
+        """Have what other nodes left in progress wait again, and say what is there. Needs a single process: all other
+        nodes are taken for dead.
         """
         ...
 
-    async def sweep(self, node: str, held: Sequence[Id]) -> list[Unfinished]:
+    async def requeue_lost(self, node: str, held: Sequence[Id]) -> list[Unfinished]:
         """Have what this node is said to have in progress and does not hold wait again, and say what is there; runs of
         other nodes are left alone.
         """
@@ -179,7 +170,7 @@ class RunStore(Protocol):
         """
         ...
 
-    async def events(self, owner: str, id: Id, *, after: int, bytes_max: int) -> Excerpt | None:
+    async def read_events(self, owner: str, id: Id, *, after: int, bytes_max: int) -> Excerpt | None:
         """The events behind number ``after``, about ``bytes_max`` bytes of them at most but one event at least; None
         when there is no such response. A response that did not run in the background has an empty log that ended.
         """

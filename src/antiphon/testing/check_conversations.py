@@ -24,16 +24,18 @@ from antiphon.wire.listing import ListQuery
 async def keeps_a_conversation(store: Store) -> None:
     """As it was made, with its items in order and byte for byte; metadata is replaced whole."""
     made = a_conversation("c1", metadata={"topic": "naïve 漢字", "b": ""})
-    await store.create_conversation(made, [an_item(id) for id in "ab"])
-    assert await store.conversation(OWNER, "c1") == made
-    assert await store.conversation_history(OWNER, "c1") == [an_item(id) for id in "ab"], "items came back changed"
-    changed = await store.update_conversation(OWNER, "c1", {"a": "1"})
-    assert changed == a_conversation("c1", metadata={"a": "1"}) == await store.conversation(OWNER, "c1")
+    await store.conversations.create(made, [an_item(id) for id in "ab"])
+    assert await store.conversations.get(OWNER, "c1") == made
+    assert await store.conversations.load_history(OWNER, "c1") == [an_item(id) for id in "ab"], (
+        "items came back changed"
+    )
+    changed = await store.conversations.update(OWNER, "c1", {"a": "1"})
+    assert changed == a_conversation("c1", metadata={"a": "1"}) == await store.conversations.get(OWNER, "c1")
 
 
 async def hides_a_conversation_from_strangers(store: Store) -> None:
     """A stranger is answered as if there were nothing, and changes nothing."""
-    await store.create_conversation(a_conversation("c1"), [an_item("a")])
+    await store.conversations.create(a_conversation("c1"), [an_item("a")])
     await _assert_missing(store, STRANGER, "c1")
     await _assert_missing(store, OWNER, "c2")
     assert await conversation_ids(store, "c1") == ["a"]
@@ -41,173 +43,175 @@ async def hides_a_conversation_from_strangers(store: Store) -> None:
 
 async def appends_in_order(store: Store) -> None:
     """Items of calls and of responses, one after the other; a response's input before its output."""
-    await store.create_conversation(a_conversation("c1"), [an_item("z")])
-    await store.append(OWNER, "c1", [an_item(id) for id in "yx"], NOW)
-    await store.commit(a_record("r1", conversation="c1"))
-    await store.append(OWNER, "c1", [], NOW)
-    await store.append(OWNER, "c1", [an_item("w")], NOW)
+    await store.conversations.create(a_conversation("c1"), [an_item("z")])
+    await store.conversations.append(OWNER, "c1", [an_item(id) for id in "yx"], NOW)
+    await store.responses.commit(a_record("r1", conversation="c1"))
+    await store.conversations.append(OWNER, "c1", [], NOW)
+    await store.conversations.append(OWNER, "c1", [an_item("w")], NOW)
     assert await conversation_ids(store, "c1") == ["z", "y", "x", "r1_in", "r1_out", "w"]
-    found = await store.get(OWNER, "r1")
+    found = await store.responses.get(OWNER, "r1")
     assert found is not None and found.conversation_id == "c1"
-    assert await store.conversation_item(OWNER, "c1", "r1_out") == an_item("r1_out")
-    assert await store.conversation_item(OWNER, "c1", "nothing") is None
+    assert await store.conversations.get_item(OWNER, "c1", "r1_out") == an_item("r1_out")
+    assert await store.conversations.get_item(OWNER, "c1", "nothing") is None
 
 
 async def refuses_an_item_twice(store: Store) -> None:
     """In one call or in two, by whatever way; nothing of what was refused is there."""
-    await store.create_conversation(a_conversation("c1"), [an_item("a")])
-    await _refused(store.append(OWNER, "c1", [an_item("b"), an_item("a")], NOW), DuplicateItem)
-    await _refused(store.append(OWNER, "c1", [an_item("b"), an_item("b")], NOW), DuplicateItem)
-    await _refused(store.commit(a_record("r1", conversation="c1", input=["b", "a"])), DuplicateItem)
-    await _refused(store.create_conversation(a_conversation("c2"), [an_item("b"), an_item("b")]), DuplicateItem)
-    assert await store.get(OWNER, "r1") is None
-    assert await store.conversation(OWNER, "c2") is None
+    await store.conversations.create(a_conversation("c1"), [an_item("a")])
+    await _refused(store.conversations.append(OWNER, "c1", [an_item("b"), an_item("a")], NOW), DuplicateItem)
+    await _refused(store.conversations.append(OWNER, "c1", [an_item("b"), an_item("b")], NOW), DuplicateItem)
+    await _refused(store.responses.commit(a_record("r1", conversation="c1", input=["b", "a"])), DuplicateItem)
+    await _refused(store.conversations.create(a_conversation("c2"), [an_item("b"), an_item("b")]), DuplicateItem)
+    assert await store.responses.get(OWNER, "r1") is None
+    assert await store.conversations.get(OWNER, "c2") is None
     assert await conversation_ids(store, "c1") == ["a"]
 
 
 async def refuses_to_add_to_nothing(store: Store) -> None:
     """A conversation that is missing, deleted or a stranger's takes nothing, and the response is not kept."""
     for id in ("c1", "c2"):
-        await store.create_conversation(a_conversation(id), [])
-    assert await store.delete_conversation(OWNER, "c2")
+        await store.conversations.create(a_conversation(id), [])
+    assert await store.conversations.delete(OWNER, "c2")
     for owner, id in ((STRANGER, "c1"), (OWNER, "c2"), (OWNER, "c3")):
-        await _refused(store.append(owner, id, [an_item("a")], NOW), UnknownConversation)
-        await _refused(store.commit(a_record("r1", owner=owner, conversation=id)), UnknownConversation)
-        assert await store.get(owner, "r1") is None
+        await _refused(store.conversations.append(owner, id, [an_item("a")], NOW), UnknownConversation)
+        await _refused(store.responses.commit(a_record("r1", owner=owner, conversation=id)), UnknownConversation)
+        assert await store.responses.get(owner, "r1") is None
     assert await conversation_ids(store, "c1") == []
 
 
 async def refuses_a_response_twice_in_a_conversation(store: Store) -> None:
     """The conversation gets nothing from the second."""
-    await store.create_conversation(a_conversation("c1"), [])
-    await store.commit(a_record("r1"))
-    await _refused(store.commit(a_record("r1", conversation="c1")), DuplicateResponse)
+    await store.conversations.create(a_conversation("c1"), [])
+    await store.responses.commit(a_record("r1"))
+    await _refused(store.responses.commit(a_record("r1", conversation="c1")), DuplicateResponse)
     assert await conversation_ids(store, "c1") == []
 
 
 async def pages_through_a_conversation(store: Store) -> None:
     """Both ways, to the end, also where items were taken out."""
     ids = [f"i{n}" for n in range(8)]
-    await store.create_conversation(a_conversation("c1"), [an_item(id) for id in ids])
-    assert await store.remove_item(OWNER, "c1", "i3")
+    await store.conversations.create(a_conversation("c1"), [an_item(id) for id in ids])
+    assert await store.conversations.remove_item(OWNER, "c1", "i3")
     ids.remove("i3")
     assert await _paged(store, "c1", "asc") == [ids[:3], ids[3:6], ids[6:]]
     ids.reverse()
     assert await _paged(store, "c1", "desc") == [ids[:3], ids[3:6], ids[6:]]
-    await _refused(store.conversation_items(OWNER, "c1", after="i3", limit=3, order="asc"), UnknownCursor)
+    await _refused(store.conversations.read_items(OWNER, "c1", after="i3", limit=3, order="asc"), UnknownCursor)
 
 
 async def takes_an_item_out_of_one_list_only(store: Store) -> None:
     """What a response holds stays with it; the item's place is given to no other."""
-    await store.create_conversation(a_conversation("c1"), [an_item("a")])
-    await store.commit(a_record("r1", conversation="c1"))
+    await store.conversations.create(a_conversation("c1"), [an_item("a")])
+    await store.responses.commit(a_record("r1", conversation="c1"))
     for id in ("r1_out", "a"):
-        assert await store.remove_item(OWNER, "c1", id)
-        assert not await store.remove_item(OWNER, "c1", id), "removed twice"
+        assert await store.conversations.remove_item(OWNER, "c1", id)
+        assert not await store.conversations.remove_item(OWNER, "c1", id), "removed twice"
     assert await conversation_ids(store, "c1") == ["r1_in"]
-    found = await store.get(OWNER, "r1")
+    found = await store.responses.get(OWNER, "r1")
     assert found is not None and [item.id for item in found.output] == ["r1_out"]
-    await store.append(OWNER, "c1", [an_item("a"), an_item("r1_out")], NOW)
+    await store.conversations.append(OWNER, "c1", [an_item("a"), an_item("r1_out")], NOW)
     assert await conversation_ids(store, "c1") == ["r1_in", "a", "r1_out"]
 
 
 async def keeps_a_conversation_without_its_responses(store: Store) -> None:
     """Deleting a response takes nothing from its conversation."""
-    await store.create_conversation(a_conversation("c1"), [])
-    await store.commit(a_record("r1", conversation="c1"))
-    await store.commit(a_record("r2", conversation="c1"))
-    assert await store.delete(OWNER, "r1")
+    await store.conversations.create(a_conversation("c1"), [])
+    await store.responses.commit(a_record("r1", conversation="c1"))
+    await store.responses.commit(a_record("r2", conversation="c1"))
+    assert await store.responses.delete(OWNER, "r1")
     assert await conversation_ids(store, "c1") == ["r1_in", "r1_out", "r2_in", "r2_out"]
-    assert await store.get(OWNER, "r1") is None
-    await store.commit(a_record("r1", input=["other"]))
+    assert await store.responses.get(OWNER, "r1") is None
+    await store.responses.commit(a_record("r1", input=["other"]))
 
 
 async def tells_the_history_of_a_branch_off_a_conversation(store: Store) -> None:
     """A response in a conversation has what was said before it in front, and nothing that came later."""
-    await store.create_conversation(a_conversation("c1"), [an_item("a")])
-    await store.commit(a_record("r1", conversation="c1"))
-    await store.commit(a_record("r2", conversation="c1"))
-    await store.commit(a_record("r3", previous="r1"))
-    await store.append(OWNER, "c1", [an_item("z")], NOW)
+    await store.conversations.create(a_conversation("c1"), [an_item("a")])
+    await store.responses.commit(a_record("r1", conversation="c1"))
+    await store.responses.commit(a_record("r2", conversation="c1"))
+    await store.responses.commit(a_record("r3", previous="r1"))
+    await store.conversations.append(OWNER, "c1", [an_item("z")], NOW)
     assert await _history(store, "r2") == ["a", "r1_in", "r1_out", "r2_in", "r2_out"]
     assert await _history(store, "r3") == ["a", "r1_in", "r1_out", "r3_in", "r3_out"]
-    assert await store.remove_item(OWNER, "c1", "a")
-    assert await store.remove_item(OWNER, "c1", "z")
-    await store.append(OWNER, "c1", [an_item("y")], NOW)
+    assert await store.conversations.remove_item(OWNER, "c1", "a")
+    assert await store.conversations.remove_item(OWNER, "c1", "z")
+    await store.conversations.append(OWNER, "c1", [an_item("y")], NOW)
     assert await _history(store, "r3") == ["r1_in", "r1_out", "r3_in", "r3_out"]
 
 
 async def purging_leaves_conversations_whole(store: Store) -> None:
     """Responses have their time; what was said in a conversation stays until it is deleted."""
-    await store.create_conversation(a_conversation("c1"), [an_item("a")])
-    await store.create_conversation(a_conversation("c2"), [an_item("b")])
-    await store.commit(a_record("r1", conversation="c1"))
-    await store.commit(a_record("r2", conversation="c2"))
-    assert await store.delete_conversation(OWNER, "c2")
-    kept = await store.records(after=None, limit=5)
+    await store.conversations.create(a_conversation("c1"), [an_item("a")])
+    await store.conversations.create(a_conversation("c2"), [an_item("b")])
+    await store.responses.commit(a_record("r1", conversation="c1"))
+    await store.responses.commit(a_record("r2", conversation="c2"))
+    assert await store.conversations.delete(OWNER, "c2")
+    kept = await store.retention.read_records(after=None, limit=5)
     assert [record.conversation_id for record in kept] == ["c1", "c2"]
-    assert await store.purge(Selection(), 9) == 2
+    assert await store.retention.purge(Selection(), 9) == 2
     assert await conversation_ids(store, "c1") == ["a", "r1_in", "r1_out"]
     await _assert_removed(store, "c2")
 
 
 async def hides_a_deleted_conversation(store: Store) -> None:
     """Once, for good; the responses go on with what was said in it, and it is removed with the last of them."""
-    await store.create_conversation(a_conversation("c1"), [an_item("a")])
-    await store.commit(a_record("r1", conversation="c1"))
-    await store.commit(a_record("r2", conversation="c1"))
-    assert await store.delete_conversation(OWNER, "c1")
+    await store.conversations.create(a_conversation("c1"), [an_item("a")])
+    await store.responses.commit(a_record("r1", conversation="c1"))
+    await store.responses.commit(a_record("r2", conversation="c1"))
+    assert await store.conversations.delete(OWNER, "c1")
     await _assert_missing(store, OWNER, "c1")
-    assert await store.delete(OWNER, "r1")
+    assert await store.responses.delete(OWNER, "r1")
     assert await _history(store, "r2") == ["a", "r1_in", "r1_out", "r2_in", "r2_out"]
-    assert await store.delete(OWNER, "r2")
+    assert await store.responses.delete(OWNER, "r2")
     await _assert_removed(store, "c1")
 
 
 async def removes_a_conversation_that_nobody_needs(store: Store) -> None:
     """At once when no response continued it."""
-    await store.create_conversation(a_conversation("c1"), [an_item("a")])
-    assert await store.delete_conversation(OWNER, "c1")
+    await store.conversations.create(a_conversation("c1"), [an_item("a")])
+    assert await store.conversations.delete(OWNER, "c1")
     await _assert_removed(store, "c1")
 
 
 async def finds_referenced_items(store: Store) -> None:
     """Those of the owner's visible responses and conversations, however many times they are held."""
-    await store.create_conversation(a_conversation("c1"), [an_item("a")])
-    await store.create_conversation(a_conversation("c2", owner=STRANGER), [an_item("b")])
-    await store.commit(a_record("r1", conversation="c1"))
-    await store.commit(a_record("r2", previous="r1", input=["a"]))
+    await store.conversations.create(a_conversation("c1"), [an_item("a")])
+    await store.conversations.create(a_conversation("c2", owner=STRANGER), [an_item("b")])
+    await store.responses.commit(a_record("r1", conversation="c1"))
+    await store.responses.commit(a_record("r2", previous="r1", input=["a"]))
     ids = ["a", "b", "r1_in", "r2_out", "nothing", "a"]
     found = {id: an_item(id) for id in ("a", "r1_in", "r2_out")}
-    assert await store.referenced(OWNER, ids) == found
-    assert await store.referenced(STRANGER, ids) == {"b": an_item("b")}
-    assert await store.referenced(OWNER, []) == {}
-    assert await store.delete_conversation(OWNER, "c1")
-    assert await store.referenced(OWNER, ids) == found, "the responses hold them"
-    assert await store.delete(OWNER, "r1")
+    assert await store.items.find(OWNER, ids) == found
+    assert await store.items.find(STRANGER, ids) == {"b": an_item("b")}
+    assert await store.items.find(OWNER, []) == {}
+    assert await store.conversations.delete(OWNER, "c1")
+    assert await store.items.find(OWNER, ids) == found, "the responses hold them"
+    assert await store.responses.delete(OWNER, "r1")
     found.pop("r1_in")
-    assert await store.referenced(OWNER, ids) == found, "a deleted response's item was found"
-    assert await store.delete(OWNER, "r2")
-    assert await store.referenced(OWNER, ids) == {}
+    assert await store.items.find(OWNER, ids) == found, "a deleted response's item was found"
+    assert await store.responses.delete(OWNER, "r2")
+    assert await store.items.find(OWNER, ids) == {}
 
 
 async def lets_one_write_at_a_time(store: Store) -> None:
-    """A claim is refused while another is held, released once and for all, and only its own."""
-    first = await store.claim(OWNER, "c1")
-    await _refused(store.claim(OWNER, "c1"), ConversationLocked)
-    others = [await store.claim(OWNER, "c2"), await store.claim(STRANGER, "c1")]
+    """A lock is refused while another is held, released once and for all, and only its own."""
+    first = await store.conversations.lock(OWNER, "c1")
+    await _refused(store.conversations.lock(OWNER, "c1"), ConversationLocked)
+    others = [await store.conversations.lock(OWNER, "c2"), await store.conversations.lock(STRANGER, "c1")]
     await first.release()
-    second = await store.claim(OWNER, "c1")
+    second = await store.conversations.lock(OWNER, "c1")
     await first.release()
-    await _refused(store.claim(OWNER, "c1"), ConversationLocked)
+    await _refused(store.conversations.lock(OWNER, "c1"), ConversationLocked)
     for claim in (second, *others):
         await claim.release()
 
 
 async def lets_many_append_at_once(store: Store) -> None:
-    """Places are given once, even to those who did not claim."""
-    await store.create_conversation(a_conversation("c1"), [])
-    await asyncio.gather(*(store.append(OWNER, "c1", [an_item(f"a{n}"), an_item(f"b{n}")], NOW) for n in range(50)))
+    """Places are given once, even to those who hold no lock."""
+    await store.conversations.create(a_conversation("c1"), [])
+    await asyncio.gather(
+        *(store.conversations.append(OWNER, "c1", [an_item(f"a{n}"), an_item(f"b{n}")], NOW) for n in range(50))
+    )
     told = await conversation_ids(store, "c1")
     assert sorted(told) == sorted(f"{side}{n}" for n in range(50) for side in "ab"), told
     assert all(told[n + 1] == told[n].replace("a", "b") for n in range(0, 100, 2)), told
@@ -216,16 +220,16 @@ async def lets_many_append_at_once(store: Store) -> None:
 async def knows_what_is_idle(store: Store) -> None:
     """Of all owners, the longest idle first: used is what was made, continued, or added to."""
     for n, (id, owner) in enumerate((("c1", OWNER), ("c2", STRANGER), ("c3", OWNER), ("c4", OWNER), ("c5", OWNER))):
-        await store.create_conversation(a_conversation(id, owner=owner, created_at=NOW + n), [])
-    assert [each.id for each in await store.idle(9)] == ["c1", "c2", "c3", "c4", "c5"]
-    await store.append(OWNER, "c1", [an_item("a")], NOW + 9)
-    await store.commit(a_record("r1", conversation="c3", created_at=NOW + 8))
-    await store.append(OWNER, "c5", [an_item("a")], NOW + 1)
-    assert await store.delete_conversation(OWNER, "c4")
-    used = [(each.id, each.owner, each.used_at - NOW) for each in await store.idle(9)]
+        await store.conversations.create(a_conversation(id, owner=owner, created_at=NOW + n), [])
+    assert [each.id for each in await store.retention.find_idle(9)] == ["c1", "c2", "c3", "c4", "c5"]
+    await store.conversations.append(OWNER, "c1", [an_item("a")], NOW + 9)
+    await store.responses.commit(a_record("r1", conversation="c3", created_at=NOW + 8))
+    await store.conversations.append(OWNER, "c5", [an_item("a")], NOW + 1)
+    assert await store.conversations.delete(OWNER, "c4")
+    used = [(each.id, each.owner, each.used_at - NOW) for each in await store.retention.find_idle(9)]
     assert used == [("c2", STRANGER, 1), ("c5", OWNER, 4), ("c3", OWNER, 8), ("c1", OWNER, 9)], used
-    assert [each.id for each in await store.idle(2)] == ["c2", "c5"]
-    found = await store.conversation(OWNER, "c3")
+    assert [each.id for each in await store.retention.find_idle(2)] == ["c2", "c5"]
+    found = await store.conversations.get(OWNER, "c3")
     assert found is not None and (found.created_at, found.used_at) == (NOW + 2, NOW + 8)
 
 
@@ -233,10 +237,12 @@ async def lists_responses(store: Store) -> None:
     """By time and id, both ways, in pages, with their output and without input; filters all hold."""
     for n, (status, model) in enumerate([("completed", "m1"), ("incomplete", "m1"), ("completed", "m2")] * 3):
         metadata = {"n": str(n % 2), 'a"\\/.$[é': "x"}
-        await store.commit(a_record(f"r{n}", created_at=NOW + n // 2, status=status, model=model, metadata=metadata))
-    await store.commit(a_record("r_other", owner=STRANGER))
-    await store.commit(a_record("r_gone"))
-    assert await store.delete(OWNER, "r_gone")
+        await store.responses.commit(
+            a_record(f"r{n}", created_at=NOW + n // 2, status=status, model=model, metadata=metadata)
+        )
+    await store.responses.commit(a_record("r_other", owner=STRANGER))
+    await store.responses.commit(a_record("r_gone"))
+    assert await store.responses.delete(OWNER, "r_gone")
     newest = [f"r{n}" for n in range(8, -1, -1)]
     assert await _listed(store) == newest
     assert await _listed(store, order="asc") == newest[::-1]
@@ -244,26 +250,26 @@ async def lists_responses(store: Store) -> None:
     assert await _listed(store, created_after=NOW, created_before=NOW + 3) == ["r5", "r4", "r3", "r2"]
     assert await _listed(store, metadata={"n": "1", 'a"\\/.$[é': "x"}) == ["r7", "r5", "r3", "r1"]
     assert await _listed(store, metadata={"n": "1", "m": "1"}) == []
-    first = (await store.responses(OWNER, ListQuery(limit=1))).found[0]
+    first = (await store.responses.read_page(OWNER, ListQuery(limit=1))).found[0]
     assert (list(first.input), list(first.output)) == ([], [an_item("r8_out")])
     assert first.doc == a_record("r8", metadata={"n": "0", 'a"\\/.$[é': "x"}).doc
     for after in ("r_other", "r_gone", "nothing"):
-        await _refused(store.responses(OWNER, ListQuery(after=after)), UnknownCursor)
+        await _refused(store.responses.read_page(OWNER, ListQuery(after=after)), UnknownCursor)
 
 
 async def lists_conversations(store: Store) -> None:
     """The same for conversations."""
     for n in range(5):
         made = a_conversation(f"c{n}", created_at=NOW + n // 2, metadata={"n": str(n % 2)})
-        await store.create_conversation(made, [an_item(f"i{n}")])
-    await store.create_conversation(a_conversation("c_other", owner=STRANGER), [])
-    await store.create_conversation(a_conversation("c_gone"), [])
-    assert await store.delete_conversation(OWNER, "c_gone")
-    page = await store.conversations(OWNER, ListQuery(limit=3))
+        await store.conversations.create(made, [an_item(f"i{n}")])
+    await store.conversations.create(a_conversation("c_other", owner=STRANGER), [])
+    await store.conversations.create(a_conversation("c_gone"), [])
+    assert await store.conversations.delete(OWNER, "c_gone")
+    page = await store.conversations.read_page(OWNER, ListQuery(limit=3))
     assert ([each.id for each in page.found], page.has_more) == (["c4", "c3", "c2"], True)
-    page = await store.conversations(OWNER, ListQuery(limit=3, after="c2"))
+    page = await store.conversations.read_page(OWNER, ListQuery(limit=3, after="c2"))
     assert ([each.id for each in page.found], page.has_more) == (["c1", "c0"], False)
-    page = await store.conversations(
+    page = await store.conversations.read_page(
         OWNER, ListQuery(order="asc", metadata={"n": "0"}, created_after=NOW, model="passed over")
     )
     assert list(page.found) == [
@@ -271,17 +277,17 @@ async def lists_conversations(store: Store) -> None:
         a_conversation("c4", created_at=NOW + 2, metadata={"n": "0"}),
     ]
     for after in ("c_other", "c_gone", "nothing"):
-        await _refused(store.conversations(OWNER, ListQuery(after=after)), UnknownCursor)
+        await _refused(store.conversations.read_page(OWNER, ListQuery(after=after)), UnknownCursor)
 
 
 async def refuses_conversations_when_closed(store: Store) -> None:
     """With ``StoreUnavailable``."""
-    await store.create_conversation(a_conversation("c1"), [])
+    await store.conversations.create(a_conversation("c1"), [])
     await store.close()
     for attempt in (
-        store.append(OWNER, "c1", [], NOW),
-        store.conversation(OWNER, "c1"),
-        store.responses(OWNER, ListQuery()),
+        store.conversations.append(OWNER, "c1", [], NOW),
+        store.conversations.get(OWNER, "c1"),
+        store.responses.read_page(OWNER, ListQuery()),
     ):
         await _refused(attempt, StoreUnavailable)
 
@@ -313,13 +319,13 @@ CONVERSATION_CHECKS: tuple[Callable[[Store], Awaitable[None]], ...] = (
 
 async def conversation_ids(store: Store, id: Id) -> list[Id]:
     """The ids of a visible conversation's items."""
-    found = await store.conversation_history(OWNER, id)
+    found = await store.conversations.load_history(OWNER, id)
     assert found is not None, f"{id} is missing"
     return [item.id for item in found]
 
 
 async def _history(store: Store, id: Id) -> list[Id] | None:
-    found = await store.history(OWNER, id)
+    found = await store.items.load_history(OWNER, id)
     return None if found is None else [item.id for item in found]
 
 
@@ -328,7 +334,7 @@ async def _listed(store: Store, **asked: Any) -> list[Id]:
     ids: list[Id] = []
     query = ListQuery(limit=2, **asked)
     while len(ids) < 100:
-        page = await store.responses(OWNER, query)
+        page = await store.responses.read_page(OWNER, query)
         ids += [record.id for record in page.found]
         if not page.has_more:
             return ids
@@ -340,7 +346,7 @@ async def _paged(store: Store, id: Id, order: Literal["asc", "desc"]) -> list[li
     pages: list[list[Id]] = []
     after: Id | None = None
     while len(pages) < 100:
-        page = await store.conversation_items(OWNER, id, after=after, limit=3, order=order)
+        page = await store.conversations.read_items(OWNER, id, after=after, limit=3, order=order)
         assert page is not None, "the conversation went away"
         pages.append([item.id for item in page.items])
         if not page.has_more:
@@ -358,17 +364,19 @@ async def _refused(attempt: Awaitable[object], kind: type[Exception]) -> None:
 
 
 async def _assert_missing(store: Store, owner: str, id: Id) -> None:
-    assert await store.conversation(owner, id) is None, f"{id} is visible"
-    assert await store.conversation_items(owner, id, after=None, limit=5, order="asc") is None, f"{id} lists items"
-    assert await store.conversation_history(owner, id) is None, f"{id} has a history"
-    assert await store.conversation_item(owner, id, "a") is None, f"{id} shows an item"
-    assert await store.update_conversation(owner, id, {"x": "y"}) is None, f"{id} can be changed"
-    assert not await store.remove_item(owner, id, "a"), f"{id} gives up an item"
-    assert not await store.delete_conversation(owner, id), f"{id} can be deleted"
+    assert await store.conversations.get(owner, id) is None, f"{id} is visible"
+    assert await store.conversations.read_items(owner, id, after=None, limit=5, order="asc") is None, (
+        f"{id} lists items"
+    )
+    assert await store.conversations.load_history(owner, id) is None, f"{id} has a history"
+    assert await store.conversations.get_item(owner, id, "a") is None, f"{id} shows an item"
+    assert await store.conversations.update(owner, id, {"x": "y"}) is None, f"{id} can be changed"
+    assert not await store.conversations.remove_item(owner, id, "a"), f"{id} gives up an item"
+    assert not await store.conversations.delete(owner, id), f"{id} can be deleted"
 
 
 async def _assert_removed(store: Store, id: Id) -> None:
     """Nothing of it is left: its id is free, and is left so."""
-    await store.create_conversation(a_conversation(id), [])
+    await store.conversations.create(a_conversation(id), [])
     assert await conversation_ids(store, id) == []
-    assert await store.delete_conversation(OWNER, id)
+    assert await store.conversations.delete(OWNER, id)

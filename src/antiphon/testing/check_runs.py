@@ -7,8 +7,18 @@ from typing import Any
 
 import msgspec
 
-from antiphon.store import DuplicateItem, DuplicateResponse, Record, Selection, StillRunning, Store, UnknownConversation
-from antiphon.store.runs import Batch, Claimed, Fenced, NewRun, QueueFull
+from antiphon.store import (
+    DuplicateItem,
+    DuplicateResponse,
+    Fenced,
+    QueueFull,
+    Record,
+    Selection,
+    StillRunning,
+    Store,
+    UnknownConversation,
+)
+from antiphon.store.runs import Batch, Claimed, NewRun
 from antiphon.testing.records import NOW, OWNER, STRANGER, a_conversation, a_record, an_item
 from antiphon.wire import Id
 
@@ -41,13 +51,13 @@ def ended(run: NewRun, *, status: str = "completed", output: Sequence[Id] = ("o1
 async def put(store: Store, *runs: NewRun) -> None:
     """Queue runs."""
     for run in runs:
-        await store.enqueue(run, queued_max=100, per_project_max=100)
+        await store.runs.enqueue(run, queued_max=100, per_project_max=100)
 
 
 async def started(store: Store, run: NewRun, node: str = NODE) -> Claimed:
     """Queue a run and claim it."""
     await put(store, run)
-    (claimed,) = await store.claim_runs(node, 1)
+    (claimed,) = await store.runs.claim(node, 1)
     return claimed
 
 
@@ -55,7 +65,7 @@ async def all_lines(store: Store, id: Id, after: int = -1, owner: str = OWNER) -
     """The log behind a number, read in small pieces until there is no more."""
     found: list[bytes] = []
     while True:
-        piece = await store.events(owner, id, after=after + len(found), bytes_max=1)
+        piece = await store.runs.read_events(owner, id, after=after + len(found), bytes_max=1)
         assert piece is not None, "the log went away"
         assert piece.batch.first == after + len(found) + 1, "a piece begins elsewhere"
         found += piece.batch.events
@@ -66,18 +76,20 @@ async def all_lines(store: Store, id: Id, after: int = -1, owner: str = OWNER) -
 async def keeps_a_queued_response(store: Store) -> None:
     """It can be seen, with its input and the beginning of its log, before anybody works on it."""
     await put(store, a_run("r1"))
-    found = await store.get(OWNER, "r1")
+    found = await store.responses.get(OWNER, "r1")
     assert found is not None and found.status == "queued", "a queued response is missing"
-    page = await store.items(OWNER, "r1", after=None, limit=5, order="asc")
+    page = await store.items.read_input(OWNER, "r1", after=None, limit=5, order="asc")
     assert page is not None and [item.id for item in page.items] == ["r1_in"], "the input is missing"
     assert await all_lines(store, "r1") == lines(0, 2), "the first events changed"
-    assert await store.get(STRANGER, "r1") is None
-    assert await store.events(STRANGER, "r1", after=-1, bytes_max=_BYTES_MAX) is None, "a stranger reads the log"
+    assert await store.responses.get(STRANGER, "r1") is None
+    assert await store.runs.read_events(STRANGER, "r1", after=-1, bytes_max=_BYTES_MAX) is None, (
+        "a stranger reads the log"
+    )
 
 
 async def refuses_to_queue_an_id_twice(store: Store) -> None:
     """Queued or stored."""
-    await store.commit(a_record("r1"))
+    await store.responses.commit(a_record("r1"))
     await put(store, a_run("r2"))
     for id in ("r1", "r2"):
         try:
@@ -92,26 +104,26 @@ async def bounds_the_queue(store: Store) -> None:
     await put(store, a_run("r1"), a_run("r2"))
     for limits, mine in (((2, 9), False), ((9, 2), True)):
         try:
-            await store.enqueue(a_run("r3"), queued_max=limits[0], per_project_max=limits[1])
+            await store.runs.enqueue(a_run("r3"), queued_max=limits[0], per_project_max=limits[1])
         except QueueFull as full:
             assert full.mine is mine, "the wrong bound is named"
         else:
             raise AssertionError("the queue has no bound")
-    assert await store.get(OWNER, "r3") is None, "a refused response was kept"
-    await store.enqueue(a_run("s1", owner=STRANGER), queued_max=9, per_project_max=1)
-    await store.claim_runs(NODE, 1)
-    await store.enqueue(a_run("r3"), queued_max=3, per_project_max=2)
+    assert await store.responses.get(OWNER, "r3") is None, "a refused response was kept"
+    await store.runs.enqueue(a_run("s1", owner=STRANGER), queued_max=9, per_project_max=1)
+    await store.runs.claim(NODE, 1)
+    await store.runs.enqueue(a_run("r3"), queued_max=3, per_project_max=2)
 
 
 async def gives_each_run_to_one_worker(store: Store) -> None:
     """Higher priority first, then the owner with fewer in progress, then the older; none twice."""
     await put(store, a_run("a1"), a_run("a2"), a_run("low", priority=-1), a_run("b1", owner=STRANGER))
     await put(store, a_run("high", priority=1))
-    order = [run.id for run in await store.claim_runs(NODE, 2)]
-    order += [run.id for run in await store.claim_runs(OTHER_NODE, 9)]
+    order = [run.id for run in await store.runs.claim(NODE, 2)]
+    order += [run.id for run in await store.runs.claim(OTHER_NODE, 9)]
     assert order == ["high", "b1", "a1", "a2", "low"], order
-    assert await store.claim_runs(NODE, 9) == [], "a run was claimed twice"
-    found = await store.get(OWNER, "a1")
+    assert await store.runs.claim(NODE, 9) == [], "a run was claimed twice"
+    found = await store.responses.get(OWNER, "a1")
     assert found is not None and found.status == "in_progress", "a claimed response still seems to wait"
 
 
@@ -119,10 +131,10 @@ async def gives_the_worker_what_it_needs(store: Store) -> None:
     """The job as it was put, and the progress as it was noted last."""
     run = await started(store, a_run("r1"))
     assert (run.owner, run.job, run.progress, run.attempt) == (OWNER, b'{"job":1}', b"", 1), run
-    await store.log("r1", run.epoch, Batch(2, lines(2, 1)), b'{"turns":1}')
-    await store.log("r1", run.epoch, Batch(3, lines(3, 1)))
-    await store.recover(OTHER_NODE)
-    (again,) = await store.claim_runs(OTHER_NODE, 1)
+    await store.runs.append("r1", run.epoch, Batch(2, lines(2, 1)), b'{"turns":1}')
+    await store.runs.append("r1", run.epoch, Batch(3, lines(3, 1)))
+    await store.runs.recover(OTHER_NODE)
+    (again,) = await store.runs.claim(OTHER_NODE, 1)
     assert (again.progress, again.attempt) == (b'{"turns":1}', 2), again
     assert again.epoch > run.epoch, "the epoch did not rise"
 
@@ -132,20 +144,20 @@ async def replays_from_any_number(store: Store) -> None:
     new = a_run("r1")
     run = await started(store, new)
     for first in range(2, 12, 2):
-        await store.log("r1", run.epoch, Batch(first, lines(first, 2)))
+        await store.runs.append("r1", run.epoch, Batch(first, lines(first, 2)))
     for after in range(-1, 12):
         assert await all_lines(store, "r1", after) == lines(after + 1, 11 - after), f"wrong behind {after}"
-    open_log = await store.events(OWNER, "r1", after=11, bytes_max=_BYTES_MAX)
+    open_log = await store.runs.read_events(OWNER, "r1", after=11, bytes_max=_BYTES_MAX)
     assert open_log is not None and not open_log.ended and open_log.last == 11, "a growing log seems to have ended"
-    await store.finish("r1", run.epoch, Batch(12, lines(12, 2)), ended(new))
+    await store.runs.finish("r1", run.epoch, Batch(12, lines(12, 2)), ended(new))
     for _ in range(2):
         for after in range(-1, 14):
             assert await all_lines(store, "r1", after) == lines(after + 1, 13 - after), f"wrong behind {after}"
-        whole = await store.events(OWNER, "r1", after=-1, bytes_max=_BYTES_MAX)
+        whole = await store.runs.read_events(OWNER, "r1", after=-1, bytes_max=_BYTES_MAX)
         assert whole is not None and whole.ended and whole.last == 13, "the end of the log is not known"
-        part = await store.events(OWNER, "r1", after=-1, bytes_max=1)
+        part = await store.runs.read_events(OWNER, "r1", after=-1, bytes_max=1)
         assert part is not None and not part.ended, "a part seems to reach to the end"
-        await store.seal("r1")
+        await store.runs.seal("r1")
 
 
 async def seals_a_long_log(store: Store) -> None:
@@ -153,32 +165,32 @@ async def seals_a_long_log(store: Store) -> None:
     new = a_run("r1")
     run = await started(store, new)
     big = [b'{"delta":"%s"}' % (b"%d" % n * 5000) for n in range(200)]
-    await store.seal("r1")
+    await store.runs.seal("r1")
     for at in range(0, 200, 5):
-        await store.log("r1", run.epoch, Batch(2 + at, big[at : at + 5]))
-    await store.finish("r1", run.epoch, Batch(202, lines(202, 1)), ended(new))
+        await store.runs.append("r1", run.epoch, Batch(2 + at, big[at : at + 5]))
+    await store.runs.finish("r1", run.epoch, Batch(202, lines(202, 1)), ended(new))
     whole = [*lines(0, 2), *big, *lines(202, 1)]
     for _ in range(3):
         assert await all_lines(store, "r1") == whole, "sealing changed the log"
         assert await all_lines(store, "r1", 150) == whole[151:], "a sealed log is cut wrong"
-        await store.seal("r1")
-    assert await store.recover(NODE) == [], "a sealed run is still there"
+        await store.runs.seal("r1")
+    assert await store.runs.recover(NODE) == [], "a sealed run is still there"
 
 
 async def fences_a_former_worker(store: Store) -> None:
     """Once a run is another's, or given back, nothing more is written under the old epoch."""
     new = a_run("r1")
     old = await started(store, new)
-    await store.recover(OTHER_NODE)
+    await store.runs.recover(OTHER_NODE)
     await _assert_fenced(store, new, old.epoch)
-    (run,) = await store.claim_runs(OTHER_NODE, 1)
+    (run,) = await store.runs.claim(OTHER_NODE, 1)
     await _assert_fenced(store, new, old.epoch)
-    await store.release("r1", old.epoch)
-    await store.log("r1", run.epoch, Batch(2, lines(2, 1)))
+    await store.runs.release("r1", old.epoch)
+    await store.runs.append("r1", run.epoch, Batch(2, lines(2, 1)))
     assert await all_lines(store, "r1") == lines(0, 3)
-    await store.finish("r1", run.epoch, Batch(3, lines(3, 1)), ended(new))
+    await store.runs.finish("r1", run.epoch, Batch(3, lines(3, 1)), ended(new))
     await _assert_fenced(store, new, old.epoch)
-    await store.seal("r1")
+    await store.runs.seal("r1")
     await _assert_fenced(store, new, run.epoch)
 
 
@@ -186,7 +198,7 @@ async def _assert_fenced(store: Store, new: NewRun, epoch: int) -> None:
     id = new.record.id
     before = await all_lines(store, id)
     batch = Batch(len(before), lines(len(before), 1))
-    for attempt in (store.log(id, epoch, batch, b"{}"), store.finish(id, epoch, batch, ended(new))):
+    for attempt in (store.runs.append(id, epoch, batch, b"{}"), store.runs.finish(id, epoch, batch, ended(new))):
         try:
             await attempt
         except Fenced:
@@ -200,12 +212,12 @@ async def takes_a_write_again(store: Store) -> None:
     new = a_run("r1")
     run = await started(store, new)
     for _ in range(2):
-        await store.log("r1", run.epoch, Batch(2, lines(2, 3)), b'{"turns":1}')
+        await store.runs.append("r1", run.epoch, Batch(2, lines(2, 3)), b'{"turns":1}')
     assert await all_lines(store, "r1") == lines(0, 5)
     for _ in range(2):
-        await store.finish("r1", run.epoch, Batch(5, lines(5, 2)), ended(new))
+        await store.runs.finish("r1", run.epoch, Batch(5, lines(5, 2)), ended(new))
     assert await all_lines(store, "r1") == lines(0, 7)
-    found = await store.get(OWNER, "r1")
+    found = await store.responses.get(OWNER, "r1")
     assert found is not None and [item.id for item in found.output] == ["o1"], found
 
 
@@ -214,30 +226,30 @@ async def finds_what_it_is_said_to_do(store: Store) -> None:
     held = await started(store, a_run("r1"))
     lost = await started(store, a_run("r2"))
     await started(store, a_run("r3"), OTHER_NODE)
-    found = {each.id: each.status for each in await store.sweep(NODE, ["r1"])}
+    found = {each.id: each.status for each in await store.runs.requeue_lost(NODE, ["r1"])}
     assert found == {"r1": "in_progress", "r2": "queued", "r3": "in_progress"}, found
-    (again,) = await store.claim_runs(NODE, 9)
+    (again,) = await store.runs.claim(NODE, 9)
     assert (again.id, again.attempt) == ("r2", 2) and again.epoch > lost.epoch, again
-    await store.log("r1", held.epoch, Batch(2, lines(2, 1)))
+    await store.runs.append("r1", held.epoch, Batch(2, lines(2, 1)))
 
 
 async def takes_a_run_back(store: Store) -> None:
     """A run that is given back waits again, and the attempt does not count."""
     run = await started(store, a_run("r1"))
-    await store.release("r1", run.epoch)
-    await store.release("r1", run.epoch)
-    (again,) = await store.claim_runs(NODE, 1)
+    await store.runs.release("r1", run.epoch)
+    await store.runs.release("r1", run.epoch)
+    (again,) = await store.runs.claim(NODE, 1)
     assert again.attempt == 1 and again.epoch > run.epoch, again
-    await store.release("nothing", 1)
+    await store.runs.release("nothing", 1)
 
 
 async def finds_what_was_left(store: Store) -> None:
     """Another node's runs wait again; one's own are left alone; conversations are named, that they can be locked."""
-    await store.create_conversation(a_conversation("c1"), [])
+    await store.conversations.create(a_conversation("c1"), [])
     await started(store, a_run("r1", conversation="c1"))
     await started(store, a_run("r2"), OTHER_NODE)
     await put(store, a_run("r3"))
-    found = {each.id: (each.owner, each.status, each.conversation_id) for each in await store.recover(NODE)}
+    found = {each.id: (each.owner, each.status, each.conversation_id) for each in await store.runs.recover(NODE)}
     assert found == {
         "r1": (OWNER, "in_progress", "c1"),
         "r2": (OWNER, "queued", None),
@@ -247,14 +259,14 @@ async def finds_what_was_left(store: Store) -> None:
 
 async def keeps_a_response_as_it_ended(store: Store) -> None:
     """Status, document and output, and its history for those that continue it."""
-    await store.commit(a_record("p"))
+    await store.responses.commit(a_record("p"))
     new = a_run("r1", previous="p")
     run = await started(store, new)
-    await store.finish("r1", run.epoch, Batch(2, lines(2, 1)), ended(new))
-    found = await store.get(OWNER, "r1")
+    await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), ended(new))
+    found = await store.responses.get(OWNER, "r1")
     assert found is not None and found.status == "completed" and b'"ended":true' in found.doc, "the end was not kept"
     assert [item.id for item in found.output] == ["o1"], "the output was not kept"
-    history = await store.history(OWNER, "r1")
+    history = await store.items.load_history(OWNER, "r1")
     assert history is not None and [item.id for item in history] == ["p_in", "p_out", "r1_in", "o1"], history
 
 
@@ -262,15 +274,15 @@ async def tells_a_run_its_context(store: Store) -> None:
     """What it continues and its own input, even when what it continues has been deleted meanwhile. Nobody can
     continue it before it has ended.
     """
-    await store.commit(a_record("p"))
+    await store.responses.commit(a_record("p"))
     await started(store, a_run("r1", previous="p"))
-    await store.delete(OWNER, "p")
-    context = await store.context(OWNER, "r1")
+    await store.responses.delete(OWNER, "p")
+    context = await store.items.load_context(OWNER, "r1")
     assert context is not None and [item.id for item in context] == ["p_in", "p_out", "r1_in"], context
-    assert await store.context(STRANGER, "r1") is None
-    assert await store.history(STRANGER, "r1") is None
+    assert await store.items.load_context(STRANGER, "r1") is None
+    assert await store.items.load_history(STRANGER, "r1") is None
     try:
-        await store.history(OWNER, "r1")
+        await store.items.load_history(OWNER, "r1")
     except StillRunning:
         return
     raise AssertionError("a response that has not ended was continued")
@@ -278,64 +290,64 @@ async def tells_a_run_its_context(store: Store) -> None:
 
 async def joins_its_conversation_at_the_end(store: Store) -> None:
     """Input and output together; a run that did not end well has added nothing."""
-    await store.create_conversation(a_conversation("c1"), [an_item("first")])
+    await store.conversations.create(a_conversation("c1"), [an_item("first")])
     new = a_run("r1", conversation="c1")
     run = await started(store, new)
-    context = await store.context(OWNER, "r1")
+    context = await store.items.load_context(OWNER, "r1")
     assert context is not None and [item.id for item in context] == ["first", "r1_in"], context
     assert await _said(store) == ["first"], "the input was added too early"
     for output, refusal in ((["first"], DuplicateItem), (["o1"], None)):
         try:
-            await store.finish("r1", run.epoch, Batch(2, lines(2, 1)), ended(new, output=output))
+            await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), ended(new, output=output))
         except DuplicateItem:
             assert refusal is DuplicateItem and await all_lines(store, "r1") == lines(0, 2)
     assert await _said(store) == ["first", "r1_in", "o1"]
-    await store.delete(OWNER, "r1")
+    await store.responses.delete(OWNER, "r1")
     assert await _said(store) == ["first", "r1_in", "o1"], "deleting a response took its items out of a conversation"
 
 
 async def _said(store: Store) -> list[Id]:
-    found = await store.conversation_history(OWNER, "c1")
+    found = await store.conversations.load_history(OWNER, "c1")
     assert found is not None, "the conversation is missing"
     return [item.id for item in found]
 
 
 async def refuses_to_queue_in_no_conversation(store: Store) -> None:
     """Neither one that is not there nor another owner's."""
-    await store.create_conversation(a_conversation("c1", owner=STRANGER), [])
+    await store.conversations.create(a_conversation("c1", owner=STRANGER), [])
     for id in ("c0", "c1"):
         try:
             await put(store, a_run("r1", conversation=id))
         except UnknownConversation:
             continue
         raise AssertionError("a response was queued in a conversation of nobody")
-    assert await store.get(OWNER, "r1") is None
+    assert await store.responses.get(OWNER, "r1") is None
 
 
 async def cancels_for_ever(store: Store) -> None:
     """Queued or running; the worker is fenced at once, and the last record is written under the new epoch."""
     queued, running = a_run("r1"), a_run("r2")
     await put(store, running)
-    (run,) = await store.claim_runs(NODE, 1)
+    (run,) = await store.runs.claim(NODE, 1)
     await put(store, queued)
-    assert await store.cancel(STRANGER, "r1") is None, "a stranger cancelled"
-    assert await store.cancel(OWNER, "nothing") is None
+    assert await store.runs.cancel(STRANGER, "r1") is None, "a stranger cancelled"
+    assert await store.runs.cancel(OWNER, "nothing") is None
     for new in (queued, running):
         id = new.record.id
-        epoch = await store.cancel(OWNER, id)
+        epoch = await store.runs.cancel(OWNER, id)
         assert epoch is not None, "a run could not be cancelled"
-        again = await store.cancel(OWNER, id)
+        again = await store.runs.cancel(OWNER, id)
         assert again is not None, "a second caller is told that there is nothing to cancel"
-        found = await store.get(OWNER, id)
+        found = await store.responses.get(OWNER, id)
         assert found is not None and found.status == "cancelled"
-        log = await store.events(OWNER, id, after=-1, bytes_max=_BYTES_MAX)
+        log = await store.runs.read_events(OWNER, id, after=-1, bytes_max=_BYTES_MAX)
         assert log is not None and log.ended, "the log of a cancelled response does not end"
         await _assert_fenced(store, new, run.epoch)
-        await store.finish(id, again, Batch(2, []), ended(new, status="cancelled", output=[f"{id}_out"]))
-        assert await store.cancel(OWNER, id) is None, "a response that ended was cancelled"
-        await store.seal(id)
-    assert await store.claim_runs(NODE, 9) == [], "a cancelled run was claimed"
-    assert await store.history(OWNER, "r2") is not None, "a cancelled response cannot be continued"
+        await store.runs.finish(id, again, Batch(2, []), ended(new, status="cancelled", output=[f"{id}_out"]))
+        assert await store.runs.cancel(OWNER, id) is None, "a response that ended was cancelled"
+        await store.runs.seal(id)
+    assert await store.runs.claim(NODE, 9) == [], "a cancelled run was claimed"
+    assert await store.items.load_history(OWNER, "r2") is not None, "a cancelled response cannot be continued"
 
 
 async def stops_what_is_deleted(store: Store) -> None:
@@ -344,11 +356,11 @@ async def stops_what_is_deleted(store: Store) -> None:
     run = await started(store, new)
     await put(store, a_run("r2"))
     for id in ("r1", "r2"):
-        assert await store.delete(OWNER, id)
-        assert await store.events(OWNER, id, after=-1, bytes_max=_BYTES_MAX) is None
-    assert await store.claim_runs(NODE, 9) == []
+        assert await store.responses.delete(OWNER, id)
+        assert await store.runs.read_events(OWNER, id, after=-1, bytes_max=_BYTES_MAX) is None
+    assert await store.runs.claim(NODE, 9) == []
     try:
-        await store.log("r1", run.epoch, Batch(2, lines(2, 1)))
+        await store.runs.append("r1", run.epoch, Batch(2, lines(2, 1)))
     except Fenced:
         return
     raise AssertionError("a deleted response was written to")
@@ -358,15 +370,15 @@ async def keeps_some_for_a_short_time(store: Store) -> None:
     """It can be polled until then, and cannot be continued."""
     new = a_run("r1")
     run = await started(store, new)
-    await store.finish("r1", run.epoch, Batch(2, lines(2, 1)), ended(new), NOW + 600)
-    await store.seal("r1")
-    assert await store.get(OWNER, "r1") is not None
-    assert await store.history(OWNER, "r1") is None, "what is kept for a short time was continued"
-    assert await store.purge(Selection(expired=NOW + 599), 9) == 0, "it went too early"
-    await store.commit(a_record("r2"))
-    assert await store.purge(Selection(expired=NOW + 600), 9) == 1
-    assert await store.get(OWNER, "r1") is None
-    assert await store.get(OWNER, "r2") is not None
+    await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), ended(new), NOW + 600)
+    await store.runs.seal("r1")
+    assert await store.responses.get(OWNER, "r1") is not None
+    assert await store.items.load_history(OWNER, "r1") is None, "what is kept for a short time was continued"
+    assert await store.retention.purge(Selection(expired=NOW + 599), 9) == 0, "it went too early"
+    await store.responses.commit(a_record("r2"))
+    assert await store.retention.purge(Selection(expired=NOW + 600), 9) == 1
+    assert await store.responses.get(OWNER, "r1") is None
+    assert await store.responses.get(OWNER, "r2") is not None
 
 
 async def spares_what_runs(store: Store) -> None:
@@ -374,18 +386,18 @@ async def spares_what_runs(store: Store) -> None:
     new = a_run("r1")
     run = await started(store, new)
     await put(store, a_run("r2"))
-    assert await store.purge(Selection(ended=True), 9) == 0
-    await store.finish("r1", run.epoch, Batch(2, lines(2, 1)), ended(new))
-    assert await store.purge(Selection(ended=True), 9) == 1
-    assert await store.purge(Selection(), 9) == 1
+    assert await store.retention.purge(Selection(ended=True), 9) == 0
+    await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), ended(new))
+    assert await store.retention.purge(Selection(ended=True), 9) == 1
+    assert await store.retention.purge(Selection(), 9) == 1
 
 
 async def has_an_empty_log_without_a_run(store: Store) -> None:
     """A response that did not run in the background has nothing to replay."""
-    await store.commit(a_record("r1"))
-    log = await store.events(OWNER, "r1", after=-1, bytes_max=_BYTES_MAX)
+    await store.responses.commit(a_record("r1"))
+    log = await store.runs.read_events(OWNER, "r1", after=-1, bytes_max=_BYTES_MAX)
     assert log is not None and log.ended and log.last == -1 and not log.batch.events
-    assert await store.events(OWNER, "r0", after=-1, bytes_max=_BYTES_MAX) is None
+    assert await store.runs.read_events(OWNER, "r0", after=-1, bytes_max=_BYTES_MAX) is None
 
 
 RUN_CHECKS: tuple[Callable[[Store], Awaitable[None]], ...] = (

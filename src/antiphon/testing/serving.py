@@ -83,7 +83,7 @@ async def serving(
         if store is None:
             store = await SqliteStore.in_memory()
             stack.push_async_callback(store.close)
-        keyring = await stack.enter_async_context(tended(await Keyring(keys or store.keys).open()))
+        keyring = await stack.enter_async_context(tended(await Keyring(keys or store.keys, store.usage).open()))
         engine = Engine(
             config or Config(), roster, store, keyring, token=token, toolbox=toolbox_of(tools, client_tools)
         )

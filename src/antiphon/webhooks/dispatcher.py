@@ -166,7 +166,7 @@ class Lane:
         """Begin what is due and there is room for; says how long there is nothing more to do, in seconds."""
         room = IN_FLIGHT_MAX - len(self._busy)
         # Those that are under way are among the first.
-        found = await self._store.waiting(self._endpoint.url, 2 * IN_FLIGHT_MAX) if room else []
+        found = await self._store.read_waiting(self._endpoint.url, 2 * IN_FLIGHT_MAX) if room else []
         now = self._clock()
         for delivery in [each for each in found if each.id not in self._busy][:room]:
             until = (delivery.due_at or 0) - now
@@ -218,7 +218,7 @@ class Lane:
             due_at = math.ceil(self._clock() + pause_s(attempt.number, self._chance()))
         while True:
             try:
-                return await self._store.attempted(delivery.id, attempt, status, due_at)
+                return await self._store.record_attempt(delivery.id, attempt, status, due_at)
             except StoreUnavailable as error:
                 log.warning("an attempt at %s is not recorded yet: %s", delivery.id, error)
                 await asyncio.sleep(LOOK_S)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from antiphon.store import StoreUnavailable
+from antiphon.store.errors import StoreUnavailable
 
 _PRIMARY_CODE = 0xFF
 

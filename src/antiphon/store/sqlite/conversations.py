@@ -1,4 +1,4 @@
-"""The statements of conversations.
+"""Conversations in SQLite.
 
 An item that came with a response is one row in two lists; taking it out of one list clears that side of the row.
 """
@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 
-from antiphon.store import (
-    Conversation,
-    DuplicateItem,
-    Page,
-    Slice,
-    StoredItem,
-    UnknownConversation,
-)
+from antiphon.store.conversations import Conversation, ConversationLock
+from antiphon.store.errors import DuplicateItem, UnknownConversation
+from antiphon.store.responses import Page, Slice, StoredItem
 from antiphon.store.sqlite import listing
+from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.listing import page, stored
+from antiphon.store.sqlite.locks import Locks
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
 
@@ -34,10 +32,6 @@ _LIST = """
 SELECT r.id, r.created_at, r.used_at, r.metadata FROM conversation r
 WHERE r.owner = :owner AND r.deleted_at IS NULL {filters}
 ORDER BY r.created_at {order}, r.id {order} LIMIT :limit + 1"""
-
-_IDLE = """
-SELECT owner, id, created_at, used_at, metadata FROM conversation
-WHERE deleted_at IS NULL ORDER BY used_at, rowid LIMIT ?"""
 
 _UPDATE = f"UPDATE conversation SET metadata = :metadata WHERE {_VISIBLE}"
 
@@ -95,13 +89,6 @@ _KEEP = """
 UPDATE item SET response_id = NULL, dir = NULL, pos = NULL
 WHERE response_id = ? AND conversation_id IS NOT NULL"""
 
-_REFERENCED = """
-SELECT i.id, i.type, CAST(i.doc AS BLOB)
-FROM json_each(:ids) e JOIN item i ON i.owner = :owner AND i.id = e.value
-WHERE EXISTS (SELECT 1 FROM response r WHERE r.id = i.response_id AND r.deleted_at IS NULL)
-   OR EXISTS (SELECT 1 FROM conversation c WHERE c.id = i.conversation_id AND c.deleted_at IS NULL)
-ORDER BY i.pk"""
-
 
 def create(db: sqlite3.Connection, conversation: Conversation, items: Sequence[StoredItem]) -> None:
     """Insert a conversation and its first items.
@@ -117,10 +104,10 @@ def create(db: sqlite3.Connection, conversation: Conversation, items: Sequence[S
 def get(db: sqlite3.Connection, owner: str, id: Id) -> Conversation | None:
     """The visible conversation."""
     row = db.execute(_GET, {"owner": owner, "id": id}).fetchone()
-    return _conversation(owner, id, *row) if row else None
+    return build_conversation(owner, id, *row) if row else None
 
 
-def conversations(db: sqlite3.Connection, owner: str, query: ListQuery) -> Slice[Conversation]:
+def read_page(db: sqlite3.Connection, owner: str, query: ListQuery) -> Slice[Conversation]:
     """A page of visible conversations.
 
     Raises:
@@ -128,12 +115,13 @@ def conversations(db: sqlite3.Connection, owner: str, query: ListQuery) -> Slice
     """
     chosen = listing.selected("conversation", db, owner, query)
     rows = db.execute(_LIST.format(filters=chosen.filters, order=query.order), chosen.values).fetchall()
-    return Slice([_conversation(owner, *row) for row in rows[: query.limit]], len(rows) > query.limit)
+    return Slice([build_conversation(owner, *row) for row in rows[: query.limit]], len(rows) > query.limit)
 
 
-def idle(db: sqlite3.Connection, limit: int) -> list[Conversation]:
-    """Visible conversations of all owners, the one that was not used for longest first."""
-    return [_conversation(*row) for row in db.execute(_IDLE, (limit,))]
+def build_conversation(owner: str, id: Id, created_at: int, used_at: int, metadata: str) -> Conversation:
+    return Conversation(
+        id=id, owner=owner, created_at=created_at, used_at=used_at, metadata=msgspec.json.decode(metadata)
+    )
 
 
 def update(db: sqlite3.Connection, owner: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
@@ -181,13 +169,13 @@ def append(db: sqlite3.Connection, owner: str, id: Id, items: Sequence[StoredIte
     db.executemany(_INSERT_ITEM, rows)
 
 
-def history(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
+def load_history(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
     """All items of the visible conversation."""
     rows = db.execute(_HISTORY, {"owner": owner, "id": id}).fetchall()
     return stored(rows) if rows else None
 
 
-def items(
+def read_items(
     db: sqlite3.Connection, owner: str, id: Id, after: Id | None, limit: int, order: Literal["asc", "desc"]
 ) -> Page | None:
     """A page of the visible conversation's items.
@@ -198,7 +186,7 @@ def items(
     return page(db, _PAGES[order], {"owner": owner, "id": id, "after": after, "limit": limit})
 
 
-def item(db: sqlite3.Connection, owner: str, id: Id, item_id: Id) -> StoredItem | None:
+def get_item(db: sqlite3.Connection, owner: str, id: Id, item_id: Id) -> StoredItem | None:
     """One item of the visible conversation."""
     row = db.execute(_ITEM, {"owner": owner, "id": id, "item_id": item_id}).fetchone()
     return StoredItem(*row) if row else None
@@ -219,12 +207,6 @@ def keep_entries(db: sqlite3.Connection, response_ids: Sequence[Id]) -> None:
     db.executemany(_KEEP, [(id,) for id in response_ids])
 
 
-def referenced(db: sqlite3.Connection, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
-    """The visible items of those ids; of several rows the last one counts."""
-    rows = db.execute(_REFERENCED, {"owner": owner, "ids": _json(list(ids))}).fetchall()
-    return {found.id: found for found in stored(rows)}
-
-
 def _refuse_duplicates(db: sqlite3.Connection, id: Id, item_ids: Sequence[Id]) -> None:
     seen: set[Id] = set()
     for item_id in item_ids:
@@ -236,11 +218,62 @@ def _refuse_duplicates(db: sqlite3.Connection, id: Id, item_ids: Sequence[Id]) -
         raise DuplicateItem(row[0])
 
 
-def _conversation(owner: str, id: Id, created_at: int, used_at: int, metadata: str) -> Conversation:
-    return Conversation(
-        id=id, owner=owner, created_at=created_at, used_at=used_at, metadata=msgspec.json.decode(metadata)
-    )
-
-
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
+
+
+class SqliteConversations:
+    """A ``ConversationStore`` on the threads of a ``SqliteStore``. One process owns the database: its locks need not be
+    written down.
+    """
+
+    def __init__(self, read: Execute, write: Execute) -> None:
+        self._read = read
+        self._write = write
+        self._locks = Locks()
+
+    async def create(self, conversation: Conversation, items: Sequence[StoredItem]) -> None:
+        """See ``ConversationStore.create``."""
+        await self._write(partial(create, conversation=conversation, items=items))
+
+    async def get(self, owner: str, id: Id) -> Conversation | None:
+        """See ``ConversationStore.get``."""
+        return await self._read(partial(get, owner=owner, id=id))
+
+    async def read_page(self, owner: str, query: ListQuery) -> Slice[Conversation]:
+        """See ``ConversationStore.read_page``."""
+        return await self._read(partial(read_page, owner=owner, query=query))
+
+    async def update(self, owner: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
+        """See ``ConversationStore.update``."""
+        return await self._write(partial(update, owner=owner, id=id, metadata=metadata))
+
+    async def delete(self, owner: str, id: Id) -> bool:
+        """See ``ConversationStore.delete``."""
+        return await self._write(partial(delete, owner=owner, id=id))
+
+    async def append(self, owner: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
+        """See ``ConversationStore.append``."""
+        await self._write(partial(append, owner=owner, id=id, items=items, at=at))
+
+    async def read_items(
+        self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+    ) -> Page | None:
+        """See ``ConversationStore.read_items``."""
+        return await self._read(partial(read_items, owner=owner, id=id, after=after, limit=limit, order=order))
+
+    async def load_history(self, owner: str, id: Id) -> list[StoredItem] | None:
+        """See ``ConversationStore.load_history``."""
+        return await self._read(partial(load_history, owner=owner, id=id))
+
+    async def get_item(self, owner: str, id: Id, item_id: Id) -> StoredItem | None:
+        """See ``ConversationStore.get_item``."""
+        return await self._read(partial(get_item, owner=owner, id=id, item_id=item_id))
+
+    async def remove_item(self, owner: str, id: Id, item_id: Id) -> bool:
+        """See ``ConversationStore.remove_item``."""
+        return await self._write(partial(remove_item, owner=owner, id=id, item_id=item_id))
+
+    async def lock(self, owner: str, id: Id) -> ConversationLock:
+        """See ``ConversationStore.lock``."""
+        return self._locks.take(owner, id)

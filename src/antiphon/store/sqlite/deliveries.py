@@ -1,4 +1,4 @@
-"""The statements of webhooks' deliveries. Imported by the command line too, which looks at them beside a server."""
+"""Deliveries of webhooks in SQLite. The command line reads them too, beside a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from operator import itemgetter
 import msgspec
 
 from antiphon.store.deliveries import NO_ENDPOINT, TOO_OLD, Attempt, Delivery, DeliveryStatus
-from antiphon.store.sqlite.keys import Threads
+from antiphon.store.sqlite.executor import Execute
 from antiphon.wire import Id
 
 _FIELDS = Delivery.__struct_fields__
@@ -56,8 +56,8 @@ def insert(db: sqlite3.Connection, deliveries: Sequence[Delivery]) -> None:
     db.executemany(_INSERT, [msgspec.structs.astuple(delivery) for delivery in deliveries])
 
 
-def waiting(db: sqlite3.Connection, endpoint: str, limit: int) -> list[Delivery]:
-    """See ``DeliveryStore.waiting``."""
+def read_waiting(db: sqlite3.Connection, endpoint: str, limit: int) -> list[Delivery]:
+    """See ``DeliveryStore.read_waiting``."""
     return [_delivery(row) for row in db.execute(_WAITING, (endpoint, limit))]
 
 
@@ -65,8 +65,10 @@ def _delivery(row: Sequence[object]) -> Delivery:
     return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Delivery)
 
 
-def attempted(db: sqlite3.Connection, id: Id, attempt: Attempt, status: DeliveryStatus, due_at: int | None) -> None:
-    """See ``DeliveryStore.attempted``."""
+def record_attempt(
+    db: sqlite3.Connection, id: Id, attempt: Attempt, status: DeliveryStatus, due_at: int | None
+) -> None:
+    """See ``DeliveryStore.record_attempt``."""
     named = msgspec.structs.asdict(attempt) | {"id": id, "status": status, "due_at": due_at}
     if db.execute(_ATTEMPTED, named).rowcount:
         db.execute(_RECORD, (id, attempt.number, attempt.at, attempt.outcome))
@@ -83,25 +85,25 @@ def forget(db: sqlite3.Connection, before: int, limit: int) -> int:
     return db.execute(_FORGET, (before, limit)).rowcount
 
 
-def recent(db: sqlite3.Connection, limit: int) -> list[tuple[Delivery, Sequence[Attempt]]]:
-    """See ``DeliveryStore.recent``."""
+def read_recent(db: sqlite3.Connection, limit: int) -> list[tuple[Delivery, Sequence[Attempt]]]:
+    """See ``DeliveryStore.read_recent``."""
     rows = db.execute(_RECENT, (limit,)).fetchall()
-    return [_told(list(group)) for _, group in groupby(rows, key=itemgetter(0))]
+    return [_with_attempts(list(group)) for _, group in groupby(rows, key=itemgetter(0))]
 
 
-def _told(rows: Sequence[Sequence[object]]) -> tuple[Delivery, Sequence[Attempt]]:
+def _with_attempts(rows: Sequence[Sequence[object]]) -> tuple[Delivery, Sequence[Attempt]]:
     width = len(_FIELDS)
     attempts = [msgspec.convert(dict(zip(Attempt.__struct_fields__, row[width:], strict=True)), Attempt)
                 for row in rows if row[width] is not None]  # fmt: skip
     return _delivery(rows[0][:width]), attempts
 
 
-def count(db: sqlite3.Connection) -> int:
-    """See ``DeliveryStore.count``."""
+def count_waiting(db: sqlite3.Connection) -> int:
+    """See ``DeliveryStore.count_waiting``."""
     return db.execute(_COUNT).fetchone()[0]
 
 
-def any_of(db: sqlite3.Connection, before: int) -> tuple[bool, bool]:
+def has_any(db: sqlite3.Connection, before: int) -> tuple[bool, bool]:
     """Whether any waits, and whether any was settled before that time."""
     some, old = db.execute(_ANY, (before,)).fetchone()
     return bool(some), bool(old)
@@ -110,34 +112,34 @@ def any_of(db: sqlite3.Connection, before: int) -> tuple[bool, bool]:
 class SqliteDeliveries:
     """A ``DeliveryStore`` on the threads of a ``SqliteStore``. Looking costs no commit."""
 
-    def __init__(self, read: Threads, write: Threads) -> None:
+    def __init__(self, read: Execute, write: Execute) -> None:
         self._read = read
         self._write = write
 
-    async def waiting(self, endpoint: str, limit: int) -> list[Delivery]:
-        """See ``DeliveryStore.waiting``."""
-        return await self._read(partial(waiting, endpoint=endpoint, limit=limit))
+    async def read_waiting(self, endpoint: str, limit: int) -> list[Delivery]:
+        """See ``DeliveryStore.read_waiting``."""
+        return await self._read(partial(read_waiting, endpoint=endpoint, limit=limit))
 
-    async def attempted(self, id: Id, attempt: Attempt, status: DeliveryStatus, due_at: int | None) -> None:
-        """See ``DeliveryStore.attempted``."""
-        await self._write(partial(attempted, id=id, attempt=attempt, status=status, due_at=due_at))
+    async def record_attempt(self, id: Id, attempt: Attempt, status: DeliveryStatus, due_at: int | None) -> None:
+        """See ``DeliveryStore.record_attempt``."""
+        await self._write(partial(record_attempt, id=id, attempt=attempt, status=status, due_at=due_at))
 
     async def give_up(self, endpoints: Sequence[str], *, before: int, at: int, limit: int) -> int:
         """See ``DeliveryStore.give_up``."""
-        some, _ = await self._read(partial(any_of, before=0))
+        some, _ = await self._read(partial(has_any, before=0))
         if not some:
             return 0
         return await self._write(partial(give_up, endpoints=endpoints, before=before, at=at, limit=limit))
 
     async def forget(self, before: int, limit: int) -> int:
         """See ``DeliveryStore.forget``."""
-        _, old = await self._read(partial(any_of, before=before))
+        _, old = await self._read(partial(has_any, before=before))
         return await self._write(partial(forget, before=before, limit=limit)) if old else 0
 
-    async def recent(self, limit: int) -> list[tuple[Delivery, Sequence[Attempt]]]:
-        """See ``DeliveryStore.recent``."""
-        return await self._read(partial(recent, limit=limit))
+    async def read_recent(self, limit: int) -> list[tuple[Delivery, Sequence[Attempt]]]:
+        """See ``DeliveryStore.read_recent``."""
+        return await self._read(partial(read_recent, limit=limit))
 
-    async def count(self) -> int:
-        """See ``DeliveryStore.count``."""
-        return await self._read(count)
+    async def count_waiting(self) -> int:
+        """See ``DeliveryStore.count_waiting``."""
+        return await self._read(count_waiting)

@@ -1,4 +1,4 @@
-"""Keys and usage in the SQLite database: the statements, and the two ways to them.
+"""Keys and usage in SQLite, and the two ways to them.
 
 The server goes through its store's threads. The command line opens the database beside a server that may be running:
 SQLite lets several processes write in turns, each waiting for the other, and the server looks for changes by itself.
@@ -9,21 +9,18 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
 
-from antiphon.store import StoreUnavailable
-from antiphon.store.keys import COUNTS, Allowance, Key, KeyStore, Spent
+from antiphon.store.errors import StoreUnavailable
+from antiphon.store.keys import COUNTS, Allowance, Key, Spent
 from antiphon.store.migrations import HEAD
 from antiphon.store.sqlite.connection import Limits, connect, connect_reader, make_file, translating
-from antiphon.store.sqlite.lane import Work
+from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.lock import FolderInUse, FolderLock
 from antiphon.store.sqlite.upgrade import bring_up_to_date, revision_of
-
-T = TypeVar("T")
 
 _STARTING_S, _PAUSE_S = 5.0, 0.05
 """How long a server that is just starting is given to bring the database up to date."""
@@ -45,8 +42,8 @@ SELECT key_id, day, {", ".join(COUNTS)} FROM key_usage
 WHERE day BETWEEN :first AND :last ORDER BY day DESC, key_id"""
 
 
-def keys(db: sqlite3.Connection) -> list[Key]:
-    """See ``KeyStore.keys``."""
+def read_keys(db: sqlite3.Connection) -> list[Key]:
+    """See ``KeyStore.read_keys``."""
     names = ("id", "digest", "hint", "name", "project", "created_at", "revoked_at")
     return [
         Key(**dict(zip(names, row, strict=False)), allowance=Allowance(rpm=rpm, tpm=tpm, budget_tokens_per_day=budget))
@@ -66,63 +63,57 @@ def revoke(db: sqlite3.Connection, id: str, now: int) -> bool:
     return db.execute(_REVOKE, {"id": id, "now": now}).rowcount > 0
 
 
-def spend(db: sqlite3.Connection, spent: Sequence[Spent]) -> None:
-    """See ``KeyStore.spend``."""
+def add_usage(db: sqlite3.Connection, spent: Sequence[Spent]) -> None:
+    """See ``UsageStore.add_usage``."""
     db.executemany(_SPEND, [(s.day, s.key_id, *(getattr(s, name) for name in COUNTS)) for s in spent])
 
 
-def usage(db: sqlite3.Connection, first_day: str, last_day: str) -> list[Spent]:
-    """See ``KeyStore.usage``."""
+def read_usage(db: sqlite3.Connection, first_day: str, last_day: str) -> list[Spent]:
+    """See ``UsageStore.read_usage``."""
     names = ("key_id", "day", *COUNTS)
     rows = db.execute(_USAGE, {"first": first_day, "last": last_day})
     return [Spent(**dict(zip(names, row, strict=True))) for row in rows]
 
 
-class Threads(Protocol):
-    """What carries work to a thread with a connection, as ``Lane.run`` does."""
-
-    def __call__(self, work: Work[T]) -> Awaitable[T]: ...
-
-
 class SqliteKeys:
     """A ``KeyStore`` on the threads of a ``SqliteStore``."""
 
-    def __init__(self, read: Threads, write: Threads) -> None:
+    def __init__(self, read: Execute) -> None:
+        self._read = read
+
+    async def read_keys(self) -> Sequence[Key]:
+        """See ``KeyStore.read_keys``."""
+        return await self._read(read_keys)
+
+
+class SqliteUsage:
+    """A ``UsageStore`` on the threads of a ``SqliteStore``."""
+
+    def __init__(self, read: Execute, write: Execute) -> None:
         self._read = read
         self._write = write
 
-    async def keys(self) -> Sequence[Key]:
-        """See ``KeyStore.keys``."""
-        return await self._read(keys)
+    async def add_usage(self, spent: Sequence[Spent]) -> None:
+        """See ``UsageStore.add_usage``."""
+        await self._write(partial(add_usage, spent=spent))
 
-    async def spend(self, spent: Sequence[Spent]) -> None:
-        """See ``KeyStore.spend``."""
-        await self._write(partial(spend, spent=spent))
-
-    async def usage(self, first_day: str, last_day: str) -> Sequence[Spent]:
-        """See ``KeyStore.usage``."""
-        return await self._read(partial(usage, first_day=first_day, last_day=last_day))
+    async def read_usage(self, first_day: str, last_day: str) -> Sequence[Spent]:
+        """See ``UsageStore.read_usage``."""
+        return await self._read(partial(read_usage, first_day=first_day, last_day=last_day))
 
 
 class KeysBeside:
-    """The keys of a folder whose responses this process does not keep: its keys count, its usage is not touched.
+    """A ``KeyStore``: the keys of a folder whose responses this process does not keep. ``path`` is its database."""
 
-    Args:
-        path: the folder's database.
-        usage: where usage is kept instead.
-    """
-
-    def __init__(self, path: Path, usage: KeyStore) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self.spend = usage.spend
-        self.usage = usage.usage
 
-    async def keys(self) -> Sequence[Key]:
-        """See ``KeyStore.keys``."""
-        return await asyncio.to_thread(keys_of, self._path)
+    async def read_keys(self) -> Sequence[Key]:
+        """See ``KeyStore.read_keys``."""
+        return await asyncio.to_thread(read_keys_of, self._path)
 
 
-def keys_of(path: Path) -> list[Key]:
+def read_keys_of(path: Path) -> list[Key]:
     """The keys in a database that may not exist, or not know of keys yet.
 
     Raises:
@@ -132,11 +123,11 @@ def keys_of(path: Path) -> list[Key]:
         return []
     with translating(path), closing(connect_reader(path, Limits())) as db:
         known = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'api_key'").fetchone()
-        return keys(db) if known else []
+        return read_keys(db) if known else []
 
 
 @contextmanager
-def opened_beside(path: Path) -> Generator[sqlite3.Connection]:
+def open_beside(path: Path) -> Generator[sqlite3.Connection]:
     """A connection that writes, whether or not a server owns the folder; made, and brought up to date, when need be.
 
     Raises:
@@ -145,7 +136,7 @@ def opened_beside(path: Path) -> Generator[sqlite3.Connection]:
     with translating(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_file(path)
-        for _ in _until_current(path):
+        for _ in _wait_until_current(path):
             try:
                 lock = FolderLock.take(path.parent)
             except FolderInUse:
@@ -161,7 +152,7 @@ def opened_beside(path: Path) -> Generator[sqlite3.Connection]:
         yield db
 
 
-def _until_current(path: Path) -> Iterator[None]:
+def _wait_until_current(path: Path) -> Iterator[None]:
     """Turns, until the schema is ours. The lock is only asked for when it is not: a server may be about to start."""
     end = time.monotonic() + _STARTING_S
     while True:

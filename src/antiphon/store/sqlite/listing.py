@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from antiphon.store import Page, StoredItem, UnknownCursor
+from antiphon.store.errors import UnknownCursor
+from antiphon.store.responses import Page, StoredItem
 from antiphon.wire.listing import ListQuery
 
 _CURSOR = "SELECT created_at FROM {table} WHERE id = ? AND owner = ? AND deleted_at IS NULL"

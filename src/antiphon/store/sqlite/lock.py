@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from antiphon.store import StoreUnavailable
+from antiphon.store.errors import StoreUnavailable
 
 LOCK_NAME = "owner.lock"
 

@@ -1,4 +1,4 @@
-"""The statements of background runs and their logs.
+"""Background runs and their logs in SQLite.
 
 A row of the log holds what was committed together, as lines; when the response has ended, ``seal`` writes the log anew
 in few rows, compressed. The lines are the same bytes before and after.
@@ -10,12 +10,15 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from antiphon.store import DuplicateResponse, Record, UnknownConversation
 from antiphon.store.deliveries import Delivery
-from antiphon.store.runs import Batch, Claimed, Excerpt, Fenced, NewRun, QueueFull, RunStatus, Unfinished
-from antiphon.store.sqlite import conversations, deliveries, statements
+from antiphon.store.errors import DuplicateResponse, Fenced, QueueFull, UnknownConversation
+from antiphon.store.responses import Record
+from antiphon.store.runs import Batch, Claimed, Excerpt, NewRun, RunStatus, Unfinished
+from antiphon.store.sqlite import conversations, deliveries, responses
+from antiphon.store.sqlite.executor import Execute
 from antiphon.wire import Id
 
 CHUNK_BYTES = 256 * 1024
@@ -116,9 +119,9 @@ def enqueue(db: sqlite3.Connection, run: NewRun, queued_max: int, per_project_ma
     for statement, most, mine in ((_WAITING_ALL, queued_max, False), (_WAITING_OF_OWNER, per_project_max, True)):
         if db.execute(statement, {"most": most, "owner": record.owner}).fetchone()[0] >= most:
             raise QueueFull(mine=mine)
-    if not statements.insert(db, record, _next_place(db, record)):
+    if not responses.insert(db, record, _next_place(db, record)):
         raise DuplicateResponse(record.id)
-    statements.insert_items(db, record, {"in": record.input}, None)
+    responses.insert_items(db, record, {"in": record.input}, None)
     db.execute(_INSERT_RUN, (record.id, record.owner, run.priority, run.job.decode()))
     _insert(db, record.id, Batch(0, run.events))
 
@@ -138,7 +141,7 @@ def _insert(db: sqlite3.Connection, id: Id, batch: Batch) -> None:
         db.execute(_INSERT_EVENTS, (id, batch.first, last, 0, b"\n".join(batch.events)))
 
 
-def any_of(db: sqlite3.Connection, status: RunStatus | None = None) -> bool:
+def has_any(db: sqlite3.Connection, status: RunStatus | None = None) -> bool:
     """Whether there is a run, of that status if one is given."""
     return db.execute(_ANY, {"status": status}).fetchone() is not None
 
@@ -157,7 +160,7 @@ def claim(db: sqlite3.Connection, node: str, limit: int) -> list[Claimed]:
     return found
 
 
-def log(db: sqlite3.Connection, id: Id, epoch: int, batch: Batch, progress: bytes | None) -> None:
+def append(db: sqlite3.Connection, id: Id, epoch: int, batch: Batch, progress: bytes | None) -> None:
     """Insert a batch of events.
 
     Raises:
@@ -192,16 +195,16 @@ def finish(
         return
     _refuse_fenced(db, id, epoch)
     _insert(db, id, batch)
-    place = _joined(db, record)
+    place = _join_conversation(db, record)
     db.execute(_FINISH, (record.status, record.doc.decode(), id))
-    statements.insert_items(db, record, {"out": record.output}, place)
+    responses.insert_items(db, record, {"out": record.output}, place)
     db.execute(_END, (id,))
     if expires_at is not None:
         db.execute(_EXPIRE, (id, expires_at))
     deliveries.insert(db, new)
 
 
-def _joined(db: sqlite3.Connection, record: Record) -> int | None:
+def _join_conversation(db: sqlite3.Connection, record: Record) -> int | None:
     """Give the input its places in the conversation; the place of the first output item."""
     conversation = record.conversation_id
     if conversation is None:
@@ -226,7 +229,7 @@ def recover(db: sqlite3.Connection, node: str) -> list[Unfinished]:
     return _unfinished(db)
 
 
-def sweep(db: sqlite3.Connection, node: str, held: Sequence[Id]) -> list[Unfinished]:
+def requeue_lost(db: sqlite3.Connection, node: str, held: Sequence[Id]) -> list[Unfinished]:
     """Queue again what this node does not hold; all runs there are, as ``recover``."""
     db.execute(_LOST, (node, json.dumps(held)))
     return _unfinished(db)
@@ -248,7 +251,7 @@ def cancel(db: sqlite3.Connection, owner: str, id: Id) -> int | None:
     return rows[0][0]
 
 
-def events(db: sqlite3.Connection, owner: str, id: Id, after: int, bytes_max: int) -> Excerpt | None:
+def read_events(db: sqlite3.Connection, owner: str, id: Id, after: int, bytes_max: int) -> Excerpt | None:
     """A piece of the log. That it has ended is read first: then nothing comes between."""
     row = db.execute(_LOOK, {"owner": owner, "id": id}).fetchone()
     if row is None:
@@ -273,7 +276,7 @@ def _lines(packed: int, data: bytes) -> Sequence[bytes]:
     return (zlib.decompress(data) if packed else data).split(b"\n")
 
 
-def packed(db: sqlite3.Connection, id: Id) -> list[Chunk]:
+def pack(db: sqlite3.Connection, id: Id) -> list[Chunk]:
     """The whole log in compressed rows, as ``seal`` puts them in place. For a thread that reads: it takes its time."""
     chunks: list[Chunk] = []
     first, lines, size = 0, list[bytes](), 0
@@ -295,3 +298,67 @@ def seal(db: sqlite3.Connection, id: Id, chunks: Sequence[Chunk]) -> None:
     if db.execute(_SEALED, (id,)).rowcount:
         db.execute(_DROP_EVENTS, (id,))
         db.executemany(_INSERT_EVENTS, [(id, *chunk) for chunk in chunks])
+
+
+class SqliteRuns:
+    """A ``RunStore`` on the threads of a ``SqliteStore``. Looking costs no commit."""
+
+    def __init__(self, read: Execute, write: Execute) -> None:
+        self._read = read
+        self._write = write
+
+    async def enqueue(self, run: NewRun, *, queued_max: int, per_project_max: int) -> None:
+        """See ``RunStore.enqueue``."""
+        await self._write(partial(enqueue, run=run, queued_max=queued_max, per_project_max=per_project_max))
+
+    async def claim(self, node: str, limit: int) -> list[Claimed]:
+        """See ``RunStore.claim``."""
+        if not await self._read(partial(has_any, status="queued")):
+            return []
+        return await self._write(partial(claim, node=node, limit=limit))
+
+    async def append(self, id: Id, epoch: int, batch: Batch, progress: bytes | None = None) -> None:
+        """See ``RunStore.append``."""
+        await self._write(partial(append, id=id, epoch=epoch, batch=batch, progress=progress))
+
+    async def finish(
+        self,
+        id: Id,
+        epoch: int,
+        batch: Batch,
+        record: Record,
+        expires_at: int | None = None,
+        deliveries: Sequence[Delivery] = (),
+    ) -> None:
+        """See ``RunStore.finish``."""
+        end = partial(finish, id=id, epoch=epoch, batch=batch, record=record)
+        await self._write(partial(end, expires_at=expires_at, new=deliveries))
+
+    async def release(self, id: Id, epoch: int) -> None:
+        """See ``RunStore.release``."""
+        await self._write(partial(release, id=id, epoch=epoch))
+
+    async def recover(self, node: str) -> list[Unfinished]:
+        """See ``RunStore.recover``."""
+        if not await self._read(has_any):
+            return []
+        return await self._write(partial(recover, node=node))
+
+    async def requeue_lost(self, node: str, held: Sequence[Id]) -> list[Unfinished]:
+        """See ``RunStore.requeue_lost``."""
+        if not await self._read(has_any):
+            return []
+        return await self._write(partial(requeue_lost, node=node, held=held))
+
+    async def cancel(self, owner: str, id: Id) -> int | None:
+        """See ``RunStore.cancel``."""
+        return await self._write(partial(cancel, owner=owner, id=id))
+
+    async def read_events(self, owner: str, id: Id, *, after: int, bytes_max: int) -> Excerpt | None:
+        """See ``RunStore.read_events``."""
+        return await self._read(partial(read_events, owner=owner, id=id, after=after, bytes_max=bytes_max))
+
+    async def seal(self, id: Id) -> None:
+        """See ``RunStore.seal``; packed as a read, so that in a file no commit waits for it."""
+        chunks = await self._read(partial(pack, id=id))
+        await self._write(partial(seal, id=id, chunks=chunks))

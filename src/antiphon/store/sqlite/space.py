@@ -26,14 +26,14 @@ def size(db: sqlite3.Connection) -> Size:
     return Size((pages - free) * page_bytes, sum(map(_bytes_of, files)))
 
 
-def gives_back(db: sqlite3.Connection) -> bool:
+def can_shrink(db: sqlite3.Connection) -> bool:
     """Whether free space can go back without rebuilding the database."""
     return _number(db, "auto_vacuum") == 2
 
 
 def shrink(db: sqlite3.Connection, keep_bytes: int) -> int:
     """Give back one step of what is free beyond ``keep_bytes``; says how many bytes."""
-    if not gives_back(db):
+    if not can_shrink(db):
         return 0
     page_bytes, free = _number(db, "page_size"), _number(db, "freelist_count")
     pages = min(STEP_PAGES, free - keep_bytes // page_bytes)

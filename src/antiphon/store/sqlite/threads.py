@@ -5,42 +5,42 @@ from __future__ import annotations
 import sqlite3
 
 from antiphon.store.sqlite.connection import translated
-from antiphon.store.sqlite.lane import Job, Lane, Outcome, attempt
+from antiphon.store.sqlite.executor import Executor, Job, Outcome, attempt
 from antiphon.telemetry.metrics import Histogram
 
 
-def commit_in_groups(db: sqlite3.Connection, group_max: int, groups: Histogram, lane: Lane) -> None:
+def commit_in_groups(db: sqlite3.Connection, group_max: int, groups: Histogram, executor: Executor) -> None:
     """One transaction for all that wait, so that they share its fsync. Callers hear of it after the commit.
 
     A group in which anything fails is undone and tried again one by one, so that a bad request fails alone, and a
     disk too full for one may have room for others. Whatever fails, the thread lives on. ``groups`` sees how large each
     committed group was.
     """
-    while waiting := _waiting(lane, group_max):
+    while waiting := _waiting(executor, group_max):
         if group := [job for job in waiting if not job.alone]:
-            lane.deliver(_committed(db, group, groups))
+            executor.deliver(_committed(db, group, groups))
         if alone := [job for job in waiting if job.alone]:
-            lane.deliver([attempt(job, db) for job in alone])
+            executor.deliver([attempt(job, db) for job in alone])
     db.close()
 
 
-def read(db: sqlite3.Connection, lane: Lane) -> None:
+def read(db: sqlite3.Connection, executor: Executor) -> None:
     """One statement after the other, each on the newest committed state."""
-    while job := lane.jobs.get():
-        lane.deliver([attempt(job, db)])
+    while job := executor.jobs.get():
+        executor.deliver([attempt(job, db)])
     db.close()
 
 
-def _waiting(lane: Lane, group_max: int) -> list[Job]:
-    """Waits for one job and takes the others that are there; none when the lane is closed and empty."""
+def _waiting(executor: Executor, group_max: int) -> list[Job]:
+    """Waits for one job and takes the others that are there; none when the executor is closed and empty."""
     group: list[Job] = []
-    while job := lane.jobs.get():
+    while job := executor.jobs.get():
         group.append(job)
-        if len(group) == group_max or lane.jobs.empty():
+        if len(group) == group_max or executor.jobs.empty():
             return group
     if group:
         # The sign to end was for the next call.
-        lane.jobs.put(None)
+        executor.jobs.put(None)
     return group
 
 

@@ -9,10 +9,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from antiphon.store import StoreUnavailable
+from antiphon.store.errors import StoreUnavailable
 from antiphon.store.migrations import HEAD
 from antiphon.store.sqlite.connection import Limits, connect, make_file
-from antiphon.store.sqlite.space import gives_back
+from antiphon.store.sqlite.space import can_shrink
 
 SCRIPTS = Path(__file__).parents[1] / "migrations"
 
@@ -66,11 +66,11 @@ def rebuild(path: Path) -> bool:
         sqlite3.Error: there is no room.
     """
     with closing(connect(path, Limits())) as db:
-        if gives_back(db):
+        if can_shrink(db):
             return False
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("VACUUM")
-        return gives_back(db)
+        return can_shrink(db)
 
 
 def _refuse_unknown(found: str, path: Path, head: str, scripts: Path) -> None:

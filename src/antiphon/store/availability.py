@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from antiphon.store import StoreUnavailable
+from antiphon.store.errors import StoreUnavailable
 from antiphon.wire.errors import Unavailable
 
 T = TypeVar("T")
 
 
-async def asked(answer: Awaitable[T]) -> T:
+async def ask_store(answer: Awaitable[T]) -> T:
     """The store's answer.
 
     Raises:
@@ -20,9 +20,9 @@ async def asked(answer: Awaitable[T]) -> T:
     try:
         return await answer
     except StoreUnavailable as error:
-        raise refused("The store of responses cannot be used now", error) from error
+        raise to_unavailable("The store of responses cannot be used now", error) from error
 
 
-def refused(what: str, error: StoreUnavailable) -> Unavailable:
+def to_unavailable(what: str, error: StoreUnavailable) -> Unavailable:
     """``what`` happened, and why, as far as a caller may know."""
     return Unavailable(f"{what}: {error.reason}." if error.reason else f"{what}.", internal=str(error))

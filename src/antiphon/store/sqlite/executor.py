@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from antiphon.store import StoreUnavailable
+from antiphon.store.errors import StoreUnavailable
 from antiphon.store.sqlite.connection import translated
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[sqlite3.Connection], T]
+
+
+class Execute(Protocol):
+    """What carries work to a thread with a connection, as ``Executor.run`` does."""
+
+    def __call__(self, work: Work[T]) -> Awaitable[T]: ...
 
 
 class Job(NamedTuple):
@@ -33,18 +39,18 @@ class Outcome(NamedTuple):
     error: Exception | None = None
 
 
-class Lane:
-    """Carries jobs to threads. Belongs to the event loop that runs when it is made.
+class Executor:
+    """Carries work to threads that hold connections. Belongs to the event loop that runs when it is made.
 
     Args:
         pending_max: jobs under way before ``run`` holds its callers back.
-        threads: each is given the lane, and takes jobs until it meets None.
+        threads: each is given the executor, and takes jobs until it meets None.
 
     Attributes:
         pending: jobs under way now.
     """
 
-    def __init__(self, name: str, pending_max: int, threads: Sequence[Callable[[Lane], None]]) -> None:
+    def __init__(self, name: str, pending_max: int, threads: Sequence[Callable[[Executor], None]]) -> None:
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(pending_max)
         self._closed = False
@@ -60,7 +66,7 @@ class Lane:
         """Have a thread do the work; ``alone`` outside any transaction.
 
         Raises:
-            StoreUnavailable: the lane is closed, or the work's own reason.
+            StoreUnavailable: the executor is closed, or the work's own reason.
         """
         await self._slots.acquire()
         if self._closed:
@@ -82,7 +88,7 @@ class Lane:
         for thread in self._threads:
             thread.join()
 
-    def _work(self, body: Callable[[Lane], None]) -> None:
+    def _work(self, body: Callable[[Executor], None]) -> None:
         try:
             body(self)
         finally:

@@ -7,10 +7,11 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from antiphon.store import Record, StoreUnavailable
 from antiphon.store.deliveries import Attempt, Delivery
+from antiphon.store.errors import StoreUnavailable
 from antiphon.store.migrations import HEAD
-from antiphon.store.sqlite import deliveries, space, statements
+from antiphon.store.responses import Record
+from antiphon.store.sqlite import deliveries, retention, space
 from antiphon.store.sqlite.connection import Limits, connect_reader, translating
 from antiphon.store.sqlite.upgrade import revision_of
 
@@ -19,7 +20,7 @@ FAULTS_MAX = 10
 
 
 @contextmanager
-def beside(path: Path) -> Generator[sqlite3.Connection]:
+def open_read_only(path: Path) -> Generator[sqlite3.Connection]:
     """A connection that only reads.
 
     Raises:
@@ -31,39 +32,39 @@ def beside(path: Path) -> Generator[sqlite3.Connection]:
         yield db
 
 
-def revision(path: Path) -> str | None:
+def read_revision(path: Path) -> str | None:
     """The schema's revision; None for a database without tables.
 
     Raises:
         StoreUnavailable: no database, or another program's.
     """
-    with beside(path) as db:
+    with open_read_only(path) as db:
         return revision_of(db, path)
 
 
-def gives_back(path: Path) -> bool:
+def can_shrink(path: Path) -> bool:
     """Whether the database can give free space back by itself.
 
     Raises:
         StoreUnavailable: no database.
     """
-    with beside(path) as db:
-        return space.gives_back(db)
+    with open_read_only(path) as db:
+        return space.can_shrink(db)
 
 
-def faults(path: Path) -> list[str]:
+def check_integrity(path: Path) -> list[str]:
     """What SQLite finds wrong with the file, in its words; reads all of it.
 
     Raises:
         StoreUnavailable: no database.
     """
-    with beside(path) as db:
+    with open_read_only(path) as db:
         found = [text for (text,) in db.execute(f"PRAGMA integrity_check({FAULTS_MAX})") if text != "ok"]
         dangling = db.execute("PRAGMA foreign_key_check").fetchmany(FAULTS_MAX)
         return [*found, *(f"row {row} of {table} points at nothing" for table, row, *_ in dangling)]
 
 
-def recent_deliveries(path: Path, limit: int) -> list[tuple[Delivery, Sequence[Attempt]]]:
+def read_recent_deliveries(path: Path, limit: int) -> list[tuple[Delivery, Sequence[Attempt]]]:
     """The newest deliveries of webhooks; none where there is no database, or one that does not know of them.
 
     Raises:
@@ -71,22 +72,22 @@ def recent_deliveries(path: Path, limit: int) -> list[tuple[Delivery, Sequence[A
     """
     if not path.exists():
         return []
-    with beside(path) as db:
+    with open_read_only(path) as db:
         known = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'delivery'").fetchone()
-        return deliveries.recent(db, limit) if known else []
+        return deliveries.read_recent(db, limit) if known else []
 
 
-def all_records(path: Path) -> Iterator[Record]:
+def read_all_records(path: Path) -> Iterator[Record]:
     """Every visible response of every owner, whole, in the order of their ids.
 
     Raises:
         StoreUnavailable: no database, or one of another schema.
     """
-    with beside(path) as db:
+    with open_read_only(path) as db:
         found = revision_of(db, path)
         if found != HEAD:
             raise StoreUnavailable(f"{path} has schema {found} where {HEAD} is needed; run antiphon migrate.")
         after: str | None = None
-        while step := statements.records(db, after, STEP_RESPONSES):
+        while step := retention.read_records(db, after, STEP_RESPONSES):
             yield from step
             after = step[-1].id

@@ -1,0 +1,124 @@
+"""The items of responses and conversations in SQLite. Each read is one statement, hence one consistent view."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+import msgspec
+
+from antiphon.store.errors import StillRunning
+from antiphon.store.responses import Page, StoredItem
+from antiphon.store.runs import UNFINISHED
+from antiphon.store.sqlite.executor import Execute
+from antiphon.store.sqlite.listing import page, stored
+from antiphon.store.sqlite.responses import CHAIN_RESPONSES_MAX
+from antiphon.wire import Id
+
+# The first column is NULL when ``after`` is unknown, the item's are when the page is empty; without any row
+# there is no such response.
+_ITEMS = """
+WITH here(id, pos) AS (
+  SELECT r.id, CASE WHEN :after IS NULL THEN {start} ELSE (
+    SELECT {last}(pos) FROM item
+    WHERE owner = :owner AND id = :after AND response_id = r.id AND dir = 'in') END
+  FROM response r WHERE r.id = :id AND r.owner = :owner AND r.deleted_at IS NULL)
+SELECT here.pos, i.id, i.type, CAST(i.doc AS BLOB)
+FROM here LEFT JOIN item i ON i.response_id = here.id AND i.dir = 'in' AND i.pos {behind} here.pos
+ORDER BY i.pos {order} LIMIT :limit + 1"""
+
+_PAGES = {
+    "asc": _ITEMS.format(start="-1", last="max", behind=">", order="ASC"),
+    "desc": _ITEMS.format(start="1 << 62", last="min", behind="<", order="DESC"),
+}
+
+# What a conversation said before the chain began stands in front of the chain; a chain within none has no such rows.
+_HISTORY = f"""
+WITH RECURSIVE chain(id, previous, conversation_id, before, depth) AS (
+  SELECT id, previous_response_id, conversation_id, conversation_pos, 0 FROM response
+  WHERE id = :id AND owner = :owner AND deleted_at IS NULL
+  UNION ALL
+  SELECT r.id, r.previous_response_id, r.conversation_id, r.conversation_pos, chain.depth + 1
+  FROM chain JOIN response r ON r.id = chain.previous
+  WHERE r.owner = :owner AND chain.depth < {CHAIN_RESPONSES_MAX})
+SELECT id, type, doc, (SELECT status FROM run WHERE response_id = :id), EXISTS (
+  SELECT 1 FROM expiry WHERE response_id = :id) FROM (
+  SELECT chain.depth AS depth, i.dir AS dir, i.pos AS pos, i.id AS id, i.type AS type, CAST(i.doc AS BLOB) AS doc
+  FROM chain LEFT JOIN item i ON i.response_id = chain.id
+  UNION ALL
+  SELECT chain.depth, '', i.conversation_pos, i.id, i.type, CAST(i.doc AS BLOB)
+  FROM chain JOIN item i ON i.conversation_id = chain.conversation_id AND i.conversation_pos < chain.before)
+ORDER BY depth DESC, dir, pos"""
+
+_REFERENCED = """
+SELECT i.id, i.type, CAST(i.doc AS BLOB)
+FROM json_each(:ids) e JOIN item i ON i.owner = :owner AND i.id = e.value
+WHERE EXISTS (SELECT 1 FROM response r WHERE r.id = i.response_id AND r.deleted_at IS NULL)
+   OR EXISTS (SELECT 1 FROM conversation c WHERE c.id = i.conversation_id AND c.deleted_at IS NULL)
+ORDER BY i.pk"""
+
+
+def read_input(
+    db: sqlite3.Connection, owner: str, id: Id, after: Id | None, limit: int, order: Literal["asc", "desc"]
+) -> Page | None:
+    """A page of the visible response's input.
+
+    Raises:
+        UnknownCursor: ``after`` is not in it.
+    """
+    return page(db, _PAGES[order], {"owner": owner, "id": id, "after": after, "limit": limit})
+
+
+def load_history(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
+    """The items of the visible response's whole chain, for a response that continues it.
+
+    Raises:
+        StillRunning: it has not ended.
+    """
+    rows = _read_history(db, owner, id)
+    if rows and rows[0][3] in UNFINISHED:
+        raise StillRunning(id)
+    return stored(row[:3] for row in rows) if rows and not rows[0][4] else None
+
+
+def load_context(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
+    """The same up to the response's own input, for the response itself."""
+    rows = _read_history(db, owner, id)
+    return stored(row[:3] for row in rows) if rows else None
+
+
+def _read_history(db: sqlite3.Connection, owner: str, id: Id) -> list[tuple[Any, ...]]:
+    return db.execute(_HISTORY, {"owner": owner, "id": id}).fetchall()
+
+
+def find(db: sqlite3.Connection, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
+    """The visible items of those ids; of several rows the last one counts."""
+    rows = db.execute(_REFERENCED, {"owner": owner, "ids": msgspec.json.encode(list(ids)).decode()}).fetchall()
+    return {found.id: found for found in stored(rows)}
+
+
+class SqliteItems:
+    """An ``ItemStore`` on the threads of a ``SqliteStore``."""
+
+    def __init__(self, read: Execute) -> None:
+        self._read = read
+
+    async def read_input(
+        self, owner: str, response_id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+    ) -> Page | None:
+        """See ``ItemStore.read_input``."""
+        return await self._read(partial(read_input, owner=owner, id=response_id, after=after, limit=limit, order=order))
+
+    async def load_history(self, owner: str, response_id: Id) -> list[StoredItem] | None:
+        """See ``ItemStore.load_history``."""
+        return await self._read(partial(load_history, owner=owner, id=response_id))
+
+    async def load_context(self, owner: str, response_id: Id) -> list[StoredItem] | None:
+        """See ``ItemStore.load_context``."""
+        return await self._read(partial(load_context, owner=owner, id=response_id))
+
+    async def find(self, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
+        """See ``ItemStore.find``."""
+        return await self._read(partial(find, owner=owner, ids=ids))
