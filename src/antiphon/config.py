@@ -68,6 +68,11 @@ class Config:
             for the bound that a store in memory has.
         log_format: the server's log as ``text`` for people or ``json``, a line each.
         body_bytes_max: largest request body, and largest frame on a WebSocket.
+        keep_alive_s: how long an idle HTTP connection stays open.
+        heartbeat_s: how long a stream may be silent before it repeats ``response.in_progress``: agents count events,
+            and no comments; 0 for never.
+        cors_origins: the origins whose pages a browser may let use this server, besides those of this machine; ``*``
+            for all.
         websocket_lifetime_s: how long a WebSocket connection may last.
         websockets_max: how many WebSocket connections may be open; one more is refused with 429.
         upstream_connections_max: connections to the upstream at once.
@@ -97,6 +102,9 @@ class Config:
     store_bytes_max: int = 0
     log_format: Literal["text", "json"] = "text"
     body_bytes_max: int = 64 * 1024 * 1024
+    keep_alive_s: int = 75
+    heartbeat_s: float = 25.0
+    cors_origins: Sequence[str] = ()
     websocket_lifetime_s: float = 3600.0
     websockets_max: int = 256
     upstream_connections_max: int = 1000
@@ -173,6 +181,8 @@ def _convert(name: str, value: Any) -> Any:
         return _choose(kind, value)
     if kind is Path:
         return Path(value).expanduser()
+    if name == "cors_origins" and isinstance(value, str):
+        return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
     if name == "aliases" and isinstance(value, str):
         return {name: real for name, _, real in (pair.partition("=") for pair in value.split(",") if pair)}
     if get_origin(kind) is not None and isinstance(value, str):

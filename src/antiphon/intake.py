@@ -41,6 +41,7 @@ __all__ = ["Defaults", "Ids", "PageQuery", "Plan", "page_query", "plan", "retrie
 
 _PRIORITIES: Final = {"soonest": 0, "2h": -1, "8h": -2}
 """Of ``background_options.completion_window``: a wider window lets others go first, and promises no time."""
+OFFICIAL_OUTPUT_TOKENS_MIN: Final = 16
 LOGPROBS: Final = "message.output_text.logprobs"
 
 
@@ -138,10 +139,15 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool
     _refuse_oversized(raw, defaults)
     request, ignored = checked(_known_tools(raw, defaults), CreateRequest, strict=defaults.strict)
     _refuse_conflicts(request)
+    if defaults.strict:
+        _refuse_small_bound(request)
     _refuse_unserved(request)
     conversation_id(request)
     id = ids("resp")
     items = _items(raw, ids, defaults)
+    if not items and raw.get("input") == "" and not defaults.strict and not _continues(request):
+        # What clients send to see whether anybody is there.
+        items = normal([{"type": "message", "role": "user", "content": ""}], ids, chars_max=0)
     if generate:
         _refuse_empty(request, items)
     response, prompt = _answer(request, raw, items, id, now, defaults)
@@ -296,8 +302,23 @@ def _refuse_unserved(request: CreateRequest) -> None:
 
 
 def _refuse_empty(request: CreateRequest, items: Sequence[Json]) -> None:
-    if not items and request.previous_response_id is None and request.conversation is None:
+    if not items and not _continues(request):
         raise nothing_asked()
+
+
+def _continues(request: CreateRequest) -> bool:
+    return request.previous_response_id is not None or request.conversation is not None
+
+
+def _refuse_small_bound(request: CreateRequest) -> None:
+    """What the official API asks for; clients that probe a server ask for one token."""
+    bound = request.max_output_tokens
+    if bound is not None and bound < OFFICIAL_OUTPUT_TOKENS_MIN:
+        text = (
+            "Invalid 'max_output_tokens': integer below minimum value. "
+            f"Expected a value >= {OFFICIAL_OUTPUT_TOKENS_MIN}, but got {bound} instead."
+        )
+        raise InvalidRequest(text, code="integer_below_min_value", param="max_output_tokens")
 
 
 # --- the plan's parts ------------------------------------------------------------------------------------------------

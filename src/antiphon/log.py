@@ -21,6 +21,7 @@ from antiphon.store.runs import Batch, Excerpt, RunStore
 from antiphon.webhooks.outbox import Outbox, nobody
 from antiphon.wire import Id, Json
 from antiphon.wire.response import Response
+from antiphon.writer import Writer
 
 encode = msgspec.json.Encoder().encode
 """An event's bytes, the same for every reader and at every replay."""
@@ -176,6 +177,42 @@ async def _complete_write(write: Coroutine[Any, Any, None]) -> None:
         task = asyncio.current_task()
         assert task is not None
         task.uncancel()
+
+
+class Heartbeat:
+    """Says that a response goes on, as an event of its log like any other: agents count events while they wait, and
+    give up; comments do not help. A context for the time in which it may be silent.
+    """
+
+    def __init__(self, writer: Writer, log: Log, interval_s: float) -> None:
+        self._writer = writer
+        self._log = log
+        self._interval_s = interval_s
+        self._seen = -1
+        self._timer: asyncio.TimerHandle | None = None
+        self._flush: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> None:
+        if self._interval_s and not isinstance(self._log, NullLog):
+            self._beat()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _beat(self) -> None:
+        """Speak if nothing was said since the last time, and look again later."""
+        state = self._writer.state
+        if self._seen == state.seq:
+            self._writer.emit("response.in_progress", response=state.envelope)
+            self._flush = asyncio.ensure_future(self._show())
+        self._seen = state.seq
+        self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._beat)
+
+    async def _show(self) -> None:
+        # What goes wrong here goes wrong again at the next flush, where somebody hears of it.
+        with suppress(Exception):
+            await self._log.flush()
 
 
 class Reader(Protocol):

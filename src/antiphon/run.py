@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from types import TracebackType
 
@@ -20,7 +21,7 @@ import msgspec
 from antiphon.access import estimate
 from antiphon.access.account import Account
 from antiphon.intake import Plan
-from antiphon.log import Log
+from antiphon.log import Heartbeat, Log
 from antiphon.models import Finish, Model, Prompt
 from antiphon.models import Usage as Tokens
 from antiphon.state import complete_items
@@ -106,6 +107,7 @@ class Run(msgspec.Struct, frozen=True):
         history: the items in front of the request's own, as they are kept.
         account: what its key admitted, and who is told what it used.
         offers: what the model may call, and who runs it.
+        heartbeat_s: how long its log may be silent; 0 for ever.
         tool_activity: whether a hosted tool is at work.
     """
 
@@ -122,6 +124,7 @@ class Run(msgspec.Struct, frozen=True):
     claim: ConversationLock | None = None
     offers: Offers = Offers()
     in_flight: InFlight | None = None
+    heartbeat_s: float = 0.0
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
 
 
@@ -213,11 +216,9 @@ def usage_so_far(turn: TurnContext, failed: bool) -> tuple[Tokens, bool]:
 
 async def _complete(run: Run, turn: TurnContext) -> Response:
     finish = Finish()
-    if run.plan.generate and run.in_flight is not None:
-        with run.in_flight:
+    if run.plan.generate:
+        with run.in_flight or nullcontext(), Heartbeat(turn.writer, turn.log, run.heartbeat_s):
             finish = await take_turns(turn)
-    elif run.plan.generate:
-        finish = await take_turns(turn)
     response = ended_response(turn.writer.state.response, finish, turn.progress.known, int(run.clock()))
     if run.plan.conversation_id is not None:
         await _finish_writing(_store_response(run, response))

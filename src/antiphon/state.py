@@ -133,6 +133,17 @@ class State:
         return msgspec.structs.replace(self._base, output=self.output)
 
     @property
+    def envelope(self) -> Response:
+        """The Response without its items.
+
+        Raises:
+            GrammarError: nothing has been folded yet.
+        """
+        if self._base is None:
+            raise GrammarError("a stream begins with response.created")
+        return self._base
+
+    @property
     def output(self) -> list[Json]:
         """The items so far, as a list of its own."""
         return [self.open[i].snapshot() if i in self.open else item for i, item in enumerate(self._items)]

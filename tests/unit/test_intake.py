@@ -81,7 +81,7 @@ REFUSALS: list[tuple[Json, str, str | None, str]] = [
     ({"text": {"format": {"type": "xml"}}}, "invalid_value", "text.format.type", "Invalid value: 'xml'. Supported values are: 'text', 'json_object', and 'json_schema'."),
     ({"text": {"format": {"type": "json_schema", "name": "a b", "schema": {}}}}, "invalid_value", "text.format.name", "Invalid 'text.format.name': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."),
     # bounds
-    ({"max_output_tokens": 5}, "integer_below_min_value", "max_output_tokens", below("max_output_tokens", 16, 5)),
+    ({"max_output_tokens": 0}, "integer_below_min_value", "max_output_tokens", below("max_output_tokens", 1, 0)),
     ({"max_tool_calls": 0}, "integer_below_min_value", "max_tool_calls", below("max_tool_calls", 1, 0)),
     ({"top_logprobs": 21}, "integer_above_max_value", "top_logprobs", above("top_logprobs", 20, 21)),
     ({"temperature": 3}, "decimal_above_max_value", "temperature", above("temperature", 2, 3, "decimal")),
@@ -99,7 +99,6 @@ REFUSALS: list[tuple[Json, str, str | None, str]] = [
     ({"input": [{"type": "function_call_output", "output": "", "call_id": "c" * 65}]}, "string_above_max_length", "input[0].call_id", "Invalid 'input[0].call_id': string too long. Expected a string with maximum length 64, but got a string with length 65 instead."),
     # presence
     ({"input": []}, "missing_required_parameter", None, "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation' must be provided."),
-    ({"input": ""}, "missing_required_parameter", None, "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation' must be provided."),
     ({"input": [{"role": "user"}]}, "missing_required_parameter", "input[0].content", "Missing required parameter: 'input[0].content'."),
     ({"input": [{"content": "hi"}]}, "missing_required_parameter", "input[0].type", "Missing required parameter: 'input[0].type'."),
     ({"input": [{"type": "function_call", "name": "f", "arguments": ""}]}, "missing_required_parameter", "input[0].call_id", "Missing required parameter: 'input[0].call_id'."),
@@ -133,6 +132,22 @@ def test_refusals(members: Json, code: str, param: str | None, message: str, str
     with pytest.raises(InvalidRequest) as refused:
         planned(strict=strict, **members)
     assert (refused.value.code, refused.value.param, refused.value.message) == (code, param, message)
+
+
+def test_a_probe_is_answered_unless_strict():
+    made = planned(input="", max_output_tokens=1)
+    assert [part["text"] for part in made.input[0]["content"]] == [""]
+    assert made.prompt.max_output_tokens == 1
+    with pytest.raises(InvalidRequest) as refused:
+        planned(strict=True, max_output_tokens=1)
+    assert (refused.value.code, refused.value.message) == (
+        "integer_below_min_value",
+        below("max_output_tokens", 16, 1),
+    )
+    with pytest.raises(InvalidRequest) as refused:
+        planned(strict=True, input="")
+    assert refused.value.code == "missing_required_parameter"
+    assert planned(input="", previous_response_id="resp_0").input == ()
 
 
 def test_missing_model_comes_before_everything():

@@ -14,7 +14,7 @@ from functools import partial
 import msgspec
 
 from antiphon.access.account import Bill
-from antiphon.log import RunLog
+from antiphon.log import Heartbeat, RunLog
 from antiphon.models import Finish, TextFormat, Usage
 from antiphon.run import Run, ended_response, record_of, response_code, to_api_error, turn_context, usage_so_far
 from antiphon.state import OpenItem, State, complete_items
@@ -142,7 +142,8 @@ async def _finish(run: Run, turn: TurnContext, log: RunLog) -> None:
     if state.response.status == "queued":
         turn.writer.emit("response.in_progress", response=msgspec.structs.replace(state.response, status="in_progress"))
     with run.timer as timer:
-        finish = await resume_turns(turn)
+        with Heartbeat(turn.writer, log, run.heartbeat_s):
+            finish = await resume_turns(turn)
         response = ended_response(state.response, finish, turn.progress.known, int(run.clock()))
         timer.response = response
         turn.writer.end(response)

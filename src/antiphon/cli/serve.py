@@ -19,8 +19,8 @@ from rich.syntax import Syntax
 from antiphon.assembly import CannotOpen, open_engine
 from antiphon.config import Config
 from antiphon.engine import Engine
-from antiphon.http.app import HttpApp
-from antiphon.http.websocket.socket import uvicorn_options
+from antiphon.http.app import app_of
+from antiphon.http.connection import uvicorn_options
 from antiphon.store import StoreUnavailable
 from antiphon.telemetry import logs
 from antiphon.tools import HostedTool
@@ -113,9 +113,8 @@ class _Server(uvicorn.Server):
     def __init__(self, config: Config, engine: Engine, console: Console, url: str) -> None:
         super().__init__(
             uvicorn.Config(
-                HttpApp(engine),
+                app_of(engine),
                 loop="none",
-                http="httptools",
                 lifespan="on",
                 log_config=None,
                 access_log=False,

@@ -211,6 +211,7 @@ class Responses:
             account=account,
             offers=offers,
             in_flight=self._in_flight,
+            heartbeat_s=self._config.heartbeat_s,
         )
 
     async def _prepare(self, owner: str, id: Id, job: Job) -> Run:

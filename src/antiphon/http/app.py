@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from re import Pattern
 
 from starlette.routing import compile_path
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from antiphon.engine import Engine
 from antiphon.http import openapi
 from antiphon.http.auth import caller_of
+from antiphon.http.cors import allow_origins
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.handlers import (
     conversations,
@@ -188,7 +189,7 @@ class HttpApp:
         return NotFound(f"Invalid URL ({method} {path}){known}", code="unknown_url"), {}
 
     async def _handle(self, exchange: Exchange, route: Route | ApiError) -> None:
-        caller = caller_of(exchange.scope, exchange.header, self.engine.keyring)
+        caller = caller_of(exchange.scope, exchange.header, self.engine.keyring, self.engine.config.cors_origins)
         exchange.owner, exchange.key_id = caller.owner, caller.key_id
         if isinstance(route, ApiError):
             raise route
@@ -205,6 +206,11 @@ class HttpApp:
 
     async def _replay(self, exchange: Exchange, key: str, handler: Handler, pulse: Pulse) -> None:
         await self._replays.answer(exchange, key, lambda own: self._attempt(own, handler(own, pulse)))
+
+
+def app_of(engine: Engine) -> ASGIApp:
+    """What a server serves: the application, for the pages of other origins too that may use it."""
+    return allow_origins(HttpApp(engine), engine.config.cors_origins)
 
 
 def _method(scope: Scope) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from antiphon.access.keyring import Caller, Keyring
-from antiphon.config import LOOPBACK
+from antiphon.http.cors import is_allowed
 from antiphon.wire.errors import InvalidRequest, Unauthorized
 
 _TRUSTED = "antiphon.trusted"
@@ -32,8 +32,8 @@ def trusted(app: ASGIApp) -> ASGIApp:
     return open_to_all
 
 
-def caller_of(scope: Scope, header: Header, keyring: Keyring) -> Caller:
-    """Whom the request acts for.
+def caller_of(scope: Scope, header: Header, keyring: Keyring, origins: Sequence[str]) -> Caller:
+    """Whom the request acts for; pages of ``origins`` may use a server without keys, as those of this machine may.
 
     Raises:
         Unauthorized: it needs a key, and brings none that opens.
@@ -44,7 +44,7 @@ def caller_of(scope: Scope, header: Header, keyring: Keyring) -> Caller:
         return _known(header, keyring)
     if not keyring.asks:
         _refuse_foreign_names(header(b"host"))
-        _refuse_foreign_pages(header(b"origin"))
+        _refuse_foreign_pages(header(b"origin"), origins)
         return Caller()
     return keyring.caller(secret_of(header(b"authorization"))) if _guarded(scope["path"]) else Caller()
 
@@ -76,8 +76,8 @@ def secret_of(authorization: str | None) -> str | None:
     return secret.strip() if scheme.lower() == "bearer" else None
 
 
-def _refuse_foreign_pages(origin: str | None) -> None:
-    if origin is not None and _hostname(origin) not in LOOPBACK:
+def _refuse_foreign_pages(origin: str | None, origins: Sequence[str]) -> None:
+    if origin is not None and not is_allowed(origin, origins):
         raise InvalidRequest("Requests from web pages of other sites are refused.", code="foreign_origin")
 
 

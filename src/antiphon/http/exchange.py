@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from antiphon.access.keyring import Caller
 from antiphon.engine import Engine
+from antiphon.http.encoding import unpack
 from antiphon.http.profile import profile_of
 from antiphon.wire.errors import ApiError, BodyTooLarge, InvalidRequest, ServerError
 
@@ -93,7 +94,8 @@ class Exchange:
         """The body, as it came; to be asked for once.
 
         Raises:
-            BodyTooLarge: over ``body_bytes_max``.
+            BodyTooLarge: over ``body_bytes_max``, also when it is unpacked.
+            UnsupportedEncoding, InvalidRequest: it comes in an encoding that cannot be read.
         """
         bytes_max = self.engine.config.body_bytes_max
         chunks: list[bytes] = []
@@ -109,7 +111,9 @@ class Exchange:
                 self.headers["connection"] = "close"
                 raise BodyTooLarge(f"The request body is larger than {bytes_max} bytes.")
             if not message.get("more_body"):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                encoding = self.header(b"content-encoding")
+                return body if encoding is None else unpack(body, encoding, bytes_max)
 
     def attended(self) -> Self:
         """A context: work inside as long as the client is there; ``watch`` is called when the work takes its time.

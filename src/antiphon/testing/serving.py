@@ -17,8 +17,8 @@ from antiphon.access.keyring import Keyring, tended
 from antiphon.assembly import toolbox_of
 from antiphon.config import Config
 from antiphon.engine import Engine
-from antiphon.http.app import HttpApp
-from antiphon.http.websocket.socket import uvicorn_options
+from antiphon.http.app import app_of
+from antiphon.http.connection import uvicorn_options
 from antiphon.models import Model, Roster
 from antiphon.store import Store
 from antiphon.store.keys import KeyStore
@@ -98,7 +98,7 @@ async def _listening(engine: Engine) -> AsyncGenerator[str]:
         listener.bind(("127.0.0.1", 0))
         server = _Server(
             uvicorn.Config(
-                HttpApp(engine),
+                app_of(engine),
                 loop="none",
                 lifespan="on",
                 log_config=None,

@@ -734,7 +734,7 @@ class CreateRequest(StrictStruct, kw_only=True):
     stream_options: StreamOptions | None = None
     background: bool | None = None
     background_options: BackgroundOptions | None = None
-    max_output_tokens: Annotated[int, Meta(ge=16, le=INT_MAX)] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1, le=INT_MAX)] | None = None
     max_tool_calls: Positive | None = None
     reasoning: ReasoningOptions | None = None
     reasoning_effort: Effort | None = None

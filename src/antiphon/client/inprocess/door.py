@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from antiphon.config import Config
 from antiphon.http.auth import trusted
-from antiphon.http.websocket.socket import uvicorn_options
+from antiphon.http.connection import uvicorn_options
 from antiphon.store.sqlite import UNIX
 
 if TYPE_CHECKING:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
-from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.sse import LATE_S, Pulse, message
@@ -28,20 +26,6 @@ SILENT_S = 600.0
 """A client busy with a tool call takes no frames, and so answers no ping: it is given as long as the official client
 waits for us.
 """
-
-
-def uvicorn_options(config: Config) -> dict[str, Any]:
-    """How uvicorn is to speak WebSocket. A longer frame than a body may be closes the connection with code 1009.
-
-    Nothing is compressed: the frames are small, and their sizes would tell what the padding hides.
-    """
-    return {
-        "ws": "websockets-sansio",
-        "ws_max_size": config.body_bytes_max,
-        "ws_ping_interval": PING_S,
-        "ws_ping_timeout": SILENT_S,
-        "ws_per_message_deflate": False,
-    }
 
 
 class Upgrade(Exchange):

@@ -1,0 +1,53 @@
+"""Which pages of other origins a browser may let use the server: the middleware that every ASGI framework has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from antiphon.config import LOOPBACK
+
+_THIS_MACHINE: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+_EXPOSED: Final = (
+    "x-request-id",
+    "x-antiphon-model",
+    "x-antiphon-ignored",
+    "x-antiphon-replayed",
+    "x-antiphon-sequence-number",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-reset-tokens",
+    "retry-after",
+    "retry-after-ms",
+    "openai-poll-after-ms",
+)
+_PREFLIGHT_S: Final = 600
+
+
+def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """The application, which tells browsers that pages of these origins, and of this machine, may use it."""
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_origin_regex=_THIS_MACHINE,
+        allow_methods=("GET", "POST", "DELETE"),
+        allow_headers=("*",),
+        expose_headers=_EXPOSED,
+        max_age=_PREFLIGHT_S,
+    )
+
+
+def is_allowed(origin: str, origins: Sequence[str]) -> bool:
+    """Whether a page of that origin may use the server."""
+    try:
+        local = urlsplit(origin).hostname in LOOPBACK
+    except ValueError:
+        return False
+    return local or "*" in origins or origin in origins
