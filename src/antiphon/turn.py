@@ -350,7 +350,7 @@ def check_answer(prompt: Prompt, said: Sequence[Json]) -> None:
 def _check_text(format: TextFormat, text: str) -> None:
     try:
         value = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise _invalid(f"it is not JSON ({error})") from error
     wrong = violation(format.schema or _ANY_OBJECT, value)
     if wrong is not None:
