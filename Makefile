@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SERVES := $(VENV)/.serves
 READY  := $(VENV)/.ready
 
-.PHONY: serve test check bench docs clean env
+.PHONY: serve test check bench docs clean env system
 
 env: $(READY)
 
@@ -25,7 +25,14 @@ $(READY): $(SERVES)
 serve: $(SERVES)
 	$(BIN)/antiphon serve
 
-test: check
+# A browser and a sandbox for the tests of the runners: Debian's, where they may be installed; else those tests are skipped.
+system:
+	@command -v bwrap >/dev/null && command -v chromium >/dev/null || \
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing bubblewrap and chromium …" && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends bubblewrap chromium >/dev/null; } || \
+	echo "bubblewrap or chromium is missing and cannot be installed here: what needs it is not tested."
+
+test: check system
 	$(BIN)/python -m pytest
 
 check: env

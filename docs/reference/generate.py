@@ -70,6 +70,10 @@ SECTIONS: dict[str, list[Any]] = {
         runners.LocalShell,
         runners.CommandRefused,
         runners.SandboxMissing,
+        runners.Computer,
+        runners.ComputerStopped,
+        runners.SafetyCheckPending,
+        runners.BrowserMissing,
     ],
     "client.responses": [
         responses.Responses.create,

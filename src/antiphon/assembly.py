@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from antiphon.access.keyring import Keyring, tended
-from antiphon.access.sealing import Sealer, WeakSecret, kept_secret, new_secret
 from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.models import Roster
@@ -72,8 +71,7 @@ async def open_engine(
         if roster is None:
             roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
         stack.push_async_callback(roster.close)
-        sealer = await asyncio.to_thread(_sealer, config)
-        engine = Engine(config, roster, store, keyring, token=token, toolbox=toolbox_of(tools), sealer=sealer)
+        engine = Engine(config, roster, store, keyring, token=token, toolbox=toolbox_of(tools))
         await stack.enter_async_context(engine.dispatcher.working())
         try:
             await stack.enter_async_context(engine.background.working(config.drain_s))
@@ -91,16 +89,6 @@ def toolbox_of(hosted: Sequence[HostedTool] = (), client: Sequence[ClientTool] =
     """
     callers = (CustomTool(), ApplyPatchTool(), ShellTool(), LocalShellTool(), ComputerTool(), ToolSearchTool())
     return Toolbox(hosted, (*callers, *client), others=(McpItems(),))
-
-
-def _sealer(config: Config) -> Sealer:
-    """With the secrets that are configured; else with one that lasts as long as the store does."""
-    try:
-        if config.sealing_keys:
-            return Sealer(config.sealing_keys)
-        return Sealer([new_secret() if config.store == "memory" else kept_secret(config.data / "sealing.key")])
-    except (OSError, WeakSecret) as error:
-        raise CannotOpen(f"sealing_keys: {error}") from error
 
 
 async def _flushed(traces: Traces) -> None:

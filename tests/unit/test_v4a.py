@@ -193,6 +193,14 @@ def test_a_refusal_says_what_was_not_found_and_what_stands_there() -> None:
     )
 
 
+def test_a_refusal_says_which_line_is_most_like_what_was_expected() -> None:
+    with pytest.raises(PatchInvalid) as refused:
+        apply("def add(a, b):\n    return a - b\n", "-    return a * b\n+    return a + b")
+    assert str(refused.value).endswith("The line most like them is line 2:\n      return a - b")
+    with pytest.raises(PatchInvalid, match=r"from line 1 of the file on:\n  zzz$"):
+        apply("abc\n", "-zzz")
+
+
 def test_a_refusal_says_that_hunks_are_out_of_order() -> None:
     with pytest.raises(PatchInvalid, match=r"Hunk 2: (.|\n)*They stand at line 1: hunks must be in the order"):
         apply("a\nb\n", "@@\n-b\n+B\n@@\n-a\n+A")

@@ -10,6 +10,9 @@ from typing import Final
 from antiphon.tools.v4a.grammar import END_OF_DIFF, Change, Hunk, PatchInvalid, cut, lines_of, parse, quoted
 
 _QUOTED_LINES_MAX: Final = 12
+_WORDS_CHARS_MAX: Final = 200
+_ALIKE_LINES_MAX: Final = 20_000
+_ALIKE_MIN: Final = 0.5
 _HINT_COMPARISONS_MAX: Final = 1_000_000
 
 _FORMS: Final[tuple[Callable[[str], str], ...]] = (str, str.rstrip, str.strip)
@@ -150,11 +153,20 @@ class _Document:
             return []
         nearest = max(range(len(lines)), key=lambda at: (_agreeing(lines, wanted, at), at >= cursor))
         if not _agreeing(lines, wanted, nearest):
-            return []
+            return self._alike(wanted)
         differs = next(at for at, line in enumerate(wanted) if lines[nearest + at : nearest + at + 1] != [line])
         there = self._lines[nearest + differs] if nearest + differs < len(lines) else "the end of the file"
         where = f"The nearest place is line {nearest + 1}; at line {nearest + differs + 1} the file has"
         return [where, f"  {cut(there)}", "where the diff expects", f"  {cut(hunk.expected[differs])}"]
+
+    def _alike(self, wanted: Sequence[str]) -> list[str]:
+        """The line of the file that shares most words with the first line that was expected."""
+        sought = _words(next(filter(None, wanted), ""))
+        alike = {at: _overlap(sought, _words(line)) for at, line in enumerate(self._lines[:_ALIKE_LINES_MAX])}
+        at = max(alike, key=lambda at: alike[at])
+        if alike[at] < _ALIKE_MIN:
+            return []
+        return [f"The line most like them is line {at + 1}:", f"  {cut(self._lines[at])}"]
 
 
 def _wanted(hunk: Hunk, number: int, cursor: int) -> list[str]:
@@ -167,3 +179,12 @@ def _wanted(hunk: Hunk, number: int, cursor: int) -> list[str]:
 def _agreeing(lines: Sequence[str], wanted: Sequence[str], at: int) -> int:
     """How many lines that say something agree there."""
     return sum(1 for line, there in zip(wanted, lines[at : at + len(wanted)], strict=False) if line and line == there)
+
+
+def _words(line: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", line[:_WORDS_CHARS_MAX]))
+
+
+def _overlap(one: frozenset[str], other: frozenset[str]) -> float:
+    """How much of the words of both are the same, from 0 to 1."""
+    return len(one & other) / len(one | other) if one and other else 0.0
