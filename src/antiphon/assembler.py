@@ -41,6 +41,7 @@ class Assembler:
         calls_max: how many calls are taken; others are left out.
         whole_calls: whether a call becomes visible only when it is whole.
         said: an open item that the sample goes on with.
+        seal: gives the ``encrypted_content`` of a reasoning item; None where it is not wanted.
 
     Attributes:
         hosted: the calls of hosted tools, in order; to be read once the model is finished.
@@ -56,6 +57,7 @@ class Assembler:
         offers: Offers | None = None,
         whole_calls: bool = False,
         said: Item | None = None,
+        seal: Callable[[Json], str] | None = None,
     ) -> None:
         self.finish: Finish | None = None
         self.invalid: list[tuple[ToolCall, str]] = []
@@ -65,6 +67,7 @@ class Assembler:
         self._offers = offers or Offers()
         self._whole_calls = whole_calls
         self._said = said
+        self._seal = seal
         self._began = writer.state.seq
         self._calls: dict[int, Item | Held | None] = {}
 
@@ -123,7 +126,7 @@ class Assembler:
         last = self._writer.state.length - 1
         for open_item in list(self._writer.state.open.values()):
             status = "incomplete" if cut and open_item.index == last else "completed"
-            Item(self._writer, open_item).done(status)
+            self._close(Item(self._writer, open_item), status)
 
     def _is_anything_said(self) -> bool:
         return any(item.parts for item in self._writer.state.open.values())
@@ -156,8 +159,13 @@ class Assembler:
     def _hush(self) -> None:
         if self._said is not None:
             # An item of an earlier attempt may have nothing in it.
-            self._said.done("completed" if self._said.begun else "incomplete")
+            self._close(self._said, "completed" if self._said.begun else "incomplete")
             self._said = None
+
+    def _close(self, item: Item, status: str) -> None:
+        """Reasoning is sealed when it is whole, for callers that carry it themselves."""
+        sealed = self._seal is not None and item.type == "reasoning" and status == "completed"
+        item.done(status, **({"encrypted_content": self._seal(item.snapshot())} if sealed and self._seal else {}))
 
     def _call(self, delta: Call) -> None:
         if delta.key not in self._calls:

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from antiphon.access.keyring import Keyring, tended
+from antiphon.access.sealing import Sealer, WeakSecret, kept_secret, new_secret
 from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.models import Roster
@@ -71,7 +72,8 @@ async def open_engine(
         if roster is None:
             roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
         stack.push_async_callback(roster.close)
-        engine = Engine(config, roster, store, keyring, token=token, toolbox=toolbox_of(tools))
+        sealer = await asyncio.to_thread(_sealer, config)
+        engine = Engine(config, roster, store, keyring, token=token, toolbox=toolbox_of(tools), sealer=sealer)
         await stack.enter_async_context(engine.dispatcher.working())
         try:
             await stack.enter_async_context(engine.background.working(config.drain_s))
@@ -89,6 +91,16 @@ def toolbox_of(hosted: Sequence[HostedTool] = (), client: Sequence[ClientTool] =
     """
     callers = (CustomTool(), ApplyPatchTool(), ShellTool(), LocalShellTool(), ComputerTool(), ToolSearchTool())
     return Toolbox(hosted, (*callers, *client), others=(McpItems(),))
+
+
+def _sealer(config: Config) -> Sealer:
+    """With the secrets that are configured; else with one that lasts as long as the store does."""
+    try:
+        if config.sealing_keys:
+            return Sealer(config.sealing_keys)
+        return Sealer([new_secret() if config.store == "memory" else kept_secret(config.data / "sealing.key")])
+    except (OSError, WeakSecret) as error:
+        raise CannotOpen(f"sealing_keys: {error}") from error
 
 
 async def _flushed(traces: Traces) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from antiphon.webhooks.outbox import Endpoint
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-SECRET = {"upstream_key", "webhooks"}
+SECRET = {"sealing_keys", "upstream_key", "webhooks"}
 """Settings whose values no message repeats."""
 RENAMED = {
     "background_owner_max": "background_queued_per_project_max",
@@ -63,6 +63,8 @@ class Config:
             carry the header ``OpenResponses-Version``.
         unsupported_images: what becomes of an image for a model that cannot see: ``refuse`` the request, or put a
             ``note`` in its place that says so.
+        sealing_keys: secrets of 32 characters or more, with which reasoning and compacted conversations are sealed that
+            clients carry: the first one seals, all of them open. Empty: one is made and kept in ``data``. Never logged.
         retention_days: how long a stored response is kept; 0 for ever.
         store_bytes_max: bytes that responses and conversations may take before the oldest go; 0 means unlimited, but
             for the bound that a store in memory has.
@@ -98,6 +100,7 @@ class Config:
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
     profile: Literal["openai", "openresponses"] = "openai"
     unsupported_images: Literal["refuse", "note"] = "refuse"
+    sealing_keys: Sequence[str] = field(default=(), repr=False)
     retention_days: float = 30.0
     store_bytes_max: int = 0
     log_format: Literal["text", "json"] = "text"
@@ -185,6 +188,8 @@ def _convert(name: str, value: Any) -> Any:
         return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
     if name == "aliases" and isinstance(value, str):
         return {name: real for name, _, real in (pair.partition("=") for pair in value.split(",") if pair)}
+    if name == "sealing_keys" and isinstance(value, str):
+        return [key.strip() for key in value.split(",") if key.strip()]
     if get_origin(kind) is not None and isinstance(value, str):
         value = json.loads(value)
     import msgspec  # a client that is told nothing does without

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
+from antiphon import compaction
+from antiphon.access.sealing import Purpose, Unsealable
+from antiphon.compaction import Compaction
 from antiphon.models import Prompt
 from antiphon.tools.computer import check_acknowledged
 from antiphon.tools.toolbox import Offers
@@ -17,6 +20,21 @@ from antiphon.wire.kinds import KINDS, call_id_of, is_call, is_output
 from antiphon.wire.textfile import file_text
 
 _LEFT_OUT = "[An image stood here. It was left out, because this model cannot see images.]"
+
+
+class Unseal(Protocol):
+    """Opens what was sealed for the caller.
+
+    Raises:
+        Unsealable: it was not.
+    """
+
+    def __call__(self, text: str, *, purpose: Purpose) -> Json: ...
+
+
+def sealed_elsewhere(text: str, *, purpose: Purpose) -> Json:
+    """Of somebody who seals nothing."""
+    raise Unsealable
 
 
 def references(items: Sequence[Json]) -> list[Id]:
@@ -58,6 +76,7 @@ def build(
     supports_images: bool,
     note_images: bool = False,
     source: str = "previous_response_id",
+    unseal: Unseal = sealed_elsewhere,
 ) -> Prompt:
     """Put the history in front of the request's own items, and lower all of them to what ``models`` knows.
 
@@ -66,39 +85,26 @@ def build(
         sees: whether the model accepts images.
         note_images: whether a model that does not is told in words that there was one; else the request is refused.
         source: the member of the request that brought the history.
+        unseal: opens reasoning and compactions that the caller, or the history, carries.
 
     Raises:
         InvalidRequest: an output without its call, a call without its output, an item that is in the history
-            already, what only a server that compacts can read, or an image or a file that the model cannot be shown.
+            already, an image or a file that the model cannot be shown; ``invalid_encrypted_content``.
     """
     # A call that was cut off was never made: nobody can answer it.
     history = [item for item in history if not is_call(item) or item.get("status") != "incomplete"]
-    items = prompt.items
-    if history:
-        items = (*history, *items)
-        refuse_duplicates(prompt.items, "input", before=history)
+    refuse_duplicates(prompt.items, "input", before=history)
+    _refuse_misplaced(prompt.items)
+    own = [_thinking(item, i, unseal) for i, item in enumerate(prompt.items) if item["type"] != "compaction_trigger"]
+    items = compacted([*history, *own], unseal, lambda at: _member_at(at - len(history), source))
     _check_calls(items)
     _check_safety(items)
-    _refuse_compaction(prompt.items)
     if not supports_images and note_images:
-        items = tuple(_noted(item) for item in items)
-    _refuse_unshowable(items, len(history), supports_images, source)
+        items = [_noted(item) for item in items]
+    # What a compaction took the place of stood in front of all that is left.
+    _refuse_unshowable(items, len(items) - len(own), supports_images, source)
     lowered = tuple(offers.toolbox.lower(items))
     return msgspec.structs.replace(prompt, items=lowered, functions=offers.functions or prompt.functions)
-
-
-def shorten(prompt: Prompt, keep: float) -> Prompt | None:
-    """Drop the oldest items, down to the share ``keep`` (0–1) of them; None when nothing more can go.
-
-    The last user message and what follows stays. A call and its output go together.
-    """
-    last = max((i for i, item in enumerate(prompt.items) if item.get("role") == "user"), default=0)
-    drop = min(last, max(1, round(len(prompt.items) * (1 - keep))))
-    if drop == 0:
-        return None
-    answers = pair_calls(prompt.items)
-    rest = [item for i, item in enumerate(prompt.items) if i >= drop and answers.get(i, i) >= drop]
-    return msgspec.structs.replace(prompt, items=tuple(rest))
 
 
 def pair_calls(items: Sequence[Json]) -> dict[int, int]:
@@ -151,21 +157,55 @@ def _refuse_unshowable(items: Sequence[Json], offset: int, supports_images: bool
                 raise InvalidRequest(why, code="unsupported_value", param=param)
 
 
-_COMPACTION: Final = {
-    "compaction": (
-        "invalid_encrypted_content",
-        "The encrypted content could not be read: it was not made by this server, which does not compact yet.",
-    ),
-    "compaction_trigger": ("unsupported_value", "Unsupported value: 'compaction_trigger'. There is no compaction yet."),
-}
-"""Items whose loss would be noticed: what they stand for is a whole context. Code and text by kind."""
+def _refuse_misplaced(items: Sequence[Json]) -> None:
+    for i, item in enumerate(items[:-1]):
+        if item["type"] == "compaction_trigger":
+            text = "Invalid value: 'compaction_trigger'. It is the last item of the input, or it is not there."
+            raise InvalidRequest(text, code="invalid_value", param=f"input[{i}]")
 
 
-def _refuse_compaction(items: Sequence[Json]) -> None:
-    for index, item in enumerate(items):
-        if item["type"] in _COMPACTION:
-            code, text = _COMPACTION[item["type"]]
-            raise InvalidRequest(text, code=code, param=f"input[{index}]")
+def thought_of(item: Json) -> Json:
+    """What of a reasoning item is sealed for callers that carry it."""
+    return {"content": item.get("content") or [], "summary": item.get("summary") or []}
+
+
+def _thinking(item: Json, index: int, unseal: Unseal) -> Json:
+    """A reasoning item with what its caller carried sealed."""
+    sealed = item.get("encrypted_content")
+    if item["type"] != "reasoning" or not sealed:
+        return item
+    thought = _opened(item, unseal, "reasoning", _member_at(index, ""))
+    return {**item, **thought, "encrypted_content": None}
+
+
+def compacted(items: Sequence[Json], unseal: Unseal, member: Callable[[int], str]) -> Sequence[Json]:
+    """The items, with what the last compaction among them holds in the place of all that stands before it.
+
+    Args:
+        member: of the request, which brought the item at that place.
+
+    Raises:
+        InvalidRequest: ``invalid_encrypted_content``.
+    """
+    at = compaction.latest(items)
+    if at is None:
+        return items
+    held = msgspec.convert(_opened(items[at], unseal, "compaction", member(at)), Compaction)
+    return compaction.expand(items, at, held)
+
+
+def _member_at(index: int, source: str) -> str:
+    return source if index < 0 else f"input[{index}].encrypted_content"
+
+
+def _opened(item: Json, unseal: Unseal, purpose: Purpose, param: str) -> Json:
+    try:
+        return unseal(item["encrypted_content"], purpose=purpose)
+    except Unsealable:
+        named = f" for item {item['id']}" if item.get("id") else ""
+        why = "it was not made by this server for you, or was changed since"
+        text = f"The encrypted content{named} could not be verified: {why}."
+        raise InvalidRequest(text, code="invalid_encrypted_content", param=param) from None
 
 
 def _unshowable(part: Json, supports_images: bool) -> str | None:

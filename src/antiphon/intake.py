@@ -43,6 +43,7 @@ _PRIORITIES: Final = {"soonest": 0, "2h": -1, "8h": -2}
 """Of ``background_options.completion_window``: a wider window lets others go first, and promises no time."""
 OFFICIAL_OUTPUT_TOKENS_MIN: Final = 16
 LOGPROBS: Final = "message.output_text.logprobs"
+ENCRYPTED_REASONING: Final = "reasoning.encrypted_content"
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +81,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         conversation_id: the conversation that the response continues, and that its items are added to.
         background: whether it runs in the background.
         priority: of those that wait, the higher come first: 0 as soon as there is room, less for a later window.
+        compacts: whether the response is nothing but a compaction of its context.
+        compact_threshold: how many tokens of context are compacted in the middle of the response; 0 leaves that to the
+            server, None for never.
         tools: the request's tools that this server runs, whole.
     """
 
@@ -92,6 +96,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ignored: tuple[str, ...]
     priority: int = 0
     tools: tuple[Json, ...] = ()
+    compacts: bool = False
+    compact_threshold: int | None = None
 
     @property
     def input(self) -> tuple[Json, ...]:
@@ -163,6 +169,8 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool
         ignored=(*ignored, *_unserved_tools(raw, defaults.toolbox)),
         priority=_PRIORITIES[window] if window else 0,
         tools=tuple(tool for tool in raw.get("tools", ()) if defaults.toolbox.serves(tool["type"])),
+        compacts=bool(items) and items[-1]["type"] == "compaction_trigger",
+        compact_threshold=_threshold(request),
     )
 
 
@@ -299,6 +307,11 @@ def _refuse_unserved(request: CreateRequest) -> None:
     if window in ("2h", "8h") and (request.stream or not request.background):
         text = f"Invalid value: '{window}'. This completion window needs 'background' to be true, and no 'stream'."
         raise InvalidRequest(text, code="invalid_value", param="background_options.completion_window")
+
+
+def _threshold(request: CreateRequest) -> int | None:
+    given = request.context_management
+    return None if given is None else given[0].compact_threshold or 0
 
 
 def _refuse_empty(request: CreateRequest, items: Sequence[Json]) -> None:

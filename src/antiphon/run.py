@@ -18,12 +18,15 @@ from types import TracebackType
 
 import msgspec
 
-from antiphon.access import estimate
+from antiphon import compaction
 from antiphon.access.account import Account
-from antiphon.intake import Plan
+from antiphon.access.sealing import Sealer
+from antiphon.context import thought_of
+from antiphon.intake import ENCRYPTED_REASONING, Plan
 from antiphon.log import Heartbeat, Log
 from antiphon.models import Finish, Model, Prompt
 from antiphon.models import Usage as Tokens
+from antiphon.models.tokens import estimate_usage
 from antiphon.state import complete_items
 from antiphon.store import (
     ConversationLock,
@@ -37,7 +40,7 @@ from antiphon.store import (
 from antiphon.store.availability import to_unavailable
 from antiphon.telemetry.meter import ResponseTimer
 from antiphon.tools.toolbox import Offers
-from antiphon.turn import Progress, ToolActivity, TurnContext, take_turns
+from antiphon.turn import Compacting, Progress, ToolActivity, TurnContext, take_turns
 from antiphon.wire import Json
 from antiphon.wire.errors import SORRY, ApiError, NotFound, RateLimited, ServerError
 from antiphon.wire.items import duplicate
@@ -109,6 +112,7 @@ class Run(msgspec.Struct, frozen=True):
         offers: what the model may call, and who runs it.
         heartbeat_s: how long its log may be silent; 0 for ever.
         tool_activity: whether a hosted tool is at work.
+        sealer: seals what the caller carries; without one it is given nothing sealed.
     """
 
     plan: Plan
@@ -125,6 +129,7 @@ class Run(msgspec.Struct, frozen=True):
     offers: Offers = Offers()
     in_flight: InFlight | None = None
     heartbeat_s: float = 0.0
+    sealer: Sealer | None = None
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
 
 
@@ -200,6 +205,27 @@ def turn_context(run: Run, writer: Writer, log: Log, progress: Progress, *, whol
         whole_calls=whole_calls,
         truncate=run.plan.response.truncation == "auto",
         tool_activity=run.tool_activity,
+        seal=_reasoning_seal(run),
+        compacting=_compacting(run),
+    )
+
+
+def _reasoning_seal(run: Run) -> Callable[[Json], str] | None:
+    sealer = run.sealer
+    if sealer is None or ENCRYPTED_REASONING not in run.plan.include:
+        return None
+    return lambda item: sealer.seal(thought_of(item), run.owner, "reasoning")
+
+
+def _compacting(run: Run) -> Compacting | None:
+    sealer = run.sealer
+    if sealer is None or (run.plan.compact_threshold is None and not run.plan.compacts):
+        return None
+    return Compacting(
+        alone=run.plan.compacts,
+        threshold=run.plan.compact_threshold or compaction.default_threshold(run.model),
+        seal=partial(sealer.seal, owner=run.owner, purpose="compaction"),
+        unseal=partial(sealer.open, owner=run.owner),
     )
 
 
@@ -211,7 +237,7 @@ def usage_so_far(turn: TurnContext, failed: bool) -> tuple[Tokens, bool]:
     said = turn.writer.state.output
     if not said and (failed or not progress.sampling):
         return Tokens(), False
-    return estimate.usage(turn.prompt, said), True
+    return estimate_usage(turn.prompt, said), True
 
 
 async def _complete(run: Run, turn: TurnContext) -> Response:

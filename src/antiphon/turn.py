@@ -1,8 +1,9 @@
 """The turns of one response: sample, run the hosted tools that the model called, and sample again; bounded.
 
-A prompt that is too long is shortened and tried again where the request allows it (``truncation: auto``). Nothing else
-is tried twice once a reader may have seen a part of it. Before a tool runs, its call is durable (``Log.flush``); what
-has come of it is durable before the model is asked again.
+A prompt that is too long is shortened and tried again where the request allows it (``truncation: auto``), and one that
+becomes long is compacted where the request asks for that (``context_management``). Nothing else is tried twice once a
+reader may have seen a part of it. Before a tool runs, its call is durable (``Log.flush``); what has come of it is
+durable before the model is asked again.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from typing import NamedTuple
 
 import msgspec
 
+from antiphon import compaction
 from antiphon.assembler import Assembler
-from antiphon.context import shorten
+from antiphon.context import Unseal, compacted
 from antiphon.log import Log
 from antiphon.models import ContextTooLong, Finish, Model, Prompt, TextFormat, ToolChoice, Usage
+from antiphon.models.tokens import CHARS_PER_TOKEN, estimate_prompt
 from antiphon.state import complete_items
 from antiphon.telemetry.meter import ResponseTimer
 from antiphon.tools import ClientOffer, Deferred, HostedOffer, Outcome, Scope, ToolCall, call_item, output_item
 from antiphon.tools.toolbox import Offers
+from antiphon.truncation import drop_oldest, excess_share
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest, UpstreamError
 from antiphon.wire.kinds import is_call
@@ -29,16 +33,18 @@ from antiphon.wire.schema import violation
 from antiphon.writer import Item, Writer
 
 log = logging.getLogger("antiphon.tools")
+compaction_log = logging.getLogger("antiphon.compaction")
 
 SHORTENINGS_MAX = 8
 """How often a prompt is shortened before the request is refused; each time by a quarter or as much as is known."""
+COMPACTIONS_MAX = 8
+"""How often the context of one response is compacted."""
 TURNS_MAX = 32
 """After so many turns the model is offered no more tools of ours, and has to answer."""
 CORRECTIONS_MAX = 2
 """How often a model is told in a row that its calls cannot be made, before the response fails."""
 _NOT_MADE = "This call was not made, because another one beside it was invalid. Make it again."
 
-_KEEP = 0.75
 _ANY_OBJECT: Json = {"type": "object"}
 
 
@@ -102,6 +108,21 @@ class ToolActivity:
             await self._ended.wait()
 
 
+class Compacting(msgspec.Struct, frozen=True):
+    """How the context of a response is compacted.
+
+    Attributes:
+        alone: whether that is all the response does (``compaction_trigger``).
+        threshold: how many tokens of context there are before it is done in the middle of a response; None for never.
+        seal: gives the ``encrypted_content`` of a compaction; ``unseal`` opens it.
+    """
+
+    alone: bool
+    threshold: int | None
+    seal: Callable[[Json], str]
+    unseal: Unseal
+
+
 class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     """All that the turns of one response work with.
 
@@ -111,6 +132,7 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
         calls_max: how many calls of them may be made (``max_tool_calls``); None for as many as it likes.
         whole_calls: whether calls become visible only when they are whole.
         truncate: whether a prompt that is too long may be shortened.
+        seal: gives the ``encrypted_content`` of a reasoning item; None where it is not wanted.
     """
 
     model: Model
@@ -125,6 +147,8 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     calls_max: int | None = None
     whole_calls: bool = False
     truncate: bool = False
+    seal: Callable[[Json], str] | None = None
+    compacting: Compacting | None = None
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
 
 
@@ -146,9 +170,13 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
         InvalidRequest: ``context_length_exceeded``.
         antiphon.wire.errors.ApiError: what the model raised, or an answer that is not what was asked for.
     """
+    if turn.compacting is not None and turn.compacting.alone:
+        return await _compact_alone(turn, turn.compacting)
     corrections: tuple[Json, ...] = ()
     corrected = 0
     while True:
+        if said is None:
+            await _compact_in_time(turn, corrections)
         first = turn.writer.state.length
         prompt = _prompt(turn, corrections)
         if prefix:
@@ -200,6 +228,7 @@ def _assembler(turn: TurnContext, said: Item | None) -> Assembler:
         # Nothing of an answer may be shown that has to be asked for again.
         whole_calls=turn.whole_calls or any(isinstance(each, ClientOffer) and not each.tool.live for each in offers),
         said=said,
+        seal=turn.seal,
     )
 
 
@@ -219,11 +248,82 @@ def _prompt(turn: TurnContext, corrections: Sequence[Json]) -> Prompt:
         left = max(1, left - progress.used.output)
     return msgspec.structs.replace(
         prompt,
-        items=(*prompt.items, *turn.offers.toolbox.lower(complete_items(done)), *corrections),
+        items=(*_context(turn, complete_items(done)), *corrections),
         functions=functions,
         tool_choice=choice,
         max_output_tokens=left,
     )
+
+
+def _context(turn: TurnContext, done: Sequence[Json]) -> tuple[Json, ...]:
+    """What the model is shown: the prompt's items and what the response has done, as far as that is not compacted."""
+    lower, at = turn.offers.toolbox.lower, compaction.latest(done)
+    if at is None or turn.compacting is None:
+        return (*turn.prompt.items, *lower(done))
+    front = compacted([*turn.prompt.items, *done[: at + 1]], turn.compacting.unseal, lambda _: "input")
+    return (*front, *lower(done[at + 1 :]))
+
+
+# Compaction
+
+
+async def _compact_alone(turn: TurnContext, compacting: Compacting) -> Finish:
+    """All that the response is: one item. One that a crash left open is gone on with."""
+    opened = next((Item(turn.writer, item) for item in turn.writer.state.open.values()), None)
+    item = opened or turn.writer.item("compaction", encrypted_content="")
+    if opened is None:
+        item.phase("compacting")
+    await turn.log.flush()
+    made = await _compact(turn, turn.prompt)
+    turn.progress.turns += 1
+    item.done(encrypted_content=compacting.seal(msgspec.to_builtins(made)))
+    return Finish()
+
+
+async def _compact_in_time(turn: TurnContext, corrections: Sequence[Json]) -> None:
+    """Compact the context where it has reached the threshold. Where that fails, it stays as it is."""
+    compacting, output = turn.compacting, turn.writer.state.output
+    if compacting is None or compacting.threshold is None or corrections:
+        return
+    times = sum(item["type"] == "compaction" for item in output)
+    if times >= COMPACTIONS_MAX or (output and output[-1]["type"] == "compaction"):
+        return
+    prompt = _prompt(turn, ())
+    if await _tokens(turn, prompt, compacting.threshold) < compacting.threshold:
+        return
+    try:
+        made = await _compact(turn, prompt)
+    except ApiError as error:
+        compaction_log.warning("compaction failed: %s", error.code or error.type)
+        return
+    if made.tokens >= made.original_tokens:
+        return
+    sealed = compacting.seal(msgspec.to_builtins(made))
+    turn.writer.item("compaction", encrypted_content="").done(encrypted_content=sealed)
+    await turn.log.flush()
+
+
+async def _compact(turn: TurnContext, prompt: Prompt) -> compaction.Compaction:
+    turn.progress.sampling = True
+    made, used = await compaction.compact(turn.model, prompt)
+    turn.progress.sampling = False
+    turn.progress.counted = turn.progress.counted and used is not None
+    turn.progress.used += used or Usage()
+    return made
+
+
+async def _tokens(turn: TurnContext, prompt: Prompt, relevant: int) -> int:
+    """Tokens of the prompt. They are not counted where it is plain that there are fewer than are ``relevant``."""
+    estimated = estimate_prompt(prompt)
+    if estimated * CHARS_PER_TOKEN < relevant:
+        return estimated
+    try:
+        return await turn.model.count(prompt)
+    except ApiError:
+        return estimated
+
+
+# Sampling
 
 
 async def _sample_shortened(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Finish:
@@ -231,7 +331,8 @@ async def _sample_shortened(turn: TurnContext, prompt: Prompt, assembler: Assemb
         try:
             return await _sample(turn, prompt, assembler)
         except ContextTooLong as error:
-            shorter = shorten(prompt, _share(error)) if turn.truncate and assembler.silent else None
+            share = excess_share(error.prompt_tokens, error.context_tokens, prompt.max_output_tokens)
+            shorter = drop_oldest(prompt, share) if turn.truncate and assembler.silent else None
             if shorter is None:
                 break
             prompt = shorter
@@ -240,12 +341,6 @@ async def _sample_shortened(turn: TurnContext, prompt: Prompt, assembler: Assemb
         code="context_length_exceeded",
         param="input",
     )
-
-
-def _share(error: ContextTooLong) -> float:
-    if error.prompt_tokens and error.context_tokens:
-        return min(_KEEP, _KEEP * error.context_tokens / error.prompt_tokens)
-    return _KEEP
 
 
 async def _sample(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Finish:
@@ -350,7 +445,7 @@ def check_answer(prompt: Prompt, said: Sequence[Json]) -> None:
 def _check_text(format: TextFormat, text: str) -> None:
     try:
         value = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise _invalid(f"it is not JSON ({error})") from error
     wrong = violation(format.schema or _ANY_OBJECT, value)
     if wrong is not None:

@@ -121,6 +121,10 @@ class Item:
         """Whether anything has been said in it."""
         return any(self._open.lists.values()) or bool(self._open.text and self._open.text.pieces)
 
+    def snapshot(self) -> Json:
+        """The item as it stands."""
+        return self._open.snapshot()
+
     def grow(self, text: str, part: str | None = None, logprobs: Sequence[Json] = ()) -> None:
         """Add a piece to the item's own text, or to its current part of type ``part`` (opened if need be)."""
         stream, address = self._growing if part == self._part else self.begin(part)

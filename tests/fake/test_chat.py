@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from antiphon.models import (
@@ -20,6 +21,7 @@ from antiphon.models import (
     Model,
     Prompt,
     Text,
+    TextFormat,
     ToolChoice,
     Usage,
 )
@@ -37,7 +39,7 @@ from antiphon.testing.upstream import (
     text,
     usage,
 )
-from antiphon.wire.errors import InvalidRequest, RateLimited, Unavailable, UpstreamError, UpstreamTimeout
+from antiphon.wire.errors import ApiError, InvalidRequest, RateLimited, Unavailable, UpstreamError, UpstreamTimeout
 
 PROMPT = Prompt(items=({"type": "message", "role": "user", "content": "Hi"},))
 F = Function(name="f", parameters={"type": "object", "properties": {"a": {"type": "string"}}})
@@ -259,19 +261,77 @@ async def test_one_schema_that_is_refused_does_not_speak_for_others(upstream: Up
     assert ["response_format" in asked.json for asked in upstream.asked] == [True, False, True, False]
 
 
-async def test_counting(upstream: Upstream, model: ChatModel) -> None:
-    with pytest.raises(InvalidRequest):
-        await model.count(PROMPT)
+async def test_counting_as_llama_server_does(upstream: Upstream) -> None:
     llamacpp = ChatModel(ChatConfig(base_url=upstream.url, model="m", counter="llamacpp"))
     upstream.play(plain({"prompt": "<user>Hi"}), plain({"tokens": [1, 2, 3]}))
     assert await llamacpp.count(PROMPT) == 3
     assert [asked.path for asked in upstream.asked] == ["/apply-template", "/tokenize"]
     assert upstream.asked[1].json["content"] == "<user>Hi"
     await llamacpp.close()
+
+
+async def test_counting_as_vllm_does(upstream: Upstream) -> None:
     vllm = ChatModel(ChatConfig(base_url=upstream.url, model="m", counter="vllm"))
     upstream.play(plain({"count": 4}))
     assert await vllm.count(PROMPT) == 4
+    assert upstream.asked[0].json == {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
     await vllm.close()
+
+
+PROBED = sse(text("H"), finish("length"), usage(7, 1))
+
+
+async def test_counting_by_an_answer_of_one_token(upstream: Upstream) -> None:
+    model = ChatModel(ChatConfig(base_url=upstream.url, model="m", counter="probe"))
+    upstream.play(PROBED, sse(text("H"), finish("length")))
+    assert await model.count(PROMPT) == 7
+    assert upstream.asked[0].json["max_tokens"] == 1
+    with pytest.raises(InvalidRequest) as caught:
+        await model.count(PROMPT)
+    assert caught.value.code == "unsupported_operation"
+    await model.close()
+
+
+async def test_how_to_count_is_found_out_once(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(failure(404, "no such path"), plain({"detail": "Not Found"}, 404), PROBED, PROBED)
+    assert [await model.count(PROMPT), await model.count(PROMPT)] == [7, 7]
+    paths = ["/apply-template", "/tokenize", "/v1/chat/completions", "/v1/chat/completions"]
+    assert [asked.path for asked in upstream.asked] == paths
+
+
+async def test_a_server_that_is_away_does_not_decide_how_to_count(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(*[failure(503, "loading")] * 3, plain({"prompt": "Hi"}), plain({"tokens": [1, 2]}))
+    with pytest.raises(ApiError):
+        await model.count(PROMPT)
+    assert await model.count(PROMPT) == 2
+
+
+async def test_what_is_counted_is_what_is_sampled(upstream: Upstream) -> None:
+    config = ChatConfig(base_url=upstream.url, model="m", counter="llamacpp", effort="field")
+    model = ChatModel(config)
+    held = TextFormat("json_schema", "f", {"type": "object"})
+    prompt = msgspec.structs.replace(PROMPT, functions=(F,), effort="low", format=held, temperature=0.5)
+    upstream.play(plain({"prompt": ""}), plain({"tokens": []}), sse(text("{}"), finish()))
+    await model.count(prompt)
+    await read(model, prompt)
+    counted, _, sampled = (asked.json for asked in upstream.asked)
+    about_sampling = {"model", "stream", "stream_options", "temperature", "top_p"}
+    assert counted == {name: value for name, value in sampled.items() if name not in about_sampling}
+    await model.close()
+
+
+async def test_images_are_counted_by_the_model_alone(upstream: Upstream) -> None:
+    model = ChatModel(ChatConfig(base_url=upstream.url, model="m", counter="llamacpp", supports_images=True))
+    image = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
+    upstream.play(PROBED)
+    assert await model.count(Prompt(items=({"type": "message", "role": "user", "content": [image]},))) == 7
+    await model.close()
+
+
+async def test_an_estimate_is_called_one(upstream: Upstream) -> None:
+    model = ChatModel(ChatConfig(base_url=upstream.url, model="m", counter="estimate"))
+    assert (await model.count(PROMPT), model.estimates_tokens, upstream.asked) == (1, True, [])
+    await model.close()
 
 
 async def test_many_at_once(upstream: Upstream, model: ChatModel) -> None:

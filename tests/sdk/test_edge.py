@@ -29,7 +29,8 @@ REFUSED = [
     ("POST", "/v1/responses", b"{}", 400, "missing_required_parameter"),
     ("PUT", "/v1/responses", b"{}", 405, "method_not_allowed"),
     ("DELETE", "/v1/responses", b"", 405, "method_not_allowed"),
-    ("POST", "/v1/responses/compact", b"{}", 404, "unknown_url"),
+    ("POST", "/v1/responses/compact", b"{}", 400, "missing_required_parameter"),
+    ("POST", "/v1/responses/input_tokens", b"[]", 400, "invalid_type"),
     ("POST", "/v1/responses/resp_none", b"{}", 405, "method_not_allowed"),
     ("GET", "/v1/nothing", b"", 404, "unknown_url"),
     ("GET", "/v1/responses/resp_none", b"", 404, None),
@@ -129,6 +130,8 @@ async def test_health_and_the_openapi_document() -> None:
     }
     assert bodies == {
         "/v1/responses": "CreateRequest",
+        "/v1/responses/input_tokens": "CountRequest",
+        "/v1/responses/compact": "CompactRequest",
         "/v1/conversations": "NewConversation",
         "/v1/conversations/{conversation_id}": "ChangedConversation",
         "/v1/conversations/{conversation_id}/items": "NewItems",

@@ -23,7 +23,7 @@ from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.http.app import ROUTES, Route
 from antiphon.http.websocket.socket import METHOD as WEBSOCKET
-from antiphon.models import Finish, Text, Usage
+from antiphon.models import Finish, Reasoning, Text, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Selection, Store
 from antiphon.store.keys import Allowance, mint_key
@@ -485,3 +485,15 @@ def test_no_address_but_loopback_without_keys(tmp_path: Path, capsys: pytest.Cap
     (key,) = statements.read_keys_of(tmp_path / DATABASE_NAME)
     cli.main(["keys", "revoke", key.id, "--data", str(tmp_path)])
     assert cli.main(words) == 1, "a revoked key lets nobody in"
+
+
+async def test_sealed_reasoning_is_its_owners_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ScriptedModel([Reasoning("hm"), "yes", DONE], again=True)
+    async with server_of(model, monkeypatch) as server:
+        ada, bob = server.client("ada"), server.client("bob")
+        made = await ada.responses.create(model="m", input="x", include=["reasoning.encrypted_content"], store=False)
+        carried: Any = [made.output[0].model_dump(exclude_none=True), {"role": "user", "content": "y"}]
+        assert (await ada.responses.create(model="m", input=carried)).status == "completed"
+        with pytest.raises(openai.BadRequestError) as caught:
+            await bob.responses.create(model="m", input=carried)
+    assert caught.value.code == "invalid_encrypted_content"

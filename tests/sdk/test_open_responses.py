@@ -257,7 +257,6 @@ OFFICIAL = (
     compact_response,
     compact_missing_model,
 )
-COMPACTS = {websocket_compact_new_chain, compact_response, compact_missing_model}
 Outcomes = dict[str, BaseException | None]
 
 
@@ -277,19 +276,7 @@ def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
     yield asyncio.run(run())
 
 
-@pytest.mark.parametrize(
-    "test",
-    [
-        pytest.param(
-            test,
-            id=test.__name__,
-            marks=pytest.mark.xfail(
-                test in COMPACTS, reason="POST /v1/responses/compact is not served yet", strict=True
-            ),
-        )
-        for test in OFFICIAL
-    ],
-)
+@pytest.mark.parametrize("test", OFFICIAL, ids=lambda test: test.__name__)
 def test_the_official_suite(test: Callable[[Suite], Awaitable[None]], outcomes: Outcomes) -> None:
     error = outcomes[test.__name__]
     if error is not None:
@@ -307,7 +294,7 @@ async def test_llm_comply(header: dict[str, str], reasons: bool) -> None:
         suite = await asyncio.to_thread(ComplianceRunner(config, OPEN_RESPONSES_TESTS, SPEC).run_all)
     assert {result.id: result.errors for result in suite.results if result.errors} == {}
     assert (suite.total, suite.passed) == (13, 13)
-    assert [result.id for result in suite.results if result.warnings] == ["compact-response"]
+    assert [result.id for result in suite.results if result.warnings] == []
 
 
 # --- what the profile renames, and what it leaves --------------------------------------------------------------------

@@ -1,8 +1,13 @@
 """What goes into a prompt, and what is refused before any model sees it."""
 
+from collections.abc import Sequence
+
+import msgspec
 import pytest
 
-from antiphon.context import build, references, resolved, shorten
+from antiphon.access.sealing import Purpose, Sealer
+from antiphon.compaction import Compaction, digest
+from antiphon.context import build, references, resolved
 from antiphon.models import Prompt
 from antiphon.tools.mcp import McpItems
 from antiphon.tools.toolbox import Offers, Toolbox
@@ -104,19 +109,6 @@ def test_an_item_stands_in_a_context_once() -> None:
         build(Prompt(items=(there,)), [there], OFFERS, supports_images=True)
 
 
-def test_shortening_drops_the_oldest_and_keeps_pairs_whole() -> None:
-    prompt = Prompt(items=(user("a"), call("c"), output("c"), user("b")))
-    assert (shorter := shorten(prompt, 0.5)) is not None
-    assert shorter.items == (user("b"),)
-
-
-def test_the_last_question_stays() -> None:
-    assert shorten(Prompt(items=(user("a"),)), 0.1) is None
-    prompt = Prompt(items=(user("a"), user("b"), call("c"), output("c")))
-    assert (shorter := shorten(prompt, 0.0)) is not None
-    assert shorter.items == (user("b"), call("c"), output("c"))
-
-
 def test_a_call_that_was_cut_off_was_never_made() -> None:
     history = [user("a"), call("c") | {"status": "incomplete"}]
     assert build(Prompt(items=(user("b"),)), history, OFFERS, supports_images=False).items == (user("a"), user("b"))
@@ -145,14 +137,80 @@ def test_what_could_only_be_left_out_is_refused(part: Json) -> None:
     assert (caught.value.code, caught.value.param) == ("unsupported_value", "input[1].output[0]")
 
 
-@pytest.mark.parametrize(
-    ("item", "code"),
-    [
-        ({"type": "compaction", "encrypted_content": "x"}, "invalid_encrypted_content"),
-        ({"type": "compaction_trigger"}, "unsupported_value"),
-    ],
-)
-def test_compaction_is_not_passed_over_in_silence(item: Json, code: str) -> None:
+SEALER = Sealer(["s" * 32])
+
+
+def unseal(text: str, *, purpose: Purpose) -> Json:
+    return SEALER.open(text, "ada", purpose)
+
+
+def thought(**fields: Json | str) -> Json:
+    content = [{"type": "reasoning_text", "text": "hm"}]
+    sealed = SEALER.seal({"content": content, "summary": []}, "ada", "reasoning")
+    return {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": sealed, **fields}
+
+
+def test_sealed_reasoning_is_what_the_model_reads() -> None:
+    prompt = build(Prompt(items=(thought(), user("a"))), [], OFFERS, supports_images=False, unseal=unseal)
+    assert prompt.items[0]["content"] == [{"type": "reasoning_text", "text": "hm"}]
+    assert prompt.items[0]["encrypted_content"] is None
+
+
+def test_reasoning_that_another_sealed_is_refused() -> None:
+    items = (user("a"), thought(encrypted_content="gAAAAAB"))
     with pytest.raises(InvalidRequest) as caught:
-        build(Prompt(items=(user("a"), item)), [], OFFERS, supports_images=True)
-    assert (caught.value.code, caught.value.param) == (code, "input[1]")
+        build(Prompt(items=items), [user("b")], OFFERS, supports_images=False, unseal=unseal)
+    assert (caught.value.code, caught.value.param) == ("invalid_encrypted_content", "input[1].encrypted_content")
+
+
+def test_reasoning_that_is_stored_needs_no_key() -> None:
+    stored = thought(encrypted_content="of a key that is gone", content=[{"type": "reasoning_text", "text": "hm"}])
+    prompt = build(Prompt(items=(user("a"),)), [stored], OFFERS, supports_images=False, unseal=unseal)
+    assert prompt.items[0]["content"] == [{"type": "reasoning_text", "text": "hm"}]
+
+
+def compaction(*messages: Json, covered: Sequence[str] = ()) -> Json:
+    held = Compaction(list(messages), "so far", list(covered), 100, 10)
+    sealed = SEALER.seal(msgspec.to_builtins(held), "ada", "compaction")
+    return {"type": "compaction", "id": "cmp_1", "encrypted_content": sealed}
+
+
+def texts(prompt: Prompt) -> list[str]:
+    return [item["content"][0]["text"] for item in prompt.items]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_compaction_takes_the_place_of_what_stands_before_it(count: int) -> None:
+    items = [call("c"), output("c"), compaction(user("kept")), user("next")]
+    prompt = build(Prompt(items=tuple(items[count:])), items[:count], OFFERS, supports_images=False, unseal=unseal)
+    assert texts(prompt) == ["kept", "so far", "next"]
+
+
+def test_the_last_compaction_counts() -> None:
+    items = (
+        compaction(user("old")) | {"id": "cmp_0"},
+        user("between"),
+        compaction(user("kept"), covered=[digest(user("between"))]),
+    )
+    assert texts(build(Prompt(items=items), [], OFFERS, supports_images=False, unseal=unseal)) == ["kept", "so far"]
+
+
+def test_a_message_that_was_put_before_a_compaction_stays() -> None:
+    items = (user("new rules"), user("kept"), compaction(user("kept"), covered=[digest(user("kept"))]))
+    prompt = build(Prompt(items=items), [], OFFERS, supports_images=False, unseal=unseal)
+    assert texts(prompt) == ["new rules", "kept", "so far"]
+
+
+def test_a_trigger_is_the_last_item_or_it_is_refused() -> None:
+    trigger = {"type": "compaction_trigger"}
+    assert build(Prompt(items=(user("a"), trigger)), [], OFFERS, supports_images=False).items == (user("a"),)
+    with pytest.raises(InvalidRequest) as caught:
+        build(Prompt(items=(trigger, user("a"))), [], OFFERS, supports_images=False)
+    assert (caught.value.code, caught.value.param) == ("invalid_value", "input[0]")
+
+
+def test_a_compaction_of_another_owner_is_refused() -> None:
+    foreign = compaction() | {"encrypted_content": Sealer(["x" * 32]).seal({}, "ada", "compaction")}
+    with pytest.raises(InvalidRequest) as caught:
+        build(Prompt(items=(user("a"), foreign)), [], OFFERS, supports_images=False, unseal=unseal)
+    assert (caught.value.code, caught.value.param) == ("invalid_encrypted_content", "input[1].encrypted_content")

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 
 from antiphon.access.keyring import Keyring
+from antiphon.access.sealing import Sealer, new_secret
 from antiphon.config import Config
+from antiphon.engine.contexts import Contexts
 from antiphon.engine.conversations import Conversations
 from antiphon.engine.maintenance import Maintenance
 from antiphon.engine.responses import Responses
@@ -29,6 +31,8 @@ class Engine:
 
     Args:
         toolbox: the tools that its models may call.
+        sealer: seals what callers carry for it; without one, and without ``sealing_keys``, with a secret that ends with
+            the process.
         token: who can tell it may read the folder that everything is in, and do what its owner may; empty: nobody.
     """
 
@@ -43,6 +47,7 @@ class Engine:
         ids: Callable[[str], str] | None = None,
         token: str = "",
         toolbox: Toolbox | None = None,
+        sealer: Sealer | None = None,
     ) -> None:
         self.config = config
         self.token = token
@@ -51,6 +56,7 @@ class Engine:
         self.meter = Meter()
         self.keyring = keyring or Keyring(store.keys, store.usage, clock=clock)
         self.ids = ids or RandomIds(clock)
+        sealer = sealer or Sealer(config.sealing_keys or [new_secret()])
         outbox = Outbox(config.webhooks, self._make_id, clock)
         self.conversations = Conversations(store.conversations, store.items, self._make_id, clock)
         self.responses = Responses(
@@ -64,7 +70,9 @@ class Engine:
             clock=clock,
             ids=self._make_id,
             toolbox=toolbox or Toolbox(),
+            sealer=sealer,
         )
+        self.contexts = Contexts(self.responses, roster, sealer)
         self.background = self.responses.background
         self.maintenance = Maintenance(store, self.keyring, self.background)
         self.dispatcher = WebhookDispatcher(store.deliveries, outbox, self.meter, clock=clock, chance=random.random)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from antiphon import context, intake
-from antiphon.access import estimate
 from antiphon.access.account import Account
 from antiphon.access.keyring import Caller, Keyring
+from antiphon.access.sealing import Sealer
 from antiphon.background.queue import Background, Job
 from antiphon.config import Config
 from antiphon.engine.conversations import Conversations, unknown_cursor
@@ -25,6 +26,7 @@ from antiphon.engine.synthesis import synthesize
 from antiphon.intake import Plan
 from antiphon.log import Log, NullLog, Reader, StaticReader
 from antiphon.models import Model, Prompt, Roster
+from antiphon.models.tokens import estimate_prompt
 from antiphon.run import Failed, InFlight, Run, respond
 from antiphon.store import Page, Record, Slice, StillRunning, Store, UnknownCursor
 from antiphon.store.availability import ask_store
@@ -82,6 +84,7 @@ class Responses:
         clock: Callable[[], float],
         ids: Callable[[str], str],
         toolbox: Toolbox,
+        sealer: Sealer,
     ) -> None:
         self._config = config
         self._roster = roster
@@ -92,6 +95,7 @@ class Responses:
         self._clock = clock
         self._ids = ids
         self._toolbox = toolbox
+        self._sealer = sealer
         self._in_flight = InFlight()
         self._closing = False
         self._defaults = intake.Defaults(strict=config.strict, toolbox=toolbox)
@@ -181,13 +185,27 @@ class Responses:
             if context.references(plan.input):
                 plan = plan.with_input(await self._conversations.resolve_references(owner, plan.input, "input"))
             history = await self._history(owner, plan, memory)
-            offers, prompt = self._build_prompt(plan, history, model)
+            offers, prompt = self._build_prompt(owner, plan, history, model)
         except BaseException:
             if claim is not None:
                 await claim.release()
             raise
         run = self._run_of(plan, prompt, offers, model, owner, timer, account)
         return msgspec.structs.replace(run, history=history, claim=claim)
+
+    async def preview(self, body: Json, caller: Caller) -> tuple[Model, Prompt]:
+        """What a create request would ask which model first. It counts as one of the key's minute.
+
+        Raises:
+            ApiError: it would be refused.
+        """
+        plan = intake.plan(body, defaults=self._defaults, ids=self._ids, now=int(self._clock()))
+        Account.open(self._keyring, caller.key_id, lambda: 0)
+        model = await self._roster.find(plan.response.model)
+        if context.references(plan.input):
+            plan = plan.with_input(await self._conversations.resolve_references(caller.owner, plan.input, "input"))
+        history = await self._history(caller.owner, plan, None)
+        return model, self._build_prompt(caller.owner, plan, history, model)[1]
 
     def _run_of(
         self,
@@ -212,6 +230,7 @@ class Responses:
             offers=offers,
             in_flight=self._in_flight,
             heartbeat_s=self._config.heartbeat_s,
+            sealer=self._sealer,
         )
 
     async def _prepare(self, owner: str, id: Id, job: Job) -> Run:
@@ -225,11 +244,11 @@ class Responses:
         timer.model = model.name
         items = await self._store.items.load_context(owner, id)
         history = [msgspec.json.decode(item.doc) for item in items or ()]
-        offers, prompt = self._build_prompt(job.plan, history, model)
+        offers, prompt = self._build_prompt(owner, job.plan, history, model)
         return self._run_of(job.plan, prompt, offers, model, owner, timer, Account(self._keyring, job.admission))
 
-    def _build_prompt(self, plan: Plan, history: Sequence[Json], model: Model) -> tuple[Offers, Prompt]:
-        if plan.generate and not history and not plan.input:
+    def _build_prompt(self, owner: str, plan: Plan, history: Sequence[Json], model: Model) -> tuple[Offers, Prompt]:
+        if plan.generate and not history and all(item["type"] == "compaction_trigger" for item in plan.input):
             raise nothing_asked()
         offers = self._toolbox.offers(plan.tools, (*history, *plan.input))
         return offers, context.build(
@@ -239,6 +258,7 @@ class Responses:
             supports_images=model.supports_images,
             note_images=self._config.unsupported_images == "note",
             source="previous_response_id" if plan.conversation_id is None else "conversation",
+            unseal=partial(self._sealer.open, owner=owner),
         )
 
     async def _history(self, owner: str, plan: Plan, memory: LaneMemory | None) -> Sequence[Json]:
@@ -383,7 +403,7 @@ def _closing() -> Unavailable:
 
 def _estimate_tokens(plan: Plan) -> int:
     """About how many tokens a response may take: what it is asked, and all that it may answer."""
-    return estimate.prompt_tokens(plan.prompt) + (plan.prompt.max_output_tokens or 0)
+    return estimate_prompt(plan.prompt) + (plan.prompt.max_output_tokens or 0)
 
 
 def _missing(id: Id) -> NotFound:

@@ -19,6 +19,7 @@ from antiphon.http.auth import caller_of
 from antiphon.http.cors import allow_origins
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.handlers import (
+    contexts,
     conversations,
     metrics,
     models,
@@ -34,6 +35,7 @@ from antiphon.http.websocket.socket import Upgrade
 from antiphon.run import to_api_error
 from antiphon.store import Purge, Purged
 from antiphon.telemetry import logs
+from antiphon.wire.contexts import CompactedResponse, CompactRequest, CountRequest, InputTokens
 from antiphon.wire.conversation import (
     ChangedConversation,
     ConversationDeleted,
@@ -51,8 +53,6 @@ from antiphon.wire.response import Response
 access = logging.getLogger("antiphon.access")
 
 Handler = Callable[[Exchange, Pulse], Awaitable[None]]
-_NOT_YET = {"/v1/responses/compact", "/v1/responses/input_tokens"}
-"""Paths of the API that are not served, and would be taken for a response's id, to which one cannot POST."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ ROUTES = (
     Route("POST", "/v1/responses", responses.create, Response, body=CreateRequest, once=True),
     Route(WEBSOCKET, "/v1/responses", lanes.converse, dict),
     Route("GET", "/v1/responses", responses.list_responses, ResponseList, LIST),
+    Route("POST", "/v1/responses/input_tokens", contexts.count_input_tokens, InputTokens, body=CountRequest),
+    Route("POST", "/v1/responses/compact", contexts.compact, CompactedResponse, body=CompactRequest, once=True),
     Route("GET", "/v1/responses/{response_id}", responses.retrieve, Response, RETRIEVE),
     Route("POST", "/v1/responses/{response_id}/cancel", responses.cancel, Response),
     Route("DELETE", "/v1/responses/{response_id}", responses.delete, Deleted),
@@ -182,11 +184,10 @@ class HttpApp:
                 return route, found.groupdict()
             if found and route.method != WEBSOCKET:
                 others.append(route.method)
-        if others and path not in _NOT_YET:
+        if others:
             allow = {"allow": ", ".join(others)}
             return MethodNotAllowed(f"Not allowed to {method} on {path}.", headers=allow), {}
-        known = f": {path} is not served by this server yet" if path in _NOT_YET else ""
-        return NotFound(f"Invalid URL ({method} {path}){known}", code="unknown_url"), {}
+        return NotFound(f"Invalid URL ({method} {path})", code="unknown_url"), {}
 
     async def _handle(self, exchange: Exchange, route: Route | ApiError) -> None:
         caller = caller_of(exchange.scope, exchange.header, self.engine.keyring, self.engine.config.cors_origins)

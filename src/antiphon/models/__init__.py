@@ -140,13 +140,17 @@ class Model(Protocol):
 
     Attributes:
         name: the name really used, shown in ``x-antiphon-model``.
-        sees: whether it accepts images.
+        supports_images: whether it accepts images.
         context_tokens: its context window, or None when unknown.
-        continues: whether it can go on with a begun answer (``Prompt.prefix``).
+        supports_prefill: whether it can go on with a begun answer (``Prompt.prefix``).
+        estimates_tokens: whether ``count`` only estimates.
     """
 
     @property
     def supports_prefill(self) -> bool: ...
+
+    @property
+    def estimates_tokens(self) -> bool: ...
 
     @property
     def name(self) -> str: ...
@@ -171,7 +175,12 @@ class Model(Protocol):
         ...
 
     async def count(self, prompt: Prompt) -> int:
-        """Tokens of the rendered prompt."""
+        """Tokens of the rendered prompt, functions and format included: the ``input`` that a sample would report.
+
+        Raises:
+            antiphon.wire.errors.ApiError: they cannot be counted.
+            ContextTooLong: the prompt does not fit, and only what fits can be counted.
+        """
         ...
 
 

@@ -86,6 +86,11 @@ class ScriptedModel:
         return self._continues
 
     @property
+    def estimates_tokens(self) -> bool:
+        """Whether ``count`` only estimates: it does not."""
+        return False
+
+    @property
     def prompts(self) -> list[Prompt]:
         """The prompts it was given, oldest first."""
         return [sampled.prompt for sampled in self.samples]

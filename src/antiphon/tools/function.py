@@ -8,7 +8,7 @@ from antiphon.models import Function
 from antiphon.tools import SpecInvalid, ToolCall
 from antiphon.tools.specs import qualified_name
 from antiphon.wire import Json
-from antiphon.wire.schema import LEVELS_MAX, deeper
+from antiphon.wire.schema_size import excess
 from antiphon.wire.strict import refusal
 
 
@@ -55,4 +55,4 @@ def _unusable(schema: Json) -> str | None:
         return f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{str(kind)[:64]}\"'."
     if not isinstance(schema.get("properties", {}), dict):
         return "'properties' must be an object."
-    return f"the schema is nested deeper than {LEVELS_MAX} levels." if deeper(schema, LEVELS_MAX) else None
+    return excess(schema)

@@ -153,6 +153,7 @@ _ROWS: Final = (
         "rs",
         empty={"summary": [], "content": []},
         parts={"reasoning_text": REASONING_TEXT, "summary_text": SUMMARY_TEXT},
+        hidden=(Hidden("reasoning.encrypted_content", "encrypted_content"),),
     ),
     # Calls that the caller answers, and their outputs
     Kind(

@@ -135,7 +135,6 @@ class Door:
 
             config = uvicorn.Config(
                 trusted(self._app),
-                http="httptools",
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -58,4 +58,7 @@ class Wires(Mapping[str, Any]):
 
     def _file(self) -> dict[str, Any]:
         server = self._route.server
-        return {"unix": True, "path": server.socket} if server is not None and server.socket else {}
+        if server is not None and server.socket:
+            return {"unix": True, "path": server.socket}
+        # The pair of sockets is of that kind too, and takes no options of TCP.
+        return {"unix": True} if self._route.host is not None else {}

@@ -14,6 +14,11 @@ ReasoningFormat: TypeAlias = Literal["never", "tags", "opened"]
 not looked at."""
 
 
+Counter: TypeAlias = Literal["llamacpp", "vllm", "probe", "estimate"]
+"""``llamacpp`` and ``vllm``: by the endpoints that render and tokenize a prompt. ``probe``: an answer of one token says
+what its prompt had. ``estimate``: by the length of the text, which is marked as such."""
+
+
 class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One model. The defaults suit llama-server, vLLM, SGLang, LM Studio and Ollama alike.
 
@@ -29,7 +34,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
             which every server named above enforces token by token. ``native``: the server's own
             ``tool_choice``, for hosted models.
         supports_prefill: whose way of continuing a begun answer the server speaks; None when it cannot.
-        counter: whose way of counting a prompt's tokens the server speaks; None when it cannot.
+        counter: how the tokens of a prompt are counted; None to find that out.
         effort: how reasoning effort is sent: as the field ``reasoning_effort``, to the ``template``, or not
             at all.
         reasoning_format: how reasoning shows in the answer's text.
@@ -59,7 +64,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int | None = None
     forced_calls: Literal["schema", "native"] = "schema"
     supports_prefill: Literal["llamacpp", "vllm"] | None = None
-    counter: Literal["llamacpp", "vllm"] | None = None
+    counter: Counter | None = None
     effort: Literal["field", "template"] | None = None
     reasoning_format: ReasoningFormat = "tags"
     text_calls: bool = True

@@ -19,8 +19,9 @@ import msgspec
 from yarl import URL
 
 from antiphon.models import ContextTooLong, Delta, Prompt
-from antiphon.models.chat.body import body, holds_to_schema, messages
+from antiphon.models.chat.body import body, holds_to_schema
 from antiphon.models.chat.config import ChatConfig
+from antiphon.models.chat.counter import TokenCounter
 from antiphon.models.chat.errors import answered
 from antiphon.models.chat.stream import ChatStream
 from antiphon.wire import Json
@@ -55,6 +56,7 @@ class ChatModel:
         self._headers = {"Accept-Encoding": "identity", **config.headers, "Content-Type": "application/json"}
         if config.api_key:
             self._headers["Authorization"] = f"Bearer {config.api_key}"
+        self._counter = TokenCounter(config, self._ask, self)
 
     @property
     def name(self) -> str:
@@ -72,6 +74,11 @@ class ChatModel:
     def supports_prefill(self) -> bool:
         """Whether ``Prompt.prefix`` may be used."""
         return self.config.supports_prefill is not None
+
+    @property
+    def estimates_tokens(self) -> bool:
+        """Whether ``count`` only estimates."""
+        return self.config.counter == "estimate"
 
     async def close(self) -> None:
         """Closes the connections that are its own."""
@@ -94,27 +101,13 @@ class ChatModel:
         return _Answer(partial(self._start, prompt), self.config.answer_bytes_max)
 
     async def count(self, prompt: Prompt) -> int:
-        """Tokens of the prompt as the server's template renders it.
+        """Tokens of the prompt, as a sample of it would report them; see ``TokenCounter``.
 
         Raises:
+            ContextTooLong: it does not fit the model's window, and its server counts nothing that does not.
             InvalidRequest: ``unsupported_operation``, when the server has no way to count.
         """
-        root = self._base_url.removesuffix("/v1")
-        functions = body(prompt, self.config, native_calls=True).get("tools")
-        shown: Json = {"messages": messages(prompt, self.config, native_calls=True)}
-        if functions:
-            shown["tools"] = functions
-        match self.config.counter:
-            case "llamacpp":
-                rendered = await self._ask(f"{root}/apply-template", shown)
-                text = {"content": rendered.get("prompt", ""), "add_special": True, "parse_special": True}
-                return len((await self._ask(f"{root}/tokenize", text)).get("tokens", ()))
-            case "vllm":
-                return int((await self._ask(f"{root}/tokenize", {"model": self.config.model, **shown})).get("count", 0))
-            case None:
-                raise InvalidRequest(
-                    f"The server of the model {self.name!r} cannot count tokens.", code="unsupported_operation"
-                )
+        return await self._counter.count(prompt, native_calls=self._native_calls)
 
     # The request.
 

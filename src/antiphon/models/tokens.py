@@ -8,26 +8,26 @@ from typing import Any, cast
 from antiphon.models import Prompt, Usage
 from antiphon.wire import Json
 
-_CHARS_PER_TOKEN = 4
+CHARS_PER_TOKEN = 4
 _NO_TEXT = frozenset({"id", "type", "status", "role", "call_id", "logprobs", "annotations"})
 _DATA = frozenset({"image_url", "file_data", "file_url", "encrypted_content"})
-_DATA_CHARS = 1000 * _CHARS_PER_TOKEN
+_DATA_CHARS = 1000 * CHARS_PER_TOKEN
 """What an image or a file counts for, whatever its size in bytes."""
 
 
-def prompt_tokens(prompt: Prompt) -> int:
+def estimate_prompt(prompt: Prompt) -> int:
     """About how many tokens the prompt has; one at least."""
     functions = sum(len(f.name) + len(f.description or "") + _chars(f.parameters) for f in prompt.functions)
     return _tokens(len(prompt.instructions or "") + functions + _chars(prompt.items))
 
 
-def usage(prompt: Prompt, output: Sequence[Json]) -> Usage:
+def estimate_usage(prompt: Prompt, output: Sequence[Json]) -> Usage:
     """About what a sampling used that said ``output`` for ``prompt``."""
-    return Usage(input=prompt_tokens(prompt), output=_tokens(_chars(output)) if output else 0)
+    return Usage(input=estimate_prompt(prompt), output=_tokens(_chars(output)) if output else 0)
 
 
 def _tokens(chars: int) -> int:
-    return max(1, -(-chars // _CHARS_PER_TOKEN))
+    return max(1, -(-chars // CHARS_PER_TOKEN))
 
 
 def _chars(value: object) -> int:

@@ -1,0 +1,159 @@
+"""Contexts: counted before anything is asked, and compacted.
+
+A context is what a create request would build: both bodies become one, so that what is counted is what is sampled, and
+a compaction is a response whose last input item is a ``compaction_trigger``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+
+from antiphon.access.keyring import Caller
+from antiphon.access.sealing import Sealer
+from antiphon.compaction import Compaction
+from antiphon.engine.responses import Responses, Sink
+from antiphon.log import Log, Reader
+from antiphon.models import ContextTooLong, Roster
+from antiphon.run import Run
+from antiphon.wire import Json
+from antiphon.wire.contexts import CompactedResponse, InputTokens
+from antiphon.wire.errors import ApiError, InvalidRequest
+from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageTotal
+from antiphon.wire.validation import missing
+
+_TRIGGER: Json = {"type": "compaction_trigger"}
+_ALONE = ("stream", "stream_options", "background", "conversation", "context_management")
+"""What a compaction has no use for: it is neither stored nor streamed."""
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """A context's tokens for the model of that name, and whether they are only estimated."""
+
+    answer: InputTokens
+    model: str
+    estimated: bool
+
+
+class Contexts:
+    """The contexts of one engine's responses."""
+
+    def __init__(self, responses: Responses, roster: Roster, sealer: Sealer) -> None:
+        self._responses = responses
+        self._roster = roster
+        self._sealer = sealer
+
+    async def count(self, body: Any, caller: Caller) -> Counted:
+        """The tokens of the context that a create request of that body would show the model.
+
+        Raises:
+            ApiError: such a request would be refused, or its model cannot count.
+        """
+        create = {name: value for name, value in _object(body).items() if name != "personality"}
+        if create.get("model") is None:
+            create["model"] = await self._first_model()
+        model, prompt = await self._responses.preview(create, caller)
+        try:
+            tokens = await model.count(prompt)
+        except ContextTooLong as error:
+            if error.prompt_tokens is None:
+                text = "The context exceeds the window of this model, whose server counts only what fits."
+                raise InvalidRequest(text, code="context_length_exceeded", param="input") from error
+            tokens = error.prompt_tokens
+        return Counted(InputTokens(input_tokens=tokens), model.name, model.estimates_tokens)
+
+    async def _first_model(self) -> str:
+        names = await self._roster.names()
+        if not names:
+            raise missing(("model",)).error()
+        return names[0]
+
+    async def compact(self, body: Any, caller: Caller, sink: Sink) -> CompactedResponse:
+        """The context of that body, compacted. Nothing is stored.
+
+        Args:
+            sink: told that the request was accepted, and nothing else.
+
+        Raises:
+            ApiError: there is no such context, or the model failed; everything is as it was.
+        """
+        given = _object(body)
+        create: Json = {name: value for name, value in given.items() if name not in _ALONE}
+        create |= {"input": [*_items(given.get("input")), _TRIGGER], "store": False}
+        kept = _Keeping(sink)
+        await self._responses.respond(create, caller, kept)
+        return self._answer(kept.response, caller)
+
+    def _answer(self, response: Response, caller: Caller) -> CompactedResponse:
+        item = response.output[-1]
+        opened = self._sealer.open(item["encrypted_content"], caller.owner, "compaction")
+        made = msgspec.convert(opened, Compaction)
+        return CompactedResponse(
+            id=response.id,
+            created_at=response.created_at,
+            output=[*(message for message in made.messages if message["role"] == "user"), item],
+            usage=response.usage or _estimated_usage(made),
+            original_token_count=made.original_tokens,
+            token_count=made.tokens,
+            reduction_percentage=made.reduction_percentage,
+        )
+
+
+class _Keeping:
+    """A sink that keeps the response for another answer."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._response: Response | None = None
+
+    @property
+    def response(self) -> Response:
+        """The response, once it was sent."""
+        assert self._response is not None
+        return self._response
+
+    def accept(self, run: Run) -> None:
+        """Passed on."""
+        self._sink.accept(run)
+
+    async def send(self, response: Response) -> None:
+        """Kept."""
+        self._response = response
+
+    def stream(self) -> Log:
+        """Never asked for: the request is not streamed."""
+        raise AssertionError("a compaction is not streamed")
+
+    async def end(self, error: ApiError | None) -> None:
+        """Never asked for."""
+        raise AssertionError("a compaction is not streamed")
+
+    async def follow(self, reader: Reader) -> None:
+        """Never asked for."""
+        raise AssertionError("a compaction does not run in the background")
+
+
+def _object(body: Any) -> Json:
+    if not isinstance(body, dict):
+        raise InvalidRequest("Invalid body: expected a JSON object.", code="invalid_type")
+    return cast(Json, body)
+
+
+def _items(input: Any) -> Sequence[Any]:
+    match input:
+        case None | "":
+            return ()
+        case str():
+            return ({"role": "user", "content": input},)
+        case list():
+            return cast("list[Any]", input)
+        case _:
+            # Refused where all inputs are read.
+            return (input,)
+
+
+def _estimated_usage(made: Compaction) -> UsageTotal:
+    read, wrote = made.original_tokens, made.tokens
+    return UsageTotal(read, InputDetails(0), wrote, OutputDetails(0), read + wrote)

@@ -1,0 +1,93 @@
+"""Vectors from any server that speaks ``POST /v1/embeddings``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from antiphon.files.embedding import EmbeddingUnavailable, Vectors, to_unit
+
+BATCH = 64
+TIMEOUT_S = 60.0
+RETRIES = 2
+_AGAIN = frozenset((408, 409, 429, 500, 502, 503, 504))
+
+
+class _Row(msgspec.Struct):
+    index: int
+    embedding: list[float]
+
+
+class _Answer(msgspec.Struct):
+    data: list[_Row]
+
+
+class UpstreamEmbedder:
+    """See ``Embedder``.
+
+    Args:
+        url: the server's base URL, such as ``http://127.0.0.1:8000/v1``.
+        key: bearer token; empty for none.
+    """
+
+    def __init__(self, url: str, model: str, key: str = "", *, timeout_s: float = TIMEOUT_S) -> None:
+        self.id = f"{url.rstrip('/')} {model}"
+        self.model = model
+        self.dimensions = 0
+        self._url = url.rstrip("/") + "/embeddings"
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._timeout_s = timeout_s
+        self._client: aiohttp.ClientSession | None = None
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """See ``Embedder.embed``."""
+        import numpy as np
+
+        rows: list[list[float]] = []
+        for first in range(0, len(texts), BATCH):
+            rows += await self._batch(texts[first : first + BATCH])
+        if not rows:
+            return np.zeros((0, self.dimensions), dtype=np.float32)
+        self.dimensions = self.dimensions or len(rows[0])
+        if any(len(row) != self.dimensions for row in rows):
+            raise EmbeddingUnavailable(f"The model {self.model!r} answers with vectors of different lengths.")
+        return to_unit(rows)
+
+    async def _batch(self, texts: Sequence[str]) -> list[list[float]]:
+        status = 0
+        for attempt in range(RETRIES + 1):
+            status, data = await self._ask({"model": self.model, "input": list(texts)})
+            if status == 200:
+                return self._rows(data, len(texts))
+            if status not in _AGAIN or attempt == RETRIES:
+                break
+            await asyncio.sleep(2.0**attempt / 2)
+        raise EmbeddingUnavailable(f"The embedding server answered with status {status}.")
+
+    async def _ask(self, body: dict[str, Any]) -> tuple[int, bytes]:
+        if self._client is None:
+            self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))
+        try:
+            async with self._client.post(self._url, json=body, headers=self._headers) as answer:
+                return answer.status, await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise EmbeddingUnavailable(f"The embedding server cannot be reached ({type(error).__name__}).") from error
+
+    def _rows(self, data: bytes, count: int) -> list[list[float]]:
+        try:
+            rows = msgspec.json.decode(data, type=_Answer).data
+        except msgspec.DecodeError as error:
+            raise EmbeddingUnavailable("The embedding server's answer cannot be read.") from error
+        if len(rows) != count:
+            raise EmbeddingUnavailable(f"The embedding server answered with {len(rows)} vectors instead of {count}.")
+        return [row.embedding for row in sorted(rows, key=lambda row: row.index)]
+
+    async def close(self) -> None:
+        """See ``Embedder.close``."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None

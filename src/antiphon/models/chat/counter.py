@@ -1,0 +1,119 @@
+"""How many tokens a prompt has for the model's own server: by its template and tokenizer where it lends them to us,
+else by having it answer with one token and reading what it says of the prompt. Never by a guess, unless told to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+import msgspec
+
+from antiphon.models import Finish, Model, Prompt
+from antiphon.models.chat.body import body
+from antiphon.models.chat.config import ChatConfig, Counter
+from antiphon.models.tokens import estimate_prompt
+from antiphon.wire import Json
+from antiphon.wire.errors import ApiError, InvalidRequest, RateLimited, Unavailable, UpstreamTimeout
+
+Ask = Callable[[str, Json], Awaitable[Json]]
+"""Posts JSON to a URL and gives the JSON that comes back."""
+
+_RENDERED: Final = (
+    "messages",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "reasoning_effort",
+    "chat_template_kwargs",
+    "add_generation_prompt",
+    "continue_final_message",
+)
+"""What of a request a template may render; the rest is about sampling."""
+_PASSING: Final = (RateLimited, Unavailable, UpstreamTimeout)
+"""Errors that say nothing about what a server can do."""
+
+
+class TokenCounter:
+    """Counts for one model; finds out once which way its server knows, where ``config`` does not say."""
+
+    def __init__(self, config: ChatConfig, ask: Ask, model: Model) -> None:
+        self._config = config
+        self._root = config.base_url.rstrip("/").removesuffix("/v1")
+        self._ask = ask
+        self._model = model
+        self._found: Counter | None = config.counter
+
+    async def count(self, prompt: Prompt, *, native_calls: bool) -> int:
+        """Tokens of the prompt, as its sample would report them; see ``Model.count``."""
+        if self._found == "estimate":
+            return estimate_prompt(prompt)
+        if _shows_images(prompt):
+            # What an image is worth, a tokenizer does not tell.
+            return await self._probe(prompt)
+        shown = _shown(body(prompt, self._config, native_calls=native_calls))
+        match self._found:
+            case "llamacpp":
+                return await self._by_llamacpp(shown)
+            case "vllm":
+                return await self._by_vllm(shown)
+            case "probe":
+                return await self._probe(prompt)
+            case None:
+                return await self._find_out(prompt, shown)
+
+    async def _find_out(self, prompt: Prompt, shown: Json) -> int:
+        ways: tuple[tuple[Counter, Callable[[], Awaitable[int]]], ...] = (
+            ("llamacpp", lambda: self._by_llamacpp(shown)),
+            ("vllm", lambda: self._by_vllm(shown)),
+        )
+        for name, count in ways:
+            try:
+                tokens = await count()
+            except _PASSING:
+                raise
+            except ApiError:
+                continue
+            self._found = name
+            return tokens
+        tokens = await self._probe(prompt)
+        self._found = "probe"
+        return tokens
+
+    async def _by_llamacpp(self, shown: Json) -> int:
+        rendered = await self._ask(f"{self._root}/apply-template", shown)
+        text = {"content": _given(rendered, "prompt", str), "add_special": True, "parse_special": True}
+        return len(_given(await self._ask(f"{self._root}/tokenize", text), "tokens", list))
+
+    async def _by_vllm(self, shown: Json) -> int:
+        said = await self._ask(f"{self._root}/tokenize", {"model": self._config.model, **shown})
+        return _given(said, "count", int)
+
+    async def _probe(self, prompt: Prompt) -> int:
+        async with self._model.sample(msgspec.structs.replace(prompt, max_output_tokens=1)) as batches:
+            async for batch in batches:
+                if isinstance(finish := batch[-1], Finish) and finish.usage is not None:
+                    return finish.usage.input
+        raise _uncountable(self._model.name)
+
+
+def _shown(whole: Json) -> Json:
+    return {name: whole[name] for name in _RENDERED if name in whole}
+
+
+def _given(said: Json, name: str, kind: type) -> Any:
+    if not isinstance(value := said.get(name), kind):
+        raise _uncountable(name)
+    return value
+
+
+def _uncountable(name: str) -> InvalidRequest:
+    text = f"The server of the model {name!r} does not say how many tokens a prompt has."
+    return InvalidRequest(text, code="unsupported_operation")
+
+
+def _shows_images(prompt: Prompt) -> bool:
+    contents: list[Any] = [item.get(name) for item in prompt.items for name in ("content", "output")]
+    lists = (cast("list[Json]", content) for content in contents if isinstance(content, list))
+    return any(part.get("type") == "input_image" for parts in lists for part in parts)

@@ -1,0 +1,83 @@
+"""Embedders: the one that runs here says what is alike; the one over HTTP reads what servers answer."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+from antiphon.files.embedding import EmbeddingUnavailable, digest_of
+from antiphon.files.embedding.minilm import MiniLm
+from antiphon.files.embedding.upstream import UpstreamEmbedder
+
+
+async def test_what_is_alike_is_near() -> None:
+    embedder = MiniLm()
+    texts = ["How do I water a lemon tree?", "Irrigation of citrus plants", "The parliament passed a new tax law", ""]
+    rows = await embedder.embed(texts)
+    assert rows.shape == (4, 384) and rows.dtype == np.float32
+    assert np.allclose(np.linalg.norm(rows[:3], axis=1), 1, atol=1e-5)
+    assert rows[0] @ rows[1] > 0.5 > rows[0] @ rows[2] + 0.2
+    alone = await embedder.embed([texts[1]])
+    assert float(alone[0] @ rows[1]) > 0.99, "the batch changes nothing but rounding"
+
+
+def test_digests_depend_on_model_and_text() -> None:
+    assert len({digest_of("a", "b"), digest_of("a", "c"), digest_of("b", "b")}) == 3
+    assert digest_of("a", "b") == digest_of("a", "b")
+
+
+@asynccontextmanager
+async def served(*answers: Any) -> AsyncGenerator[tuple[str, list[Any]]]:
+    asked: list[Any] = []
+    left = list(answers)
+
+    async def embeddings(request: web.Request) -> web.Response:
+        asked.append((await request.json(), request.headers.get("authorization")))
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        return web.json_response(answer) if isinstance(answer, dict) else web.Response(status=answer)
+
+    app = web.Application()
+    app.router.add_post("/v1/embeddings", embeddings)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        yield f"http://127.0.0.1:{port}/v1", asked
+    finally:
+        await runner.cleanup()
+
+
+def answer(*rows: list[float]) -> dict[str, Any]:
+    data = [{"object": "embedding", "index": n, "embedding": row} for n, row in enumerate(rows)]
+    return {"object": "list", "data": data[::-1], "model": "m", "usage": {}}
+
+
+async def test_an_upstream_is_asked_and_tried_again() -> None:
+    async with served(503, answer([3.0, 4.0], [0.0, 2.0])) as (url, asked):
+        embedder = UpstreamEmbedder(url, "m", "secret")
+        rows = await embedder.embed(["a", "b"])
+        await embedder.close()
+    assert np.allclose(rows, [[0.6, 0.8], [0.0, 1.0]])
+    assert embedder.dimensions == 2
+    assert asked[-1] == ({"model": "m", "input": ["a", "b"]}, "Bearer secret")
+
+
+@pytest.mark.parametrize("bad", [400, {"data": []}, {"nothing": 1}, answer([1.0, 0.0], [1.0])])
+async def test_a_bad_answer_is_told(bad: Any) -> None:
+    async with served(bad) as (url, _):
+        embedder = UpstreamEmbedder(url, "m")
+        with pytest.raises(EmbeddingUnavailable):
+            await embedder.embed(["a", "b"])
+        await embedder.close()
+
+
+async def test_nobody_there_is_told() -> None:
+    embedder = UpstreamEmbedder("http://127.0.0.1:9/v1", "m")
+    with pytest.raises(EmbeddingUnavailable, match="reached"):
+        await embedder.embed(["a"])
+    await embedder.close()
