@@ -132,6 +132,7 @@ async def test_health_and_the_openapi_document() -> None:
         "/v1/responses": "CreateRequest",
         "/v1/responses/input_tokens": "CountRequest",
         "/v1/responses/compact": "CompactRequest",
+        "/v1/chat/completions": "ChatRequest",
         "/v1/conversations": "NewConversation",
         "/v1/conversations/{conversation_id}": "ChangedConversation",
         "/v1/conversations/{conversation_id}/items": "NewItems",

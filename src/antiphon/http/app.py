@@ -19,6 +19,7 @@ from antiphon.http.auth import caller_of
 from antiphon.http.cors import allow_origins
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.handlers import (
+    chat_completions,
     contexts,
     conversations,
     metrics,
@@ -35,6 +36,7 @@ from antiphon.http.websocket.socket import Upgrade
 from antiphon.run import to_api_error
 from antiphon.store import Purge, Purged
 from antiphon.telemetry import logs
+from antiphon.wire.chat import ChatCompletion, ChatRequest
 from antiphon.wire.contexts import CompactedResponse, CompactRequest, CountRequest, InputTokens
 from antiphon.wire.conversation import (
     ChangedConversation,
@@ -96,6 +98,7 @@ ROUTES = (
     Route("POST", "/v1/responses/{response_id}/cancel", responses.cancel, Response),
     Route("DELETE", "/v1/responses/{response_id}", responses.delete, Deleted),
     Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items, ItemList, PAGE),
+    Route("POST", "/v1/chat/completions", chat_completions.create, ChatCompletion, body=ChatRequest, once=True),
     Route("POST", "/v1/conversations", conversations.create_conversation, ConversationObject, body=NewConversation),
     Route("GET", "/v1/conversations", conversations.list_conversations, ConversationList, LIST),
     Route("GET", _CONVERSATION, conversations.retrieve_conversation, ConversationObject),

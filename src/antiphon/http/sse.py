@@ -86,6 +86,10 @@ class EventStream:
         """See ``Log.append``."""
         self._frames.append(frame(self._exchange.profile.event(event), obfuscate=self._obfuscate))
 
+    def put(self, frame: bytes) -> None:
+        """Append a frame that is whole."""
+        self._frames.append(frame)
+
     def take(self, lines: Iterable[bytes]) -> None:
         """Append events of a log, which are JSON already."""
         if self._exchange.profile.renames:

@@ -13,6 +13,7 @@ from antiphon.wire.listing import list_query
 from antiphon.wire.lists import Deleted, ResponseList
 from antiphon.wire.response import Response
 
+_IGNORED = "x-antiphon-ignored"
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
@@ -43,7 +44,8 @@ class HttpSink:
         exchange.headers |= exchange.engine.keyring.headers(exchange.key_id)
         exchange.headers["x-antiphon-model"] = run.model.name
         if run.plan.ignored:
-            exchange.headers["x-antiphon-ignored"] = ", ".join(run.plan.ignored)
+            told = [exchange.headers[_IGNORED]] if _IGNORED in exchange.headers else []
+            exchange.headers[_IGNORED] = ", ".join([*told, *run.plan.ignored])
         self._obfuscate = run.plan.obfuscate
 
     async def send(self, response: Response) -> None:
@@ -53,8 +55,12 @@ class HttpSink:
     def stream(self) -> EventStream:
         """Answer with events."""
         self._exchange.headers |= _STREAM_HEADERS
-        self._stream = EventStream(self._exchange, self._pulse, obfuscate=self._obfuscate)
+        self._stream = self.make_stream()
         return self._stream
+
+    def make_stream(self) -> EventStream:
+        """A stream of events."""
+        return EventStream(self._exchange, self._pulse, obfuscate=self._obfuscate)
 
     async def end(self, error: ApiError | None) -> None:
         """Close the stream; an error of which nothing was sent is a plain answer instead."""

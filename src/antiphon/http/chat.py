@@ -1,0 +1,303 @@
+"""Chat completions as a dialect: a request becomes one of ``/v1/responses``, and what comes of that is told in it.
+
+Source: the official SDK's types; ``reasoning_content`` is what model servers call reasoning there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from antiphon.wire import Json
+from antiphon.wire.chat import (
+    AssistantMessage,
+    ChatCompletion,
+    ChatRequest,
+    ChatUsage,
+    Choice,
+    DeveloperMessage,
+    FilePart,
+    ImagePart,
+    Message,
+    ObjectFormat,
+    RefusalText,
+    SchemaFormat,
+    SystemMessage,
+    TextFormat,
+    TextPart,
+    ToolMessage,
+    UserMessage,
+    UserPart,
+)
+from antiphon.wire.errors import ApiError, InvalidRequest
+from antiphon.wire.response import Response
+
+_SAME: Final = (
+    "model",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "temperature",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "reasoning_effort",
+    "verbosity",
+    "metadata",
+    "user",
+    "safety_identifier",
+    "prompt_cache_key",
+    "stream",
+)
+"""Members that mean the same in both."""
+_PARAMS: Final = {
+    "input": "messages",
+    "max_output_tokens": "max_completion_tokens",
+    "text.format": "response_format.json_schema",
+    "text": "response_format",
+}
+"""What this dialect calls the members of a request, by what ``/v1/responses`` calls them; the first that fits."""
+
+
+# A request
+
+
+def to_responses(request: ChatRequest) -> Json:
+    """The body of a request to ``/v1/responses``.
+
+    Raises:
+        InvalidRequest: more than one answer is asked for, or a schema is missing.
+    """
+    if request.n not in (None, 1):
+        text = f"Invalid 'n': this server gives one answer a request, but got {request.n}."
+        raise InvalidRequest(text, code="unsupported_value", param="n")
+    body: Json = {name: value for name in _SAME if (value := getattr(request, name)) is not None}
+    body["input"] = [item for message in request.messages for item in _items(message)]
+    # Here nothing is kept unless that is asked for.
+    body["store"] = bool(request.store)
+    bound = request.max_completion_tokens or request.max_tokens
+    if bound is not None:
+        body["max_output_tokens"] = bound
+    if request.response_format is not None:
+        body["text"] = {"format": _format(request)}
+    if request.logprobs:
+        body |= {"include": ["message.output_text.logprobs"], "top_logprobs": request.top_logprobs or 0}
+    return body
+
+
+def _format(request: ChatRequest) -> Json:
+    match request.response_format:
+        case SchemaFormat(json_schema=given):
+            if given.schema is None:
+                text = "Missing required parameter: 'response_format.json_schema.schema'."
+                raise InvalidRequest(
+                    text, code="missing_required_parameter", param="response_format.json_schema.schema"
+                )
+            named: Json = {"type": "json_schema", "name": given.name, "schema": given.schema}
+            return named | {"description": given.description, "strict": given.strict}
+        case ObjectFormat():
+            return {"type": "json_object"}
+        case TextFormat() | None:
+            return {"type": "text"}
+
+
+def _items(message: Message) -> Iterator[Json]:
+    match message:
+        case SystemMessage() | DeveloperMessage():
+            role = str(message.__struct_config__.tag)
+            yield {"type": "message", "role": role, "content": _texts(message.content)}
+        case UserMessage(content=content):
+            parts = content if isinstance(content, str) else [_part(part) for part in content]
+            yield {"type": "message", "role": "user", "content": parts}
+        case AssistantMessage():
+            yield from _said(message)
+        case ToolMessage(tool_call_id=call_id, content=content):
+            output = content if isinstance(content, str) else "\n".join(part.text for part in content)
+            yield {"type": "function_call_output", "call_id": call_id, "output": output}
+        case _:
+            assert_never(message)
+
+
+def _texts(content: str | Sequence[TextPart]) -> str | list[Json]:
+    return content if isinstance(content, str) else [{"type": "input_text", "text": part.text} for part in content]
+
+
+def _part(part: UserPart) -> Json:
+    match part:
+        case TextPart(text=text):
+            return {"type": "input_text", "text": text}
+        case ImagePart(image_url=image):
+            return {"type": "input_image", "image_url": image.url, "detail": image.detail or "auto"}
+        case FilePart(file=file):
+            given = msgspec.to_builtins(file)
+            return {"type": "input_file", **{name: value for name, value in given.items() if value is not None}}
+
+
+def _said(message: AssistantMessage) -> Iterator[Json]:
+    content = message.content
+    given: Sequence[TextPart | RefusalText]
+    if isinstance(content, str):
+        # Clients send an empty text along with calls.
+        given = [TextPart(text=content)] if content or not message.tool_calls else ()
+    else:
+        given = content or ()
+    parts: list[Json] = [
+        {"type": "output_text", "text": part.text}
+        if isinstance(part, TextPart)
+        else {"type": "refusal", "refusal": part.refusal}
+        for part in given
+    ]
+    if message.refusal is not None:
+        parts.append({"type": "refusal", "refusal": message.refusal})
+    if message.reasoning_content:
+        text = {"type": "reasoning_text", "text": message.reasoning_content}
+        yield {"type": "reasoning", "summary": [], "content": [text]}
+    if parts:
+        yield {"type": "message", "role": "assistant", "content": parts}
+    for call in message.tool_calls or ():
+        named = {"name": call.function.name, "arguments": call.function.arguments}
+        yield {"type": "function_call", "call_id": call.id, **named}
+
+
+def renamed(error: ApiError) -> ApiError:
+    """The error, with the parameter by the name that the caller knows."""
+    param = error.param or ""
+    for ours, theirs in _PARAMS.items():
+        if param == ours or param.startswith((f"{ours}.", f"{ours}[")):
+            error.message = error.message.replace(f"'{param}", f"'{theirs}{param[len(ours) :]}")
+            error.param = theirs + param[len(ours) :]
+            break
+    return error
+
+
+# An answer
+
+
+def completion_of(response: Response) -> ChatCompletion:
+    """A response that has ended, as one completion."""
+    parts = [part for item in response.output if item["type"] == "message" for part in item["content"]]
+    text = "".join(part["text"] for part in parts if part["type"] == "output_text")
+    refusal = "".join(part["refusal"] for part in parts if part["type"] == "refusal")
+    calls = [_call(item) for item in response.output if item["type"] == "function_call"]
+    thought = "".join(
+        part["text"] for item in response.output if item["type"] == "reasoning" for part in item.get("content") or ()
+    )
+    message: Json = {
+        "role": "assistant",
+        "content": None if calls and not text else text,
+        "refusal": refusal or None,
+        "annotations": [],
+    }
+    if calls:
+        message["tool_calls"] = calls
+    if thought:
+        message["reasoning_content"] = thought
+    logprobs = [entry for part in parts for entry in part.get("logprobs") or ()]
+    return ChatCompletion(
+        id=completion_id(response),
+        created=response.created_at,
+        model=response.model,
+        choices=[Choice(message=message, finish_reason=finish_reason(response), logprobs=logprobs_of(logprobs))],
+        usage=usage_of(response),
+        service_tier=response.service_tier,
+    )
+
+
+def completion_id(response: Response) -> str:
+    """``chatcmpl-…``, with what is random in the response's own id."""
+    return f"chatcmpl-{response.id.partition('_')[2] or response.id}"
+
+
+def finish_reason(response: Response) -> str:
+    """Why the answer ended: ``stop``, ``length``, ``content_filter`` or ``tool_calls``."""
+    if response.incomplete_details is not None:
+        return "length" if response.incomplete_details["reason"] == "max_output_tokens" else "content_filter"
+    return "tool_calls" if any(item["type"] == "function_call" for item in response.output) else "stop"
+
+
+def usage_of(response: Response) -> ChatUsage | None:
+    """What was used; None where the model did not say."""
+    usage = response.usage
+    if usage is None:
+        return None
+    return ChatUsage(
+        prompt_tokens=usage.input_tokens,
+        completion_tokens=usage.output_tokens,
+        total_tokens=usage.total_tokens,
+        prompt_tokens_details={"cached_tokens": usage.input_tokens_details.cached_tokens, "audio_tokens": 0},
+        completion_tokens_details={
+            "reasoning_tokens": usage.output_tokens_details.reasoning_tokens,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    )
+
+
+def logprobs_of(entries: Sequence[Json]) -> Json | None:
+    """The log probabilities of some text."""
+    return {"content": list(entries), "refusal": None} if entries else None
+
+
+def _call(item: Json) -> Json:
+    function = {"name": item["name"], "arguments": item["arguments"]}
+    return {"id": item["call_id"], "type": "function", "function": function}
+
+
+class Chunks:
+    """Turns the events of a response into chunks of a completion.
+
+    Args:
+        include_usage: whether a last chunk tells what was used, and the others that they do not.
+    """
+
+    def __init__(self, *, include_usage: bool) -> None:
+        self._include_usage = include_usage
+        self._head: Json = {}
+        self._calls: dict[int, int] = {}
+
+    def of(self, event: Json) -> Iterator[Json]:
+        """The chunks that say what an event says; an error is told as it is, in the place of a chunk."""
+        match event["type"]:
+            case "response.created":
+                response: Response = event["response"]
+                head = {"id": completion_id(response), "object": "chat.completion.chunk"}
+                self._head = {**head, "created": response.created_at, "model": response.model}
+                yield self._chunk({"role": "assistant", "content": "", "refusal": None})
+            case "response.completed" | "response.incomplete":
+                yield from self._end(event["response"])
+            case "error":
+                yield {"error": event["error"]}
+            case _:
+                if (delta := self._delta(event)) is not None:
+                    yield self._chunk(delta, logprobs=logprobs_of(event.get("logprobs") or ()))
+
+    def _delta(self, event: Json) -> Json | None:
+        match event["type"]:
+            case "response.output_text.delta":
+                return {"content": event["delta"]}
+            case "response.refusal.delta":
+                return {"refusal": event["delta"]}
+            case "response.reasoning_text.delta":
+                return {"reasoning_content": event["delta"]}
+            case "response.output_item.added" if event["item"]["type"] == "function_call":
+                index = self._calls[event["output_index"]] = len(self._calls)
+                return {"tool_calls": [{"index": index, **_call(event["item"])}]}
+            case "response.function_call_arguments.delta":
+                index = self._calls[event["output_index"]]
+                return {"tool_calls": [{"index": index, "function": {"arguments": event["delta"]}}]}
+            case _:
+                return None
+
+    def _end(self, response: Response) -> Iterator[Json]:
+        yield self._chunk({}, finish_reason=finish_reason(response))
+        if self._include_usage:
+            usage = usage_of(response)
+            yield {**self._head, "choices": [], "usage": None if usage is None else msgspec.to_builtins(usage)}
+
+    def _chunk(self, delta: Json, *, finish_reason: str | None = None, logprobs: Any = None) -> Json:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        chunk: Json = {**self._head, "choices": [choice]}
+        return {**chunk, "usage": None} if self._include_usage else chunk

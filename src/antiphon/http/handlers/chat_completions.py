@@ -1,0 +1,69 @@
+"""The handler of ``/v1/chat/completions``: another dialect of the same engine. It carries; it decides nothing."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from antiphon.http.chat import Chunks, completion_of, renamed, to_responses
+from antiphon.http.exchange import Exchange
+from antiphon.http.handlers.responses import HttpSink
+from antiphon.http.sse import EventStream, Pulse
+from antiphon.log import encode
+from antiphon.wire import Json
+from antiphon.wire.chat import ChatRequest
+from antiphon.wire.errors import ApiError, InvalidRequest
+from antiphon.wire.response import Response
+from antiphon.wire.validation import checked
+
+
+async def create(exchange: Exchange, pulse: Pulse) -> None:
+    """``POST /v1/chat/completions``."""
+    request, ignored = _read(await exchange.json(), strict=exchange.engine.config.strict)
+    options = request.stream_options
+    sink = _ChatSink(exchange, pulse, include_usage=options is not None and bool(options.include_usage))
+    if ignored:
+        exchange.headers["x-antiphon-ignored"] = ", ".join(ignored)
+    try:
+        with exchange.attended():
+            await exchange.engine.responses.respond(to_responses(request), exchange.caller, sink)
+    except ApiError as error:
+        raise renamed(error) from error.__cause__
+    finally:
+        sink.drop()
+
+
+def _read(body: Any, *, strict: bool) -> tuple[ChatRequest, tuple[str, ...]]:
+    if not isinstance(body, dict):
+        raise InvalidRequest("Invalid body: expected a JSON object.", code="invalid_type")
+    # ``null`` means absent.
+    raw = {name: value for name, value in cast(Json, body).items() if value is not None}
+    return checked(raw, ChatRequest, strict=strict)
+
+
+class _ChatStream(EventStream):
+    """An event stream whose events are chunks."""
+
+    def __init__(self, exchange: Exchange, pulse: Pulse, chunks: Chunks) -> None:
+        super().__init__(exchange, pulse, obfuscate=False)
+        self._chunks = chunks
+
+    def append(self, event: Json) -> None:
+        """See ``Log.append``."""
+        for chunk in self._chunks.of(event):
+            self.put(b"data: " + encode(chunk) + b"\n\n")
+
+
+class _ChatSink(HttpSink):
+    """The answer as a completion; see ``Sink``."""
+
+    def __init__(self, exchange: Exchange, pulse: Pulse, *, include_usage: bool) -> None:
+        super().__init__(exchange, pulse)
+        self._chunks = Chunks(include_usage=include_usage)
+
+    async def send(self, response: Response) -> None:
+        """Answer with one completion."""
+        await self._exchange.reply(completion_of(response))
+
+    def make_stream(self) -> EventStream:
+        """A stream of chunks."""
+        return _ChatStream(self._exchange, self._pulse, self._chunks)

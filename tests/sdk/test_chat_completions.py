@@ -1,0 +1,190 @@
+"""``/v1/chat/completions`` as the official SDK reads it: another dialect of the same engine."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from openai import APIError, AsyncOpenAI, BadRequestError, NotFoundError
+from openai.types.chat import ChatCompletionChunk
+from pydantic import BaseModel
+
+from antiphon.models import Call, Finish, Reasoning, Refusal, Text, Usage
+from antiphon.models.scripted import ScriptedModel
+from antiphon.testing.serving import serving
+from antiphon.wire.errors import UpstreamError
+
+DONE = Finish("stop", Usage(input=7, cached=2, output=3, reasoning=1))
+LOGPROBS = ({"token": "Hi", "logprob": -0.1, "bytes": [72, 105], "top_logprobs": []},)
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+WEATHER: Any = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}
+ASK: Any = [{"role": "user", "content": "Hi"}]
+
+
+@asynccontextmanager
+async def client_of(model: ScriptedModel) -> AsyncIterator[AsyncOpenAI]:
+    async with serving(model) as url, AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+async def test_an_answer() -> None:
+    async with client_of(ScriptedModel([Reasoning("hm"), Text("Hi.", LOGPROBS), DONE])) as client:
+        answer = await client.chat.completions.create(model="m", messages=ASK, logprobs=True, top_logprobs=1)
+        with pytest.raises(NotFoundError):
+            await client.responses.retrieve(answer.id.replace("chatcmpl-", "resp_"))
+    (choice,) = answer.choices
+    assert (choice.message.role, choice.message.content, choice.finish_reason) == ("assistant", "Hi.", "stop")
+    assert choice.message.model_extra == {"reasoning_content": "hm"}
+    assert choice.logprobs and choice.logprobs.content and choice.logprobs.content[0].token == "Hi"
+    assert answer.usage is not None and answer.usage.total_tokens == 10
+    assert answer.usage.prompt_tokens_details and answer.usage.prompt_tokens_details.cached_tokens == 2
+    assert answer.id.startswith("chatcmpl-") and answer.object == "chat.completion"
+
+
+async def test_a_stream_and_what_it_used() -> None:
+    model = ScriptedModel([Reasoning("hm"), Text("Hi "), Text("you."), DONE])
+    async with client_of(model) as client:
+        stream = await client.chat.completions.create(
+            model="m", messages=ASK, stream=True, stream_options={"include_usage": True}
+        )
+        chunks = [chunk async for chunk in stream]
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+    assert deltas[0].role == "assistant"
+    assert "".join(delta.content or "" for delta in deltas) == "Hi you."
+    assert "".join((delta.model_extra or {}).get("reasoning_content", "") for delta in deltas) == "hm"
+    assert [chunk.choices[0].finish_reason for chunk in chunks[-3:-1]] == [None, "stop"]
+    assert chunks[-1].choices == [] and chunks[-1].usage is not None and chunks[-1].usage.completion_tokens == 3
+    assert all(chunk.usage is None for chunk in chunks[:-1])
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_tools_and_their_results(streamed: bool) -> None:
+    calls = [Call(0, "weather", '{"city":', "c1"), Call(1, "weather", '{"city":"Rome"}', "c2")]
+    calls.append(Call(0, arguments='"Paris"}'))
+    model = ScriptedModel([*calls, DONE], [Text("Sunny."), DONE])
+    async with client_of(model) as client:
+        asked: Any = {"model": "m", "messages": ASK, "tools": [WEATHER]}
+        if streamed:
+            async with client.chat.completions.stream(**asked) as stream:
+                async for _ in stream:
+                    pass
+                (choice,) = (await stream.get_final_completion()).choices
+        else:
+            (choice,) = (await client.chat.completions.create(**asked)).choices
+        assert choice.finish_reason == "tool_calls"
+        made = [(call.id, call.function.name, call.function.arguments) for call in choice.message.tool_calls or ()]  # type: ignore[union-attr]
+        assert made == [("c1", "weather", '{"city":"Paris"}'), ("c2", "weather", '{"city":"Rome"}')]
+        history = [
+            *ASK,
+            choice.message.model_dump(exclude_none=True, exclude={"parsed", "annotations"}),
+            {"role": "tool", "tool_call_id": "c1", "content": "sun"},
+            {"role": "tool", "tool_call_id": "c2", "content": [{"type": "text", "text": "rain"}]},
+        ]
+        for message in history:
+            for call in message.get("tool_calls", ()):
+                call["function"].pop("parsed_arguments", None)
+                call.pop("index", None)
+        done = await client.chat.completions.create(model="m", messages=history, tools=[WEATHER])
+    assert done.choices[0].message.content == "Sunny."
+    told = [item["type"] for item in model.prompts[1].items]
+    assert told == ["message", *["function_call"] * 2, *["function_call_output"] * 2]
+    assert [item.get("output") for item in model.prompts[1].items[3:]] == ["sun", "rain"]
+
+
+async def test_every_kind_of_message_and_part() -> None:
+    model = ScriptedModel([Text("Ok."), DONE])
+    messages: Any = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "developer", "content": [{"type": "text", "text": "Really."}]},
+        {
+            "role": "user",
+            "name": "ada",
+            "content": [
+                {"type": "text", "text": "See:"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}},
+            ],
+        },
+        {"role": "assistant", "content": "A square.", "refusal": None},
+        {"role": "assistant", "content": [{"type": "text", "text": "Or "}, {"type": "refusal", "refusal": "no"}]},
+        {"role": "user", "content": "Sure?"},
+    ]
+    async with client_of(model) as client:
+        await client.chat.completions.create(
+            model="m", messages=messages, max_tokens=99, temperature=0.5, reasoning_effort="low", seed=1
+        )
+    prompt = model.prompts[0]
+    assert [item["role"] for item in prompt.items] == [message["role"] for message in messages]
+    assert prompt.items[2]["content"][1]["detail"] == "low"
+    assert (prompt.max_output_tokens, prompt.temperature, prompt.effort) == (99, 0.5, "low")
+
+
+class Point(BaseModel):
+    x: int
+    y: int
+
+
+async def test_an_answer_of_a_shape() -> None:
+    async with client_of(ScriptedModel([Text('{"x":1,"y":2}'), DONE], [Text("{}"), DONE])) as client:
+        answer = await client.chat.completions.parse(model="m", messages=ASK, response_format=Point)
+        assert answer.choices[0].message.parsed == Point(x=1, y=2)
+        with pytest.raises(APIError, match="does not keep to"):
+            await client.chat.completions.parse(model="m", messages=ASK, response_format=Point)
+
+
+@pytest.mark.parametrize(
+    ("finish", "reason"), [(Finish("length"), "length"), (Finish("content_filter"), "content_filter")]
+)
+async def test_an_answer_that_was_cut(finish: Finish, reason: str) -> None:
+    async with client_of(ScriptedModel([Text("Hi"), finish], [Refusal("No."), DONE])) as client:
+        answer = await client.chat.completions.create(model="m", messages=ASK)
+        assert answer.choices[0].finish_reason == reason
+        refused = await client.chat.completions.create(model="m", messages=ASK)
+        assert refused.choices[0].message.refusal == "No."
+
+
+@pytest.mark.parametrize(
+    ("members", "code", "param"),
+    [
+        ({"messages": []}, "empty_array", "messages"),
+        ({"messages": [{"role": "judge", "content": "x"}]}, "invalid_value", "messages[0].role"),
+        ({"messages": [{"role": "user"}]}, "missing_required_parameter", "messages[0].content"),
+        ({"n": 2}, "unsupported_value", "n"),
+        ({"temperature": 9}, "decimal_above_max_value", "temperature"),
+        ({"tools": [{"type": "function", "function": {}}]}, "missing_required_parameter", "tools[0].name"),
+        ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": 1}}}},
+            "invalid_json_schema",
+            "response_format.json_schema.schema",
+        ),
+        (
+            {"messages": [{"role": "tool", "tool_call_id": "c", "content": "x"}]},
+            None,
+            "messages",
+        ),
+    ],
+)
+async def test_what_is_wrong_has_its_name_in_this_dialect(members: Any, code: str | None, param: str) -> None:
+    async with client_of(ScriptedModel()) as client:
+        body = {"model": "m", "messages": ASK} | members
+        with pytest.raises(BadRequestError) as caught:
+            await client.post("/chat/completions", body=body, cast_to=object)
+    assert (caught.value.code, caught.value.param) == (code, param)
+
+
+async def test_a_failure_in_mid_stream_is_an_error_of_the_stream() -> None:
+    async with client_of(ScriptedModel([Text("Hi"), UpstreamError("It broke.")])) as client:
+        stream = await client.chat.completions.create(model="m", messages=ASK, stream=True)
+        seen: list[ChatCompletionChunk] = []
+        with pytest.raises(APIError, match="It broke"):
+            async for chunk in stream:
+                seen.append(chunk)
+    assert any(chunk.choices[0].delta.content == "Hi" for chunk in seen)
+
+
+async def test_what_is_kept_only_when_that_is_asked_for() -> None:
+    async with client_of(ScriptedModel([Text("Hi"), DONE])) as client:
+        answer = await client.chat.completions.create(model="m", messages=ASK, store=True)
+        kept = await client.responses.retrieve(answer.id.replace("chatcmpl-", "resp_"))
+    assert kept.output_text == "Hi"
