@@ -21,7 +21,8 @@ from antiphon.background.recovery import cancel, expiry, give_up, resume_run
 from antiphon.log import POLL_S, Notifier, RunLog, read_log
 from antiphon.run import Run, record_of, to_api_error
 from antiphon.store import ConversationLock, ConversationLocked, ConversationStore, Fenced, StoreUnavailable
-from antiphon.store.runs import UNFINISHED, Batch, Claimed, RunStore, Unfinished
+from antiphon.store.runs import Batch, Claimed, RunStore, Unfinished
+from antiphon.store.transitions import UNFINISHED
 from antiphon.turn import Progress, ToolActivity
 from antiphon.webhooks.outbox import Outbox, nobody
 from antiphon.wire import Id, Json

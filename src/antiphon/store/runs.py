@@ -11,18 +11,14 @@ former worker still writes is refused as ``Fenced``, however late it wakes up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
 import msgspec
 
 from antiphon.store.deliveries import Delivery
 from antiphon.store.responses import Record
+from antiphon.store.transitions import RunStatus
 from antiphon.wire import Id
-
-RunStatus: TypeAlias = Literal["queued", "in_progress", "cancelled", "ended"]
-"""``cancelled``: cancelled, but its last record is not written yet. ``ended``: its log is to be sealed."""
-
-UNFINISHED: frozenset[RunStatus] = frozenset({"queued", "in_progress"})
 
 
 class NewRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +85,7 @@ class Excerpt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunStore(Protocol):
-    """Where runs outlive the process.
+    """Where runs outlive the process. What moves a run from status to status is the table in ``store.transitions``.
 
     Needs a single process: ``recover`` alone, which takes every other node for dead. The rest holds among nodes: a
     claim is one statement, and whoever writes is fenced by the epoch. A store of several nodes needs a heartbeat in

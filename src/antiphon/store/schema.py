@@ -19,6 +19,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from antiphon.store.transitions import RUN_STATUSES, join_for_sql
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -175,7 +177,7 @@ run = Table(
     Column("attempt", Integer, nullable=False),
     Column("progress", Text, comment="JSON; what a worker noted"),
     Column("job", Text, nullable=False, comment="JSON; what a worker needs"),
-    CheckConstraint("status IN ('queued', 'in_progress', 'cancelled', 'ended')", name="status"),
+    CheckConstraint(f"status IN {join_for_sql(RUN_STATUSES)}", name="status"),
     Index("ix_run_status_owner", "status", "owner"),
 )
 """What runs in the background, and nothing else: a row goes when its response has ended and its log is sealed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -19,8 +20,10 @@ from antiphon.store import (
     UnknownConversation,
 )
 from antiphon.store.runs import Batch, Claimed, NewRun
+from antiphon.store.transitions import RUN_STATUSES, TRANSITIONS, WRITABLE, RunStatus
 from antiphon.testing.records import NOW, OWNER, STRANGER, a_conversation, a_record, an_item
 from antiphon.wire import Id
+from antiphon.wire.response import Status
 
 NODE = "node_1"
 OTHER_NODE = "node_2"
@@ -324,6 +327,66 @@ async def refuses_to_queue_in_no_conversation(store: Store) -> None:
     assert await store.responses.get(OWNER, "r1") is None
 
 
+async def moves_as_the_table_says(store: Store) -> None:
+    """Every transition from every status: it moves the run where ``TRANSITIONS`` allows it, and nothing elsewhere."""
+    for status in RUN_STATUSES:
+        for transition in TRANSITIONS:
+            allowed = status in transition.before
+            if transition.method == "finish" and not allowed and status in WRITABLE:
+                continue  # the other row of ``finish``
+            run = a_run(f"r_{status}_{transition.method}")
+            epoch = await _bring_to(store, run, status)
+            seen = await _status_of(store, run)
+            assert seen == status, f"{status} cannot be reached: {seen}"
+            await _attempt(store, run, transition.method, epoch, transition.response[0])
+            expected = transition.after if allowed else status
+            assert await _status_of(store, run) == expected, f"{transition.method} from {status}: not {expected}"
+            record = await store.responses.get(OWNER, run.record.id)
+            if allowed:
+                assert record is not None and record.status in transition.response, f"{transition.method}: {record}"
+            await store.responses.delete(OWNER, run.record.id)
+
+
+async def _bring_to(store: Store, run: NewRun, status: RunStatus) -> int:
+    """Queue the run and move it on; its epoch."""
+    await put(store, run)
+    if status == "queued":
+        return 0
+    (claimed,) = await store.runs.claim(NODE, 1)
+    if status == "cancelled":
+        return await store.runs.cancel(OWNER, run.record.id) or 0
+    if status == "ended":
+        await store.runs.finish(run.record.id, claimed.epoch, Batch(2, []), ended(run))
+    return claimed.epoch
+
+
+async def _status_of(store: Store, run: NewRun) -> RunStatus | None:
+    found = await store.runs.requeue_lost("nobody", [])
+    return next((each.status for each in found if each.id == run.record.id), None)
+
+
+async def _attempt(store: Store, run: NewRun, method: str, epoch: int, status: Status) -> None:
+    id, runs = run.record.id, store.runs
+    with suppress(Fenced, DuplicateResponse):
+        match method:
+            case "enqueue":
+                await put(store, run)
+            case "claim":
+                await runs.claim(NODE, 1)
+            case "release":
+                await runs.release(id, epoch)
+            case "recover":
+                await runs.recover(OTHER_NODE)
+            case "requeue_lost":
+                await runs.requeue_lost(NODE, [])
+            case "cancel":
+                await runs.cancel(OWNER, id)
+            case "finish":
+                await runs.finish(id, epoch, Batch(2, []), ended(run, status=status))
+            case _:
+                await runs.seal(id)
+
+
 async def cancels_for_ever(store: Store) -> None:
     """Queued or running; the worker is fenced at once, and the last record is written under the new epoch."""
     queued, running = a_run("r1"), a_run("r2")
@@ -417,6 +480,7 @@ RUN_CHECKS: tuple[Callable[[Store], Awaitable[None]], ...] = (
     tells_a_run_its_context,
     joins_its_conversation_at_the_end,
     refuses_to_queue_in_no_conversation,
+    moves_as_the_table_says,
     cancels_for_ever,
     stops_what_is_deleted,
     keeps_some_for_a_short_time,

@@ -11,10 +11,10 @@ import msgspec
 
 from antiphon.store.errors import StillRunning
 from antiphon.store.responses import Page, StoredItem
-from antiphon.store.runs import UNFINISHED
 from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.listing import page, stored
 from antiphon.store.sqlite.responses import CHAIN_RESPONSES_MAX
+from antiphon.store.transitions import UNFINISHED
 from antiphon.wire import Id
 
 # The first column is NULL when ``after`` is unknown, the item's are when the page is empty; without any row

@@ -17,6 +17,7 @@ from antiphon.store.retention import Selection
 from antiphon.store.sqlite import conversations, responses, space
 from antiphon.store.sqlite.executor import Execute, Executor
 from antiphon.store.sqlite.listing import stored
+from antiphon.store.transitions import FINISH
 from antiphon.wire import Id
 
 # The newest rows have the largest rowid: of one second, the first that came is the oldest.
@@ -27,7 +28,7 @@ WHERE deleted_at IS NULL AND {conditions} ORDER BY created_at, rowid LIMIT :limi
 _CONDITIONS = {
     "before": "created_at < :before",
     "expired": "id IN (SELECT response_id FROM expiry WHERE expires_at <= :expired)",
-    "ended": "NOT EXISTS (SELECT 1 FROM run WHERE run.response_id = response.id AND run.status <> 'ended')",
+    "ended": f"NOT EXISTS (SELECT 1 FROM run WHERE run.response_id = response.id AND run.status <> '{FINISH.after}')",
     "owner": "owner = :owner",
     "key_id": "key_id = :key_id",
     "user": ":user IN (json_extract(doc, '$.user'), json_extract(doc, '$.safety_identifier'))",

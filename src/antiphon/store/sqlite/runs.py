@@ -16,22 +16,38 @@ from typing import NamedTuple
 from antiphon.store.deliveries import Delivery
 from antiphon.store.errors import DuplicateResponse, Fenced, QueueFull, UnknownConversation
 from antiphon.store.responses import Record
-from antiphon.store.runs import Batch, Claimed, Excerpt, NewRun, RunStatus, Unfinished
+from antiphon.store.runs import Batch, Claimed, Excerpt, NewRun, Unfinished
 from antiphon.store.sqlite import conversations, deliveries, responses
 from antiphon.store.sqlite.executor import Execute
+from antiphon.store.transitions import (
+    CANCEL,
+    CLAIM,
+    ENQUEUE,
+    FINISH,
+    RECOVER,
+    RELEASE,
+    REQUEUE,
+    SEAL,
+    UNFINISHED,
+    WRITABLE,
+    RunStatus,
+    join_for_sql,
+)
 from antiphon.wire import Id
 
 CHUNK_BYTES = 256 * 1024
 """About how much of a log is compressed together: what a reader of a part of it has to unpack."""
 
-_WAITING = "SELECT count(*) FROM (SELECT 1 FROM run WHERE status = 'queued' AND {of} LIMIT :most)"
+_WAITING = f"""
+SELECT count(*) FROM (SELECT 1 FROM run WHERE status = '{ENQUEUE.after}' AND {{of}} LIMIT :most)"""
 _WAITING_ALL = _WAITING.format(of="TRUE")
 _WAITING_OF_OWNER = _WAITING.format(of="owner = :owner")
 
 _NEXT_PLACE = "SELECT next_pos FROM conversation WHERE id = ? AND owner = ? AND deleted_at IS NULL"
 
-_INSERT_RUN = """
-INSERT INTO run (response_id, owner, status, priority, epoch, attempt, job) VALUES (?, ?, 'queued', ?, 0, 0, ?)"""
+_INSERT_RUN = f"""
+INSERT INTO run (response_id, owner, status, priority, epoch, attempt, job)
+VALUES (?, ?, '{ENQUEUE.after}', ?, 0, 0, ?)"""
 
 _INSERT_EVENTS = """
 INSERT INTO event (response_id, first, last, packed, data) VALUES (?, ?, ?, ?, ?)
@@ -40,22 +56,22 @@ ON CONFLICT (response_id, first) DO NOTHING"""
 _ANY = "SELECT 1 FROM run WHERE :status IS NULL OR status = :status LIMIT 1"
 
 # The rowid tells who came first.
-_CLAIM = """
-UPDATE run SET status = 'in_progress', node = :node, epoch = epoch + 1, attempt = attempt + 1
+_CLAIM = f"""
+UPDATE run SET status = '{CLAIM.after}', node = :node, epoch = epoch + 1, attempt = attempt + 1
 WHERE response_id = (
-  SELECT q.response_id FROM run q WHERE q.status = 'queued'
+  SELECT q.response_id FROM run q WHERE q.status IN {join_for_sql(CLAIM.before)}
   ORDER BY q.priority DESC,
-    (SELECT count(*) FROM run busy WHERE busy.status = 'in_progress' AND busy.owner = q.owner),
+    (SELECT count(*) FROM run busy WHERE busy.status = '{CLAIM.after}' AND busy.owner = q.owner),
     q.rowid
   LIMIT 1)
 RETURNING response_id, owner, epoch, attempt, job, progress"""
 
-_START = "UPDATE response SET status = 'in_progress' WHERE id = ?"
+_START = f"UPDATE response SET status = '{CLAIM.response[0]}' WHERE id = ?"
 
-_OWNED = "SELECT 1 FROM run WHERE response_id = ? AND epoch = ? AND status IN ('in_progress', 'cancelled')"
-_ENDED = "SELECT 1 FROM run WHERE response_id = ? AND epoch = ? AND status = 'ended'"
+_OWNED = f"SELECT 1 FROM run WHERE response_id = ? AND epoch = ? AND status IN {join_for_sql(WRITABLE)}"
+_ENDED = f"SELECT 1 FROM run WHERE response_id = ? AND epoch = ? AND status = '{FINISH.after}'"
 _NOTE = "UPDATE run SET progress = ? WHERE response_id = ?"
-_END = "UPDATE run SET status = 'ended', node = NULL WHERE response_id = ?"
+_END = f"UPDATE run SET status = '{FINISH.after}', node = NULL WHERE response_id = ?"
 _FINISH = "UPDATE response SET status = ?, doc = ? WHERE id = ?"
 _EXPIRE = "INSERT INTO expiry (response_id, expires_at) VALUES (?, ?)"
 _INPUT_IDS = "SELECT id FROM item WHERE response_id = ? AND dir = 'in' ORDER BY pos"
@@ -64,24 +80,26 @@ UPDATE item SET conversation_id = :conversation, conversation_pos = :place + pos
 WHERE response_id = :id AND dir = 'in'"""
 _PLACE_RESPONSE = "UPDATE response SET conversation_pos = ? WHERE id = ?"
 
-_RELEASE = """
-UPDATE run SET status = 'queued', node = NULL, attempt = attempt - 1
-WHERE response_id = ? AND epoch = ? AND status = 'in_progress'"""
+_RELEASE = f"""
+UPDATE run SET status = '{RELEASE.after}', node = NULL, attempt = attempt - 1
+WHERE response_id = ? AND epoch = ? AND status IN {join_for_sql(RELEASE.before)}"""
 
-_ABANDONED = "UPDATE run SET status = 'queued', node = NULL WHERE status = 'in_progress' AND node IS NOT ?"
-_LOST = """
-UPDATE run SET status = 'queued', node = NULL
-WHERE status = 'in_progress' AND node = ? AND response_id NOT IN (SELECT value FROM json_each(?))"""
+_ABANDONED = f"""
+UPDATE run SET status = '{RECOVER.after}', node = NULL
+WHERE status IN {join_for_sql(RECOVER.before)} AND node IS NOT ?"""
+_LOST = f"""
+UPDATE run SET status = '{REQUEUE.after}', node = NULL
+WHERE status IN {join_for_sql(REQUEUE.before)} AND node = ? AND response_id NOT IN (SELECT value FROM json_each(?))"""
 _UNFINISHED = """
 SELECT run.response_id, run.owner, run.status, run.epoch, r.conversation_id
 FROM run JOIN response r ON r.id = run.response_id ORDER BY run.rowid"""
 
-_CANCEL = """
-UPDATE run SET status = 'cancelled', node = NULL, epoch = epoch + 1
-WHERE response_id = :id AND owner = :owner AND status IN ('queued', 'in_progress', 'cancelled')
+_CANCEL = f"""
+UPDATE run SET status = '{CANCEL.after}', node = NULL, epoch = epoch + 1
+WHERE response_id = :id AND owner = :owner AND status IN {join_for_sql(CANCEL.before)}
   AND EXISTS (SELECT 1 FROM response r WHERE r.id = :id AND r.deleted_at IS NULL)
 RETURNING epoch"""
-_CANCELLED = "UPDATE response SET status = 'cancelled' WHERE id = ?"
+_CANCELLED = f"UPDATE response SET status = '{CANCEL.response[0]}' WHERE id = ?"
 
 _LOOK = """
 SELECT (SELECT status FROM run WHERE response_id = r.id),
@@ -97,7 +115,7 @@ ORDER BY first"""
 
 _ALL_EVENTS = "SELECT first, packed, data FROM event WHERE response_id = ? ORDER BY first"
 _DROP_EVENTS = "DELETE FROM event WHERE response_id = ?"
-_SEALED = "DELETE FROM run WHERE response_id = ? AND status = 'ended'"
+_SEALED = f"DELETE FROM run WHERE response_id = ? AND status IN {join_for_sql(SEAL.before)}"
 
 
 class Chunk(NamedTuple):
@@ -258,7 +276,7 @@ def read_events(db: sqlite3.Connection, owner: str, id: Id, after: int, bytes_ma
         return None
     status, last = row[0], -1 if row[1] is None else row[1]
     found = list(_behind(db, id, after, bytes_max))
-    ended = status in (None, "cancelled", "ended") and after + len(found) >= last
+    ended = status not in UNFINISHED and after + len(found) >= last
     return Excerpt(batch=Batch(after + 1, found), last=max(last, after + len(found)) if found else last, ended=ended)
 
 
