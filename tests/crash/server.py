@@ -38,7 +38,7 @@ class Dying:
 
 def die_at(commit: int, *, before: bool) -> None:
     """Have this process die at that commit of its life."""
-    committed = threads._committed
+    committed = threads.commit_group
     count = 0
 
     def dying(db: Any, *rest: Any) -> Any:
@@ -51,7 +51,7 @@ def die_at(commit: int, *, before: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return outcomes
 
-    threads._committed = dying
+    threads.commit_group = dying
 
 
 def main() -> None:

@@ -558,7 +558,7 @@ class Straight:
         if alone or self._body.func is threads.read:
             outcome = attempt(job, self._db)
         else:
-            (outcome,) = threads._committed(self._db, [job], self._body.args[2])
+            (outcome,) = threads.commit_group(self._db, [job], self._body.args[2])
         if outcome.error is not None:
             raise outcome.error
         return outcome.value

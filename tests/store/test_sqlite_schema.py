@@ -221,7 +221,7 @@ async def test_conversations_find_their_way(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         conversations.create(db, a_conversation("c1"), [])
         db.execute("UPDATE response SET conversation_id = 'c1', id = 'c1' WHERE id = 'r2'")
-        named |= listing.selected("conversation", db, OWNER, query).values
+        named |= listing.build_conditions("conversation", db, OWNER, query).values
         queries = [
             conversations._GET,
             conversations._HIDE,
@@ -237,9 +237,11 @@ async def test_conversations_find_their_way(tmp_path: Path) -> None:
             "SELECT 1 FROM response WHERE conversation_id = :id",
             "DELETE FROM item WHERE conversation_id = :id",
             conversations._LIST.format(
-                filters=listing.selected("conversation", db, OWNER, query).filters, order="desc"
+                filters=listing.build_conditions("conversation", db, OWNER, query).filters, order="desc"
             ),
-            responses._LIST.format(filters=listing.selected("response", db, OWNER, query).filters, order="desc"),
+            responses._LIST.format(
+                filters=listing.build_conditions("response", db, OWNER, query).filters, order="desc"
+            ),
         ]
         for query in queries:
             plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", named)]

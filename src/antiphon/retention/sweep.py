@@ -64,7 +64,7 @@ class Sweeper:
             try:
                 await self.sweep()
             except StoreUnavailable as error:
-                log.warning("nothing was swept: %s", error)
+                log.warning("retention sweep failed: %s", error)
             await asyncio.sleep(INTERVAL_S)
 
     async def sweep(self) -> Swept:
@@ -73,7 +73,7 @@ class Sweeper:
         Raises:
             StoreUnavailable: the store cannot be written; what went before is gone.
         """
-        past, room = await self._past_their_time(), await self._for_want_of_room()
+        past, room = await self._purge_expired(), await self._purge_for_room()
         await self._forget_deliveries()
         swept = Swept(past + room.responses, room.conversations)
         if any(swept):
@@ -82,24 +82,24 @@ class Sweeper:
             pass
         return swept
 
-    async def _past_their_time(self) -> int:
+    async def _purge_expired(self) -> int:
         now = self._clock()
-        swept = await self._all(Selection(expired=int(now), ended=True))
+        swept = await self._purge_all(Selection(expired=int(now), ended=True))
         if self._retention_s:
-            swept += await self._all(Selection(before=int(now - self._retention_s), ended=True))
+            swept += await self._purge_all(Selection(before=int(now - self._retention_s), ended=True))
         return swept
 
     async def _forget_deliveries(self) -> None:
         while await self._store.deliveries.forget(int(self._clock()) - DELIVERIES_KEPT_S, STEP_RESPONSES):
             pass
 
-    async def _all(self, selection: Selection) -> int:
+    async def _purge_all(self, selection: Selection) -> int:
         swept = 0
         while step := await self._store.retention.purge(selection, STEP_RESPONSES):
             swept += step
         return swept
 
-    async def _for_want_of_room(self) -> Swept:
+    async def _purge_for_room(self) -> Swept:
         responses = conversations = 0
         idle = _Idle(self._store)
         while self._bytes_max and (await self._store.read_stats()).used_bytes > self._bytes_max:

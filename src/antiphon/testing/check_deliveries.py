@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from antiphon.store import DuplicateItem, Fenced, Store
 from antiphon.store.deliveries import NO_ENDPOINT, TOO_OLD, Attempt, Delivery
 from antiphon.store.runs import Batch
-from antiphon.testing.check_runs import a_run, ended, started
+from antiphon.testing.check_runs import a_run, build_ended, start_run
 from antiphon.testing.records import NOW, OWNER, a_conversation, an_item
 from antiphon.wire import Id
 
@@ -31,8 +31,8 @@ def a_delivery(id: Id, endpoint: str = HERE, *, response: Id = "r1", at: int = N
 async def end(store: Store, id: Id, deliveries: Sequence[Delivery]) -> None:
     """Run a response to its end."""
     new = a_run(id)
-    run = await started(store, new)
-    await store.runs.finish(id, run.epoch, Batch(2, []), ended(new, output=[f"{id}_out"]), None, deliveries)
+    run = await start_run(store, new)
+    await store.runs.finish(id, run.epoch, Batch(2, []), build_ended(new, output=[f"{id}_out"]), None, deliveries)
 
 
 async def _waiting(store: Store, endpoint: str = HERE) -> list[Id]:
@@ -57,10 +57,12 @@ async def keeps_no_delivery_without_the_end(store: Store) -> None:
     """Where the end is refused, nobody is told of it."""
     await store.conversations.create(a_conversation("c1"), [an_item("twice")])
     new = a_run("r1", conversation="c1")
-    run = await started(store, new)
+    run = await start_run(store, new)
     for epoch, output in ((run.epoch - 1, "o1"), (run.epoch, "twice")):
         try:
-            await store.runs.finish("r1", epoch, Batch(2, []), ended(new, output=[output]), None, [a_delivery("wh_1")])
+            await store.runs.finish(
+                "r1", epoch, Batch(2, []), build_ended(new, output=[output]), None, [a_delivery("wh_1")]
+            )
         except (Fenced, DuplicateItem):
             continue
         raise AssertionError("an end was accepted that should not have been")

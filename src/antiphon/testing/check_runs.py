@@ -45,21 +45,21 @@ def lines(first: int, count: int) -> list[bytes]:
     ]
 
 
-def ended(run: NewRun, *, status: str = "completed", output: Sequence[Id] = ("o1",)) -> Record:
+def build_ended(run: NewRun, *, status: str = "completed", output: Sequence[Id] = ("o1",)) -> Record:
     """The run's response as it ends."""
     doc = msgspec.json.encode({"id": run.record.id, "output": [], "metadata": {}, "ended": True})
     return msgspec.structs.replace(run.record, status=status, doc=doc, output=[an_item(id) for id in output])
 
 
-async def put(store: Store, *runs: NewRun) -> None:
+async def enqueue_runs(store: Store, *runs: NewRun) -> None:
     """Queue runs."""
     for run in runs:
         await store.runs.enqueue(run, queued_max=100, per_project_max=100)
 
 
-async def started(store: Store, run: NewRun, node: str = NODE) -> Claimed:
+async def start_run(store: Store, run: NewRun, node: str = NODE) -> Claimed:
     """Queue a run and claim it."""
-    await put(store, run)
+    await enqueue_runs(store, run)
     (claimed,) = await store.runs.claim(node, 1)
     return claimed
 
@@ -78,7 +78,7 @@ async def all_lines(store: Store, id: Id, after: int = -1, owner: str = OWNER) -
 
 async def keeps_a_queued_response(store: Store) -> None:
     """It can be seen, with its input and the beginning of its log, before anybody works on it."""
-    await put(store, a_run("r1"))
+    await enqueue_runs(store, a_run("r1"))
     found = await store.responses.get(OWNER, "r1")
     assert found is not None and found.status == "queued", "a queued response is missing"
     page = await store.items.read_input(OWNER, "r1", after=None, limit=5, order="asc")
@@ -93,10 +93,10 @@ async def keeps_a_queued_response(store: Store) -> None:
 async def refuses_to_queue_an_id_twice(store: Store) -> None:
     """Queued or stored."""
     await store.responses.commit(a_record("r1"))
-    await put(store, a_run("r2"))
+    await enqueue_runs(store, a_run("r2"))
     for id in ("r1", "r2"):
         try:
-            await put(store, a_run(id))
+            await enqueue_runs(store, a_run(id))
         except DuplicateResponse:
             continue
         raise AssertionError(f"{id} was queued twice")
@@ -104,7 +104,7 @@ async def refuses_to_queue_an_id_twice(store: Store) -> None:
 
 async def bounds_the_queue(store: Store) -> None:
     """In all, and for each owner; what is being worked on does not wait."""
-    await put(store, a_run("r1"), a_run("r2"))
+    await enqueue_runs(store, a_run("r1"), a_run("r2"))
     for limits, mine in (((2, 9), False), ((9, 2), True)):
         try:
             await store.runs.enqueue(a_run("r3"), queued_max=limits[0], per_project_max=limits[1])
@@ -120,8 +120,8 @@ async def bounds_the_queue(store: Store) -> None:
 
 async def gives_each_run_to_one_worker(store: Store) -> None:
     """Higher priority first, then the owner with fewer in progress, then the older; none twice."""
-    await put(store, a_run("a1"), a_run("a2"), a_run("low", priority=-1), a_run("b1", owner=STRANGER))
-    await put(store, a_run("high", priority=1))
+    await enqueue_runs(store, a_run("a1"), a_run("a2"), a_run("low", priority=-1), a_run("b1", owner=STRANGER))
+    await enqueue_runs(store, a_run("high", priority=1))
     order = [run.id for run in await store.runs.claim(NODE, 2)]
     order += [run.id for run in await store.runs.claim(OTHER_NODE, 9)]
     assert order == ["high", "b1", "a1", "a2", "low"], order
@@ -132,7 +132,7 @@ async def gives_each_run_to_one_worker(store: Store) -> None:
 
 async def gives_the_worker_what_it_needs(store: Store) -> None:
     """The job as it was put, and the progress as it was noted last."""
-    run = await started(store, a_run("r1"))
+    run = await start_run(store, a_run("r1"))
     assert (run.owner, run.job, run.progress, run.attempt) == (OWNER, b'{"job":1}', b"", 1), run
     await store.runs.append("r1", run.epoch, Batch(2, lines(2, 1)), b'{"turns":1}')
     await store.runs.append("r1", run.epoch, Batch(3, lines(3, 1)))
@@ -145,14 +145,14 @@ async def gives_the_worker_what_it_needs(store: Store) -> None:
 async def replays_from_any_number(store: Store) -> None:
     """While it grows and when it has ended, sealed or not: the same bytes."""
     new = a_run("r1")
-    run = await started(store, new)
+    run = await start_run(store, new)
     for first in range(2, 12, 2):
         await store.runs.append("r1", run.epoch, Batch(first, lines(first, 2)))
     for after in range(-1, 12):
         assert await all_lines(store, "r1", after) == lines(after + 1, 11 - after), f"wrong behind {after}"
     open_log = await store.runs.read_events(OWNER, "r1", after=11, bytes_max=_BYTES_MAX)
     assert open_log is not None and not open_log.ended and open_log.last == 11, "a growing log seems to have ended"
-    await store.runs.finish("r1", run.epoch, Batch(12, lines(12, 2)), ended(new))
+    await store.runs.finish("r1", run.epoch, Batch(12, lines(12, 2)), build_ended(new))
     for _ in range(2):
         for after in range(-1, 14):
             assert await all_lines(store, "r1", after) == lines(after + 1, 13 - after), f"wrong behind {after}"
@@ -166,12 +166,12 @@ async def replays_from_any_number(store: Store) -> None:
 async def seals_a_long_log(store: Store) -> None:
     """Of several chunks; sealing again, or too early, changes nothing."""
     new = a_run("r1")
-    run = await started(store, new)
+    run = await start_run(store, new)
     big = [b'{"delta":"%s"}' % (b"%d" % n * 5000) for n in range(200)]
     await store.runs.seal("r1")
     for at in range(0, 200, 5):
         await store.runs.append("r1", run.epoch, Batch(2 + at, big[at : at + 5]))
-    await store.runs.finish("r1", run.epoch, Batch(202, lines(202, 1)), ended(new))
+    await store.runs.finish("r1", run.epoch, Batch(202, lines(202, 1)), build_ended(new))
     whole = [*lines(0, 2), *big, *lines(202, 1)]
     for _ in range(3):
         assert await all_lines(store, "r1") == whole, "sealing changed the log"
@@ -183,7 +183,7 @@ async def seals_a_long_log(store: Store) -> None:
 async def fences_a_former_worker(store: Store) -> None:
     """Once a run is another's, or given back, nothing more is written under the old epoch."""
     new = a_run("r1")
-    old = await started(store, new)
+    old = await start_run(store, new)
     await store.runs.recover(OTHER_NODE)
     await _assert_fenced(store, new, old.epoch)
     (run,) = await store.runs.claim(OTHER_NODE, 1)
@@ -191,7 +191,7 @@ async def fences_a_former_worker(store: Store) -> None:
     await store.runs.release("r1", old.epoch)
     await store.runs.append("r1", run.epoch, Batch(2, lines(2, 1)))
     assert await all_lines(store, "r1") == lines(0, 3)
-    await store.runs.finish("r1", run.epoch, Batch(3, lines(3, 1)), ended(new))
+    await store.runs.finish("r1", run.epoch, Batch(3, lines(3, 1)), build_ended(new))
     await _assert_fenced(store, new, old.epoch)
     await store.runs.seal("r1")
     await _assert_fenced(store, new, run.epoch)
@@ -201,7 +201,7 @@ async def _assert_fenced(store: Store, new: NewRun, epoch: int) -> None:
     id = new.record.id
     before = await all_lines(store, id)
     batch = Batch(len(before), lines(len(before), 1))
-    for attempt in (store.runs.append(id, epoch, batch, b"{}"), store.runs.finish(id, epoch, batch, ended(new))):
+    for attempt in (store.runs.append(id, epoch, batch, b"{}"), store.runs.finish(id, epoch, batch, build_ended(new))):
         try:
             await attempt
         except Fenced:
@@ -213,12 +213,12 @@ async def _assert_fenced(store: Store, new: NewRun, epoch: int) -> None:
 async def takes_a_write_again(store: Store) -> None:
     """Of which nobody knows whether it was done: it is done once."""
     new = a_run("r1")
-    run = await started(store, new)
+    run = await start_run(store, new)
     for _ in range(2):
         await store.runs.append("r1", run.epoch, Batch(2, lines(2, 3)), b'{"turns":1}')
     assert await all_lines(store, "r1") == lines(0, 5)
     for _ in range(2):
-        await store.runs.finish("r1", run.epoch, Batch(5, lines(5, 2)), ended(new))
+        await store.runs.finish("r1", run.epoch, Batch(5, lines(5, 2)), build_ended(new))
     assert await all_lines(store, "r1") == lines(0, 7)
     found = await store.responses.get(OWNER, "r1")
     assert found is not None and [item.id for item in found.output] == ["o1"], found
@@ -226,9 +226,9 @@ async def takes_a_write_again(store: Store) -> None:
 
 async def finds_what_it_is_said_to_do(store: Store) -> None:
     """What a node does not hold waits again; what it holds, and what others do, is left alone."""
-    held = await started(store, a_run("r1"))
-    lost = await started(store, a_run("r2"))
-    await started(store, a_run("r3"), OTHER_NODE)
+    held = await start_run(store, a_run("r1"))
+    lost = await start_run(store, a_run("r2"))
+    await start_run(store, a_run("r3"), OTHER_NODE)
     found = {each.id: each.status for each in await store.runs.requeue_lost(NODE, ["r1"])}
     assert found == {"r1": "in_progress", "r2": "queued", "r3": "in_progress"}, found
     (again,) = await store.runs.claim(NODE, 9)
@@ -238,7 +238,7 @@ async def finds_what_it_is_said_to_do(store: Store) -> None:
 
 async def takes_a_run_back(store: Store) -> None:
     """A run that is given back waits again, and the attempt does not count."""
-    run = await started(store, a_run("r1"))
+    run = await start_run(store, a_run("r1"))
     await store.runs.release("r1", run.epoch)
     await store.runs.release("r1", run.epoch)
     (again,) = await store.runs.claim(NODE, 1)
@@ -249,9 +249,9 @@ async def takes_a_run_back(store: Store) -> None:
 async def finds_what_was_left(store: Store) -> None:
     """Another node's runs wait again; one's own are left alone; conversations are named, that they can be locked."""
     await store.conversations.create(a_conversation("c1"), [])
-    await started(store, a_run("r1", conversation="c1"))
-    await started(store, a_run("r2"), OTHER_NODE)
-    await put(store, a_run("r3"))
+    await start_run(store, a_run("r1", conversation="c1"))
+    await start_run(store, a_run("r2"), OTHER_NODE)
+    await enqueue_runs(store, a_run("r3"))
     found = {each.id: (each.owner, each.status, each.conversation_id) for each in await store.runs.recover(NODE)}
     assert found == {
         "r1": (OWNER, "in_progress", "c1"),
@@ -264,8 +264,8 @@ async def keeps_a_response_as_it_ended(store: Store) -> None:
     """Status, document and output, and its history for those that continue it."""
     await store.responses.commit(a_record("p"))
     new = a_run("r1", previous="p")
-    run = await started(store, new)
-    await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), ended(new))
+    run = await start_run(store, new)
+    await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), build_ended(new))
     found = await store.responses.get(OWNER, "r1")
     assert found is not None and found.status == "completed" and b'"ended":true' in found.doc, "the end was not kept"
     assert [item.id for item in found.output] == ["o1"], "the output was not kept"
@@ -278,7 +278,7 @@ async def tells_a_run_its_context(store: Store) -> None:
     continue it before it has ended.
     """
     await store.responses.commit(a_record("p"))
-    await started(store, a_run("r1", previous="p"))
+    await start_run(store, a_run("r1", previous="p"))
     await store.responses.delete(OWNER, "p")
     context = await store.items.load_context(OWNER, "r1")
     assert context is not None and [item.id for item in context] == ["p_in", "p_out", "r1_in"], context
@@ -295,13 +295,13 @@ async def joins_its_conversation_at_the_end(store: Store) -> None:
     """Input and output together; a run that did not end well has added nothing."""
     await store.conversations.create(a_conversation("c1"), [an_item("first")])
     new = a_run("r1", conversation="c1")
-    run = await started(store, new)
+    run = await start_run(store, new)
     context = await store.items.load_context(OWNER, "r1")
     assert context is not None and [item.id for item in context] == ["first", "r1_in"], context
     assert await _said(store) == ["first"], "the input was added too early"
     for output, refusal in ((["first"], DuplicateItem), (["o1"], None)):
         try:
-            await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), ended(new, output=output))
+            await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), build_ended(new, output=output))
         except DuplicateItem:
             assert refusal is DuplicateItem and await all_lines(store, "r1") == lines(0, 2)
     assert await _said(store) == ["first", "r1_in", "o1"]
@@ -320,7 +320,7 @@ async def refuses_to_queue_in_no_conversation(store: Store) -> None:
     await store.conversations.create(a_conversation("c1", owner=STRANGER), [])
     for id in ("c0", "c1"):
         try:
-            await put(store, a_run("r1", conversation=id))
+            await enqueue_runs(store, a_run("r1", conversation=id))
         except UnknownConversation:
             continue
         raise AssertionError("a response was queued in a conversation of nobody")
@@ -349,14 +349,14 @@ async def moves_as_the_table_says(store: Store) -> None:
 
 async def _bring_to(store: Store, run: NewRun, status: RunStatus) -> int:
     """Queue the run and move it on; its epoch."""
-    await put(store, run)
+    await enqueue_runs(store, run)
     if status == "queued":
         return 0
     (claimed,) = await store.runs.claim(NODE, 1)
     if status == "cancelled":
         return await store.runs.cancel(OWNER, run.record.id) or 0
     if status == "ended":
-        await store.runs.finish(run.record.id, claimed.epoch, Batch(2, []), ended(run))
+        await store.runs.finish(run.record.id, claimed.epoch, Batch(2, []), build_ended(run))
     return claimed.epoch
 
 
@@ -370,7 +370,7 @@ async def _attempt(store: Store, run: NewRun, method: str, epoch: int, status: S
     with suppress(Fenced, DuplicateResponse):
         match method:
             case "enqueue":
-                await put(store, run)
+                await enqueue_runs(store, run)
             case "claim":
                 await runs.claim(NODE, 1)
             case "release":
@@ -382,7 +382,7 @@ async def _attempt(store: Store, run: NewRun, method: str, epoch: int, status: S
             case "cancel":
                 await runs.cancel(OWNER, id)
             case "finish":
-                await runs.finish(id, epoch, Batch(2, []), ended(run, status=status))
+                await runs.finish(id, epoch, Batch(2, []), build_ended(run, status=status))
             case _:
                 await runs.seal(id)
 
@@ -390,9 +390,9 @@ async def _attempt(store: Store, run: NewRun, method: str, epoch: int, status: S
 async def cancels_for_ever(store: Store) -> None:
     """Queued or running; the worker is fenced at once, and the last record is written under the new epoch."""
     queued, running = a_run("r1"), a_run("r2")
-    await put(store, running)
+    await enqueue_runs(store, running)
     (run,) = await store.runs.claim(NODE, 1)
-    await put(store, queued)
+    await enqueue_runs(store, queued)
     assert await store.runs.cancel(STRANGER, "r1") is None, "a stranger cancelled"
     assert await store.runs.cancel(OWNER, "nothing") is None
     for new in (queued, running):
@@ -406,7 +406,7 @@ async def cancels_for_ever(store: Store) -> None:
         log = await store.runs.read_events(OWNER, id, after=-1, bytes_max=_BYTES_MAX)
         assert log is not None and log.ended, "the log of a cancelled response does not end"
         await _assert_fenced(store, new, run.epoch)
-        await store.runs.finish(id, again, Batch(2, []), ended(new, status="cancelled", output=[f"{id}_out"]))
+        await store.runs.finish(id, again, Batch(2, []), build_ended(new, status="cancelled", output=[f"{id}_out"]))
         assert await store.runs.cancel(OWNER, id) is None, "a response that ended was cancelled"
         await store.runs.seal(id)
     assert await store.runs.claim(NODE, 9) == [], "a cancelled run was claimed"
@@ -416,8 +416,8 @@ async def cancels_for_ever(store: Store) -> None:
 async def stops_what_is_deleted(store: Store) -> None:
     """Nobody works on it, and nothing of its log is left."""
     new = a_run("r1")
-    run = await started(store, new)
-    await put(store, a_run("r2"))
+    run = await start_run(store, new)
+    await enqueue_runs(store, a_run("r2"))
     for id in ("r1", "r2"):
         assert await store.responses.delete(OWNER, id)
         assert await store.runs.read_events(OWNER, id, after=-1, bytes_max=_BYTES_MAX) is None
@@ -432,8 +432,8 @@ async def stops_what_is_deleted(store: Store) -> None:
 async def keeps_some_for_a_short_time(store: Store) -> None:
     """It can be polled until then, and cannot be continued."""
     new = a_run("r1")
-    run = await started(store, new)
-    await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), ended(new), NOW + 600)
+    run = await start_run(store, new)
+    await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), build_ended(new), NOW + 600)
     await store.runs.seal("r1")
     assert await store.responses.get(OWNER, "r1") is not None
     assert await store.items.load_history(OWNER, "r1") is None, "what is kept for a short time was continued"
@@ -447,10 +447,10 @@ async def keeps_some_for_a_short_time(store: Store) -> None:
 async def spares_what_runs(store: Store) -> None:
     """Where only what has ended shall go."""
     new = a_run("r1")
-    run = await started(store, new)
-    await put(store, a_run("r2"))
+    run = await start_run(store, new)
+    await enqueue_runs(store, a_run("r2"))
     assert await store.retention.purge(Selection(ended=True), 9) == 0
-    await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), ended(new))
+    await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), build_ended(new))
     assert await store.retention.purge(Selection(ended=True), 9) == 1
     assert await store.retention.purge(Selection(), 9) == 1
 

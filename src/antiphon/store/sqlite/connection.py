@@ -62,7 +62,7 @@ def unavailable(error: BaseException) -> StoreUnavailable | None:
     return StoreUnavailable(f"The store is not available: {reason} ({error}).", reason=reason) if reason else None
 
 
-def translated(error: Exception) -> Exception:
+def translate_error(error: Exception) -> Exception:
     """The error as a caller of the store shall see it."""
     translation = unavailable(error)
     if translation is None:

@@ -17,7 +17,7 @@ from antiphon.store.errors import DuplicateItem, UnknownConversation
 from antiphon.store.responses import Page, Slice, StoredItem
 from antiphon.store.sqlite import listing
 from antiphon.store.sqlite.executor import Execute
-from antiphon.store.sqlite.listing import page, stored
+from antiphon.store.sqlite.listing import fetch_page, to_items
 from antiphon.store.sqlite.locks import Locks
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
@@ -113,7 +113,7 @@ def read_page(db: sqlite3.Connection, owner: str, query: ListQuery) -> Slice[Con
     Raises:
         UnknownCursor: ``after`` is none of them.
     """
-    chosen = listing.selected("conversation", db, owner, query)
+    chosen = listing.build_conditions("conversation", db, owner, query)
     rows = db.execute(_LIST.format(filters=chosen.filters, order=query.order), chosen.values).fetchall()
     return Slice([build_conversation(owner, *row) for row in rows[: query.limit]], len(rows) > query.limit)
 
@@ -172,7 +172,7 @@ def append(db: sqlite3.Connection, owner: str, id: Id, items: Sequence[StoredIte
 def load_history(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
     """All items of the visible conversation."""
     rows = db.execute(_HISTORY, {"owner": owner, "id": id}).fetchall()
-    return stored(rows) if rows else None
+    return to_items(rows) if rows else None
 
 
 def read_items(
@@ -183,7 +183,7 @@ def read_items(
     Raises:
         UnknownCursor: ``after`` is not one of them.
     """
-    return page(db, _PAGES[order], {"owner": owner, "id": id, "after": after, "limit": limit})
+    return fetch_page(db, _PAGES[order], {"owner": owner, "id": id, "after": after, "limit": limit})
 
 
 def get_item(db: sqlite3.Connection, owner: str, id: Id, item_id: Id) -> StoredItem | None:

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from antiphon.store.errors import StoreUnavailable
-from antiphon.store.sqlite.connection import translated
+from antiphon.store.sqlite.connection import translate_error
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[sqlite3.Connection], T]
@@ -94,9 +94,9 @@ class Executor:
         finally:
             # The last thing that the thread does. A closed loop has nobody who waits.
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._ended)
+                self._loop.call_soon_threadsafe(self._count_down)
 
-    def _ended(self) -> None:
+    def _count_down(self) -> None:
         self._working -= 1
         if not self._working:
             self._over.set()
@@ -124,4 +124,4 @@ def attempt(job: Job, db: sqlite3.Connection) -> Outcome:
     try:
         return Outcome(job.future, job.work(db))
     except Exception as error:
-        return Outcome(job.future, None, translated(error))
+        return Outcome(job.future, None, translate_error(error))

@@ -12,7 +12,7 @@ import msgspec
 from antiphon.store.errors import StillRunning
 from antiphon.store.responses import Page, StoredItem
 from antiphon.store.sqlite.executor import Execute
-from antiphon.store.sqlite.listing import page, stored
+from antiphon.store.sqlite.listing import fetch_page, to_items
 from antiphon.store.sqlite.responses import CHAIN_RESPONSES_MAX
 from antiphon.store.transitions import UNFINISHED
 from antiphon.wire import Id
@@ -68,7 +68,7 @@ def read_input(
     Raises:
         UnknownCursor: ``after`` is not in it.
     """
-    return page(db, _PAGES[order], {"owner": owner, "id": id, "after": after, "limit": limit})
+    return fetch_page(db, _PAGES[order], {"owner": owner, "id": id, "after": after, "limit": limit})
 
 
 def load_history(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
@@ -80,13 +80,13 @@ def load_history(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem]
     rows = _read_history(db, owner, id)
     if rows and rows[0][3] in UNFINISHED:
         raise StillRunning(id)
-    return stored(row[:3] for row in rows) if rows and not rows[0][4] else None
+    return to_items(row[:3] for row in rows) if rows and not rows[0][4] else None
 
 
 def load_context(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
     """The same up to the response's own input, for the response itself."""
     rows = _read_history(db, owner, id)
-    return stored(row[:3] for row in rows) if rows else None
+    return to_items(row[:3] for row in rows) if rows else None
 
 
 def _read_history(db: sqlite3.Connection, owner: str, id: Id) -> list[tuple[Any, ...]]:
@@ -96,7 +96,7 @@ def _read_history(db: sqlite3.Connection, owner: str, id: Id) -> list[tuple[Any,
 def find(db: sqlite3.Connection, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
     """The visible items of those ids; of several rows the last one counts."""
     rows = db.execute(_REFERENCED, {"owner": owner, "ids": msgspec.json.encode(list(ids)).decode()}).fetchall()
-    return {found.id: found for found in stored(rows)}
+    return {found.id: found for found in to_items(rows)}
 
 
 class SqliteItems:

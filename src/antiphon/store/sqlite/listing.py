@@ -32,7 +32,7 @@ class Conditions(NamedTuple):
     values: dict[str, Any]
 
 
-def selected(
+def build_conditions(
     table: Literal["response", "conversation"], db: sqlite3.Connection, owner: str, query: ListQuery
 ) -> Conditions:
     """What ``query`` asks for. The cursor's time never changes, so that it may be looked up beforehand.
@@ -70,12 +70,12 @@ def _conditions(table: Literal["response", "conversation"], query: ListQuery) ->
         yield _METADATA_OF[table]
 
 
-def stored(rows: Iterable[Sequence[Any]]) -> list[StoredItem]:
+def to_items(rows: Iterable[Sequence[Any]]) -> list[StoredItem]:
     """The rows ``(id, type, doc)`` as items; a left join's empty row is none."""
     return [StoredItem(id, type, doc) for id, type, doc in rows if id is not None]
 
 
-def page(db: sqlite3.Connection, statement: str, named: dict[str, Any]) -> Page | None:
+def fetch_page(db: sqlite3.Connection, statement: str, named: dict[str, Any]) -> Page | None:
     """The page that ``statement`` finds: rows of (cursor, id, type, doc), one more than ``limit`` where more follow.
 
     Raises:
@@ -87,4 +87,4 @@ def page(db: sqlite3.Connection, statement: str, named: dict[str, Any]) -> Page 
     if rows[0][0] is None:
         raise UnknownCursor(named["after"])
     limit: int = named["limit"]
-    return Page(stored(row[1:] for row in rows[:limit]), len(rows) > limit)
+    return Page(to_items(row[1:] for row in rows[:limit]), len(rows) > limit)

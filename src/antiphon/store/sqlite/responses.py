@@ -13,7 +13,7 @@ from antiphon.store.errors import DuplicateResponse
 from antiphon.store.responses import Record, Slice, StoredItem
 from antiphon.store.sqlite import conversations, listing
 from antiphon.store.sqlite.executor import Execute
-from antiphon.store.sqlite.listing import stored
+from antiphon.store.sqlite.listing import to_items
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
 
@@ -128,7 +128,7 @@ def read_page(db: sqlite3.Connection, owner: str, query: ListQuery) -> Slice[Rec
     Raises:
         UnknownCursor: ``after`` is none of them.
     """
-    chosen = listing.selected("response", db, owner, query)
+    chosen = listing.build_conditions("response", db, owner, query)
     rows = db.execute(_LIST.format(filters=chosen.filters, order=query.order), chosen.values).fetchall()
     found = [build_record(owner, id, [row[1:] for row in group]) for id, group in groupby(rows, key=itemgetter(0))]
     return Slice(found[: query.limit], len(found) > query.limit)
@@ -161,7 +161,7 @@ def build_record(owner: str, id: Id, rows: Sequence[Sequence[Any]]) -> Record:
         previous_response_id=previous_response_id,
         doc=doc,
         input=(),
-        output=stored(row[7:] for row in rows if len(row) > 7),
+        output=to_items(row[7:] for row in rows if len(row) > 7),
         conversation_id=conversation_id,
         key_id=key_id,
     )

@@ -16,7 +16,7 @@ from antiphon.store.responses import Record
 from antiphon.store.retention import Selection
 from antiphon.store.sqlite import conversations, responses, space
 from antiphon.store.sqlite.executor import Execute, Executor
-from antiphon.store.sqlite.listing import stored
+from antiphon.store.sqlite.listing import to_items
 from antiphon.store.transitions import FINISH
 from antiphon.wire import Id
 
@@ -74,7 +74,7 @@ def read_records(db: sqlite3.Connection, after: Id | None, limit: int) -> list[R
 def _build_whole(rows: Sequence[Sequence[Any]]) -> Record:
     """A response from its rows, one for each item of either side."""
     id, owner = rows[0][:2]
-    sides = {side: stored(row[10:] for row in rows if row[9] == side) for side in ("in", "out")}
+    sides = {side: to_items(row[10:] for row in rows if row[9] == side) for side in ("in", "out")}
     record = responses.build_record(owner, id, [rows[0][2:9]])
     return msgspec.structs.replace(record, input=sides["in"], output=sides["out"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from antiphon.store.sqlite.connection import translated
+from antiphon.store.sqlite.connection import translate_error
 from antiphon.store.sqlite.executor import Executor, Job, Outcome, attempt
 from antiphon.telemetry.metrics import Histogram
 
@@ -16,9 +16,9 @@ def commit_in_groups(db: sqlite3.Connection, group_max: int, groups: Histogram, 
     disk too full for one may have room for others. Whatever fails, the thread lives on. ``groups`` sees how large each
     committed group was.
     """
-    while waiting := _waiting(executor, group_max):
+    while waiting := _take_group(executor, group_max):
         if group := [job for job in waiting if not job.alone]:
-            executor.deliver(_committed(db, group, groups))
+            executor.deliver(commit_group(db, group, groups))
         if alone := [job for job in waiting if job.alone]:
             executor.deliver([attempt(job, db) for job in alone])
     db.close()
@@ -31,7 +31,7 @@ def read(db: sqlite3.Connection, executor: Executor) -> None:
     db.close()
 
 
-def _waiting(executor: Executor, group_max: int) -> list[Job]:
+def _take_group(executor: Executor, group_max: int) -> list[Job]:
     """Waits for one job and takes the others that are there; none when the executor is closed and empty."""
     group: list[Job] = []
     while job := executor.jobs.get():
@@ -44,20 +44,20 @@ def _waiting(executor: Executor, group_max: int) -> list[Job]:
     return group
 
 
-def _committed(db: sqlite3.Connection, group: list[Job], groups: Histogram) -> list[Outcome]:
+def commit_group(db: sqlite3.Connection, group: list[Job], groups: Histogram) -> list[Outcome]:
     try:
         db.execute("BEGIN IMMEDIATE")
     except Exception as error:
         # Not one by one: if another program holds the database, each try takes the whole busy timeout.
-        return [Outcome(job.future, None, translated(error)) for job in group]
+        return [Outcome(job.future, None, translate_error(error)) for job in group]
     try:
         outcomes = [Outcome(job.future, job.work(db)) for job in group]
         db.execute("COMMIT")
     except Exception as error:
         _roll_back(db)
         if len(group) > 1:
-            return [outcome for job in group for outcome in _committed(db, [job], groups)]
-        return [Outcome(group[0].future, None, translated(error))]
+            return [outcome for job in group for outcome in commit_group(db, [job], groups)]
+        return [Outcome(group[0].future, None, translate_error(error))]
     groups.observe(len(group))
     return outcomes
 
