@@ -20,10 +20,10 @@ from antiphon.client import runners
 from antiphon.client.runs import runners as runs
 from antiphon.client.sdk import (
     content,
+    mixin,
     responses,
     results,
     streams,
-    surface,
     tool_calls,
 )
 
@@ -45,9 +45,9 @@ an iterator, an asynchronous one.
 SECTIONS: dict[str, list[Any]] = {
     "The clients": [client.OpenAI, client.AsyncOpenAI, client.EngineError],
     "Running tools": [
-        surface.Surface.run,
-        surface.Surface.run_events,
-        surface.RunOptions,
+        mixin.ClientMixin.run,
+        mixin.ClientMixin.run_events,
+        mixin.RunOptions,
         client.RunResult,
         client.CallRecord,
         client.RunUsage,
@@ -81,7 +81,7 @@ SECTIONS: dict[str, list[Any]] = {
         responses.Responses.stream,
         responses.Responses.compact,
         responses.Responses.connect,
-        responses.Counts.count,
+        responses.TokenCounter.count,
     ],
     "Results": [
         client.Response,
@@ -98,8 +98,8 @@ SECTIONS: dict[str, list[Any]] = {
 }
 """What the page shows, by its headings."""
 
-PREFIXES = {"Surface": "client", "Responses": "client.responses", "Counts": "client.responses.input_tokens"}
-INHERITED = {client.Response: results._Reading}  # pyright: ignore[reportPrivateUsage]
+PREFIXES = {"ClientMixin": "client", "Responses": "client.responses", "TokenCounter": "client.responses.input_tokens"}
+INHERITED = {client.Response: results.ResponseMembers}  # pyright: ignore[reportPrivateUsage]
 """Classes whose members stand in a base of their own."""
 
 LISTS = {"param": "Takes", "attribute": "Has"}

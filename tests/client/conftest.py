@@ -16,7 +16,7 @@ def nothing_is_left(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFi
     yield
     for host in list(HOSTS._hosts):
         assert host.closing, "a client was not closed"
-        host.ended(20)
+        host.wait_until_closed(20)
     assert HOSTS._hosts == []
     assert [thread for thread in threading.enumerate() if thread.name.startswith("antiphon")] == []
     assert [record for record in caplog.records if record.name == "antiphon.client"] == []

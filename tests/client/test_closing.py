@@ -142,13 +142,13 @@ def test_a_call_that_comes_when_the_engine_has_ended_is_told(tmp_path: Path) -> 
         client.models.list()
         (host,) = HOSTS._hosts
         assert host.loop is not None
-        start = host.begin
+        start = host.start
 
-        def begin(call: Any) -> None:
-            start(call)
+        def start_and_stop(exchange: Any) -> None:
+            start(exchange)
             host.stop()
 
-        host.begin = begin  # type: ignore[method-assign]
+        host.start = start_and_stop  # type: ignore[method-assign]
         # As if the event loop had made its last turn before.
         host._start = lambda call: None  # type: ignore[method-assign]
         with pytest.raises(openai.APIConnectionError):
@@ -188,7 +188,7 @@ def test_a_client_that_is_dropped_closes_its_engine(tmp_path: Path) -> None:
     (host,) = HOSTS._hosts
     del client
     gc.collect()
-    host.ended(SOON_S)
+    host.wait_until_closed(SOON_S)
     assert HOSTS._hosts == []
     assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock"}
 
@@ -199,7 +199,7 @@ def test_an_asynchronous_client_that_is_dropped_closes_its_engine(tmp_path: Path
     (host,) = HOSTS._hosts
     del client
     gc.collect()
-    host.ended(SOON_S)
+    host.wait_until_closed(SOON_S)
     assert HOSTS._hosts == []
 
 
@@ -295,7 +295,7 @@ async def test_an_engine_that_cannot_be_opened_says_why_async(tmp_path: Path) ->
 def test_the_engines_own_thread_cannot_wait_for_it(tmp_path: Path) -> None:
     caught: list[BaseException] = []
 
-    class Asking(ScriptedModel):
+    class CreateParams(ScriptedModel):
         @contextlib.asynccontextmanager
         async def sample(self, prompt: Prompt) -> AsyncGenerator[AsyncIterator[Sequence[Delta]]]:
             try:
@@ -305,7 +305,7 @@ def test_the_engines_own_thread_cannot_wait_for_it(tmp_path: Path) -> None:
             async with super().sample(prompt) as batches:
                 yield batches
 
-    with OpenAI(data=tmp_path, engine=scripted(Asking("Hello"))) as client:
+    with OpenAI(data=tmp_path, engine=scripted(CreateParams("Hello"))) as client:
         assert client.responses.create(model="m", input="Hi").output_text == "Hello"
     assert "own thread" in str(caught[0])
 

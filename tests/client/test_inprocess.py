@@ -279,9 +279,9 @@ def test_an_http_client_needs_a_server() -> None:
 
 def test_settings_come_from_where_the_server_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def settings(**given: Any) -> Config:
-        route = OpenAI(**given)._route
-        assert route is not None
-        return route.config
+        resolver = OpenAI(**given)._resolver
+        assert resolver is not None
+        return resolver.config
 
     monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path / "env"))
     monkeypatch.setenv("ANTIPHON_RETENTION_DAYS", "7")

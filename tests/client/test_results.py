@@ -18,7 +18,7 @@ from openai.types.responses.response_input_item import ResponseInputItem
 
 from antiphon import AsyncOpenAI as Antiphon
 from antiphon.client.sdk.content import Content
-from antiphon.client.sdk.results import CompactedResponse, Response, dress
+from antiphon.client.sdk.results import CompactedResponse, Response, extend
 from antiphon.models import Call, Finish, Reasoning, Refusal, Text, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
@@ -127,10 +127,10 @@ PATCH = {"type": "update_file", "path": "a.py", "diff": "@@\n-x\n+y"}
 
 
 def response_of(*output: Any) -> Response:
-    """An official response with that output, dressed as the client does it."""
+    """An official response with that output, extended as the client does it."""
     body = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": "m", "tools": []}
     official = OfficialResponse.construct(**body, output=list(output), tool_choice="auto", parallel_tool_calls=True)
-    return dress(official)  # type: ignore[return-value]
+    return extend(official)  # type: ignore[return-value]
 
 
 def test_calls_of_every_kind_but_those_that_were_answered() -> None:
@@ -251,7 +251,7 @@ def compacted_of(**extra: Any) -> CompactedResponse:
         "total_tokens": 2300,
     }
     body = {"id": "resp_1", "object": "response.compaction", "created_at": 1, "output": [], "usage": usage}
-    return dress(OfficialCompacted.construct(**body, **extra))  # type: ignore[return-value]
+    return extend(OfficialCompacted.construct(**body, **extra))  # type: ignore[return-value]
 
 
 def test_what_a_compaction_saves_is_the_servers_figure_or_computed() -> None:

@@ -13,14 +13,7 @@ import pydantic
 import pytest
 
 from antiphon import AsyncOpenAI, OpenAI
-from antiphon.client.runs.runners import (
-    Answer,
-    Toolbox,
-    ToolRunner,
-    failure_item,
-    output_item,
-)
-from antiphon.client.runs.running import (
+from antiphon.client.runs.loop import (
     CallFinished,
     CallStarted,
     RunEvent,
@@ -31,7 +24,14 @@ from antiphon.client.runs.running import (
     TurnsExceeded,
     TurnStarted,
 )
-from antiphon.client.sdk.results import dress
+from antiphon.client.runs.runners import (
+    Answer,
+    Toolbox,
+    ToolRunner,
+    failure_item,
+    output_item,
+)
+from antiphon.client.sdk.results import extend
 from antiphon.client.sdk.tool_calls import ToolCall
 from antiphon.models import Call, Finish, Reasoning, Usage
 from antiphon.models.scripted import ScriptedModel
@@ -363,7 +363,7 @@ def item_call(type: str, **fields: Any) -> ToolCall:
     from openai.types.responses import Response
 
     item = {"type": type, "id": "i", "call_id": "c", "status": "completed", **fields}
-    made: Any = dress(Response.construct(id="r", output=[item]))
+    made: Any = extend(Response.construct(id="r", output=[item]))
     return made.tool_calls[0]
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from antiphon import AsyncOpenAI, EngineError, OpenAI
 from antiphon.cli import main
-from antiphon.client.inprocess import route
+from antiphon.client.inprocess import resolver
 from antiphon.client.inprocess.host import HOSTS
 from antiphon.config import Config
 from antiphon.engine import Engine
@@ -191,8 +191,8 @@ async def test_a_server_that_owns_the_folder_is_asked(tmp_path: Path) -> None:
             assert HOSTS._hosts == []
         # It ended: the next request finds the folder free.
         client = client.copy()
-        assert client._route is not None
-        client._route.opener = Counted()
+        assert client._resolver is not None
+        client._resolver.opener = Counted()
         with client:
             assert (await asyncio.to_thread(client.responses.retrieve, response.id)).output_text == "Hello"
 
@@ -222,13 +222,13 @@ async def test_a_server_with_keys_asks_for_the_key(tmp_path: Path, capsys: pytes
 async def test_a_server_that_just_starts_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = asyncio.Event()
     loop = asyncio.get_running_loop()
-    lost = route.Route.lost
+    report_lost = resolver.EngineResolver.report_lost
 
-    def noted(self: route.Route, where: object) -> bool:
+    def noted(self: resolver.EngineResolver, where: object) -> bool:
         loop.call_soon_threadsafe(refused.set)
-        return lost(self, where)  # type: ignore[arg-type]
+        return report_lost(self, where)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(route.Route, "lost", noted)
+    monkeypatch.setattr(resolver.EngineResolver, "report_lost", noted)
     lock = FolderLock.take(tmp_path)
     with contextlib.closing(_Released(lock)):
         lock.announce("http://127.0.0.1:1/v1")
@@ -263,8 +263,8 @@ async def _closed(client: OpenAI | AsyncOpenAI) -> None:
 
 @pytest.mark.parametrize("url", ["", "http://127.0.0.1:1/v1"])
 def test_an_owner_that_does_not_listen_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setattr(route, "NAMELESS_S", 0.0)
-    monkeypatch.setattr(route, "STARTING_S", 0.0)
+    monkeypatch.setattr(resolver, "NAMELESS_S", 0.0)
+    monkeypatch.setattr(resolver, "STARTING_S", 0.0)
     lock = FolderLock.take(tmp_path)
     lock.announce(url)
     owner = owner_of(tmp_path)

@@ -1,8 +1,8 @@
 """The official clients, over HTTP or with the whole engine in this process; what they give back, and their runs."""
 
 from antiphon.client.inprocess.host import EngineError
-from antiphon.client.runs.runners import ToolRunner
-from antiphon.client.runs.running import (
+from antiphon.client.runs.function_tool import ArgumentsRefused, FunctionTool
+from antiphon.client.runs.loop import (
     CallFinished,
     CallRecord,
     CallStarted,
@@ -16,15 +16,15 @@ from antiphon.client.runs.running import (
     TurnsExceeded,
     TurnStarted,
 )
-from antiphon.client.runs.schema import ArgumentsRefused, FunctionTool
+from antiphon.client.runs.runners import ToolRunner
 from antiphon.client.sdk.clients import (
     Antiphon,
     AsyncAntiphon,
     AsyncOpenAI,
     OpenAI,
 )
-from antiphon.client.sdk.form import WrongShape
 from antiphon.client.sdk.results import CompactedResponse, ParsedResponse, Response
+from antiphon.client.sdk.text_format import WrongShape
 from antiphon.client.sdk.tool_calls import ToolCall
 
 __all__ = [

@@ -11,7 +11,7 @@ import pytest
 from antiphon import AsyncOpenAI, OpenAI
 from antiphon.client.runners import ApplyPatch, Computer, LocalShell, Shell
 from antiphon.client.runners.browser import missing
-from antiphon.client.runs.running import RunResult
+from antiphon.client.runs.loop import RunResult
 from antiphon.models import Call
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.inprocess import scripted

@@ -1,4 +1,4 @@
-"""The official WebSocket connection, whose events are dressed as a stream's are."""
+"""The official WebSocket connection, whose events are extended as a stream's are."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from openai.resources.responses.responses import (
     ResponsesConnectionManager,
 )
 
-from antiphon.client.sdk.results import dress
+from antiphon.client.sdk.results import extend
 
 
 class ConnectionManager(ResponsesConnectionManager):
-    """The official manager; what it connects is dressed."""
+    """The official manager; events of its connections are extended."""
 
     def __enter__(self) -> ResponsesConnection:
-        return _dressing(super().__enter__())
+        return _extend_events(super().__enter__())
 
     enter = __enter__
 
 
 class AsyncConnectionManager(AsyncResponsesConnectionManager):
-    """The official manager; what it connects is dressed."""
+    """The official manager; events of its connections are extended."""
 
     async def __aenter__(self) -> AsyncResponsesConnection:
-        return _dressing(await super().__aenter__())
+        return _extend_events(await super().__aenter__())
 
     enter = __aenter__
 
 
-def _dressing(connection: Any) -> Any:
+def _extend_events(connection: Any) -> Any:
     parse_event = connection.parse_event
 
-    def dressed(data: str | bytes) -> Any:
-        return dress(parse_event(data))
+    def parse_extended(data: str | bytes) -> Any:
+        return extend(parse_event(data))
 
-    connection.parse_event = dressed
+    connection.parse_event = parse_extended
     return connection

@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import httpx2
 from openai import APIConnectionError
 
-from antiphon.client.inprocess.call import (
-    ATTENTION_S,
-    Call,
+from antiphon.client.inprocess.exchange import (
+    POLL_S,
+    AsgiExchange,
     Inbox,
-    scheduler,
+    get_scheduler,
 )
 from antiphon.config import Config
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope
 
-    from antiphon.client.inprocess.door import Door
+    from antiphon.client.inprocess.socket_server import SocketServer
     from antiphon.engine import Engine
     from antiphon.models.embedded.llamacpp import Settings
     from antiphon.store.sqlite import Owner
@@ -50,7 +50,7 @@ DRAIN_S = 2.0
 EXIT_S = 10.0
 """How long the interpreter's end waits for a host, beyond what its settings give to work in the background."""
 
-SEARCH_S = 2.0
+LOCATE_S = 2.0
 """How long it waits for one that was still fetching its model."""
 
 
@@ -61,7 +61,7 @@ class EngineError(APIConnectionError):
         super().__init__(message=message, request=request or httpx2.Request("POST", "http://antiphon.invalid/v1"))
 
 
-class Elsewhere(Exception):
+class OwnedElsewhere(Exception):
     """Another process owns the folder.
 
     Attributes:
@@ -103,45 +103,45 @@ class Host:
         self.pid = os.getpid()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._app: ASGIApp | None = None
-        self._door: Door | None = None
+        self._socket_server: SocketServer | None = None
         self._after = after
         self._halt: Callable[[], object] | None = None
         self._opened: Future[None] = Future()
         self._ended: Future[None] = Future()
-        self._begun: set[Call] = set()
-        self._calls: set[tuple[Call, asyncio.Task[None]]] = set()
+        self._starting: set[AsgiExchange] = set()
+        self._exchanges: set[tuple[AsgiExchange, asyncio.Task[None]]] = set()
         self._admissions: set[asyncio.Task[None]] = set()
         self.thread = threading.Thread(target=self._run, name="antiphon-engine", daemon=True)
 
     # Any thread
 
-    def opened(self) -> None:
+    def wait_until_open(self) -> None:
         """Wait until the engine is there.
 
         Raises:
-            Elsewhere: another process owns the folder.
+            OwnedElsewhere: another process owns the folder.
             EngineError: it cannot be opened.
         """
         self._refuse_own_thread()
         while not self._opened.done():
             with suppress(TimeoutError):
-                self._opened.exception(ATTENTION_S)
-        _raised(self._opened)
+                self._opened.exception(POLL_S)
+        _raise_error_of(self._opened)
 
-    async def opened_async(self) -> None:
+    async def wait_until_open_async(self) -> None:
         """See ``opened``."""
         self._refuse_own_thread()
-        await _arrival(self._opened)
-        _raised(self._opened)
+        await _wait_for(self._opened)
+        _raise_error_of(self._opened)
 
-    def ended(self, timeout_s: float | None = None) -> None:
+    def wait_until_closed(self, timeout_s: float | None = None) -> None:
         """Wait until everything is closed, or ``timeout_s`` is over."""
         if threading.current_thread() is not self.thread:
             self.thread.join(timeout_s)
 
-    async def ended_async(self) -> None:
+    async def wait_until_closed_async(self) -> None:
         """See ``ended``."""
-        await _arrival(self._ended)
+        await _wait_for(self._ended)
         self.thread.join()  # the last thing it did was to say so
 
     @property
@@ -157,26 +157,26 @@ class Host:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(halt)
 
-    def call(self, scope: Scope, body: bytes, inbox: Inbox) -> Call:
+    def make_exchange(self, scope: Scope, body: bytes, inbox: Inbox) -> AsgiExchange:
         """A call that is yet to begin."""
         assert self.loop is not None and self._app is not None, "only once it is open"
-        return Call(self.loop, self._app, scope, body, inbox)
+        return AsgiExchange(self.loop, self._app, scope, body, inbox)
 
-    def begin(self, call: Call) -> None:
+    def start(self, exchange: AsgiExchange) -> None:
         """Start a call.
 
         Raises:
             httpx2.ConnectError: the host was closed meanwhile.
         """
         assert self.loop is not None
-        self._begun.add(call)
+        self._starting.add(exchange)
         try:
-            self.loop.call_soon_threadsafe(self._start, call)
+            self.loop.call_soon_threadsafe(self._start, exchange)
         except RuntimeError:
-            self._begun.discard(call)
+            self._starting.discard(exchange)
             raise httpx2.ConnectError("The engine was closed.") from None
 
-    def dial(self) -> socket.socket:
+    def connect(self) -> socket.socket:
         """One end of a new connection to the engine, for what speaks HTTP or WebSocket on sockets.
 
         Raises:
@@ -186,7 +186,7 @@ class Host:
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         try:
-            self.loop.call_soon_threadsafe(self._admit, theirs)
+            self.loop.call_soon_threadsafe(self._accept, theirs)
         except RuntimeError:
             ours.close()
             theirs.close()
@@ -199,80 +199,80 @@ class Host:
 
     # The host's thread
 
-    def _start(self, call: Call) -> None:
+    def _start(self, exchange: AsgiExchange) -> None:
         assert self.loop is not None
-        self._begun.discard(call)
-        task = self.loop.create_task(call.run())
-        entry = (call, task)
-        self._calls.add(entry)
-        task.add_done_callback(lambda _: self._calls.discard(entry))
+        self._starting.discard(exchange)
+        task = self.loop.create_task(exchange.run())
+        entry = (exchange, task)
+        self._exchanges.add(entry)
+        task.add_done_callback(lambda _: self._exchanges.discard(entry))
 
-    def _admit(self, end: socket.socket) -> None:
-        assert self.loop is not None and self._door is not None
-        task = self.loop.create_task(self._door.admit(end))
+    def _accept(self, end: socket.socket) -> None:
+        assert self.loop is not None and self._socket_server is not None
+        task = self.loop.create_task(self._socket_server.accept(end))
         self._admissions.add(task)
         task.add_done_callback(self._admissions.discard)
 
     def _run(self) -> None:
         try:
-            self._live()
+            self._open_and_serve()
         except BaseException as error:
             self._fail(error)
         finally:
             HOSTS.forget(self)
-            for call in list(self._begun):
+            for exchange in list(self._starting):
                 # It came when the event loop had made its last turn.
-                call.lose()
+                exchange.fail_closed()
             self._ended.set_result(None)
 
-    def _live(self) -> None:
+    def _open_and_serve(self) -> None:
         if self._after is not None:
-            self._after.ended()
+            self._after.wait_until_closed()
             self._after = None
         _refuse_folder_in_use(self.config)
-        located = None if self.opener else _located(self)
+        located = None if self.opener else _locate_model(self)
         loop = self.loop = _new_loop()
         pool = ThreadPoolExecutor(thread_name_prefix="antiphon-engine")
         loop.set_default_executor(pool)
         try:
             loop.run_until_complete(self._serve(located))
         finally:
-            _wind_up(loop)
+            _close_loop(loop)
             pool.shutdown()
 
     def _fail(self, error: BaseException) -> None:
         self.closing = True
         HOSTS.forget(self)
         if not self._opened.done():
-            self._opened.set_exception(_told(error))
+            self._opened.set_exception(_translate_error(error))
         else:
             log.error("the engine ended", exc_info=error)
 
     async def _serve(self, located: Settings | None) -> None:
-        from antiphon.client.inprocess.door import Door, socket_file
+        from antiphon.client.inprocess.socket_server import SocketServer, open_socket_file
         from antiphon.http.app import HttpApp
         from antiphon.http.auth import trusted
 
         over = asyncio.Event()
-        self._stoppable(cast("asyncio.Task[None]", asyncio.current_task()).cancel)
+        self._set_halt(cast("asyncio.Task[None]", asyncio.current_task()).cancel)
         async with AsyncExitStack() as stack:
-            file = socket_file(self.config)
+            file = open_socket_file(self.config)
             if file is not None:
                 stack.callback(file.close)
             engine = await stack.enter_async_context(self._engine(located, file.url if file else ""))
             app = HttpApp(engine)
             await stack.enter_async_context(app.alive())
-            door = self._door = Door(app, self.config)
-            stack.push_async_callback(door.close)
+            socket_server = self._socket_server = SocketServer(app, self.config)
+            stack.push_async_callback(socket_server.close)
             if file is not None:
-                await door.listen(file)
+                await socket_server.listen(file)
             self._app = trusted(app)
-            self._stoppable(over.set)
+            self._set_halt(over.set)
             self._opened.set_result(None)
             await over.wait()
             await self._drain()
 
-    def _stoppable(self, halt: Callable[[], object]) -> None:
+    def _set_halt(self, halt: Callable[[], object]) -> None:
         """``stop`` calls ``halt`` from now on, and if it was called before."""
         self._halt = halt
         if self.closing:
@@ -287,9 +287,9 @@ class Host:
 
     async def _drain(self) -> None:
         """Have all calls end: first by telling them that their readers left, then by force."""
-        for call, _ in self._calls:
-            call.disconnect()
-        tasks = {task for _, task in self._calls}
+        for exchange, _ in self._exchanges:
+            exchange.disconnect()
+        tasks = {task for _, task in self._exchanges}
         if tasks:
             await asyncio.wait(tasks, timeout=DRAIN_S)
         for task in tasks:
@@ -297,20 +297,20 @@ class Host:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _raised(opened: Future[None]) -> None:
+def _raise_error_of(opened: Future[None]) -> None:
     """Raise what the future holds, as an exception of this waiter's own."""
     error = opened.exception()
-    if isinstance(error, Elsewhere):
-        raise Elsewhere(str(error), error.owner) from error
+    if isinstance(error, OwnedElsewhere):
+        raise OwnedElsewhere(str(error), error.owner) from error
     if error is not None:
         raise EngineError(str(error)) from error
 
 
-async def _arrival(future: Future[None]) -> None:
+async def _wait_for(future: Future[None]) -> None:
     """Wait until a future of another thread is done."""
     import anyio
 
-    schedule, done = scheduler(), anyio.Event()
+    schedule, done = get_scheduler(), anyio.Event()
 
     def tell(_: Future[None]) -> None:
         with suppress(RuntimeError):  # the waiter's loop is closed
@@ -325,7 +325,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return asyncio.ProactorEventLoop() if sys.platform == "win32" else asyncio.new_event_loop()
 
 
-def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
+def _close_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Close the loop without starting a thread: at the interpreter's end there are no new ones (from Python 3.12)."""
     try:
         if left := asyncio.all_tasks(loop):
@@ -346,7 +346,7 @@ def _refuse_folder_in_use(config: Config) -> None:
         raise FolderInUse(config.data, owner)
 
 
-def _located(host: Host) -> Settings | None:
+def _locate_model(host: Host) -> Settings | None:
     """The embedded model, fetched where it has to be: here, where nobody's event loop waits for it.
 
     Raises:
@@ -356,23 +356,23 @@ def _located(host: Host) -> Settings | None:
     config = host.config
     if config.upstream:
         return None
-    from antiphon.client.runs.progress import Attended
+    from antiphon.client.inprocess.progress import CancellableProgress
     from antiphon.models import embedded
 
-    reporter = Attended(lambda: host.closing)
+    reporter = CancellableProgress(lambda: host.closing)
     return embedded.locate(config.model, config.data, log.debug, config.threads, reporter)
 
 
-def _told(error: BaseException) -> BaseException:
+def _translate_error(error: BaseException) -> BaseException:
     from antiphon.store.sqlite import FolderInUse
 
     for cause in (error, error.__cause__):
         if isinstance(cause, FolderInUse):
-            return Elsewhere(str(cause), cause.owner)
+            return OwnedElsewhere(str(cause), cause.owner)
     return error
 
 
-class Hosts:
+class HostRegistry:
     """The hosts of this process, one per folder."""
 
     def __init__(self) -> None:
@@ -398,7 +398,7 @@ class Hosts:
     def _host(self, config: Config, opener: Opener | None) -> Host:
         last = None
         for host in self._hosts:
-            if not _shared(host, config, opener):
+            if not _is_shared(host, config, opener):
                 continue
             if host.closing:
                 last = host
@@ -424,7 +424,7 @@ class Hosts:
             host.stop()
         for host in hosts:
             # One that is still looking for its model has nothing to close but that search.
-            host.ended(SEARCH_S if host.loop is None else EXIT_S + host.config.drain_s)
+            host.wait_until_closed(LOCATE_S if host.loop is None else EXIT_S + host.config.drain_s)
 
     def fork(self) -> None:
         """Forget what a forked child has not: threads, and so hosts."""
@@ -432,7 +432,7 @@ class Hosts:
         self._hosts = []
 
 
-def _shared(host: Host, config: Config, opener: Opener | None) -> bool:
+def _is_shared(host: Host, config: Config, opener: Opener | None) -> bool:
     """Whether both want one folder; without a database, whether they want the same in all."""
     if config.store == "memory" or host.config.store == "memory":
         return host.config == config and host.opener is opener
@@ -452,7 +452,7 @@ def _refuse_other_settings(host: Host, config: Config, opener: Opener | None) ->
         )
 
 
-HOSTS = Hosts()
+HOSTS = HostRegistry()
 atexit.register(HOSTS.close)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=HOSTS.fork)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from antiphon.client.runs.schema import ArgumentsRefused
+from antiphon.client.runs.function_tool import ArgumentsRefused
 
 FILE_BYTES_MAX: Final = 10 * 1024 * 1024
 _CLOSED: Final = frozenset((".git", ".hg", ".svn", ".jj"))

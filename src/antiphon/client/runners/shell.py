@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from antiphon.client.runners.commands import Printed, perform
 from antiphon.client.runners.sandbox import SandboxMissing, missing, sandboxed
-from antiphon.client.runs.schema import ArgumentsRefused
+from antiphon.client.runs.function_tool import ArgumentsRefused
 from antiphon.client.sdk.tool_calls import ToolCall
 
 TIMEOUT_S: Final = 100.0

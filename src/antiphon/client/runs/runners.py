@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from pydantic_core import to_json
 
-from antiphon.client.runs.schema import ArgumentsRefused, FunctionTool
+from antiphon.client.runs.function_tool import ArgumentsRefused, FunctionTool
 from antiphon.client.sdk.tool_calls import ToolCall
 
 Item: TypeAlias = dict[str, Any]
@@ -92,7 +92,7 @@ class Toolbox:
         if isinstance(tool, Mapping):
             self.declared.append(cast("Mapping[str, Any]", tool))
             return
-        runner = tool if isinstance(tool, ToolRunner) else _function(tool)
+        runner = tool if isinstance(tool, ToolRunner) else _make_function_tool(tool)
         declared: Mapping[str, Any] = getattr(runner, "tool", None) or {"type": runner.kind}
         kind = _TYPES.get(runner.kind, runner.kind)
         key = (kind, str(getattr(runner, "name", None) or declared.get("name") or kind))
@@ -105,7 +105,7 @@ class Toolbox:
         """Who runs that call: a runner that refuses, if nobody declared the function. None: the caller answers it."""
         found = self._runners.get((call.type, call.name))
         if found is None and call.type == "function" and call.name not in self._names():
-            return _Unknown(sorted(self._names()))
+            return _UnknownFunction(sorted(self._names()))
         return found
 
     def _names(self) -> set[str]:
@@ -113,7 +113,7 @@ class Toolbox:
         return {str(tool.get("name")) for tool in nested}
 
 
-def _function(tool: Any) -> FunctionTool:
+def _make_function_tool(tool: Any) -> FunctionTool:
     if not callable(tool):
         raise TypeError(f"{tool!r} is no tool: expected a function, a dict, or an object with kind and run")
     return FunctionTool(tool)
@@ -124,7 +124,7 @@ def is_in_order(runner: ToolRunner | None) -> bool:
     return bool(getattr(runner, "in_order", False))
 
 
-class _Unknown:
+class _UnknownFunction:
     """Answers calls of functions that do not exist."""
 
     kind = "function"
@@ -147,25 +147,25 @@ def output_item(call: ToolCall, returned: Any, chars_max: int) -> Item:
 
 def failure_item(call: ToolCall, message: str, chars_max: int) -> Item | None:
     """The item that says a call failed; None where its kind cannot say so (a computer answers with screenshots)."""
-    said = _cut(message, chars_max)
+    text = _truncate(message, chars_max)
     match call.type:
         case "apply_patch":
-            return {"type": "apply_patch_call_output", "call_id": call.id, "status": "failed", "output": said}
+            return {"type": "apply_patch_call_output", "call_id": call.id, "status": "failed", "output": text}
         case "shell":
-            failed = {"stdout": "", "stderr": said, "outcome": {"type": "exit", "exit_code": 1}}
+            failed = {"stdout": "", "stderr": text, "outcome": {"type": "exit", "exit_code": 1}}
             return {**_shell(call, [failed], chars_max)}
         case "function" | "custom" | "local_shell":
-            return _OUTPUTS[call.type](call, said, chars_max)
+            return _OUTPUTS[call.type](call, text, chars_max)
         case _:
             return None
 
 
 def _function_output(call: ToolCall, returned: Any, chars_max: int) -> Item:
-    return {"type": "function_call_output", "call_id": call.id, "output": _told(returned, chars_max)}
+    return {"type": "function_call_output", "call_id": call.id, "output": _text_or_parts(returned, chars_max)}
 
 
 def _custom_output(call: ToolCall, returned: Any, chars_max: int) -> Item:
-    return {"type": "custom_tool_call_output", "call_id": call.id, "output": _told(returned, chars_max)}
+    return {"type": "custom_tool_call_output", "call_id": call.id, "output": _text_or_parts(returned, chars_max)}
 
 
 def _patch(call: ToolCall, returned: Any, chars_max: int) -> Item:
@@ -210,7 +210,7 @@ _OUTPUTS: Final[dict[str, Callable[[ToolCall, Any, int], Item]]] = {
 }
 
 
-def _told(returned: Any, chars_max: int) -> Any:
+def _text_or_parts(returned: Any, chars_max: int) -> Any:
     """Content parts as they are, everything else as text."""
     match returned:
         case [{"type": kind}, *_] if kind in _PARTS:
@@ -220,9 +220,9 @@ def _told(returned: Any, chars_max: int) -> Any:
 
 
 def _text(returned: Any, chars_max: int) -> str:
-    said = returned if isinstance(returned, str) else to_json(returned, fallback=str).decode()
-    return _cut(said, chars_max)
+    text = returned if isinstance(returned, str) else to_json(returned, fallback=str).decode()
+    return _truncate(text, chars_max)
 
 
-def _cut(said: str, chars_max: int) -> str:
-    return said if len(said) <= chars_max else f"{said[:chars_max]} … (cut: {len(said)} characters in all)"
+def _truncate(text: str, chars_max: int) -> str:
+    return text if len(text) <= chars_max else f"{text[:chars_max]} … (cut: {len(text)} characters in all)"

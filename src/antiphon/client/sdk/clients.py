@@ -14,10 +14,10 @@ import openai
 from openai._models import FinalRequestOptions
 
 from antiphon.client.inprocess.host import Opener
-from antiphon.client.inprocess.route import BASE_URL, Route, Server
+from antiphon.client.inprocess.resolver import BASE_URL, EngineResolver, Server
 from antiphon.client.inprocess.transport import AsyncInProcessClient, InProcessClient
-from antiphon.client.inprocess.wiring import addressed, is_ours
-from antiphon.client.sdk.surface import AsyncSurface, Surface
+from antiphon.client.inprocess.websocket import is_engine_websocket, redirect_websocket
+from antiphon.client.sdk.mixin import AsyncClientMixin, ClientMixin
 from antiphon.config import Config, load
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ class ClientOptions(TypedDict, total=False):
     _enforce_credentials: bool
 
 
-class OpenAI(Surface):
+class OpenAI(ClientMixin):
     """The official client, over HTTP or with the whole engine in this process.
 
-    With ``base_url`` or ``OPENAI_BASE_URL`` it is the official client, with what ``Surface`` adds. Without, the engine
+    With ``base_url`` or ``OPENAI_BASE_URL`` it is the official client and what ``ClientMixin`` adds. Else the engine
     is opened at the first request, in a thread of this process, with the settings of ``antiphon serve``: no server, no
     port, no key. Clients of one folder share one engine; where a server owns that folder already, it is asked instead.
 
@@ -81,22 +81,22 @@ class OpenAI(Surface):
         http_client: httpx2.Client | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        route = _route(base_url, http_client, options, data=data, embedded=embedded, config=config, engine=engine)
-        if route is not None:
-            base_url, api_key = BASE_URL, api_key or _key(options)
-            http_client = InProcessClient(route)
-        self._route = route or (http_client.route if isinstance(http_client, InProcessClient) else None)
+        resolver = _resolver(base_url, http_client, options, data=data, embedded=embedded, config=config, engine=engine)
+        if resolver is not None:
+            base_url, api_key = BASE_URL, api_key or _default_key(options)
+            http_client = InProcessClient(resolver)
+        self._resolver = resolver or (http_client.resolver if isinstance(http_client, InProcessClient) else None)
         super().__init__(api_key=api_key, base_url=base_url, http_client=http_client, **options)
 
     def _prepare_options(self, options: FinalRequestOptions) -> FinalRequestOptions:
         options = super()._prepare_options(options)
-        if self._route is not None and is_ours(options):
-            where = self._route.find()
-            return addressed(options, where) if isinstance(where, Server) else options
+        if self._resolver is not None and is_engine_websocket(options):
+            where = self._resolver.resolve()
+            return redirect_websocket(options, where) if isinstance(where, Server) else options
         return options
 
 
-class AsyncOpenAI(AsyncSurface):
+class AsyncOpenAI(AsyncClientMixin):
     """The asynchronous client; everything else as ``OpenAI``. It may be used in any event loop, and in several."""
 
     def __init__(
@@ -111,22 +111,22 @@ class AsyncOpenAI(AsyncSurface):
         http_client: httpx2.AsyncClient | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        route = _route(base_url, http_client, options, data=data, embedded=embedded, config=config, engine=engine)
-        if route is not None:
-            base_url, api_key = BASE_URL, api_key or _key(options)
-            http_client = AsyncInProcessClient(route)
-        self._route = route or (http_client.route if isinstance(http_client, AsyncInProcessClient) else None)
+        resolver = _resolver(base_url, http_client, options, data=data, embedded=embedded, config=config, engine=engine)
+        if resolver is not None:
+            base_url, api_key = BASE_URL, api_key or _default_key(options)
+            http_client = AsyncInProcessClient(resolver)
+        self._resolver = resolver or (http_client.resolver if isinstance(http_client, AsyncInProcessClient) else None)
         super().__init__(api_key=api_key, base_url=base_url, http_client=http_client, **options)
 
     async def _prepare_options(self, options: FinalRequestOptions) -> FinalRequestOptions:
         options = await super()._prepare_options(options)
-        if self._route is not None and is_ours(options):
-            where = await self._route.find_async()
-            return addressed(options, where) if isinstance(where, Server) else options
+        if self._resolver is not None and is_engine_websocket(options):
+            where = await self._resolver.resolve_async()
+            return redirect_websocket(options, where) if isinstance(where, Server) else options
         return options
 
 
-def _signed(ours: type, official: type) -> None:
+def _sign_like(ours: type, official: type) -> None:
     """Have ``help`` and ``inspect`` show what the official client takes in place of ``**options``."""
     init: Any = vars(ours)["__init__"]
     theirs = inspect.signature(official).parameters
@@ -136,34 +136,34 @@ def _signed(ours: type, official: type) -> None:
     init.__signature__ = inspect.Signature([*named, *more])
 
 
-_signed(OpenAI, openai.OpenAI)
-_signed(AsyncOpenAI, openai.AsyncOpenAI)
+_sign_like(OpenAI, openai.OpenAI)
+_sign_like(AsyncOpenAI, openai.AsyncOpenAI)
 
 Antiphon = OpenAI
 AsyncAntiphon = AsyncOpenAI
 
-_AWAY = ("provider", "data_residency", "workload_identity")
+_REMOTE_OPTIONS = ("provider", "data_residency", "workload_identity")
 """Options of the official clients that name somebody else's service."""
 
 
-def _route(
+def _resolver(
     base_url: str | httpx2.URL | openai.NotGiven | None,
     http_client: object,
     options: Mapping[str, Any],
-    **inside: Any,
-) -> Route | None:
+    **local: Any,
+) -> EngineResolver | None:
     """The way to the engine in this process; None for a client that speaks HTTP."""
-    asked = [name for name, value in inside.items() if value is not None]
-    away = ["base_url"] if isinstance(base_url, str | httpx2.URL) else []
-    away += [name for name in _AWAY if options.get(name) is not None]
-    if asked and (away or http_client is not None):
-        other = away[0] if away else "http_client"
-        raise TypeError(f"{asked[0]}= is about the engine in this process, and {other}= about another one: give one")
-    if away or (not asked and os.environ.get("OPENAI_BASE_URL")):
+    named = [name for name, value in local.items() if value is not None]
+    remote = ["base_url"] if isinstance(base_url, str | httpx2.URL) else []
+    remote += [name for name in _REMOTE_OPTIONS if options.get(name) is not None]
+    if named and (remote or http_client is not None):
+        other = remote[0] if remote else "http_client"
+        raise TypeError(f"{named[0]}= is about the engine in this process, and {other}= about another one: give one")
+    if remote or (not named and os.environ.get("OPENAI_BASE_URL")):
         return None
     if http_client is not None:
         raise TypeError("http_client= needs base_url=: without, the engine runs in this process, and no HTTP is spoken")
-    return Route(_config(inside["config"], inside["data"], inside["embedded"]), inside["engine"])
+    return EngineResolver(_config(local["config"], local["data"], local["embedded"]), local["engine"])
 
 
 def _config(
@@ -172,17 +172,17 @@ def _config(
     given: dict[str, Any] = {"data": data, "model": None if embedded is None else os.fspath(embedded)}
     match config:
         case None:
-            made = load(given, os.environ)
+            loaded = load(given, os.environ)
         case Config():
-            made = replace(config, **{name: value for name, value in given.items() if value is not None})
+            loaded = replace(config, **{name: value for name, value in given.items() if value is not None})
         case Mapping():
-            made = load({**config, **{name: value for name, value in given.items() if value is not None}}, os.environ)
+            loaded = load({**config, **{name: value for name, value in given.items() if value is not None}}, os.environ)
         case _:
-            made = load(given, os.environ, Path(config))
-    return replace(made, data=Path(made.data).expanduser().resolve())
+            loaded = load(given, os.environ, Path(config))
+    return replace(loaded, data=Path(loaded.data).expanduser().resolve())
 
 
-def _key(options: Mapping[str, Any]) -> str | None:
+def _default_key(options: Mapping[str, Any]) -> str | None:
     """A key to send: the environment's, as ever, else one that says that there is none."""
     if os.environ.get("OPENAI_API_KEY") or options.get("admin_api_key") or os.environ.get("OPENAI_ADMIN_KEY"):
         return None

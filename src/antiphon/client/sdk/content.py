@@ -28,7 +28,7 @@ class Content(list[Part]):
     @property
     def text(self) -> str:
         """The text of all parts, joined; of a part that refuses, the words of the refusal."""
-        return "".join(map(_said, self))
+        return "".join(map(_part_text, self))
 
     def __str__(self) -> str:
         return self.text
@@ -48,7 +48,7 @@ class Content(list[Part]):
     __hash__ = None  # type: ignore[assignment]  # as a list's
 
 
-def _said(part: Any) -> str:
+def _part_text(part: Any) -> str:
     """What a part says; '' for a kind that says nothing, which a newer server may send."""
     return getattr(part, "text", None) or getattr(part, "refusal", None) or ""
 
@@ -75,6 +75,6 @@ class AnswerDelta(Delta):
         return str(self)
 
 
-def joined(parts: Iterable[Part]) -> str:
+def join_text(parts: Iterable[Part]) -> str:
     """The text of parts that are no ``Content``."""
     return Content(parts).text

@@ -24,37 +24,37 @@ from openai.types.responses.input_token_count_response import InputTokenCountRes
 from typing_extensions import Unpack
 
 from antiphon.client.inprocess.connection import AsyncConnectionManager, ConnectionManager
-from antiphon.client.inprocess.wiring import wired
-from antiphon.client.sdk.arguments import (
+from antiphon.client.inprocess.websocket import connect_options
+from antiphon.client.sdk.params import (
     Arguments,
-    Asking,
     CallOptions,
-    Compacting,
-    Counting,
+    CompactParams,
+    CountParams,
+    CreateParams,
     Effort,
     Input,
-    Retrieving,
+    RetrieveParams,
     Verbosity,
-    given,
+    is_given,
+    to_official,
 )
-from antiphon.client.sdk.arguments import official as in_official_form
-from antiphon.client.sdk.form import (
+from antiphon.client.sdk.parsing import ResponseParser, prepare_parsing
+from antiphon.client.sdk.results import CompactedResponse, ParsedResponse, Response
+from antiphon.client.sdk.resumption import async_resume, resume
+from antiphon.client.sdk.streams import AsyncStreamManager, StreamManager
+from antiphon.client.sdk.text_format import (
     Shape,
     ShapeOf,
     T,
-    form_of,
+    make_text_format,
 )
-from antiphon.client.sdk.reading import Reader, asked_and_read
-from antiphon.client.sdk.results import CompactedResponse, ParsedResponse, Response
-from antiphon.client.sdk.resuming import async_resume, resume
-from antiphon.client.sdk.streams import AsyncStreamManager, StreamManager
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Manager = TypeVar("Manager")
 Resource = TypeVar("Resource", official.Responses, official.AsyncResponses)
 
 
-def _signed(original: Callable[..., Any], *added: str) -> Callable[[Method], Method]:
+def _sign_like(original: Callable[..., Any], *added: str) -> Callable[[Method], Method]:
     """Gives a method the official one's signature for ``help`` and ``inspect``, with the parameters added here."""
     theirs = inspect.signature(original).parameters
 
@@ -70,7 +70,7 @@ def _signed(original: Callable[..., Any], *added: str) -> Callable[[Method], Met
 
 
 class Responses(official.Responses):
-    """The official ``Responses``, dressed. ``retrieve``, ``delete``, ``cancel``, ``input_items`` are used as they
+    """The official ``Responses``, extended. ``retrieve``, ``delete``, ``cancel``, ``input_items`` are used as they
     are."""
 
     @overload
@@ -80,7 +80,7 @@ class Responses(official.Responses):
         input: Input | Omit | None = ...,
         reasoning_effort: Effort | Omit | None = ...,
         stream: Literal[False] | Omit | None = ...,
-        **arguments: Unpack[Asking],
+        **arguments: Unpack[CreateParams],
     ) -> Response: ...
 
     @overload
@@ -90,7 +90,7 @@ class Responses(official.Responses):
         input: Input | Omit | None = ...,
         reasoning_effort: Effort | Omit | None = ...,
         stream: Literal[True],
-        **arguments: Unpack[Asking],
+        **arguments: Unpack[CreateParams],
     ) -> Stream[ResponseStreamEvent]: ...
 
     @overload
@@ -100,17 +100,17 @@ class Responses(official.Responses):
         input: Input | Omit | None = ...,
         reasoning_effort: Effort | Omit | None = ...,
         stream: bool,
-        **arguments: Unpack[Asking],
+        **arguments: Unpack[CreateParams],
     ) -> Response | Stream[ResponseStreamEvent]: ...
 
-    @_signed(official.Responses.create, "reasoning_effort")
+    @_sign_like(official.Responses.create, "reasoning_effort")
     def create(
         self,
         *,
         input: Input | Omit | None = omit,
         reasoning_effort: Effort | Omit | None = omit,
         stream: bool | Omit | None = omit,
-        **arguments: Unpack[Asking],
+        **arguments: Unpack[CreateParams],
     ) -> Response | Stream[ResponseStreamEvent]:
         """Asks for a response.
 
@@ -129,31 +129,31 @@ class Responses(official.Responses):
             openai.APIConnectionError: it was not reached, or not within ``timeout`` seconds (``APITimeoutError``).
             TypeError: ``reasoning_effort`` contradicts ``reasoning``.
         """
-        asked = in_official_form({**arguments, "input": input, "reasoning_effort": reasoning_effort, "stream": stream})
-        return cast("Response | Stream[ResponseStreamEvent]", super().create(**asked))
+        params = to_official({**arguments, "input": input, "reasoning_effort": reasoning_effort, "stream": stream})
+        return cast("Response | Stream[ResponseStreamEvent]", super().create(**params))
 
-    if TYPE_CHECKING:  # used as they are; what they return is dressed
+    if TYPE_CHECKING:  # used as they are; what they return is extended
 
         @overload
         def retrieve(
-            self, response_id: str, *, stream: Literal[False] | Omit = ..., **arguments: Unpack[Retrieving]
+            self, response_id: str, *, stream: Literal[False] | Omit = ..., **arguments: Unpack[RetrieveParams]
         ) -> Response: ...
 
         @overload
         def retrieve(
-            self, response_id: str, *, stream: Literal[True], **arguments: Unpack[Retrieving]
+            self, response_id: str, *, stream: Literal[True], **arguments: Unpack[RetrieveParams]
         ) -> Stream[ResponseStreamEvent]: ...
 
         @overload
         def retrieve(
-            self, response_id: str, *, stream: bool, **arguments: Unpack[Retrieving]
+            self, response_id: str, *, stream: bool, **arguments: Unpack[RetrieveParams]
         ) -> Response | Stream[ResponseStreamEvent]: ...
 
         def retrieve(self, response_id: str, **arguments: Any) -> Any: ...
 
         def cancel(self, response_id: str, **options: Unpack[CallOptions]) -> Response: ...
 
-    @_signed(official.Responses.parse, "reasoning_effort")
+    @_sign_like(official.Responses.parse, "reasoning_effort")
     def parse(
         self,
         *,
@@ -163,7 +163,7 @@ class Responses(official.Responses):
         reasoning_effort: Effort | Omit | None = omit,
         verbosity: Verbosity | Omit | None = omit,
         stream: bool | Omit | None = omit,
-        **arguments: Unpack[Asking],
+        **arguments: Unpack[CreateParams],
     ) -> ParsedResponse[T]:
         """Asks for an answer of a given shape, and reads it.
 
@@ -188,10 +188,10 @@ class Responses(official.Responses):
             openai.APIError: as in ``create``.
         """
         added = {"input": input, "reasoning_effort": reasoning_effort, "verbosity": verbosity}
-        asked, reader = asked_and_read(text_format, parse_as, in_official_form({**arguments, **added}))
-        return cast("ParsedResponse[T]", official.Responses.parse(_read_by(self, reader), **asked))
+        params, parser = prepare_parsing(text_format, parse_as, to_official({**arguments, **added}))
+        return cast("ParsedResponse[T]", official.Responses.parse(_parse_with(self, parser), **params))
 
-    @_signed(official.Responses.stream, "reasoning_effort", "verbosity")
+    @_sign_like(official.Responses.stream, "reasoning_effort", "verbosity")
     def stream(  # type: ignore[override]  # pyright: the official overloads, in one
         self,
         *,
@@ -201,7 +201,7 @@ class Responses(official.Responses):
         input: Input | Omit | None = omit,
         reasoning_effort: Effort | Omit | None = omit,
         verbosity: Verbosity | Omit | None = omit,
-        **arguments: Unpack[Asking],
+        **arguments: Unpack[CreateParams],
     ) -> StreamManager[T]:
         """Streams a new response, or the events of one that there is.
 
@@ -209,7 +209,7 @@ class Responses(official.Responses):
             response_id: the response to read; without it a new one is asked for.
             starting_after: with ``response_id``, the ``sequence_number`` of the last event that you have. The server
                 sends what comes behind it, and ``snapshot``s still hold the whole text; see
-                ``antiphon.client.sdk.resuming``.
+                ``antiphon.client.sdk.resumption``.
             text_format: as in ``parse``; a finished text's event has ``parsed``, the final response ``output_parsed``.
             input: as in ``create``.
             reasoning_effort: short for ``reasoning={"effort": …}``.
@@ -225,16 +225,16 @@ class Responses(official.Responses):
             openai.APIError: on entering, and from the iteration when the response fails.
         """
         added = {"input": input, "reasoning_effort": reasoning_effort, "verbosity": verbosity}
-        asked, reader = _streamed(response_id, text_format, in_official_form({**arguments, **added}))
-        if _resumes(response_id, starting_after, asked):
-            again = partial(resume, self, str(response_id), cast(int, starting_after), _options(asked))
-            manager = _official_manager(ResponseStreamManager, again, starting_after, asked)
-            return StreamManager(manager, reader)
+        params, parser = _prepare_stream(response_id, text_format, to_official({**arguments, **added}))
+        if _is_resumption(response_id, starting_after, params):
+            again = partial(resume, self, str(response_id), cast(int, starting_after), _options(params))
+            manager = _official_manager(ResponseStreamManager, again, starting_after, params)
+            return StreamManager(manager, parser)
         found = {"response_id": response_id, "starting_after": starting_after}
-        return StreamManager(super().stream(**found, **asked), reader)
+        return StreamManager(super().stream(**found, **params), parser)
 
-    @_signed(official.Responses.compact)
-    def compact(self, *, input: Input | Omit | None = omit, **arguments: Unpack[Compacting]) -> CompactedResponse:
+    @_sign_like(official.Responses.compact)
+    def compact(self, *, input: Input | Omit | None = omit, **arguments: Unpack[CompactParams]) -> CompactedResponse:
         """Makes a conversation shorter. The output is the next request's ``input``, as it is.
 
         Args:
@@ -248,8 +248,8 @@ class Responses(official.Responses):
         Raises:
             openai.APIError: as in ``create``.
         """
-        asked = in_official_form({**arguments, "input": input})
-        return cast(CompactedResponse, super().compact(**asked))
+        params = to_official({**arguments, "input": input})
+        return cast(CompactedResponse, super().compact(**params))
 
     def connect(
         self,
@@ -260,19 +260,21 @@ class Responses(official.Responses):
         **options: Any,
     ) -> ConnectionManager:
         """Connects by WebSocket, for many responses on one connection; parameters as in the official SDK."""
-        wires: Any = wired(self._client, websocket_connection_options or {})
-        manager = cast(Any, super().connect(extra_query or {}, extra_headers or {}, wires, *more, **options))
+        connection_options: Any = connect_options(self._client, websocket_connection_options or {})
+        manager = cast(
+            Any, super().connect(extra_query or {}, extra_headers or {}, connection_options, *more, **options)
+        )
         manager.__class__ = ConnectionManager
         return manager
 
     @cached_property
-    def input_tokens(self) -> Counts:
+    def input_tokens(self) -> TokenCounter:
         """Counts what a request would read."""
-        return Counts(self._client)
+        return TokenCounter(self._client)
 
 
 class AsyncResponses(official.AsyncResponses):
-    """The official ``AsyncResponses``, dressed; every method is the asynchronous twin of that of ``Responses``."""
+    """The official ``AsyncResponses``, extended; every method is the asynchronous twin of that of ``Responses``."""
 
     @overload
     async def create(
@@ -281,7 +283,7 @@ class AsyncResponses(official.AsyncResponses):
         input: Input | Omit | None = ...,
         reasoning_effort: Effort | Omit | None = ...,
         stream: Literal[False] | Omit | None = ...,
-        **arguments: Unpack[Asking],
+        **arguments: Unpack[CreateParams],
     ) -> Response: ...
 
     @overload
@@ -291,7 +293,7 @@ class AsyncResponses(official.AsyncResponses):
         input: Input | Omit | None = ...,
         reasoning_effort: Effort | Omit | None = ...,
         stream: Literal[True],
-        **arguments: Unpack[Asking],
+        **arguments: Unpack[CreateParams],
     ) -> AsyncStream[ResponseStreamEvent]: ...
 
     @overload
@@ -301,45 +303,45 @@ class AsyncResponses(official.AsyncResponses):
         input: Input | Omit | None = ...,
         reasoning_effort: Effort | Omit | None = ...,
         stream: bool,
-        **arguments: Unpack[Asking],
+        **arguments: Unpack[CreateParams],
     ) -> Response | AsyncStream[ResponseStreamEvent]: ...
 
-    @_signed(official.AsyncResponses.create, "reasoning_effort")
+    @_sign_like(official.AsyncResponses.create, "reasoning_effort")
     async def create(
         self,
         *,
         input: Input | Omit | None = omit,
         reasoning_effort: Effort | Omit | None = omit,
         stream: bool | Omit | None = omit,
-        **arguments: Unpack[Asking],
+        **arguments: Unpack[CreateParams],
     ) -> Response | AsyncStream[ResponseStreamEvent]:
         """Asks for a response; see ``Responses.create``. With ``stream=True`` the events are an asynchronous
         iterator."""
-        asked = in_official_form({**arguments, "input": input, "reasoning_effort": reasoning_effort, "stream": stream})
-        return cast("Response | AsyncStream[ResponseStreamEvent]", await super().create(**asked))
+        params = to_official({**arguments, "input": input, "reasoning_effort": reasoning_effort, "stream": stream})
+        return cast("Response | AsyncStream[ResponseStreamEvent]", await super().create(**params))
 
-    if TYPE_CHECKING:  # used as they are; what they return is dressed
+    if TYPE_CHECKING:  # used as they are; what they return is extended
 
         @overload
         async def retrieve(
-            self, response_id: str, *, stream: Literal[False] | Omit = ..., **arguments: Unpack[Retrieving]
+            self, response_id: str, *, stream: Literal[False] | Omit = ..., **arguments: Unpack[RetrieveParams]
         ) -> Response: ...
 
         @overload
         async def retrieve(
-            self, response_id: str, *, stream: Literal[True], **arguments: Unpack[Retrieving]
+            self, response_id: str, *, stream: Literal[True], **arguments: Unpack[RetrieveParams]
         ) -> AsyncStream[ResponseStreamEvent]: ...
 
         @overload
         async def retrieve(
-            self, response_id: str, *, stream: bool, **arguments: Unpack[Retrieving]
+            self, response_id: str, *, stream: bool, **arguments: Unpack[RetrieveParams]
         ) -> Response | AsyncStream[ResponseStreamEvent]: ...
 
         async def retrieve(self, response_id: str, **arguments: Any) -> Any: ...
 
         async def cancel(self, response_id: str, **options: Unpack[CallOptions]) -> Response: ...
 
-    @_signed(official.AsyncResponses.parse, "reasoning_effort")
+    @_sign_like(official.AsyncResponses.parse, "reasoning_effort")
     async def parse(
         self,
         *,
@@ -349,14 +351,14 @@ class AsyncResponses(official.AsyncResponses):
         reasoning_effort: Effort | Omit | None = omit,
         verbosity: Verbosity | Omit | None = omit,
         stream: bool | Omit | None = omit,
-        **arguments: Unpack[Asking],
+        **arguments: Unpack[CreateParams],
     ) -> ParsedResponse[T]:
         """Asks for an answer of a given shape, and reads it; see ``Responses.parse``."""
         added = {"input": input, "reasoning_effort": reasoning_effort, "verbosity": verbosity}
-        asked, reader = asked_and_read(text_format, parse_as, in_official_form({**arguments, **added}))
-        return cast("ParsedResponse[T]", await official.AsyncResponses.parse(_read_by(self, reader), **asked))
+        params, parser = prepare_parsing(text_format, parse_as, to_official({**arguments, **added}))
+        return cast("ParsedResponse[T]", await official.AsyncResponses.parse(_parse_with(self, parser), **params))
 
-    @_signed(official.AsyncResponses.stream, "reasoning_effort", "verbosity")
+    @_sign_like(official.AsyncResponses.stream, "reasoning_effort", "verbosity")
     def stream(  # type: ignore[override]
         self,
         *,
@@ -366,24 +368,26 @@ class AsyncResponses(official.AsyncResponses):
         input: Input | Omit | None = omit,
         reasoning_effort: Effort | Omit | None = omit,
         verbosity: Verbosity | Omit | None = omit,
-        **arguments: Unpack[Asking],
+        **arguments: Unpack[CreateParams],
     ) -> AsyncStreamManager[T]:
         """Streams a new response, or the events of one that there is; see ``Responses.stream``. Enter it with ``async
         with``."""
         added = {"input": input, "reasoning_effort": reasoning_effort, "verbosity": verbosity}
-        asked, reader = _streamed(response_id, text_format, in_official_form({**arguments, **added}))
-        if _resumes(response_id, starting_after, asked):
-            again = async_resume(self, str(response_id), cast(int, starting_after), _options(asked))
-            manager = _official_manager(AsyncResponseStreamManager, again, starting_after, asked)
-            return AsyncStreamManager(manager, reader)
+        params, parser = _prepare_stream(response_id, text_format, to_official({**arguments, **added}))
+        if _is_resumption(response_id, starting_after, params):
+            again = async_resume(self, str(response_id), cast(int, starting_after), _options(params))
+            manager = _official_manager(AsyncResponseStreamManager, again, starting_after, params)
+            return AsyncStreamManager(manager, parser)
         found = {"response_id": response_id, "starting_after": starting_after}
-        return AsyncStreamManager(super().stream(**found, **asked), reader)
+        return AsyncStreamManager(super().stream(**found, **params), parser)
 
-    @_signed(official.AsyncResponses.compact)
-    async def compact(self, *, input: Input | Omit | None = omit, **arguments: Unpack[Compacting]) -> CompactedResponse:
+    @_sign_like(official.AsyncResponses.compact)
+    async def compact(
+        self, *, input: Input | Omit | None = omit, **arguments: Unpack[CompactParams]
+    ) -> CompactedResponse:
         """Makes a conversation shorter; see ``Responses.compact``."""
-        asked = in_official_form({**arguments, "input": input})
-        return cast(CompactedResponse, await super().compact(**asked))
+        params = to_official({**arguments, "input": input})
+        return cast(CompactedResponse, await super().compact(**params))
 
     def connect(
         self,
@@ -394,22 +398,24 @@ class AsyncResponses(official.AsyncResponses):
         **options: Any,
     ) -> AsyncConnectionManager:
         """Connects by WebSocket, for many responses on one connection; parameters as in the official SDK."""
-        wires: Any = wired(self._client, websocket_connection_options or {})
-        manager = cast(Any, super().connect(extra_query or {}, extra_headers or {}, wires, *more, **options))
+        connection_options: Any = connect_options(self._client, websocket_connection_options or {})
+        manager = cast(
+            Any, super().connect(extra_query or {}, extra_headers or {}, connection_options, *more, **options)
+        )
         manager.__class__ = AsyncConnectionManager
         return manager
 
     @cached_property
-    def input_tokens(self) -> AsyncCounts:
+    def input_tokens(self) -> AsyncTokenCounter:
         """Counts what a request would read."""
-        return AsyncCounts(self._client)
+        return AsyncTokenCounter(self._client)
 
 
-class Counts(InputTokens):
+class TokenCounter(InputTokens):
     """``client.responses.input_tokens``."""
 
-    @_signed(InputTokens.count)
-    def count(self, *, input: Input | Omit | None = omit, **arguments: Unpack[Counting]) -> InputTokenCountResponse:
+    @_sign_like(InputTokens.count)
+    def count(self, *, input: Input | Omit | None = omit, **arguments: Unpack[CountParams]) -> InputTokenCountResponse:
         """Counts the tokens that such a request would read, without making it.
 
         Args:
@@ -422,49 +428,49 @@ class Counts(InputTokens):
         Raises:
             openai.APIError: as in ``Responses.create``.
         """
-        return super().count(**in_official_form({**arguments, "input": input}))
+        return super().count(**to_official({**arguments, "input": input}))
 
 
-class AsyncCounts(AsyncInputTokens):
+class AsyncTokenCounter(AsyncInputTokens):
     """``client.responses.input_tokens`` of an asynchronous client."""
 
-    @_signed(AsyncInputTokens.count)
+    @_sign_like(AsyncInputTokens.count)
     async def count(
-        self, *, input: Input | Omit | None = omit, **arguments: Unpack[Counting]
+        self, *, input: Input | Omit | None = omit, **arguments: Unpack[CountParams]
     ) -> InputTokenCountResponse:
         """Counts the tokens that such a request would read; see ``Counts.count``."""
-        return await super().count(**in_official_form({**arguments, "input": input}))
+        return await super().count(**to_official({**arguments, "input": input}))
 
 
-def _read_by(resource: Resource, reader: Reader) -> Resource:
+def _parse_with(resource: Resource, parser: ResponseParser) -> Resource:
     """The resource for one request, whose answer the reader takes where the SDK's parser would; raw responses too."""
     reading = copy(resource)
     post = resource._post  # pyright: ignore[reportPrivateUsage]
 
     def read_post(path: str, *, options: Mapping[str, Any], **rest: Any) -> Any:
-        return post(path, options={**options, "post_parser": reader.response}, **rest)  # type: ignore[arg-type]
+        return post(path, options={**options, "post_parser": parser.response}, **rest)  # type: ignore[arg-type]
 
     vars(reading)["_post"] = read_post
     return reading
 
 
-def _streamed(response_id: object, text_format: Shape, asked: Arguments) -> tuple[Arguments, Reader]:
+def _prepare_stream(response_id: object, text_format: Shape, params: Arguments) -> tuple[Arguments, ResponseParser]:
     """A new response is asked for its shape; one that there is was, and is only read."""
-    if not given(response_id):
-        return asked_and_read(text_format, omit, asked)
-    form = form_of(text_format) if given(text_format) and text_format is not None else None
-    return asked, Reader(form, asked.get("tools"))
+    if not is_given(response_id):
+        return prepare_parsing(text_format, omit, params)
+    form = make_text_format(text_format) if is_given(text_format) and text_format is not None else None
+    return params, ResponseParser(form, params.get("tools"))
 
 
-def _resumes(response_id: object, starting_after: object, asked: Arguments) -> bool:
+def _is_resumption(response_id: object, starting_after: object, params: Arguments) -> bool:
     """Whether a stream is gone on with, and nothing said beside that the official helper refuses."""
     after = starting_after if isinstance(starting_after, int) else -1
-    return isinstance(response_id, str) and after >= 0 and asked.keys() <= {*CallOptions.__annotations__, "tools"}
+    return isinstance(response_id, str) and after >= 0 and params.keys() <= {*CallOptions.__annotations__, "tools"}
 
 
-def _options(asked: Arguments) -> Arguments:
-    return {name: value for name, value in asked.items() if name != "tools"}
+def _options(params: Arguments) -> Arguments:
+    return {name: value for name, value in params.items() if name != "tools"}
 
 
-def _official_manager(kind: Callable[..., Manager], request: Any, after: object, asked: Arguments) -> Manager:
-    return kind(request, text_format=omit, input_tools=asked.get("tools", omit), starting_after=after)
+def _official_manager(kind: Callable[..., Manager], request: Any, after: object, params: Arguments) -> Manager:
+    return kind(request, text_format=omit, input_tools=params.get("tools", omit), starting_after=after)

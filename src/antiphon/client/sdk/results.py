@@ -1,6 +1,6 @@
 """What comes back: the official types, with more to ask of them.
 
-``dress`` is the one place where an official object becomes ours. It happens where the SDK has just built the object, so
+``extend`` is the one place where an official object becomes ours. It runs where the SDK has just built the object, so
 that every way to it (create, retrieve, a stream's events, ``with_raw_response`` …) leads through here. An object
 changes its class, never its data: what it dumps, compares, copies and pickles stays what the official SDK says.
 """
@@ -15,34 +15,34 @@ import openai.types.responses as official
 from openai import BaseModel
 from openai.types.responses.parsed_response import ContentType
 
-from antiphon.client.sdk import show
+from antiphon.client.sdk import display
 from antiphon.client.sdk.content import AnswerDelta, Content, Delta
 from antiphon.client.sdk.tool_calls import ToolCall, tool_calls
 
 T = TypeVar("T")
-Change: TypeAlias = Callable[[Any], None]
+Extension: TypeAlias = Callable[[Any], None]
 
 
-class _Same:
-    """Compares and pickles as the official object that it is, and is dressed again when it is unpickled."""
+class _Extended:
+    """Compares and pickles as the official object that it is, and is extended again when it is unpickled."""
 
     def __eq__(self, other: object) -> bool:
-        return _plain(self) == _plain(other) if isinstance(other, BaseModel) else NotImplemented
+        return _as_official(self) == _as_official(other) if isinstance(other, BaseModel) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # as the official types'
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _revived, (_official_class(type(self)), cast(Any, self).__getstate__())
+        return _unpickle, (_official_class(type(self)), cast(Any, self).__getstate__())
 
 
 def _official_class(kind: type[Any]) -> type[BaseModel]:
     bases = cast("tuple[type[BaseModel], ...]", kind.__mro__)
-    return next(base for base in bases if not issubclass(base, _Same))
+    return next(base for base in bases if not issubclass(base, _Extended))
 
 
-def _plain(value: Any) -> Any:
+def _as_official(value: Any) -> Any:
     """A view of the value as the official object, sharing its data."""
-    if not isinstance(value, _Same):
+    if not isinstance(value, _Extended):
         return value
     kind = _official_class(type(value))
     view = kind.__new__(kind)
@@ -50,13 +50,13 @@ def _plain(value: Any) -> Any:
     return view
 
 
-def _revived(kind: type[BaseModel], state: dict[Any, Any]) -> BaseModel:
+def _unpickle(kind: type[BaseModel], state: dict[Any, Any]) -> BaseModel:
     made = kind.__new__(kind)
     made.__setstate__(state)
-    return dress(made)
+    return extend(made)
 
 
-class _Reading(_Same):
+class ResponseMembers(_Extended):
     """What both a ``Response`` and a ``ParsedResponse`` can be asked."""
 
     @property
@@ -80,16 +80,16 @@ class _Reading(_Same):
         return None if response.completed_at is None else response.completed_at - response.created_at
 
     def __str__(self) -> str:
-        return show.text(cast(Any, self))
+        return display.to_text(cast(Any, self))
 
     def __rich__(self) -> Any:
-        return show.rich(cast(Any, self))
+        return display.to_rich(cast(Any, self))
 
     def _repr_html_(self) -> str:
-        return show.html(cast(Any, self))
+        return display.to_html(cast(Any, self))
 
 
-class Response(_Reading, official.Response):
+class Response(ResponseMembers, official.Response):
     """The official ``openai.types.responses.Response``, and more.
 
     Besides what is below: a message's ``content`` is the official list and prints, formats and compares as its text;
@@ -98,7 +98,7 @@ class Response(_Reading, official.Response):
     """
 
 
-class ParsedResponse(_Reading, official.ParsedResponse[ContentType], Generic[ContentType]):
+class ParsedResponse(ResponseMembers, official.ParsedResponse[ContentType], Generic[ContentType]):
     """The official ``ParsedResponse``, and what ``Response`` has, and why there may be no ``output_parsed``."""
 
     @property
@@ -133,7 +133,7 @@ class ParsedResponse(_Reading, official.ParsedResponse[ContentType], Generic[Con
                 return status or "no answer"
 
 
-class CompactedResponse(_Same, official.CompactedResponse):
+class CompactedResponse(_Extended, official.CompactedResponse):
     """The official ``CompactedResponse``, and how much smaller the context has become.
 
     The server's own counts where it sends them; else what ``usage`` says was read and written.
@@ -160,90 +160,90 @@ class CompactedResponse(_Same, official.CompactedResponse):
         return (self.model_extra or {}).get(name, otherwise)
 
 
-def dress(value: T) -> T:
+def extend(value: T) -> T:
     """The same object with what this module adds; whatever it does not know, as it is."""
-    _change(type(value))(value)
+    _extension_for(type(value))(value)
     return value
 
 
 @cache
-def _change(kind: type) -> Change:
+def _extension_for(kind: type) -> Extension:
     """What is to be done to an object of that class."""
-    if not issubclass(kind, BaseModel) or issubclass(kind, _Same):
-        return _leave
+    if not issubclass(kind, BaseModel) or issubclass(kind, _Extended):
+        return _keep
     if issubclass(kind, official.Response):
-        return _response(ParsedResponse if issubclass(kind, official.ParsedResponse) else Response)
+        return _extend_response(ParsedResponse if issubclass(kind, official.ParsedResponse) else Response)
     if issubclass(kind, official.CompactedResponse):
-        return _compacted
+        return _extend_compacted
     if issubclass(kind, official.ResponseOutputMessage):
-        return _message
-    return _event(kind) if "sequence_number" in kind.model_fields else _leave
+        return _extend_message
+    return _extend_event(kind) if "sequence_number" in kind.model_fields else _keep
 
 
-def _leave(value: Any) -> None:
+def _keep(value: Any) -> None:
     pass
 
 
-def _response(kind: type) -> Change:
-    def change(value: Any) -> None:
-        _become(value, kind)
-        _items(value.output)
+def _extend_response(kind: type) -> Extension:
+    def extend_one(value: Any) -> None:
+        _set_class(value, kind)
+        _extend_items(value.output)
 
-    return change
-
-
-def _compacted(value: Any) -> None:
-    _become(value, CompactedResponse)
-    _items(value.output)
+    return extend_one
 
 
-def _items(output: Any) -> None:
+def _extend_compacted(value: Any) -> None:
+    _set_class(value, CompactedResponse)
+    _extend_items(value.output)
+
+
+def _extend_items(output: Any) -> None:
     for item in output or ():
         if isinstance(item, official.ResponseOutputMessage):
-            _message(item)
+            _extend_message(item)
 
 
-def _message(value: Any) -> None:
+def _extend_message(value: Any) -> None:
     content = value.content
     if type(content) is list:
         value.__dict__["content"] = Content(cast(Any, content))
 
 
-def _event(kind: type[BaseModel]) -> Change:
+def _extend_event(kind: type[BaseModel]) -> Extension:
     if "delta" in kind.model_fields:
         made = AnswerDelta if issubclass(kind, official.ResponseTextDeltaEvent) else Delta
-        return lambda value: _delta(value, made)
-    dressed = _without_delta(kind)
+        return lambda value: _extend_delta(value, made)
+    extended = _without_delta(kind)
     inner = [name for name in ("response", "item") if name in kind.model_fields]
 
-    def change(value: Any) -> None:
-        _become(value, dressed)
+    def extend_one(value: Any) -> None:
+        _set_class(value, extended)
         for name in inner:
-            dress(getattr(value, name, None))
+            extend(getattr(value, name, None))
 
-    return change
+    return extend_one
 
 
-def _delta(value: Any, made: type[Delta]) -> None:
+def _extend_delta(value: Any, made: type[Delta]) -> None:
     if isinstance(value.delta, str):
         value.__dict__["delta"] = made(value.delta)
     elif isinstance(value.delta, BaseModel):
-        _become(value.delta, _with_no_content(type(value.delta)))
+        _set_class(value.delta, _with_no_content(type(value.delta)))
 
 
 @cache
 def _without_delta(kind: type[BaseModel]) -> type[BaseModel]:
     """The class of an event that carries no delta, whose ``delta`` is None instead of an ``AttributeError``."""
     members = {"delta": property(lambda self: None), "__module__": kind.__module__, "__doc__": kind.__doc__}
-    return cast(Any, type)(kind.__name__, (_Same, kind), members)
+    return cast(Any, type)(kind.__name__, (_Extended, kind), members)
 
 
 @cache
 def _with_no_content(kind: type[BaseModel]) -> type[BaseModel]:
     """The class of a delta that is an object (a shell's output): its ``content`` is empty, as ``Delta``'s."""
     members = {"content": property(lambda self: ""), "__module__": kind.__module__, "__doc__": kind.__doc__}
-    return cast(Any, type)(kind.__name__, (_Same, kind), members)
+    return cast(Any, type)(kind.__name__, (_Extended, kind), members)
 
 
-def _become(value: Any, kind: type) -> None:
+def _set_class(value: Any, kind: type) -> None:
     object.__setattr__(value, "__class__", kind)

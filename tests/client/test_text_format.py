@@ -12,8 +12,8 @@ import pytest
 from typing_extensions import TypedDict as BackportedTypedDict
 
 from antiphon import AsyncOpenAI as Antiphon
-from antiphon.client.runs.tighten import tightened
-from antiphon.client.sdk.form import WrongShape, form_of
+from antiphon.client.sdk.strict_schema import make_strict
+from antiphon.client.sdk.text_format import WrongShape, make_text_format
 from antiphon.models import Call, Finish, Refusal
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
@@ -143,7 +143,7 @@ async def test_an_answer_is_asked_for_and_read_in_any_shape(shape: Any, said: st
         async with client.responses.stream(model="m", input="x", text_format=shape) as stream:
             done = [event.parsed async for event in stream if event.type == "response.output_text.done"]
             final = await stream.get_final_response()
-    expected = value if value is not None else form_of(shape).read(said)
+    expected = value if value is not None else make_text_format(shape).read(said)
     assert parsed.output_parsed == final.output_parsed == expected
     assert done == [expected]
     assert parsed.output_parsed_reason is None
@@ -154,13 +154,13 @@ async def test_an_answer_is_asked_for_and_read_in_any_shape(shape: Any, said: st
 
 @pytest.mark.parametrize("shape", [case[0] for case in CASES], ids=lambda part: getattr(part, "__name__", "")[:20])
 def test_schemas_are_strict_where_they_can_be(shape: Any) -> None:
-    form = form_of(shape)
+    form = make_text_format(shape)
     assert form.format["strict"] is True
     assert refusal(form.format["schema"]) is None
 
 
 def test_a_schema_that_cannot_be_strict_is_not() -> None:
-    form = form_of(dict[str, int])
+    form = make_text_format(dict[str, int])
     assert form.format["strict"] is False
     assert form.format["schema"]["additionalProperties"] == {"type": "integer"}
     assert form.read('{"a": 1}') == {"a": 1}
@@ -168,7 +168,7 @@ def test_a_schema_that_cannot_be_strict_is_not() -> None:
 
 def test_a_schema_is_not_changed_by_being_used() -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer", "default": 3}}}
-    strict, is_strict = tightened(schema)
+    strict, is_strict = make_strict(schema)
     assert is_strict
     assert strict["properties"]["n"] == {"type": "integer"}
     assert strict["required"] == ["n"]
@@ -177,13 +177,13 @@ def test_a_schema_is_not_changed_by_being_used() -> None:
 
 def test_a_format_as_the_api_writes_it_is_sent_as_it_is() -> None:
     given = {"type": "json_schema", "name": "n", "strict": False, "schema": {"type": "object"}}
-    assert form_of(given).format == given
+    assert make_text_format(given).format == given
 
 
 @pytest.mark.parametrize("shape", [AsyncIterator[int], object()])
 def test_what_has_no_schema_is_told(shape: Any) -> None:
     with pytest.raises(TypeError, match="text_format"):
-        form_of(shape)
+        make_text_format(shape)
 
 
 async def test_a_refusal_has_no_value_but_a_reason() -> None:
@@ -243,17 +243,17 @@ async def test_parse_as_reads_otherwise_than_was_asked() -> None:
 
 def test_a_value_that_breaks_its_schema_is_told() -> None:
     with pytest.raises(pydantic.ValidationError):
-        form_of(Point).read('{"x": "no"}')
+        make_text_format(Point).read('{"x": "no"}')
     with pytest.raises(WrongShape):
-        form_of({"type": "object", "required": ["n"]}).read("{}")
+        make_text_format({"type": "object", "required": ["n"]}).read("{}")
     with pytest.raises(WrongShape):
-        form_of({"type": "object"}).read("no json")
+        make_text_format({"type": "object"}).read("no json")
 
 
 async def test_comments_on_the_way_are_not_the_answer() -> None:
     from openai.types.responses import Response as Official
 
-    from antiphon.client.sdk.reading import Reader
+    from antiphon.client.sdk.parsing import ResponseParser
 
     def message(phase: str | None, text: str) -> dict[str, Any]:
         part = {"type": "output_text", "text": text, "annotations": []}
@@ -268,4 +268,6 @@ async def test_comments_on_the_way_are_not_the_answer() -> None:
 
     output = [message("commentary", "I look it up."), message("final_answer", POINT)]
     response = Official.construct(id="r", status="completed", output=output)
-    assert Reader(form_of(Point)).response(response).output_parsed == Point(x=1, y=2, colour=Colour.GREEN)
+    assert ResponseParser(make_text_format(Point)).response(response).output_parsed == Point(
+        x=1, y=2, colour=Colour.GREEN
+    )

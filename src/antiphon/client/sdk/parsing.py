@@ -10,12 +10,12 @@ import pydantic
 from openai import omit
 from openai.lib._parsing._responses import parse_function_tool_arguments, parse_response
 
-from antiphon.client.sdk.arguments import Arguments, given
-from antiphon.client.sdk.form import Form, Shape, form_of
-from antiphon.client.sdk.results import ParsedResponse, dress
+from antiphon.client.sdk.params import Arguments, is_given
+from antiphon.client.sdk.results import ParsedResponse, extend
+from antiphon.client.sdk.text_format import Shape, TextFormat, make_text_format
 
 
-class Reader:
+class ResponseParser:
     """Reads answers in a form, and the arguments of calls by their tools.
 
     Only an answer that is whole is read: of one that was cut, refused or failed, ``parsed`` stays None.
@@ -25,11 +25,11 @@ class Reader:
         tools: the request's tools; those made of Pydantic models read their arguments, strict ones are read as JSON.
     """
 
-    def __init__(self, form: Form | None, tools: Iterable[Any] | None = None) -> None:
-        self._form = form
+    def __init__(self, format: TextFormat | None, tools: Iterable[Any] | None = None) -> None:
+        self._format = format
         self._tools = list(tools or ())
         self._phases: dict[int, str | None] = {}
-        self.cut: ParsedResponse[Any] | None = None
+        self.incomplete: ParsedResponse[Any] | None = None
 
     def response(self, response: official.Response) -> ParsedResponse[Any]:
         """The response with what was read.
@@ -38,25 +38,25 @@ class Reader:
             pydantic.ValidationError: a whole answer does not have the form.
             WrongShape: the same, where the form is a JSON schema.
         """
-        parsed = dress(parse_response(text_format=omit, input_tools=omit, response=response))
-        return self._filled(cast("ParsedResponse[Any]", parsed))
+        parsed = extend(parse_response(text_format=omit, input_tools=omit, response=response))
+        return self._parse_items(cast("ParsedResponse[Any]", parsed))
 
-    def _filled(self, parsed: ParsedResponse[Any]) -> ParsedResponse[Any]:
+    def _parse_items(self, parsed: ParsedResponse[Any]) -> ParsedResponse[Any]:
         if parsed.status == "completed":
             for item in cast("list[Any]", parsed.output):
-                self._fill(item)
+                self._parse_item(item)
         return parsed
 
-    def _fill(self, item: Any) -> None:
+    def _parse_item(self, item: Any) -> None:
         if item.type == "function_call":
             item.parsed_arguments = parse_function_tool_arguments(input_tools=self._tools, function_call=item)
-        elif item.type == "message" and self._form is not None and _answers(item.phase):
+        elif item.type == "message" and self._format is not None and _is_answer(item.phase):
             for part in item.content:
                 if part.type == "output_text":
-                    part.parsed = self._form.read(part.text)
+                    part.parsed = self._format.read(part.text)
 
     def event(self, event: Any) -> Any:
-        """An event of the official stream helper, dressed, with what was read.
+        """An event of the official stream helper, extended, with what was parsed.
 
         Raises:
             pydantic.ValidationError: see ``response``.
@@ -65,31 +65,31 @@ class Reader:
             case "response.output_item.added":
                 self._phases[event.output_index] = getattr(event.item, "phase", None)
             case "response.output_text.done":
-                event.parsed = self._attempt(event)
+                event.parsed = self._try_parse(event)
             case "response.completed":
-                self._filled(dress(event.response))
+                self._parse_items(extend(event.response))
             case "response.incomplete":
-                self.cut = self.response(event.response)
+                self.incomplete = self.response(event.response)
             case _:
                 pass
-        return dress(event)
+        return extend(event)
 
-    def _attempt(self, event: Any) -> Any:
+    def _try_parse(self, event: Any) -> Any:
         """What a text says that may yet turn out to have been cut."""
-        if self._form is None or not _answers(self._phases.get(event.output_index)):
+        if self._format is None or not _is_answer(self._phases.get(event.output_index)):
             return None
         try:
-            return self._form.read(event.text)
+            return self._format.read(event.text)
         except (ValueError, pydantic.ValidationError):
             return None
 
 
-def _answers(phase: str | None) -> bool:
+def _is_answer(phase: str | None) -> bool:
     """Whether a message of that phase is the answer; a comment on the way is not."""
     return phase in (None, "final_answer")
 
 
-def asked_and_read(text_format: Shape, parse_as: Shape, asked: Arguments) -> tuple[Arguments, Reader]:
+def prepare_parsing(text_format: Shape, parse_as: Shape, params: Arguments) -> tuple[Arguments, ResponseParser]:
     """The request with ``text.format`` for ``text_format``, and who reads its answer: ``parse_as`` if given, else
     ``text_format``.
 
@@ -97,31 +97,31 @@ def asked_and_read(text_format: Shape, parse_as: Shape, asked: Arguments) -> tup
         TypeError: ``text["format"]`` is given too, no schema can be made, or the input changes the format (a
             ``configuration_update``) and it is not said how to read it.
     """
-    form = form_of(text_format) if _is_form(text_format) else None
-    if form is not None:
-        text: Mapping[str, Any] = asked.get("text") or {}
+    format = make_text_format(text_format) if _is_shape_given(text_format) else None
+    if format is not None:
+        text: Mapping[str, Any] = params.get("text") or {}
         if "format" in text:
             raise TypeError("Cannot mix and match text.format with text_format")
-        asked = {**asked, "text": {**text, "format": form.format}}
-    return asked, Reader(_read_with(form, parse_as, asked), asked.get("tools"))
+        params = {**params, "text": {**text, "format": format.format}}
+    return params, ResponseParser(_choose_format(format, parse_as, params), params.get("tools"))
 
 
-def _is_form(shape: Shape) -> bool:
-    return given(shape) and shape is not None
+def _is_shape_given(shape: Shape) -> bool:
+    return is_given(shape) and shape is not None
 
 
-def _read_with(form: Form | None, parse_as: Shape, asked: Arguments) -> Form | None:
-    update = _format_update(asked.get("input"))
+def _choose_format(format: TextFormat | None, parse_as: Shape, params: Arguments) -> TextFormat | None:
+    update = _format_update(params.get("input"))
     if update is not None and parse_as is not None:
         if update.get("type") == "text":
-            if given(parse_as):
+            if is_given(parse_as):
                 raise TypeError("Cannot use parse_as with a plain-text format update")
             return None
-        if form is not None and not given(parse_as) and update != form.format:
+        if format is not None and not is_given(parse_as) and update != format.format:
             raise TypeError("Pass parse_as for the updated output schema, or parse_as=None to read plain output_text")
-    if not given(parse_as):
-        return form
-    return form_of(parse_as) if parse_as is not None else None
+    if not is_given(parse_as):
+        return format
+    return make_text_format(parse_as) if parse_as is not None else None
 
 
 def _format_update(input: Any) -> Mapping[str, Any] | None:

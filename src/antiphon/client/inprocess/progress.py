@@ -7,7 +7,7 @@ from collections.abc import Callable
 from antiphon.models.embedded.download import Abandoned, on_stderr
 
 
-class Attended:
+class CancellableProgress:
     """What ``antiphon serve`` shows of a fetch, which ends when nobody wants the model any more.
 
     Args:

@@ -15,22 +15,22 @@ from openai import Omit, omit
 from openai._compat import cached_property
 from typing_extensions import Unpack
 
-from antiphon.client.sdk.arguments import (
+from antiphon.client.sdk.params import (
     Effort,
     Input,
-    Manner,
+    RequestOptions,
     Verbosity,
 )
-from antiphon.client.sdk.form import Shape, ShapeOf, T
 from antiphon.client.sdk.responses import AsyncResponses, Responses
-from antiphon.client.sdk.results import dress
+from antiphon.client.sdk.results import extend
+from antiphon.client.sdk.text_format import Shape, ShapeOf, T
 
 if TYPE_CHECKING:
+    from antiphon.client.runs.loop import RunEvent, RunResult
     from antiphon.client.runs.runners import Tool
-    from antiphon.client.runs.running import RunEvent, RunResult
 
 
-class RunOptions(Manner, total=False):
+class RunOptions(RequestOptions, total=False):
     """What ``run`` takes beside the task, the tools and the model.
 
     Attributes:
@@ -54,15 +54,15 @@ class RunOptions(Manner, total=False):
 _BOUNDS = ("turns_max", "call_timeout_s", "parallel_calls_max", "output_chars_max", "raise_errors")
 
 
-def _plan(task: Input, tools: Iterable[Tool], model: str | Omit, text_format: Shape, options: RunOptions) -> Any:
-    from antiphon.client.runs import running
+def _plan_run(task: Input, tools: Iterable[Tool], model: str | Omit, text_format: Shape, options: RunOptions) -> Any:
+    from antiphon.client.runs import loop
 
     given: dict[str, Any] = {**options, "model": model}
     bounds = {name: given.pop(name) for name in _BOUNDS if name in given}
-    return running.plan(task, tools, given, text_format=text_format, **bounds)
+    return loop.plan_run(task, tools, given, text_format=text_format, **bounds)
 
 
-class Surface(openai.OpenAI):
+class ClientMixin(openai.OpenAI):
     """The synchronous client's side towards the caller."""
 
     @cached_property
@@ -108,7 +108,7 @@ class Surface(openai.OpenAI):
             TypeError: something in ``tools`` is no tool, or no schema can be made of it.
             ValueError: two tools for the same calls, or a bound that is not above 0.
         """
-        from antiphon.client.runs.running import RunFinished
+        from antiphon.client.runs.loop import RunFinished
 
         result: RunResult[T] | None = None
         for event in self.run_events(task, tools=tools, model=model, text_format=text_format, **options):
@@ -131,16 +131,16 @@ class Surface(openai.OpenAI):
 
         Nothing is sent before the first event is asked for. Closing the iterator ends the run.
         """
-        from antiphon.client.runs.driving import drive
+        from antiphon.client.runs.executor import execute
 
-        return drive(self.responses, _plan(task, tools, model, text_format, options))
+        return execute(self.responses, _plan_run(task, tools, model, text_format, options))
 
     def _process_response_data(self, **parts: Any) -> Any:
         """Where the SDK makes an object of every answer and every event."""
-        return dress(super()._process_response_data(**parts))
+        return extend(super()._process_response_data(**parts))
 
 
-class AsyncSurface(openai.AsyncOpenAI):
+class AsyncClientMixin(openai.AsyncOpenAI):
     """The asynchronous client's side towards the caller."""
 
     @cached_property
@@ -160,18 +160,18 @@ class AsyncSurface(openai.AsyncOpenAI):
     ) -> RunResult[T]:
         """Works on a task: asks the model, runs the tools that it calls, and asks again until it answers.
 
-        As ``Surface.run``; ``on_event`` may be a coroutine function; coroutine functions run as tasks of this event
+        As ``ClientMixin.run``; ``on_event`` may be a coroutine function; coroutine functions run as tasks of this event
         loop (asyncio's), others in threads. Cancelling it cancels them.
         """
-        from antiphon.client.runs.running import RunFinished
+        from antiphon.client.runs.loop import RunFinished
 
         result: RunResult[T] | None = None
         async with aclosing(
             self.run_events(task, tools=tools, model=model, text_format=text_format, **options)
         ) as events:
             async for event in events:
-                if on_event is not None and inspect.isawaitable(heard := on_event(event)):
-                    await heard
+                if on_event is not None and inspect.isawaitable(awaitable := on_event(event)):
+                    await awaitable
                 result = event.result if isinstance(event, RunFinished) else None
         assert result is not None, "the last event holds the result"
         return result
@@ -185,11 +185,11 @@ class AsyncSurface(openai.AsyncOpenAI):
         text_format: ShapeOf[Any] = omit,
         **options: Unpack[RunOptions],
     ) -> AsyncGenerator[RunEvent]:
-        """The same as ``run``, as its events, for ``async for``; see ``Surface.run_events``."""
-        from antiphon.client.runs.driving import async_drive
+        """The same as ``run``, as its events, for ``async for``; see ``ClientMixin.run_events``."""
+        from antiphon.client.runs.executor import execute_async
 
-        return async_drive(self.responses, _plan(task, tools, model, text_format, options))
+        return execute_async(self.responses, _plan_run(task, tools, model, text_format, options))
 
     def _process_response_data(self, **parts: Any) -> Any:
         """Where the SDK makes an object of every answer and every event."""
-        return dress(super()._process_response_data(**parts))
+        return extend(super()._process_response_data(**parts))

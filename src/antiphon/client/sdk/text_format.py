@@ -18,8 +18,8 @@ import pydantic
 from openai import Omit
 from typing_extensions import TypeVar
 
-from antiphon.client.runs.tighten import tightened
-from antiphon.client.sdk.typed import admitted
+from antiphon.client.sdk.strict_schema import make_strict
+from antiphon.client.sdk.typed_dict import adapt_type
 
 T = TypeVar("T", default=Any)
 
@@ -40,7 +40,7 @@ class WrongShape(ValueError):
 
 
 @dataclass(frozen=True)
-class Form:
+class TextFormat:
     """A shape, ready for use.
 
     Attributes:
@@ -53,26 +53,26 @@ class Form:
     read: Callable[[str], Any]
 
 
-def form_of(shape: Shape) -> Form:
+def make_text_format(shape: Shape) -> TextFormat:
     """The form of a shape.
 
     Raises:
         TypeError: no schema can be made of it.
     """
     if isinstance(shape, Mapping):
-        return _of_schema(cast("Mapping[str, Any]", shape))
+        return _from_schema(cast("Mapping[str, Any]", shape))
     try:
-        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(admitted(shape))
+        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(adapt_type(shape))
         schema = adapter.json_schema()
     except (pydantic.PydanticUserError, pydantic.errors.PydanticInvalidForJsonSchema) as error:
         raise TypeError(f"Unable to make a JSON schema of {shape!r} for text_format: {error.message}") from error
     name = getattr(shape, "__name__", None) or str(shape)
     if _is_object(schema):
-        return _form(name, schema, adapter.validate_json)
+        return _build(name, schema, adapter.validate_json)
     wrapped = {"type": "object", "properties": {VALUE: schema}, "required": [VALUE], "additionalProperties": False}
     if definitions := schema.pop("$defs", None):
         wrapped["$defs"] = definitions
-    return _form(name, wrapped, lambda said: adapter.validate_python(_unwrapped(said)))
+    return _build(name, wrapped, lambda text: adapter.validate_python(_unwrap(text)))
 
 
 def _is_object(schema: Mapping[str, Any]) -> bool:
@@ -82,24 +82,24 @@ def _is_object(schema: Mapping[str, Any]) -> bool:
     return schema.get("type") == "object"
 
 
-def _unwrapped(said: str) -> Any:
-    members = pydantic.TypeAdapter(dict[str, Any]).validate_json(said)
+def _unwrap(text: str) -> Any:
+    members = pydantic.TypeAdapter(dict[str, Any]).validate_json(text)
     return members.get(VALUE)
 
 
-def _of_schema(schema: Mapping[str, Any]) -> Form:
+def _from_schema(schema: Mapping[str, Any]) -> TextFormat:
     if schema.get("type") == "json_schema" and isinstance(schema.get("schema"), Mapping):
         given = dict(schema)
-        return Form({"name": "answer", **given}, _reader(given["schema"]))
-    return _form(str(schema.get("title") or "answer"), dict(schema), _reader(schema))
+        return TextFormat({"name": "answer", **given}, _schema_reader(given["schema"]))
+    return _build(str(schema.get("title") or "answer"), dict(schema), _schema_reader(schema))
 
 
-def _reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
+def _schema_reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
     validator = jsonschema_rs.validator_for(dict(schema))
 
-    def read(said: str) -> Any:
+    def read(text: str) -> Any:
         try:
-            value = json.loads(said)
+            value = json.loads(text)
             validator.validate(value)
         except (ValueError, jsonschema_rs.ValidationError) as error:
             text = getattr(error, "message", str(error))
@@ -109,7 +109,7 @@ def _reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
     return read
 
 
-def _form(name: str, schema: dict[str, Any], read: Callable[[str], Any]) -> Form:
-    schema, strict = tightened(schema)
+def _build(name: str, schema: dict[str, Any], read: Callable[[str], Any]) -> TextFormat:
+    schema, strict = make_strict(schema)
     named = re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_")[:NAME_CHARS_MAX] or "answer"
-    return Form({"type": "json_schema", "name": named, "schema": schema, "strict": strict}, read)
+    return TextFormat({"type": "json_schema", "name": named, "schema": schema, "strict": strict}, read)

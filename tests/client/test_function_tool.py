@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Optional, TypedDict
 import pydantic
 import pytest
 
-from antiphon.client.runs.schema import ArgumentsRefused, FunctionTool
+from antiphon.client.runs.function_tool import ArgumentsRefused, FunctionTool
 from antiphon.wire.strict import refusal
 
 

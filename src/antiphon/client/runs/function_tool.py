@@ -19,16 +19,16 @@ from typing import Any, Final, cast
 import pydantic
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
-from antiphon.client.runs.tighten import tightened
+from antiphon.client.sdk.strict_schema import make_strict
 from antiphon.client.sdk.tool_calls import ToolCall
-from antiphon.client.sdk.typed import admitted
+from antiphon.client.sdk.typed_dict import adapt_type
 from antiphon.wire.strict import refusal
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_STARRED: Final = inspect.Parameter.VAR_POSITIONAL
-_KEYWORDS: Final = inspect.Parameter.VAR_KEYWORD
-_FIRST: Final = inspect.Parameter.POSITIONAL_ONLY
-_EITHER: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_VAR_POSITIONAL: Final = inspect.Parameter.VAR_POSITIONAL
+_VAR_KEYWORD: Final = inspect.Parameter.VAR_KEYWORD
+_POSITIONAL_ONLY: Final = inspect.Parameter.POSITIONAL_ONLY
+_POSITIONAL_OR_KEYWORD: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 class ArgumentsRefused(ValueError):
@@ -67,20 +67,20 @@ class FunctionTool:
         strict: bool | None = None,
     ) -> None:
         self._function = function
-        self.name = _named(function, name)
+        self.name = _tool_name(function, name)
         self._parameters = inspect.signature(function).parameters
-        words = _Words(function)
-        self._model, self._fields = _model(self.name, self._parameters, _hints(function), words)
+        docstring = _Docstring(function)
+        self._model, self._fields = _model(self.name, self._parameters, _type_hints(function), docstring)
         self._null_means_default = {
             parameter.name
             for parameter in self._parameters.values()
             if parameter.default is not parameter.empty and not _admits_none(self._model, self._fields[parameter.name])
         }
-        parameters, is_strict = self._schema(strict)
+        parameters, is_strict = self._build_schema(strict)
         self.tool: dict[str, Any] = {
             "type": "function",
             "name": self.name,
-            "description": words.description if description is None else description,
+            "description": docstring.description if description is None else description,
             "parameters": parameters,
             "strict": is_strict,
         }
@@ -104,40 +104,40 @@ class FunctionTool:
         positional, named = self.arguments(arguments)
         return self._function(*positional, **named)
 
-    def arguments(self, said: str) -> tuple[list[Any], dict[str, Any]]:
+    def arguments(self, text: str) -> tuple[list[Any], dict[str, Any]]:
         """Arguments as JSON text, validated and made into what the hints say: positional and named.
 
         Raises:
             ArgumentsRefused: they are no JSON object, or do not fit.
         """
         try:
-            members = json.loads(said or "{}")
+            members = json.loads(text or "{}")
             if not isinstance(members, dict):
                 raise ArgumentsRefused(f"Invalid arguments for {self.name}: expected a JSON object.")
             sent = cast("dict[str, Any]", members)
             kept = {k: value for k, value in sent.items() if value is not None or k not in self._null_means_default}
-            return self._placed(self._model.model_validate(kept))
+            return self._bind(self._model.model_validate(kept))
         except pydantic.ValidationError as error:
-            raise ArgumentsRefused(f"Invalid arguments for {self.name}: {_faults(error)}") from error
+            raise ArgumentsRefused(f"Invalid arguments for {self.name}: {_describe_errors(error)}") from error
         except json.JSONDecodeError as error:
             raise ArgumentsRefused(f"Invalid arguments for {self.name}: not JSON: {error}") from error
 
-    def _placed(self, values: pydantic.BaseModel) -> tuple[list[Any], dict[str, Any]]:
+    def _bind(self, values: pydantic.BaseModel) -> tuple[list[Any], dict[str, Any]]:
         """What was sent, where the function wants it; for the rest its own defaults hold."""
         positional: list[Any] = []
         named: dict[str, Any] = dict(values.model_extra or {})
-        starred = any(parameter.kind is _STARRED for parameter in self._parameters.values())
+        starred = any(parameter.kind is _VAR_POSITIONAL for parameter in self._parameters.values())
         for parameter in self._parameters.values():
             field = self._fields[parameter.name]
-            if parameter.kind is _STARRED:
+            if parameter.kind is _VAR_POSITIONAL:
                 positional += getattr(values, field)
-            elif parameter.kind is _FIRST or (starred and parameter.kind is _EITHER):
+            elif parameter.kind is _POSITIONAL_ONLY or (starred and parameter.kind is _POSITIONAL_OR_KEYWORD):
                 positional.append(getattr(values, field))
             elif field in values.model_fields_set:
                 named[parameter.name] = getattr(values, field)
         return positional, named
 
-    def _schema(self, strict: bool | None) -> tuple[dict[str, Any], bool]:
+    def _build_schema(self, strict: bool | None) -> tuple[dict[str, Any], bool]:
         schema = _json_schema(self._model)
         schema.pop("title", None)
         properties = cast("dict[str, dict[str, Any]]", schema.setdefault("properties", {}))
@@ -145,63 +145,63 @@ class FunctionTool:
             shown.pop("title", None)
         if strict is False:
             return schema, False
-        widened = {**schema, "properties": {n: self._widened(n, shown) for n, shown in properties.items()}}
-        closed, is_strict = tightened(widened)
+        widened = {**schema, "properties": {n: self._allow_null(n, shown) for n, shown in properties.items()}}
+        closed, is_strict = make_strict(widened)
         if strict and not is_strict:
             raise TypeError(f"The schema of {self.name} cannot be strict: {refusal(closed)}")
         return (closed, True) if is_strict else (schema, False)
 
-    def _widened(self, name: str, shown: Mapping[str, Any]) -> dict[str, Any]:
+    def _allow_null(self, name: str, shown: Mapping[str, Any]) -> dict[str, Any]:
         """A parameter with a default, which a strict schema must require: null stands for the default."""
         if name not in self._null_means_default:
             return dict(shown)
         inner = {key: value for key, value in shown.items() if key not in ("description", "default")}
         default = f"Null for the default, {json.dumps(shown.get('default'), default=str, ensure_ascii=False)}."
-        told = f"{shown['description']} {default}" if "description" in shown else default
-        return {"anyOf": [inner, {"type": "null"}], "description": told}
+        description = f"{shown['description']} {default}" if "description" in shown else default
+        return {"anyOf": [inner, {"type": "null"}], "description": description}
 
 
-class _Words:
+class _Docstring:
     """What a docstring says: of the whole, and of each parameter."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         import docstring_parser
 
-        parsed = docstring_parser.parse(inspect.getdoc(_bare(function)) or "")
+        parsed = docstring_parser.parse(inspect.getdoc(_unwrap(function)) or "")
         parts = (parsed.short_description, parsed.long_description)
         self.description = "\n\n".join(part for part in parts if part)
         self.of = {param.arg_name.lstrip("*"): param.description for param in parsed.params if param.description}
 
 
-def _bare(function: Callable[..., Any]) -> Callable[..., Any]:
-    return _bare(function.func) if isinstance(function, functools.partial) else function
+def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    return _unwrap(function.func) if isinstance(function, functools.partial) else function
 
 
-def _named(function: Callable[..., Any], name: str | None) -> str:
-    bare: Any = _bare(function)
+def _tool_name(function: Callable[..., Any], name: str | None) -> str:
+    bare: Any = _unwrap(function)
     given = name or getattr(bare, "__name__", type(bare).__name__)
     if not _NAME.fullmatch(given):
         raise ValueError(f"{given!r} cannot be a function's name for a model: pass name=, of 1-64 of a-z A-Z 0-9 _ -")
     return given
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    bare: Any = _bare(function)
+def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    bare: Any = _unwrap(function)
     hinted = bare if inspect.isroutine(bare) else bare.__init__ if inspect.isclass(bare) else bare.__call__
     return typing.get_type_hints(hinted, include_extras=True)
 
 
 def _model(
-    name: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any], words: _Words
+    name: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any], docstring: _Docstring
 ) -> tuple[type[pydantic.BaseModel], dict[str, str]]:
     """A model of the parameters, whose fields have names of ours: a parameter may be called as Pydantic's own are."""
     fields = {parameter: f"p{index}" for index, parameter in enumerate(parameters)}
-    open_ended = any(parameter.kind is _KEYWORDS for parameter in parameters.values())
+    open_ended = any(parameter.kind is _VAR_KEYWORD for parameter in parameters.values())
     config = pydantic.ConfigDict(extra="allow" if open_ended else "forbid", arbitrary_types_allowed=False)
     definitions: dict[str, Any] = {
-        fields[key]: _field(parameter, admitted(hints.get(key, Any)), words.of.get(key))
+        fields[key]: _field(parameter, adapt_type(hints.get(key, Any)), docstring.of.get(key))
         for key, parameter in parameters.items()
-        if parameter.kind is not _KEYWORDS
+        if parameter.kind is not _VAR_KEYWORD
     }
     try:
         model = pydantic.create_model(name, __config__=config, **definitions)
@@ -218,14 +218,14 @@ def _json_schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
         return model.model_json_schema()
 
 
-def _field(parameter: inspect.Parameter, hint: Any, said: str | None) -> tuple[Any, Any]:
+def _field(parameter: inspect.Parameter, hint: Any, text: str | None) -> tuple[Any, Any]:
     """A parameter's type and its field; a word in ``Annotated`` describes it where the docstring does not."""
     extras: tuple[Any, ...] = getattr(hint, "__metadata__", ())
-    said = said or next((extra for extra in extras if isinstance(extra, str)), None)
+    text = text or next((extra for extra in extras if isinstance(extra, str)), None)
     default = ... if parameter.default is parameter.empty else parameter.default
-    if parameter.kind is _STARRED:
-        return list[hint], pydantic.Field([], alias=parameter.name, description=said)
-    described: dict[str, Any] = {"description": said} if said else {}
+    if parameter.kind is _VAR_POSITIONAL:
+        return list[hint], pydantic.Field([], alias=parameter.name, description=text)
+    described: dict[str, Any] = {"description": text} if text else {}
     return hint, pydantic.Field(default, alias=parameter.name, **described)
 
 
@@ -238,6 +238,6 @@ def _admits_none(model: type[pydantic.BaseModel], field: str) -> bool:
     return True
 
 
-def _faults(error: pydantic.ValidationError) -> str:
+def _describe_errors(error: pydantic.ValidationError) -> str:
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'arguments'}: {fault['msg']}" for fault in faults)

@@ -57,10 +57,10 @@ class SocketFile:
             self.close()
             raise
 
-    def clear(self) -> None:
+    def remove_stale(self) -> None:
         """Remove what processes left that were killed; for the owner of the folder."""
         for path in self._path.parent.glob(_PATTERN):
-            if path != self._path and not _answers(path):
+            if path != self._path and not _is_listening(path):
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class SocketFile:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def _answers(path: Path) -> bool:
+def _is_listening(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))
@@ -82,7 +82,7 @@ def _answers(path: Path) -> bool:
         return True
 
 
-def socket_file(config: Config) -> SocketFile | None:
+def open_socket_file(config: Config) -> SocketFile | None:
     """A socket file for the folder; None where there is nothing to share, or no such thing."""
     if config.store == "memory" or not hasattr(socket, "AF_UNIX"):
         return None
@@ -93,7 +93,7 @@ def socket_file(config: Config) -> SocketFile | None:
         return None
 
 
-class Door:
+class SocketServer:
     """Speaks HTTP and WebSocket with whoever has a socket to the engine. Belongs to the engine's event loop."""
 
     def __init__(self, app: ASGIApp, config: Config) -> None:
@@ -107,9 +107,9 @@ class Door:
         """Take connections that come through the file."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._protocol, sock=file.socket)
-        file.clear()
+        file.remove_stale()
 
-    async def admit(self, end: socket.socket) -> None:
+    async def accept(self, end: socket.socket) -> None:
         """Speak with whoever holds the other end."""
         await asyncio.get_running_loop().connect_accepted_socket(self._protocol, end)
 

@@ -11,11 +11,11 @@ import httpx2
 
 from antiphon.client.inprocess.host import (
     HOSTS,
-    Elsewhere,
     EngineError,
     Host,
     Lease,
     Opener,
+    OwnedElsewhere,
 )
 from antiphon.config import Config
 
@@ -44,7 +44,7 @@ class Server(NamedTuple):
     url: str
     socket: str
 
-    def address(self, request: httpx2.Request) -> httpx2.Request:
+    def redirect(self, request: httpx2.Request) -> httpx2.Request:
         """The request, sent there.
 
         Raises:
@@ -60,7 +60,7 @@ class Server(NamedTuple):
         return request
 
 
-class Route:
+class EngineResolver:
     """Shared by a client and its copies. What is found at the first request holds until it is lost."""
 
     def __init__(self, config: Config, opener: Opener | None) -> None:
@@ -71,7 +71,7 @@ class Route:
         self._server: Server | None = None
         self._until = 0.0
 
-    def find(self) -> Host | Server:
+    def resolve(self) -> Host | Server:
         """Where to now; waits while the engine is opened.
 
         Raises:
@@ -80,27 +80,27 @@ class Route:
         while True:
             if self._server is not None:
                 return self._server
-            host = self._leased().host
+            host = self._lease_host().host
             try:
-                host.opened()
-            except Elsewhere as error:
-                self._go(error)
+                host.wait_until_open()
+            except OwnedElsewhere as error:
+                self._follow_owner(error)
             else:
                 return host
             time.sleep(PAUSE_S if self._server is None else 0)
 
-    async def find_async(self) -> Host | Server:
+    async def resolve_async(self) -> Host | Server:
         """See ``find``."""
         import anyio
 
         while True:
             if self._server is not None:
                 return self._server
-            host = self._leased().host
+            host = self._lease_host().host
             try:
-                await host.opened_async()
-            except Elsewhere as error:
-                self._go(error)
+                await host.wait_until_open_async()
+            except OwnedElsewhere as error:
+                self._follow_owner(error)
             else:
                 return host
             await anyio.sleep(PAUSE_S if self._server is None else 0)
@@ -116,13 +116,13 @@ class Route:
         """The server that was found."""
         return self._server
 
-    def lost(self, where: Host | Server) -> bool:
+    def report_lost(self, where: Host | Server) -> bool:
         """It does not answer any more. Says whether to look again, for some time."""
         if self._server == where:
             self._server = None
-        return self._patient(STARTING_S)
+        return self._may_wait(STARTING_S)
 
-    def reached(self) -> None:
+    def report_reached(self) -> None:
         """There was an answer."""
         self._until = 0.0
 
@@ -134,23 +134,23 @@ class Route:
         lease.release()
         return lease.host if lease.host.closing else None
 
-    def _leased(self) -> Lease:
+    def _lease_host(self) -> Lease:
         with self._lock:
             lease = self._lease
             if lease is None or not lease.host.alive:
                 lease = self._lease = HOSTS.lease(self.config, self.opener)
             return lease
 
-    def _go(self, elsewhere: Elsewhere) -> None:
+    def _follow_owner(self, elsewhere: OwnedElsewhere) -> None:
         with self._lock:
             self._lease = None
         owner: Owner | None = elsewhere.owner
         if owner is not None and owner.url:
             self._server = Server("" if owner.socket else owner.url, owner.socket)
-        elif not self._patient(NAMELESS_S):
+        elif not self._may_wait(NAMELESS_S):
             raise EngineError(str(elsewhere)) from elsewhere
 
-    def _patient(self, patience_s: float) -> bool:
+    def _may_wait(self, patience_s: float) -> bool:
         now = time.monotonic()
         self._until = self._until or now + patience_s
         return now < self._until

@@ -1,7 +1,7 @@
 """The loop of ``client.run``: ask, run the calls, ask again, until there is an answer.
 
-Here is what it does and what it says, as a generator of commands that waits for nothing and starts nothing;
-``driving`` carries the commands out, with threads or in an event loop.
+The loop is a generator of commands that does no I/O and starts nothing; ``executor`` carries
+the commands out, with threads or in an event loop.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any, Final, Generic, TypeAlias
 from openai import omit
 
 from antiphon.client.runs.runners import Item, Tool, Toolbox
-from antiphon.client.sdk.arguments import (
+from antiphon.client.sdk.params import (
     Arguments,
     Input,
-    items,
-    official,
+    input_items,
+    to_official,
 )
-from antiphon.client.sdk.form import Shape, T
-from antiphon.client.sdk.reading import Reader, asked_and_read
+from antiphon.client.sdk.parsing import ResponseParser, prepare_parsing
 from antiphon.client.sdk.results import ParsedResponse, Response
+from antiphon.client.sdk.text_format import Shape, T
 from antiphon.client.sdk.tool_calls import ToolCall
 
 TURNS_MAX: Final = 16
@@ -188,18 +188,18 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Perform:
+class RunCalls:
     """Run these calls; send back their ``CallRecord``s, in the same order."""
 
     turn: int
     calls: Sequence[ToolCall]
 
 
-Command: TypeAlias = Sample | Perform
+Command: TypeAlias = Sample | RunCalls
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """A run as it was asked for.
 
     Attributes:
@@ -215,7 +215,7 @@ class Plan:
 
     task: Input
     toolbox: Toolbox
-    asked: Arguments
+    params: Arguments
     text_format: Shape = None
     turns_max: int = TURNS_MAX
     call_timeout_s: float = CALL_TIMEOUT_S
@@ -226,11 +226,11 @@ class Plan:
     def __post_init__(self) -> None:
         if min(self.turns_max, self.parallel_calls_max, self.call_timeout_s, self.output_chars_max) <= 0:
             raise ValueError("turns_max, parallel_calls_max, call_timeout_s and output_chars_max must be above 0.")
-        if self.asked.get("background"):
+        if self.params.get("background"):
             raise ValueError("A run waits for its responses: background cannot be true.")
 
 
-def plan(task: Input, tools: Iterable[Tool], arguments: Mapping[str, Any], **bounds: Any) -> Plan:
+def plan_run(task: Input, tools: Iterable[Tool], arguments: Mapping[str, Any], **bounds: Any) -> RunPlan:
     """The plan of a run.
 
     Raises:
@@ -238,18 +238,18 @@ def plan(task: Input, tools: Iterable[Tool], arguments: Mapping[str, Any], **bou
         ValueError: two tools for the same calls, a bound that is not above 0, or ``background``.
     """
     toolbox = Toolbox(tools)
-    asked = official({**arguments, "tools": toolbox.declared} if toolbox.declared else arguments)
-    return Plan(task, toolbox, asked, **bounds)
+    params = to_official({**arguments, "tools": toolbox.declared} if toolbox.declared else arguments)
+    return RunPlan(task, toolbox, params, **bounds)
 
 
-def turns(plan: Plan) -> Generator[Command, Any, RunResult[Any]]:
+def run_turns(plan: RunPlan) -> Generator[Command, Any, RunResult[Any]]:
     """The loop: yields commands, is sent what they ask for, returns the result.
 
     Raises:
         TurnsExceeded: after ``turns_max`` turns there still are calls.
     """
-    asked, reader = asked_and_read(plan.text_format, omit, plan.asked)
-    history = _History(plan.task, asked)
+    params, reader = prepare_parsing(plan.text_format, omit, plan.params)
+    history = _History(plan.task, params)
     responses: list[Response] = []
     records: list[CallRecord] = []
     while True:
@@ -260,11 +260,11 @@ def turns(plan: Plan) -> Generator[Command, Any, RunResult[Any]]:
         if not calls:
             return RunResult(reader.response(response), responses, records)
         if pending or len(responses) == plan.turns_max:
-            unanswered = RunResult(Reader(None).response(response), responses, records, pending or calls)
+            unanswered = RunResult(ResponseParser(None).response(response), responses, records, pending or calls)
             if pending:
                 return unanswered
             raise TurnsExceeded(unanswered)
-        done: Sequence[CallRecord] = yield Perform(len(responses), calls)
+        done: Sequence[CallRecord] = yield RunCalls(len(responses), calls)
         records += done
         notes: list[Item] = [{"role": "user", "content": record.note} for record in done if record.note]
         history.add(response, [*(record.output for record in done), *notes])
@@ -279,27 +279,27 @@ class _History:
     """
 
     task: Input
-    asked: Arguments
+    params: Arguments
     _sent: Arguments = field(default_factory=dict[str, Any])
 
     def request(self) -> Arguments:
         """The arguments of the next request."""
-        return {**self.asked, "input": self.task, **self._sent}
+        return {**self.params, "input": self.task, **self._sent}
 
     def add(self, response: Response, outputs: list[Item]) -> None:
         """A response whose calls have been answered."""
-        if self.asked.get("store") is False and "conversation" not in self.asked:
-            before = self._sent.get("input") or items(self.task)
-            self._sent = {"input": [*before, *_repeated(response), *outputs]}
-        elif "conversation" in self.asked:
+        if self.params.get("store") is False and "conversation" not in self.params:
+            before = self._sent.get("input") or input_items(self.task)
+            self._sent = {"input": [*before, *_replay_output(response), *outputs]}
+        elif "conversation" in self.params:
             self._sent = {"input": outputs}
         else:
             self._sent = {"input": outputs, "previous_response_id": response.id}
-        if _forces(self.asked.get("tool_choice")):
+        if _forces_call(self.params.get("tool_choice")):
             self._sent["tool_choice"] = "auto"
 
 
-def _forces(choice: Any) -> bool:
+def _forces_call(choice: Any) -> bool:
     """Whether a choice makes the model call something; kept for the next turns, it would never come to an answer."""
     match choice:
         case "required":
@@ -310,7 +310,7 @@ def _forces(choice: Any) -> bool:
             return False
 
 
-def _repeated(response: Response) -> list[Item]:
+def _replay_output(response: Response) -> list[Item]:
     """Its output as input. Reasoning goes along where it can be understood again: encrypted, or in words."""
     sent = [item.to_dict(mode="json", exclude_none=True) for item in response.output]
     return [
@@ -318,7 +318,7 @@ def _repeated(response: Response) -> list[Item]:
     ]
 
 
-def arguments_of(call: ToolCall) -> Any:
+def parse_arguments(call: ToolCall) -> Any:
     """A call's arguments as JSON values; as text, where they are no JSON."""
     if call.type != "function":
         return call.input

@@ -44,7 +44,7 @@ class CallOptions(TypedDict, total=False):
     timeout: float | httpx2.Timeout | NotGiven | None
 
 
-class Manner(CallOptions, total=False):
+class RequestOptions(CallOptions, total=False):
     """The official parameters of ``create`` but for ``input``, ``model``, ``tools`` and ``stream``."""
 
     access_programs: response_create_params.AccessPrograms | Omit
@@ -79,14 +79,14 @@ class Manner(CallOptions, total=False):
     user: str | Omit | None
 
 
-class Asking(Manner, total=False):
+class CreateParams(RequestOptions, total=False):
     """The official parameters of ``create``, ``stream`` and ``parse`` that need no word from us."""
 
     model: str | Omit | None
     tools: Iterable[Tool] | Omit | None
 
 
-class Retrieving(CallOptions, total=False):
+class RetrieveParams(CallOptions, total=False):
     """The official parameters of ``retrieve``, but for ``stream``."""
 
     include: list[ResponseIncludable] | Omit
@@ -94,7 +94,7 @@ class Retrieving(CallOptions, total=False):
     starting_after: int | Omit
 
 
-class Compacting(CallOptions, total=False):
+class CompactParams(CallOptions, total=False):
     """The official parameters of ``compact``, but for ``input``."""
 
     model: Required[str | None]
@@ -107,7 +107,7 @@ class Compacting(CallOptions, total=False):
     service_tier: Literal["auto", "default", "fast", "flex", "priority"] | Omit | None
 
 
-class Counting(CallOptions, total=False):
+class CountParams(CallOptions, total=False):
     """The official parameters of ``input_tokens.count``, but for ``input``."""
 
     conversation: response_create_params.Conversation | Mapping[str, Any] | Omit | None
@@ -123,40 +123,40 @@ class Counting(CallOptions, total=False):
     truncation: Literal["auto", "disabled"] | Omit
 
 
-def given(value: object) -> bool:
+def is_given(value: object) -> bool:
     """Whether it was passed: neither left out nor the SDK's ``omit``. None was passed."""
     return not isinstance(value, Omit | NotGiven)
 
 
-def official(arguments: Mapping[str, Any]) -> Arguments:
+def to_official(arguments: Mapping[str, Any]) -> Arguments:
     """The same request in the official form, without what was not given.
 
     Raises:
         TypeError: ``reasoning_effort`` and ``reasoning["effort"]``, or ``verbosity`` and ``text["verbosity"]``, differ.
     """
-    asked = {key: value for key, value in arguments.items() if given(value)}
-    _move(asked, "reasoning_effort", "reasoning", "effort")
-    _move(asked, "verbosity", "text", "verbosity")
+    params = {key: value for key, value in arguments.items() if is_given(value)}
+    _apply_alias(params, "reasoning_effort", "reasoning", "effort")
+    _apply_alias(params, "verbosity", "text", "verbosity")
     for name, change in (("input", _input), ("tools", _tools), ("tool_choice", _choice), ("text", _text)):
-        if name in asked:
-            asked[name] = change(asked[name])
-    if asked.get("prompt_cache_retention") == "in-memory":
-        asked["prompt_cache_retention"] = "in_memory"
-    return asked
+        if name in params:
+            params[name] = change(params[name])
+    if params.get("prompt_cache_retention") == "in-memory":
+        params["prompt_cache_retention"] = "in_memory"
+    return params
 
 
-def _move(asked: Arguments, alias: str, name: str, key: str) -> None:
+def _apply_alias(params: Arguments, alias: str, name: str, key: str) -> None:
     """An alias's value to where it belongs."""
-    value = asked.pop(alias, None)
+    value = params.pop(alias, None)
     if value is None:
         return
-    members = dict(asked.get(name) or {})
+    members = dict(params.get(name) or {})
     if members.get(key, value) != value:
         raise TypeError(f"{alias}={value!r} and {name}[{key!r}]={members[key]!r} differ; pass one of them.")
-    asked[name] = {**members, key: value}
+    params[name] = {**members, key: value}
 
 
-def items(input: Any) -> list[Any]:
+def input_items(input: Any) -> list[Any]:
     """An ``input`` of any form as a list of items; text is a message of the user's."""
     listed = _input(input)
     return [{"role": "user", "content": listed}] if isinstance(listed, str) else list(listed or ())
@@ -171,10 +171,10 @@ def _text(text: Any) -> Any:
 
 
 def _tools(tools: Iterable[Any] | None) -> list[Any] | None:
-    return None if tools is None else [_flat(tool) for tool in tools]
+    return None if tools is None else [_flatten_function(tool) for tool in tools]
 
 
-def _flat(tool: Any) -> Any:
+def _flatten_function(tool: Any) -> Any:
     """A function as this API writes it; one that the SDK made of a Pydantic model still reads its arguments with it."""
     match tool:
         case {"type": "function", "function": Mapping()}:

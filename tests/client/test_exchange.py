@@ -6,14 +6,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from antiphon.client.inprocess.call import (
-    AHEAD_BYTES_MAX,
+from antiphon.client.inprocess.exchange import (
+    BUFFERED_BYTES_MAX,
+    AsgiExchange,
     AsyncInbox,
-    Call,
     Head,
     Part,
     SyncInbox,
-    scope_of,
+    build_scope,
 )
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"x", b"y")]}
@@ -23,10 +23,12 @@ def part(body: bytes, *, more: bool = True) -> dict[str, Any]:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
-def called(app: Any, method: str = "POST", body: bytes = b"asked") -> tuple[Call, SyncInbox, "asyncio.Task[None]"]:
+def called(
+    app: Any, method: str = "POST", body: bytes = b"asked"
+) -> tuple[AsgiExchange, SyncInbox, "asyncio.Task[None]"]:
     inbox = SyncInbox()
-    scope = scope_of(httpx2.Request(method, "http://antiphon.invalid/v1/a%20b?c=d&c=e", headers={"X-One": "1"}))
-    call = Call(asyncio.get_running_loop(), app, scope, body, inbox)
+    scope = build_scope(httpx2.Request(method, "http://antiphon.invalid/v1/a%20b?c=d&c=e", headers={"X-One": "1"}))
+    call = AsgiExchange(asyncio.get_running_loop(), app, scope, body, inbox)
     return call, inbox, asyncio.ensure_future(call.run())
 
 
@@ -71,7 +73,7 @@ async def test_what_the_application_is_told() -> None:
 
 
 async def test_an_application_waits_for_a_slow_reader_and_for_nobody_who_left() -> None:
-    chunk = b"x" * (AHEAD_BYTES_MAX // 4)
+    chunk = b"x" * (BUFFERED_BYTES_MAX // 4)
     sent = 0
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -85,13 +87,13 @@ async def test_an_application_waits_for_a_slow_reader_and_for_nobody_who_left() 
     call, inbox, running = called(app)
     await settle()
     assert sent == 4
-    call.taken(len(chunk))
+    call.acknowledge(len(chunk))
     await settle()
     assert sent == 4, "it goes on when half of it is taken, not with every byte"
-    call.taken(2 * len(chunk))
+    call.acknowledge(2 * len(chunk))
     await settle()
     assert sent == 7
-    call.leave()
+    call.abandon()
     await running
     assert sent == 100
     assert arrived(inbox) == [Head(200, [(b"x", b"y")]), *[chunk] * 8]
@@ -108,7 +110,7 @@ async def test_a_reader_that_leaves_is_a_client_that_disconnects() -> None:
     call, inbox, running = called(app)
     await settle()
     assert told == []
-    call.leave()
+    call.abandon()
     await running
     assert told == [{"type": "http.disconnect"}]
     assert arrived(inbox) == [Head(200, [(b"x", b"y")])]
@@ -122,7 +124,7 @@ async def test_a_call_that_is_cut_tells_its_reader() -> None:
 
     call, inbox, running = called(app)
     await settle()
-    call.cut()
+    call.abort()
     await running
     _, fault = arrived(inbox)
     assert isinstance(fault, httpx2.RemoteProtocolError)
@@ -175,7 +177,7 @@ async def test_an_application_that_is_cancelled() -> None:
 async def test_head_has_no_body() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
-        await send(part(b"x" * 2 * AHEAD_BYTES_MAX))
+        await send(part(b"x" * 2 * BUFFERED_BYTES_MAX))
         await send(part(b"y", more=False))
 
     _, inbox, running = called(app, "HEAD")
@@ -207,8 +209,8 @@ def test_a_reader_whose_event_loop_was_closed_has_left() -> None:
         told.append(await receive())
 
     async def serve() -> None:
-        scope = scope_of(httpx2.Request("GET", "http://antiphon.invalid/v1"))
-        await Call(asyncio.get_running_loop(), app, scope, b"", gone).run()
+        scope = build_scope(httpx2.Request("GET", "http://antiphon.invalid/v1"))
+        await AsgiExchange(asyncio.get_running_loop(), app, scope, b"", gone).run()
 
     asyncio.run(serve())
     assert told == [{"type": "http.disconnect"}]

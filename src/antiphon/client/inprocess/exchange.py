@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("antiphon.client")
 
-AHEAD_BYTES_MAX = 64 * 1024
+BUFFERED_BYTES_MAX = 64 * 1024
 """How far the application may be ahead of its reader."""
 
-ATTENTION_S = 0.5
+POLL_S = 0.5
 """How long a thread waits before it looks up. A signal that comes just as it begins to wait does not wake it, and on
 Windows none does."""
 
-_FAULT = b'{"error":{"message":"The engine failed.","type":"server_error","param":null,"code":null}}'
+_INTERNAL_ERROR = b'{"error":{"message":"The engine failed.","type":"server_error","param":null,"code":null}}'
 
 
 class Head(NamedTuple):
@@ -76,7 +76,7 @@ class SyncInbox:
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            left_s = ATTENTION_S if until is None else min(ATTENTION_S, until - time.monotonic())
+            left_s = POLL_S if until is None else min(POLL_S, until - time.monotonic())
             try:
                 return self._parts.get(timeout=max(left_s, 0.0))
             except queue.Empty:
@@ -88,7 +88,7 @@ Schedule: TypeAlias = Callable[[Callable[[], object]], object]
 """Has a function called in an event loop; may be used in any thread."""
 
 
-def scheduler() -> Schedule:
+def get_scheduler() -> Schedule:
     """The way into the event loop that runs here, asyncio's or trio's."""
     try:
         return asyncio.get_running_loop().call_soon_threadsafe
@@ -102,20 +102,20 @@ class AsyncInbox:
 
     def __init__(self) -> None:
         self._parts: deque[Part] = deque()
-        self._schedule = scheduler()
-        self._waking = False
-        self._news = anyio.Event()
+        self._schedule = get_scheduler()
+        self._wake_scheduled = False
+        self._arrived = anyio.Event()
 
     def put(self, part: Part) -> None:
         """See ``Inbox.put``; one wake-up for all that arrives before the reader's turn."""
         self._parts.append(part)
-        if not self._waking:
-            self._waking = True
+        if not self._wake_scheduled:
+            self._wake_scheduled = True
             self._schedule(self._wake)
 
     def _wake(self) -> None:
-        self._waking = False
-        self._news.set()
+        self._wake_scheduled = False
+        self._arrived.set()
 
     async def get(self, timeout_s: float | None) -> Part:
         """The next part.
@@ -126,12 +126,12 @@ class AsyncInbox:
         if not self._parts:
             with anyio.fail_after(timeout_s):
                 while not self._parts:
-                    self._news = anyio.Event()
-                    await self._news.wait()
+                    self._arrived = anyio.Event()
+                    await self._arrived.wait()
         return self._parts.popleft()
 
 
-class Call:
+class AsgiExchange:
     """A request, its answer, and both ends of the way between. ``start`` belongs to the engine's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, app: ASGIApp, scope: Scope, body: bytes, inbox: Inbox) -> None:
@@ -141,39 +141,39 @@ class Call:
         self._body: bytes | None = body
         self._inbox = inbox
         self._lock = threading.Lock()
-        self._ahead_bytes = 0
+        self._buffered_bytes = 0
         self._held = False
-        self._left = False
+        self._abandoned = False
         self._started = False
         self._ended = False
-        self._over = asyncio.Event()
-        self._room = asyncio.Event()
+        self._disconnected = asyncio.Event()
+        self._drained = asyncio.Event()
 
     # The reader's end
 
-    def taken(self, size_bytes: int) -> None:
+    def acknowledge(self, size_bytes: int) -> None:
         """The reader took so much."""
         with self._lock:
-            self._ahead_bytes -= size_bytes
-            freed = self._held and self._ahead_bytes <= AHEAD_BYTES_MAX // 2
+            self._buffered_bytes -= size_bytes
+            freed = self._held and self._buffered_bytes <= BUFFERED_BYTES_MAX // 2
             self._held = self._held and not freed
         if freed:
-            self._tell(self._room.set)
+            self._schedule_in_engine(self._drained.set)
 
-    def leave(self) -> None:
+    def abandon(self) -> None:
         """The reader takes no more. Harmless when the answer is over."""
-        if not self._left and not self._ended:
-            self._left = True
-            self._tell(self._gone)
+        if not self._abandoned and not self._ended:
+            self._abandoned = True
+            self._schedule_in_engine(self._mark_abandoned)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End the call; the reader is told."""
-        self._tell(self.disconnect)
+        self._schedule_in_engine(self.disconnect)
 
-    def _tell(self, news: Callable[[], object]) -> None:
+    def _schedule_in_engine(self, callback: Callable[[], object]) -> None:
         # A closed loop has nobody to tell.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(news)
+            self._loop.call_soon_threadsafe(callback)
 
     # The engine's end
 
@@ -187,27 +187,27 @@ class Call:
         except Exception:
             log.exception("the application failed")
             if not self._started:
-                await self._sorry()
+                await self._send_internal_error()
         self._fail("The engine ended its answer before it was whole.")
 
-    def lose(self) -> None:
+    def fail_closed(self) -> None:
         """There is no engine to answer any more; the reader is told."""
         self._fail("The engine was closed.")
 
-    def _gone(self) -> None:
-        self._left = True
-        self._over.set()
-        self._room.set()
+    def _mark_abandoned(self) -> None:
+        self._abandoned = True
+        self._disconnected.set()
+        self._drained.set()
 
     def disconnect(self) -> None:
         """Have the application think that its reader left."""
-        self._over.set()
+        self._disconnected.set()
 
     async def _receive(self) -> Message:
         body, self._body = self._body, None
         if body is not None:
             return {"type": "http.request", "body": body, "more_body": False}
-        await self._over.wait()
+        await self._disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
@@ -220,42 +220,42 @@ class Call:
             self._put(body)
         if not message.get("more_body", False):
             self._end(None)
-        elif self._crowded(len(body)):
-            await self._room.wait()
+        elif self._is_over_limit(len(body)):
+            await self._drained.wait()
 
-    def _crowded(self, size_bytes: int) -> bool:
+    def _is_over_limit(self, size_bytes: int) -> bool:
         with self._lock:
-            self._ahead_bytes += size_bytes
-            self._held = self._ahead_bytes > AHEAD_BYTES_MAX and not self._left
+            self._buffered_bytes += size_bytes
+            self._held = self._buffered_bytes > BUFFERED_BYTES_MAX and not self._abandoned
             if self._held:
-                self._room.clear()
+                self._drained.clear()
             return self._held
 
     def _put(self, part: Part) -> None:
-        if self._left:
+        if self._abandoned:
             return
         try:
             self._inbox.put(part)
         except RuntimeError:
             # Its event loop was closed around the reader.
-            self._gone()
+            self._mark_abandoned()
 
     def _end(self, part: Part) -> None:
         if not self._ended:
             self._put(part)
             self._ended = True
-            self._over.set()
+            self._disconnected.set()
 
     def _fail(self, why: str) -> None:
         self._end(httpx2.RemoteProtocolError(why))
 
-    async def _sorry(self) -> None:
+    async def _send_internal_error(self) -> None:
         headers = [(b"content-type", b"application/json"), (b"x-should-retry", b"false")]
         await self._send({"type": "http.response.start", "status": 500, "headers": headers})
-        await self._send({"type": "http.response.body", "body": _FAULT})
+        await self._send({"type": "http.response.body", "body": _INTERNAL_ERROR})
 
 
-def scope_of(request: httpx2.Request, **more: Any) -> Scope:
+def build_scope(request: httpx2.Request, **more: Any) -> Scope:
     """The request as ASGI's HTTP scope (asgi.readthedocs.io, HTTP & WebSocket message format 2.4)."""
     url = request.url
     return {

@@ -13,7 +13,7 @@ from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import Response, ResponseStreamEvent
 
 from antiphon import AsyncOpenAI, OpenAI
-from antiphon.client.sdk.resuming import REACHED_HEADER, beginning
+from antiphon.client.sdk.resumption import REACHED_HEADER, beginning
 from antiphon.models import Call, Finish, Reasoning, Refusal, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
@@ -160,7 +160,7 @@ async def test_a_number_that_was_not_reached_is_refused() -> None:
 
 
 async def test_with_a_server_that_says_not_how_far_it_is_everything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("antiphon.client.sdk.resuming.REACHED_HEADER", "x-unknown")
+    monkeypatch.setattr("antiphon.client.sdk.resumption.REACHED_HEADER", "x-unknown")
     gate = asyncio.Event()
     async with client_of(["One ", "two ", gate, "three", DONE]) as (client, asked):
         async with client.responses.stream(model="m", input="hi", background=True) as stream:

@@ -1,4 +1,4 @@
-"""``tightened``: a JSON schema in the strict subset that structured output and strict functions ask for.
+"""``make_strict``: a JSON schema in the strict subset that structured output and strict functions ask for.
 
 In that subset every object is closed and requires all its keys. Python types rarely say it like that, so a schema made
 of one is put into that form: keywords that only explain or check (which the reader of the answer checks again) are
@@ -24,20 +24,20 @@ _DROPPED: Final = (NOT_PERMITTED - _STRUCTURE) | {"discriminator"}
 Json = dict[str, Any]
 
 
-def tightened(schema: Mapping[str, Any]) -> tuple[Json, bool]:
+def make_strict(schema: Mapping[str, Any]) -> tuple[Json, bool]:
     """The schema to send, and whether it is strict. What was passed in is left alone."""
     original = copy.deepcopy(dict(schema))
-    strict = _Tightening(original).whole()
+    strict = _StrictRewriter(original).rewrite()
     return (strict, True) if refusal(strict) is None else (original, False)
 
 
-class _Tightening:
+class _StrictRewriter:
     """One schema on its way, with its definitions."""
 
     def __init__(self, schema: Json) -> None:
         self._root = schema
 
-    def whole(self) -> Json:
+    def rewrite(self) -> Json:
         root = self._root
         if "$ref" in root:
             root = {**self._target(root["$ref"]), **{key: value for key, value in root.items() if key != "$ref"}}
@@ -51,7 +51,7 @@ class _Tightening:
             return self._reference(members)
         if members.get("format", "date") not in FORMATS:
             del members["format"]
-        return self._object(self._nested(_one_spelling(members)))
+        return self._object(self._nested(_normalize_unions(members)))
 
     def _reference(self, schema: Json) -> Json:
         """A reference stands alone; what describes it is merged with what it refers to, unless that would never end."""
@@ -87,7 +87,7 @@ class _Tightening:
         return schema
 
 
-def _one_spelling(schema: Json) -> Json:
+def _normalize_unions(schema: Json) -> Json:
     """``oneOf`` as ``anyOf``, and an ``allOf`` of one as what it holds: the same to a writer."""
     if "oneOf" in schema and "anyOf" not in schema:
         schema["anyOf"] = schema.pop("oneOf")

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from antiphon.client.sdk.content import joined
+from antiphon.client.sdk.content import join_text
 from antiphon.client.sdk.tool_calls import Patch
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ class Row(NamedTuple):
     text: str
 
 
-def text(response: Response) -> str:
+def to_text(response: Response) -> str:
     """For ``print``: plain lines."""
-    lines = [_head(response)]
+    lines = [_header(response)]
     lines += [f"[{row.label}] {row.text}" if row.label else row.text for row in rows(response)]
-    return "\n".join(_CONTROL.sub("�", line) for line in [*lines, foot(response)])
+    return "\n".join(_CONTROL.sub("�", line) for line in [*lines, footer(response)])
 
 
-def rich(response: Response) -> RenderableType:
+def to_rich(response: Response) -> RenderableType:
     """For Rich's ``print``: a panel."""
     from rich.console import Group
     from rich.panel import Panel
@@ -58,43 +58,43 @@ def rich(response: Response) -> RenderableType:
         Text.assemble((f"{row.label} ", "bold cyan"), (row.text, "dim")) if row.label else Text(row.text)
         for row in rows(response)
     ]
-    return Panel(Group(*lines), title=Text(_head(response)), subtitle=Text(foot(response)), title_align="left")
+    return Panel(Group(*lines), title=Text(_header(response)), subtitle=Text(footer(response)), title_align="left")
 
 
-def html(response: Response) -> str:
+def to_html(response: Response) -> str:
     """For notebooks: a fragment of HTML, without scripts, everything from the response escaped."""
-    body = "".join(map(_row_html, rows(response)))
+    body = "".join(map(_row_to_html, rows(response)))
     return (
-        f'<div style="{_STYLE}"><div style="opacity:0.7">{_escaped(_head(response))}</div>{body}'
-        f'<div style="opacity:0.7">{_escaped(foot(response))}</div></div>'
+        f'<div style="{_STYLE}"><div style="opacity:0.7">{_escape(_header(response))}</div>{body}'
+        f'<div style="opacity:0.7">{_escape(footer(response))}</div></div>'
     )
 
 
-def _row_html(row: Row) -> str:
-    shown = f'<div style="white-space:pre-wrap;margin:0.4em 0">{_escaped(row.text)}</div>'
+def _row_to_html(row: Row) -> str:
+    shown = f'<div style="white-space:pre-wrap;margin:0.4em 0">{_escape(row.text)}</div>'
     if not row.label:
         return shown
-    return f'<details style="margin:0.4em 0"><summary>{_escaped(row.label)}</summary>{shown}</details>'
+    return f'<details style="margin:0.4em 0"><summary>{_escape(row.label)}</summary>{shown}</details>'
 
 
-def _escaped(said: str) -> str:
-    return markup.escape(_CONTROL.sub("�", said))
+def _escape(content: str) -> str:
+    return markup.escape(_CONTROL.sub("�", content))
 
 
 def rows(response: Response) -> Iterator[Row]:
     """The items of its output, as a person would name them."""
     for item in response.output or ():
-        label, said = _ROWS.get(item.type, _other)(item)
-        yield Row(label, said if not label else _short(said))
+        label, content = _ROWS.get(item.type, _other)(item)
+        yield Row(label, content if not label else _shorten(content))
 
 
-def _short(said: str) -> str:
-    return said if len(said) <= ASIDE_CHARS_MAX else f"{said[:ASIDE_CHARS_MAX]} …"
+def _shorten(content: str) -> str:
+    return content if len(content) <= ASIDE_CHARS_MAX else f"{content[:ASIDE_CHARS_MAX]} …"
 
 
 def _message(item: Any) -> tuple[str, str]:
     refused = any(part.type == "refusal" for part in item.content)
-    return "refusal" if refused else "", joined(item.content)
+    return "refusal" if refused else "", join_text(item.content)
 
 
 def _reasoning(item: Any) -> tuple[str, str]:
@@ -115,8 +115,8 @@ def _patch(item: Any) -> tuple[str, str]:
 
 def _other(item: Any) -> tuple[str, str]:
     members = item.to_dict(exclude_none=True)
-    said = ", ".join(f"{key}={value}" for key, value in members.items() if key not in ("id", "type", "status"))
-    return item.type, said
+    content = ", ".join(f"{key}={value}" for key, value in members.items() if key not in ("id", "type", "status"))
+    return item.type, content
 
 
 _ROWS: Final[dict[str, Callable[[Any], tuple[str, str]]]] = {
@@ -128,11 +128,11 @@ _ROWS: Final[dict[str, Callable[[Any], tuple[str, str]]]] = {
 }
 
 
-def _head(response: Response) -> str:
-    return " · ".join(part for part in (response.id, _state(response), response.model) if part)
+def _header(response: Response) -> str:
+    return " · ".join(part for part in (response.id, _describe_status(response), response.model) if part)
 
 
-def _state(response: Response) -> str:
+def _describe_status(response: Response) -> str:
     if response.incomplete_details is not None and response.status == "incomplete":
         return f"incomplete ({response.incomplete_details.reason})"
     if response.error is not None:
@@ -140,7 +140,7 @@ def _state(response: Response) -> str:
     return response.status or ""
 
 
-def foot(response: Response) -> str:
+def footer(response: Response) -> str:
     """What it took: its usage in tokens, its time in seconds."""
     parts: list[str] = []
     if response.usage is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from openai.types.responses import Response as OfficialResponse
 from rich.console import Console
 
-from antiphon.client.sdk.results import Response, dress
+from antiphon.client.sdk.results import Response, extend
 
 EVIL = "<script>alert('x')</script> & [red]not markup[/red] \x1b[31mred\x1b[0m"
 
@@ -24,7 +24,7 @@ def response_of(*output: Any, **fields: Any) -> Response:
     made: Any = OfficialResponse.construct(
         **{**body, "completed_at": 13, "usage": usage, **fields}, output=list(output)
     )
-    return dress(made)
+    return extend(made)
 
 
 def message(text: str, kind: str = "output_text", key: str = "text") -> dict[str, Any]:

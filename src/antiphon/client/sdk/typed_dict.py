@@ -14,18 +14,18 @@ from typing import Any, get_args, get_origin
 import typing_extensions
 
 
-def admitted(kind: Any) -> Any:
+def adapt_type(kind: Any) -> Any:
     """The type itself, or one equal to it that Pydantic takes."""
-    return kind if sys.version_info >= (3, 12) else _admitted(kind, {})
+    return kind if sys.version_info >= (3, 12) else _adapt(kind, {})
 
 
-def _admitted(kind: Any, made: dict[Any, Any]) -> Any:
+def _adapt(kind: Any, remade: dict[Any, Any]) -> Any:
     if typing_extensions.is_typeddict(kind):
-        return _typed_dict(kind, made)
+        return _remake(kind, remade)
     arguments = get_args(kind)
     if not arguments or get_origin(kind) is typing.Literal:
         return kind
-    changed = tuple(_admitted(argument, made) for argument in arguments)
+    changed = tuple(_adapt(argument, remade) for argument in arguments)
     if changed == arguments:
         return kind
     if isinstance(kind, types.UnionType):
@@ -35,27 +35,28 @@ def _admitted(kind: Any, made: dict[Any, Any]) -> Any:
     return kind.copy_with(changed) if hasattr(kind, "copy_with") else get_origin(kind)[changed]
 
 
-def _typed_dict(kind: Any, made: dict[Any, Any]) -> Any:
+def _remake(kind: Any, remade: dict[Any, Any]) -> Any:
     """Made anew if it is ``typing``'s own. A recursive one refers to itself by name, which Pydantic resolves."""
     if type(kind).__module__ != "typing":
         return kind
-    if kind not in made:
-        made[kind] = kind  # a type that leads back to itself stays what it is there
+    if kind not in remade:
+        remade[kind] = kind  # a type that leads back to itself stays what it is there
         hints = typing_extensions.get_type_hints(kind, include_extras=True)
         keys = {
-            name: _key(_admitted(_bare(hint), made), name in kind.__required_keys__) for name, hint in hints.items()
+            name: _mark_key(_adapt(_strip_marker(hint), remade), name in kind.__required_keys__)
+            for name, hint in hints.items()
         }
-        made[kind] = typing_extensions.TypedDict(kind.__name__, keys)  # pyright: ignore
-        made[kind].__doc__ = kind.__doc__
-        made[kind].__module__ = kind.__module__
-    return made[kind]
+        remade[kind] = typing_extensions.TypedDict(kind.__name__, keys)  # pyright: ignore
+        remade[kind].__doc__ = kind.__doc__
+        remade[kind].__module__ = kind.__module__
+    return remade[kind]
 
 
-def _bare(hint: Any) -> Any:
+def _strip_marker(hint: Any) -> Any:
     """Without the ``Required`` or ``NotRequired`` around it."""
     marked = get_origin(hint) in (typing_extensions.Required, typing_extensions.NotRequired)
     return get_args(hint)[0] if marked else hint
 
 
-def _key(hint: Any, required: bool) -> Any:
+def _mark_key(hint: Any, required: bool) -> Any:
     return typing_extensions.Required[hint] if required else typing_extensions.NotRequired[hint]
