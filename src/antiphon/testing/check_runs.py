@@ -338,7 +338,7 @@ async def moves_as_the_table_says(store: Store) -> None:
             epoch = await _bring_to(store, run, status)
             seen = await _status_of(store, run)
             assert seen == status, f"{status} cannot be reached: {seen}"
-            await _attempt(store, run, transition.method, epoch, transition.response[0])
+            await _attempt(store, run, transition.method, epoch, transition.response[0], allowed=allowed)
             expected = transition.after if allowed else status
             assert await _status_of(store, run) == expected, f"{transition.method} from {status}: not {expected}"
             record = await store.responses.get(OWNER, run.record.id)
@@ -365,7 +365,7 @@ async def _status_of(store: Store, run: NewRun) -> RunStatus | None:
     return next((each.status for each in found if each.id == run.record.id), None)
 
 
-async def _attempt(store: Store, run: NewRun, method: str, epoch: int, status: Status) -> None:
+async def _attempt(store: Store, run: NewRun, method: str, epoch: int, status: Status, *, allowed: bool) -> None:
     id, runs = run.record.id, store.runs
     with suppress(Fenced, DuplicateResponse):
         match method:
@@ -380,7 +380,8 @@ async def _attempt(store: Store, run: NewRun, method: str, epoch: int, status: S
             case "requeue_lost":
                 await runs.requeue_lost(NODE, [])
             case "cancel":
-                await runs.cancel(OWNER, id)
+                done = await runs.cancel(OWNER, id) is not None
+                assert done == allowed, f"cancel says {done}, the table {allowed}"
             case "finish":
                 await runs.finish(id, epoch, Batch(2, []), build_ended(run, status=status))
             case _:
