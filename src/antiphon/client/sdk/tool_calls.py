@@ -6,16 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-KINDS: Final = {
-    "function_call": "function",
-    "custom_tool_call": "custom",
-    "apply_patch_call": "apply_patch",
-    "computer_call": "computer_use",
-    "shell_call": "shell",
-    "local_shell_call": "local_shell",
-    "tool_search_call": "tool_search",
-}
-"""Items that are calls for the caller to answer, and what ``ToolCall.type`` says of them."""
+from antiphon.wire.kinds import KINDS
 
 _HEADS: Final = {"create_file": "Add", "update_file": "Update", "delete_file": "Delete"}
 
@@ -96,10 +87,16 @@ def tool_calls(output: Iterable[Any]) -> list[ToolCall]:
     items: Sequence[Any] = list(output)
     answered = {getattr(item, "call_id", None) for item in items if item.type.endswith("_output")}
     return [
-        ToolCall(_call_id(item), KINDS[item.type], item)
+        ToolCall(_call_id(item), asks, item)
         for item in items
-        if item.type in KINDS and getattr(item, "execution", "client") == "client" and _call_id(item) not in answered
+        if (asks := _type_of(item)) is not None and _call_id(item) not in answered
     ]
+
+
+def _type_of(item: Any) -> str | None:
+    """The type of a call that its caller answers; None for all other items, those of newer servers included."""
+    kind = KINDS.get(item.type)
+    return kind.asks if kind is not None and getattr(item, "execution", "client") == "client" else None
 
 
 def _call_id(item: Any) -> str:
