@@ -27,10 +27,13 @@ from antiphon.store.errors import (
     UnknownConversation,
     UnknownCursor,
 )
+from antiphon.store.files import FileStore
 from antiphon.store.keys import KeyStore, UsageStore
 from antiphon.store.responses import ItemStore, Page, Record, ResponseStore, Slice, StoredItem
 from antiphon.store.retention import Purge, Purged, RetentionStore, Selection
 from antiphon.store.runs import RunStore
+from antiphon.store.search import SearchIndex
+from antiphon.store.vector_stores import VectorStoreStore
 from antiphon.telemetry.meter import StoreStats
 
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "DuplicateItem",
     "DuplicateResponse",
     "Fenced",
+    "FileStore",
     "ItemStore",
     "Page",
     "Purge",
@@ -49,6 +53,7 @@ __all__ = [
     "Record",
     "ResponseStore",
     "RetentionStore",
+    "SearchIndex",
     "Selection",
     "Slice",
     "StillRunning",
@@ -58,6 +63,7 @@ __all__ = [
     "StoredItem",
     "UnknownConversation",
     "UnknownCursor",
+    "VectorStoreStore",
 ]
 
 
@@ -84,6 +90,15 @@ class Store(Protocol):
 
     @property
     def usage(self) -> UsageStore: ...
+
+    @property
+    def files(self) -> FileStore: ...
+
+    @property
+    def vector_stores(self) -> VectorStoreStore: ...
+
+    @property
+    def index(self) -> SearchIndex: ...
 
     @property
     def retention(self) -> RetentionStore: ...

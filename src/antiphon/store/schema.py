@@ -243,3 +243,149 @@ delivery_attempt = Table(
     sqlite_with_rowid=False,
 )
 """What came of each attempt to deliver a webhook."""
+
+file = Table(
+    "file",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False, comment="Unix seconds"),
+    Column("expires_at", BigInteger, comment="Unix seconds; NULL for ever"),
+    Index("ix_file_owner_created_at_id", "owner", "created_at", "id"),
+    Index("ix_file_expires_at", "expires_at"),
+)
+"""Files; their bytes are blobs."""
+
+upload = Table(
+    "upload",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("mime_type", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False, comment="Unix seconds"),
+    Column("expires_at", BigInteger, nullable=False, comment="Unix seconds"),
+    Column("file_expires_after_s", BigInteger),
+    Column("file_id", Text),
+    CheckConstraint("status IN ('pending', 'completed', 'cancelled', 'expired')", name="status"),
+    Index("ix_upload_status_expires_at", "status", "expires_at"),
+)
+"""Files that come in parts."""
+
+upload_part = Table(
+    "upload_part",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("upload_id", Text, ForeignKey("upload.id", ondelete="CASCADE"), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False, comment="Unix seconds"),
+    Index("ix_upload_part_upload_id", "upload_id"),
+)
+"""Parts of pending uploads; their bytes are blobs."""
+
+vector_store = Table(
+    "vector_store",
+    metadata,
+    Column("pk", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    Column("metadata", Text, nullable=False, comment="JSON object of strings"),
+    Column("expires_days", Integer),
+    Column("created_at", BigInteger, nullable=False, comment="Unix seconds"),
+    Column("last_active_at", BigInteger, nullable=False, comment="Unix seconds"),
+    Column("embedder", Text, nullable=False, comment="whose vectors it holds; empty for none"),
+    Column("version", BigInteger, nullable=False, comment="rises with every change of what can be found"),
+    Column("untidy", Integer, nullable=False, comment="1 while its full text holds what was deleted"),
+    Index("ix_vector_store_owner_created_at_id", "owner", "created_at", "id"),
+)
+"""Vector stores. Each has a full-text table of its own, fts_<pk>."""
+
+store_file = Table(
+    "store_file",
+    metadata,
+    Column("pk", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("store_pk", BigInteger, ForeignKey("vector_store.pk", ondelete="CASCADE"), nullable=False),
+    Column("file_id", Text, ForeignKey("file.id", ondelete="CASCADE"), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("error_code", Text),
+    Column("error_message", Text, nullable=False),
+    Column("attributes", Text, nullable=False, comment="JSON object"),
+    Column("chunk_tokens", Integer, nullable=False),
+    Column("overlap_tokens", Integer, nullable=False),
+    Column("is_auto", Integer, nullable=False, comment="1 when no chunking was asked for"),
+    Column("usage_bytes", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False, comment="Unix seconds"),
+    Column("generation", Integer, nullable=False, comment="of what is being written"),
+    Column("live", Integer, comment="the generation that can be found; NULL for none"),
+    Column("attempts", Integer, nullable=False),
+    Column("run_after", BigInteger, nullable=False, comment="Unix seconds; leased, or put off, until then"),
+    Column("stage", Text, nullable=False),
+    Column("done", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    CheckConstraint("status IN ('in_progress', 'completed', 'failed', 'cancelled')", name="status"),
+    UniqueConstraint("store_pk", "file_id"),
+    Index("ix_store_file_file_id", "file_id"),
+    Index("ix_store_file_status_run_after", "status", "run_after"),
+)
+"""Files in vector stores, and the queue of those that are to be taken in."""
+
+file_batch = Table(
+    "file_batch",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("store_pk", BigInteger, ForeignKey("vector_store.pk", ondelete="CASCADE"), nullable=False),
+    Column("created_at", BigInteger, nullable=False, comment="Unix seconds"),
+    Column("is_cancelled", Integer, nullable=False),
+    Index("ix_file_batch_store_pk", "store_pk"),
+)
+"""Batches of files."""
+
+batch_file = Table(
+    "batch_file",
+    metadata,
+    Column("batch_id", Text, ForeignKey("file_batch.id", ondelete="CASCADE"), primary_key=True),
+    Column("store_file_pk", BigInteger, ForeignKey("store_file.pk", ondelete="CASCADE"), primary_key=True),
+    Index("ix_batch_file_store_file_pk", "store_file_pk"),
+    sqlite_with_rowid=False,
+)
+"""Which files belong to which batch."""
+
+chunk = Table(
+    "chunk",
+    metadata,
+    Column("pk", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("store_file_pk", BigInteger, ForeignKey("store_file.pk", ondelete="CASCADE"), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("start", BigInteger, nullable=False, comment="in characters of the file's text"),
+    Column("end", BigInteger, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("page", Integer),
+    Column("heading", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    UniqueConstraint("store_file_pk", "generation", "ordinal"),
+)
+"""Chunks of files. Their words are in the full-text table of their vector store, by pk."""
+
+passage = Table(
+    "passage",
+    metadata,
+    Column("pk", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("store_file_pk", BigInteger, ForeignKey("store_file.pk", ondelete="CASCADE"), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("first", Integer, nullable=False, comment="ordinal of the first chunk that it belongs to"),
+    Column("last", Integer, nullable=False),
+    Column("digest", LargeBinary, nullable=False, comment="of the model and the text"),
+    Column("vector", LargeBinary, nullable=False, comment="float16, little-endian"),
+    UniqueConstraint("store_file_pk", "generation", "first", "last", "digest"),
+    Index("ix_passage_digest", "digest"),
+)
+"""Vectors of short passages, which chunks are found by."""

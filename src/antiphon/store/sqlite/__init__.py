@@ -27,6 +27,8 @@ from antiphon.store.sqlite.connection import (
 from antiphon.store.sqlite.conversations import SqliteConversations
 from antiphon.store.sqlite.deliveries import SqliteDeliveries
 from antiphon.store.sqlite.executor import Executor
+from antiphon.store.sqlite.files import SqliteFiles
+from antiphon.store.sqlite.index import SqliteIndex
 from antiphon.store.sqlite.items import SqliteItems
 from antiphon.store.sqlite.keys import SqliteKeys, SqliteUsage
 from antiphon.store.sqlite.lock import UNIX, FolderInUse, FolderLock, Owner, owner_of
@@ -34,6 +36,7 @@ from antiphon.store.sqlite.responses import SqliteResponses
 from antiphon.store.sqlite.retention import SqliteRetention
 from antiphon.store.sqlite.runs import SqliteRuns
 from antiphon.store.sqlite.upgrade import bring_up_to_date, create_tables
+from antiphon.store.sqlite.vector_stores import SqliteVectorStores
 from antiphon.telemetry.meter import StoreStats
 from antiphon.telemetry.metrics import Histogram
 
@@ -81,6 +84,9 @@ class SqliteStore:
         self.deliveries = SqliteDeliveries(read, write)
         self.keys = SqliteKeys(read)
         self.usage = SqliteUsage(read, write)
+        self.files = SqliteFiles(read, write)
+        self.vector_stores = SqliteVectorStores(read, write)
+        self.index = SqliteIndex(read)
         self.retention = SqliteRetention(read, self._writer)
 
     @classmethod

@@ -1,0 +1,173 @@
+"""Where the bytes of files are: a folder, or anything that fsspec reaches, such as S3."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+PIECE_BYTES = 1 << 20
+
+
+class BlobMissing(Exception):
+    """There is no blob of that name."""
+
+
+class BlobStore(Protocol):
+    """Keeps bytes under names of ours. What was written is whole or not there."""
+
+    async def put(self, name: str, pieces: AsyncIterator[bytes]) -> int:
+        """Keep what comes, and say how many bytes it was; nothing is kept when the pieces end with an error."""
+        ...
+
+    def read(self, name: str) -> AsyncIterator[bytes]:
+        """The bytes, in pieces.
+
+        Raises:
+            BlobMissing: there is none of that name.
+        """
+        ...
+
+    def local(self, name: str) -> Any:
+        """An asynchronous context with the path of a file that holds the bytes.
+
+        Raises:
+            BlobMissing: there is none of that name.
+        """
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Forget it; harmless when it is not there."""
+        ...
+
+    async def names(self) -> list[str]:
+        """All names."""
+        ...
+
+
+class LocalBlobs:
+    """A ``BlobStore`` in a folder, readable by its owner alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def _path(self, name: str) -> Path:
+        assert name.replace("-", "").replace("_", "").isalnum(), name
+        return self._folder / name
+
+    async def put(self, name: str, pieces: AsyncIterator[bytes]) -> int:
+        """See ``BlobStore.put``."""
+        path = self._path(name)
+        unfinished = path.with_name(f".{name}.unfinished")
+        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        size = 0
+        handle = await asyncio.to_thread(os.open, unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            async for piece in pieces:
+                size += len(piece)
+                await asyncio.to_thread(_write, handle, piece)
+            await asyncio.to_thread(os.fsync, handle)
+            await asyncio.to_thread(unfinished.replace, path)
+        except BaseException:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise
+        finally:
+            os.close(handle)
+        return size
+
+    async def read(self, name: str) -> AsyncIterator[bytes]:
+        """See ``BlobStore.read``."""
+        async with self.local(name) as path:
+            with await asyncio.to_thread(path.open, "rb") as source:
+                while piece := await asyncio.to_thread(source.read, PIECE_BYTES):
+                    yield piece
+
+    @asynccontextmanager
+    async def local(self, name: str) -> AsyncGenerator[Path]:
+        """See ``BlobStore.local``."""
+        path = self._path(name)
+        if not await asyncio.to_thread(path.exists):
+            raise BlobMissing(name)
+        yield path
+
+    async def delete(self, name: str) -> None:
+        """See ``BlobStore.delete``."""
+        await asyncio.to_thread(self._path(name).unlink, missing_ok=True)
+
+    async def names(self) -> list[str]:
+        """See ``BlobStore.names``; what was never finished is removed on the way."""
+
+        def listed() -> list[str]:
+            if not self._folder.is_dir():
+                return []
+            return [path.name for path in self._folder.iterdir() if not path.name.startswith(".")]
+
+        return await asyncio.to_thread(listed)
+
+
+def _write(handle: int, piece: bytes) -> None:
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+class RemoteBlobs:
+    """A ``BlobStore`` at a URL such as ``s3://bucket/folder``, by fsspec; the extra ``s3`` brings what S3 needs.
+
+    Args:
+        options: for the file system, such as ``endpoint_url`` and credentials.
+    """
+
+    def __init__(self, url: str, options: dict[str, Any] | None = None) -> None:
+        fsspec: Any = import_module("fsspec")
+        self._files, self._root = fsspec.core.url_to_fs(url, **(options or {}))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    async def put(self, name: str, pieces: AsyncIterator[bytes]) -> int:
+        """See ``BlobStore.put``. Written here first: what ends early shall not be there in part."""
+        with tempfile.TemporaryDirectory(prefix="antiphon-") as folder:
+            local = LocalBlobs(Path(folder))
+            size = await local.put(name, pieces)
+            await asyncio.to_thread(self._files.makedirs, self._root, exist_ok=True)
+            await asyncio.to_thread(self._files.put_file, str(Path(folder) / name), self._path(name))
+        return size
+
+    async def read(self, name: str) -> AsyncIterator[bytes]:
+        """See ``BlobStore.read``."""
+        async with self.local(name) as path:
+            with await asyncio.to_thread(path.open, "rb") as source:
+                while piece := await asyncio.to_thread(source.read, PIECE_BYTES):
+                    yield piece
+
+    @asynccontextmanager
+    async def local(self, name: str) -> AsyncGenerator[Path]:
+        """See ``BlobStore.local``: a copy, which goes again."""
+        with tempfile.TemporaryDirectory(prefix="antiphon-") as folder:
+            path = Path(folder) / "blob"
+            try:
+                await asyncio.to_thread(self._files.get_file, self._path(name), str(path))
+            except FileNotFoundError as error:
+                raise BlobMissing(name) from error
+            yield path
+
+    async def delete(self, name: str) -> None:
+        """See ``BlobStore.delete``."""
+        with suppress(FileNotFoundError):
+            await asyncio.to_thread(self._files.rm_file, self._path(name))
+
+    async def names(self) -> list[str]:
+        """See ``BlobStore.names``."""
+
+        def listed() -> list[str]:
+            self._files.invalidate_cache()
+            return [path.rpartition("/")[2] for path in self._files.find(self._root)]
+
+        return await asyncio.to_thread(listed)

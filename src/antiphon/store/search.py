@@ -1,0 +1,73 @@
+"""Searching vector stores: what a ``SearchIndex`` is asked, and what it answers. One suite tests all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from antiphon.wire import Id
+
+FileFilter = Callable[[dict[str, Any]], bool]
+"""Whether a file with those attributes is to be searched."""
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """One query.
+
+    Attributes:
+        words: for the full text; empty for none.
+        vectors: the query's vector for each embedder, by its id; none where a store is searched by words alone.
+        admits: None for all files.
+        candidates: chunks that each side brings.
+    """
+
+    words: Sequence[str]
+    vectors: dict[str, Any] = {}
+    admits: FileFilter | None = None
+    candidates: int = 100
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A chunk that was found.
+
+    Attributes:
+        cosine: of its best window, -1 to 1; None where it was not compared.
+        bm25: of its words, 0 or more; None where none was found.
+    """
+
+    chunk: int
+    cosine: float | None
+    bm25: float | None
+
+
+class Passage(msgspec.Struct, frozen=True, kw_only=True):
+    """A chunk that was found, whole.
+
+    Attributes:
+        start, end: its place in the file's text, in characters.
+    """
+
+    chunk: int
+    vector_store_id: Id
+    file_id: Id
+    filename: str
+    attributes: dict[str, Any]
+    text: str
+    start: int
+    end: int
+    page: int | None
+    heading: str
+
+
+class SearchIndex(Protocol):
+    """Finds chunks in one vector store."""
+
+    async def find(self, vector_store_id: Id, query: Query) -> list[Candidate]:
+        """The best chunks by either measure; exact, not approximate."""
+        ...
+
+    async def read(self, chunks: Sequence[int]) -> dict[int, Passage]:
+        """Those of the chunks that can still be found."""
+        ...

@@ -1,0 +1,161 @@
+"""Files and uploads in SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from antiphon.store.errors import UnknownCursor
+from antiphon.store.files import File, FileQuery, Upload, UploadPart, UploadStatus
+from antiphon.store.responses import Slice
+from antiphon.store.sqlite import contents
+from antiphon.store.sqlite.executor import Execute
+from antiphon.wire import Id
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+FILE, UPLOAD, PART = (kind.__struct_fields__ for kind in (File, Upload, UploadPart))
+
+
+def _select(table: str, fields: Sequence[str]) -> str:
+    return f"SELECT {', '.join(fields)} FROM {table} "
+
+
+def _insert(db: sqlite3.Connection, table: str, row: msgspec.Struct) -> None:
+    fields = row.__struct_fields__
+    places = ", ".join("?" * len(fields))
+    db.execute(f"INSERT INTO {table} ({', '.join(fields)}) VALUES ({places})", msgspec.structs.astuple(row))
+
+
+def _rows(db: sqlite3.Connection, table: str, kind: type[T], rest: str, values: Sequence[Any]) -> list[T]:
+    fields = kind.__struct_fields__
+    found = db.execute(_select(table, fields) + rest, values)
+    return [msgspec.convert(dict(zip(fields, row, strict=True)), kind) for row in found]
+
+
+def read_file(db: sqlite3.Connection, owner: str, id: Id) -> File | None:
+    """See ``FileStore.get``."""
+    found = _rows(db, "file", File, "WHERE id = ? AND owner = ?", (id, owner))
+    return found[0] if found else None
+
+
+def list_files(db: sqlite3.Connection, owner: str, query: FileQuery) -> Slice[File]:
+    """See ``FileStore.list``."""
+    conditions, values = "WHERE owner = ?", [owner]
+    if query.purpose is not None:
+        conditions, values = conditions + " AND purpose = ?", [*values, query.purpose]
+    if query.after is not None:
+        before = read_file(db, owner, query.after)
+        if before is None:
+            raise UnknownCursor(query.after)
+        sign = "<" if query.order == "desc" else ">"
+        conditions += f" AND (created_at, id) {sign} (?, ?)"
+        values = [*values, before.created_at, before.id]
+    order = f" ORDER BY created_at {query.order}, id {query.order} LIMIT ?"
+    found = _rows(db, "file", File, conditions + order, [*values, query.limit + 1])
+    return Slice(found[: query.limit], len(found) > query.limit)
+
+
+def delete_file(db: sqlite3.Connection, owner: str, id: Id) -> bool:
+    """See ``FileStore.delete``."""
+    if read_file(db, owner, id) is None:
+        return False
+    places = db.execute("SELECT store_pk, pk FROM store_file WHERE file_id = ?", (id,)).fetchall()
+    for store_pk, pk in places:
+        contents.drop(db, store_pk, pk)
+        contents.changed(db, store_pk)
+    db.execute("DELETE FROM store_file WHERE file_id = ?", (id,))
+    db.execute("DELETE FROM file WHERE id = ?", (id,))
+    return True
+
+
+def add_part(db: sqlite3.Connection, part: UploadPart) -> bool:
+    """See ``FileStore.add_part``."""
+    found = db.execute("SELECT 1 FROM upload WHERE id = ? AND status = 'pending'", (part.upload_id,)).fetchone()
+    if found is not None:
+        _insert(db, "upload_part", part)
+    return found is not None
+
+
+def end_upload(db: sqlite3.Connection, id: Id, status: UploadStatus, file: File | None) -> bool:
+    """See ``FileStore.end_upload``."""
+    end = "UPDATE upload SET status = ?, file_id = ? WHERE id = ? AND status = 'pending'"
+    if not db.execute(end, (status, file and file.id, id)).rowcount:
+        return False
+    if file is not None:
+        _insert(db, "file", file)
+    db.execute("DELETE FROM upload_part WHERE upload_id = ?", (id,))
+    return True
+
+
+def find_unknown(db: sqlite3.Connection, ids: Sequence[Id]) -> list[Id]:
+    """See ``FileStore.find_unknown``."""
+    statement = """
+    SELECT value FROM json_each(?)
+    WHERE value NOT IN (SELECT id FROM file) AND value NOT IN (SELECT id FROM upload_part)"""
+    return [id for (id,) in db.execute(statement, (msgspec.json.encode(list(ids)).decode(),))]
+
+
+class SqliteFiles:
+    """A ``FileStore``."""
+
+    def __init__(self, read: Execute, write: Execute) -> None:
+        self._read = read
+        self._write = write
+
+    async def add(self, file: File) -> None:
+        """See ``FileStore.add``."""
+        await self._write(partial(_insert, table="file", row=file))
+
+    async def get(self, owner: str, id: Id) -> File | None:
+        """See ``FileStore.get``."""
+        return await self._read(partial(read_file, owner=owner, id=id))
+
+    async def list(self, owner: str, query: FileQuery) -> Slice[File]:
+        """See ``FileStore.list``."""
+        return await self._read(partial(list_files, owner=owner, query=query))
+
+    async def delete(self, owner: str, id: Id) -> bool:
+        """See ``FileStore.delete``."""
+        return await self._write(partial(delete_file, owner=owner, id=id))
+
+    async def find_expired(self, now: int, limit: int) -> list[File]:
+        """See ``FileStore.find_expired``."""
+        rest = "WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
+        return await self._read(partial(_rows, table="file", kind=File, rest=rest, values=(now, limit)))
+
+    async def add_upload(self, upload: Upload) -> None:
+        """See ``FileStore.add_upload``."""
+        await self._write(partial(_insert, table="upload", row=upload))
+
+    async def get_upload(self, owner: str, id: Id) -> Upload | None:
+        """See ``FileStore.get_upload``."""
+        rest = "WHERE id = ? AND owner = ?"
+        found = await self._read(partial(_rows, table="upload", kind=Upload, rest=rest, values=(id, owner)))
+        return found[0] if found else None
+
+    async def add_part(self, part: UploadPart) -> bool:
+        """See ``FileStore.add_part``."""
+        return await self._write(partial(add_part, part=part))
+
+    async def get_parts(self, upload_id: Id) -> list[UploadPart]:
+        """See ``FileStore.get_parts``."""
+        rest = "WHERE upload_id = ? ORDER BY rowid"
+        return await self._read(partial(_rows, table="upload_part", kind=UploadPart, rest=rest, values=(upload_id,)))
+
+    async def end_upload(self, id: Id, status: UploadStatus, file: File | None = None) -> bool:
+        """See ``FileStore.end_upload``."""
+        return await self._write(partial(end_upload, id=id, status=status, file=file))
+
+    async def find_expired_uploads(self, now: int, limit: int) -> list[Upload]:
+        """See ``FileStore.find_expired_uploads``."""
+        rest = "WHERE status = 'pending' AND expires_at <= ? LIMIT ?"
+        return await self._read(partial(_rows, table="upload", kind=Upload, rest=rest, values=(now, limit)))
+
+    async def find_unknown(self, ids: Sequence[Id]) -> list[Id]:
+        """See ``FileStore.find_unknown``."""
+        return await self._read(partial(find_unknown, ids=ids))

@@ -1,0 +1,428 @@
+"""Vector stores, their files and batches in SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from antiphon.store.errors import UnknownCursor
+from antiphon.store.responses import Slice
+from antiphon.store.sqlite import contents, ingestion
+from antiphon.store.sqlite.executor import Execute
+from antiphon.store.vector_stores import (
+    STATUSES,
+    Attributes,
+    Chunking,
+    ChunkRow,
+    FileBatch,
+    IngestionJob,
+    ListingQuery,
+    PassageRow,
+    StoreFile,
+    StoreFileQuery,
+    UnknownFiles,
+    VectorStore,
+)
+from antiphon.wire import Id
+
+_STORE = (
+    "id", "owner", "name", "description", "metadata", "expires_days", "created_at", "last_active_at", "embedder"
+)  # fmt: skip
+_COUNTS = ", ".join(f"sum(status = '{status}')" for status in STATUSES)
+
+_FILE = """
+SELECT f.file_id, s.id, file.filename, f.created_at, f.status, f.error_code, f.error_message, f.attributes,
+       f.chunk_tokens, f.overlap_tokens, f.is_auto, f.usage_bytes, f.stage, f.done, f.total
+FROM store_file f JOIN vector_store s ON s.pk = f.store_pk JOIN file ON file.id = f.file_id """
+
+_ADD = """
+INSERT INTO store_file (store_pk, file_id, status, error_message, attributes, chunk_tokens, overlap_tokens, is_auto,
+  usage_bytes, created_at, generation, attempts, run_after, stage, done, total)
+VALUES (:store, :file, 'in_progress', '', :attributes, :size, :overlap, :is_auto, 0, :now, 1, 0, 0, 'queued', 0, 0)
+ON CONFLICT (store_pk, file_id) DO UPDATE SET
+  status = 'in_progress', error_code = NULL, error_message = '', attributes = excluded.attributes,
+  chunk_tokens = excluded.chunk_tokens, overlap_tokens = excluded.overlap_tokens, is_auto = excluded.is_auto,
+  generation = generation + 1, attempts = 0, run_after = 0, stage = 'queued', done = 0, total = 0
+WHERE status IN ('failed', 'cancelled') OR chunk_tokens <> excluded.chunk_tokens
+  OR overlap_tokens <> excluded.overlap_tokens"""
+
+
+def encode(value: object) -> str:
+    """As JSON text."""
+    return msgspec.json.encode(value).decode()
+
+
+def key_of(db: sqlite3.Connection, owner: str, id: Id) -> int | None:
+    """The store's number."""
+    row = db.execute("SELECT pk FROM vector_store WHERE id = ? AND owner = ?", (id, owner)).fetchone()
+    return row[0] if row else None
+
+
+def create(db: sqlite3.Connection, store: VectorStore) -> None:
+    """See ``VectorStoreStore.create``."""
+    row = [getattr(store, name) if name != "metadata" else encode(store.metadata) for name in _STORE]
+    places = ", ".join("?" * len(row))
+    insert = f"INSERT INTO vector_store ({', '.join(_STORE)}, version, untidy) VALUES ({places}, 0, 0)"
+    pk = db.execute(insert, row).lastrowid
+    assert pk is not None
+    contents.create_words(db, pk)
+
+
+def _whole(db: sqlite3.Connection, pk: int) -> VectorStore:
+    row = db.execute(f"SELECT {', '.join(_STORE)} FROM vector_store WHERE pk = ?", (pk,)).fetchone()
+    fields = dict(zip(_STORE, row, strict=True))
+    fields["metadata"] = msgspec.json.decode(fields["metadata"])
+    usage, *counts = db.execute(
+        f"SELECT coalesce(sum(usage_bytes), 0), {_COUNTS} FROM store_file WHERE store_pk = ?", (pk,)
+    ).fetchone()
+    return VectorStore(**fields, usage_bytes=usage, counts=_counted(counts))
+
+
+def _counted(counts: Sequence[int | None]) -> dict[str, int]:
+    return {status: count or 0 for status, count in zip(STATUSES, counts, strict=True)}
+
+
+def get(db: sqlite3.Connection, owner: str, id: Id) -> VectorStore | None:
+    """See ``VectorStoreStore.get``."""
+    pk = key_of(db, owner, id)
+    return None if pk is None else _whole(db, pk)
+
+
+def list_stores(db: sqlite3.Connection, owner: str, query: ListingQuery) -> Slice[VectorStore]:
+    """See ``VectorStoreStore.list``."""
+    cursor = "SELECT created_at, id FROM vector_store WHERE id = ? AND owner = ?"
+    rows = _page(db, "SELECT pk FROM vector_store WHERE owner = ?", [owner], "created_at, id", query, (cursor, owner))
+    return Slice([_whole(db, pk) for (pk,) in rows[: query.limit]], len(rows) > query.limit)
+
+
+def _page(
+    db: sqlite3.Connection,
+    select: str,
+    values: Sequence[Any],
+    columns: str,
+    query: ListingQuery | StoreFileQuery,
+    cursor: tuple[str, Any],
+) -> list[Any]:
+    """One row more than the page has, where there is one. ``before`` ends a page as ``after`` begins it: a page behind
+    it in the other direction, turned round.
+    """
+    named, owner = cursor
+    values = list(values)
+    is_back = query.before is not None and query.after is None
+    for id, sign in ((query.after, ">"), (query.before, "<")):
+        if id is None:
+            continue
+        found = db.execute(named, (id, owner)).fetchone()
+        if found is None:
+            raise UnknownCursor(id)
+        if query.order == "desc":
+            sign = "<" if sign == ">" else ">"
+        select += f" AND ({columns}) {sign} (?, ?)"
+        values += found
+    order = ("asc" if query.order == "desc" else "desc") if is_back else query.order
+    first, second = columns.split(", ")
+    rows = db.execute(f"{select} ORDER BY {first} {order}, {second} {order} LIMIT ?", [*values, query.limit + 1])
+    found = rows.fetchall()
+    if is_back:
+        # The row too many is the one furthest from the cursor; here it has to come last.
+        found = [*reversed(found[: query.limit]), *found[query.limit :]]
+    return found
+
+
+def update(db: sqlite3.Connection, owner: str, id: Id, changes: Mapping[str, Any]) -> VectorStore | None:
+    """See ``VectorStoreStore.update``."""
+    pk = key_of(db, owner, id)
+    if pk is None:
+        return None
+    for name, value in changes.items():
+        assert name in ("name", "metadata", "expires_days"), name
+        given = encode(value) if name == "metadata" else value
+        db.execute(f"UPDATE vector_store SET {name} = ? WHERE pk = ?", (given, pk))
+    return _whole(db, pk)
+
+
+def touch(db: sqlite3.Connection, ids: Sequence[Id], now: int) -> None:
+    """See ``VectorStoreStore.touch``."""
+    statement = "UPDATE vector_store SET last_active_at = max(last_active_at, ?) WHERE id = ?"
+    db.executemany(statement, [(now, id) for id in ids])
+
+
+def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
+    """See ``VectorStoreStore.delete``."""
+    pk = key_of(db, owner, id)
+    if pk is None:
+        return False
+    contents.drop_words(db, pk)
+    db.execute("DELETE FROM vector_store WHERE pk = ?", (pk,))
+    return True
+
+
+def add_files(
+    db: sqlite3.Connection, owner: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None
+) -> None:
+    """See ``VectorStoreStore.add_files``."""
+    pk = key_of(db, owner, id)
+    asked = encode([file.id for file in files])
+    known = {id for (id,) in db.execute(
+        "SELECT id FROM file WHERE owner = ? AND id IN (SELECT value FROM json_each(?))", (owner, asked)
+    )}  # fmt: skip
+    missing = [file.id for file in files if file.id not in known]
+    if missing or pk is None:
+        raise UnknownFiles(missing)
+    if batch is not None:
+        db.execute(
+            "INSERT INTO file_batch (id, store_pk, created_at, is_cancelled) VALUES (?, ?, ?, 0)", (batch, pk, now)
+        )
+    for file in files:
+        _add_file(db, pk, file, now)
+        if batch is not None:
+            db.execute(
+                "INSERT OR IGNORE INTO batch_file (batch_id, store_file_pk) "
+                "SELECT ?, pk FROM store_file WHERE store_pk = ? AND file_id = ?",
+                (batch, pk, file.id),
+            )
+
+
+def _add_file(db: sqlite3.Connection, pk: int, file: StoreFile, now: int) -> None:
+    chunking, attributes = file.chunking, encode(file.attributes)
+    values = {"store": pk, "file": file.id, "attributes": attributes, "now": now} | msgspec.structs.asdict(chunking)
+    db.execute(_ADD, values)
+    same = "UPDATE store_file SET attributes = ? WHERE store_pk = ? AND file_id = ? AND attributes <> ?"
+    if db.execute(same, (attributes, pk, file.id, attributes)).rowcount:
+        contents.changed(db, pk)
+
+
+def _file(row: Sequence[Any]) -> StoreFile:
+    (id, store, filename, created_at, status, code, message, attributes, size, overlap, is_auto, *rest) = row
+    usage, stage, done, total = rest
+    return StoreFile(
+        id=id,
+        vector_store_id=store,
+        filename=filename,
+        created_at=created_at,
+        status=status,
+        error_code=code,
+        error_message=message,
+        attributes=msgspec.json.decode(attributes),
+        chunking=Chunking(size, overlap, bool(is_auto)),
+        usage_bytes=usage,
+        stage=stage,
+        done=done,
+        total=total,
+    )
+
+
+def get_file(db: sqlite3.Connection, owner: str, id: Id, file_id: Id) -> StoreFile | None:
+    """See ``VectorStoreStore.get_file``."""
+    row = db.execute(_FILE + "WHERE s.id = ? AND s.owner = ? AND f.file_id = ?", (id, owner, file_id)).fetchone()
+    return _file(row) if row else None
+
+
+def list_files(db: sqlite3.Connection, owner: str, id: Id, query: StoreFileQuery) -> Slice[StoreFile]:
+    """See ``VectorStoreStore.list_files``."""
+    select, values = _FILE + "WHERE s.id = ? AND s.owner = ?", [id, owner]
+    if query.batch is not None:
+        select += " AND f.pk IN (SELECT store_file_pk FROM batch_file WHERE batch_id = ?)"
+        values.append(query.batch)
+    if query.filter is not None:
+        select += " AND f.status = ?"
+        values.append(query.filter)
+    cursor = (
+        "SELECT f.created_at, f.file_id FROM store_file f JOIN vector_store s ON s.pk = f.store_pk "
+        "WHERE f.file_id = ? AND s.id = ?"
+    )
+    rows = _page(db, select, values, "f.created_at, f.file_id", query, (cursor, id))
+    return Slice([_file(row) for row in rows[: query.limit]], len(rows) > query.limit)
+
+
+def set_attributes(db: sqlite3.Connection, owner: str, id: Id, file_id: Id, attributes: Attributes) -> StoreFile | None:
+    """See ``VectorStoreStore.set_attributes``."""
+    pk = key_of(db, owner, id)
+    statement = "UPDATE store_file SET attributes = ? WHERE store_pk = ? AND file_id = ?"
+    if not db.execute(statement, (encode(attributes), pk, file_id)).rowcount or pk is None:
+        return None
+    contents.changed(db, pk)
+    return get_file(db, owner, id, file_id)
+
+
+def remove_file(db: sqlite3.Connection, owner: str, id: Id, file_id: Id) -> bool:
+    """See ``VectorStoreStore.remove_file``."""
+    pk = key_of(db, owner, id)
+    row = db.execute("SELECT pk FROM store_file WHERE store_pk = ? AND file_id = ?", (pk, file_id)).fetchone()
+    if row is None or pk is None:
+        return False
+    contents.drop(db, pk, row[0])
+    db.execute("DELETE FROM store_file WHERE pk = ?", row)
+    contents.changed(db, pk)
+    return True
+
+
+def read_chunks(db: sqlite3.Connection, owner: str, id: Id, file_id: Id) -> list[ChunkRow] | None:
+    """See ``VectorStoreStore.read_chunks``."""
+    if get_file(db, owner, id, file_id) is None:
+        return None
+    statement = """
+    SELECT c.ordinal, c.start, c.end, c.text, c.tokens, c.page, c.heading
+    FROM store_file f JOIN chunk c ON c.store_file_pk = f.pk AND c.generation = f.live
+    WHERE f.store_pk = ? AND f.file_id = ? ORDER BY c.ordinal"""
+    return [ChunkRow(*row) for row in db.execute(statement, (key_of(db, owner, id), file_id))]
+
+
+def get_batch(db: sqlite3.Connection, owner: str, id: Id, batch_id: Id) -> FileBatch | None:
+    """See ``VectorStoreStore.get_batch``."""
+    statement = "SELECT created_at, is_cancelled FROM file_batch WHERE id = ? AND store_pk = ?"
+    row = db.execute(statement, (batch_id, key_of(db, owner, id))).fetchone()
+    if row is None:
+        return None
+    counts = db.execute(
+        f"SELECT {_COUNTS} FROM store_file WHERE pk IN (SELECT store_file_pk FROM batch_file WHERE batch_id = ?)",
+        (batch_id,),
+    ).fetchone()
+    return FileBatch(
+        id=batch_id, vector_store_id=id, created_at=row[0], is_cancelled=bool(row[1]), counts=_counted(counts)
+    )
+
+
+def cancel_batch(db: sqlite3.Connection, owner: str, id: Id, batch_id: Id) -> bool:
+    """See ``VectorStoreStore.cancel_batch``."""
+    if get_batch(db, owner, id, batch_id) is None:
+        return False
+    pending = """
+    SELECT f.store_pk, f.pk, f.generation, f.live FROM store_file f JOIN batch_file b ON b.store_file_pk = f.pk
+    WHERE b.batch_id = ? AND f.status = 'in_progress'"""
+    for store_pk, pk, generation, live in db.execute(pending, (batch_id,)).fetchall():
+        if live != generation:
+            contents.drop(db, store_pk, pk, only=generation)
+        db.execute("UPDATE store_file SET status = 'cancelled', stage = 'cancelled' WHERE pk = ?", (pk,))
+    db.execute("UPDATE file_batch SET is_cancelled = 1 WHERE id = ?", (batch_id,))
+    return True
+
+
+def expire(db: sqlite3.Connection, now: int) -> int:
+    """See ``VectorStoreStore.expire``."""
+    over = """
+    SELECT DISTINCT s.pk FROM vector_store s JOIN store_file f ON f.store_pk = s.pk
+    WHERE s.expires_days IS NOT NULL AND s.last_active_at + s.expires_days * 86400 <= ?"""
+    stores = [pk for (pk,) in db.execute(over, (now,)).fetchall()]
+    for pk in stores:
+        contents.drop_words(db, pk)
+        contents.create_words(db, pk)
+        db.execute("DELETE FROM store_file WHERE store_pk = ?", (pk,))
+        contents.changed(db, pk)
+    return len(stores)
+
+
+class SqliteVectorStores:
+    """A ``VectorStoreStore``."""
+
+    def __init__(self, read: Execute, write: Execute) -> None:
+        self._read = read
+        self._write = write
+
+    async def create(self, store: VectorStore) -> None:
+        """See ``VectorStoreStore.create``."""
+        await self._write(partial(create, store=store))
+
+    async def get(self, owner: str, id: Id) -> VectorStore | None:
+        """See ``VectorStoreStore.get``."""
+        return await self._read(partial(get, owner=owner, id=id))
+
+    async def list(self, owner: str, query: ListingQuery) -> Slice[VectorStore]:
+        """See ``VectorStoreStore.list``."""
+        return await self._read(partial(list_stores, owner=owner, query=query))
+
+    async def update(self, owner: str, id: Id, changes: Mapping[str, Any]) -> VectorStore | None:
+        """See ``VectorStoreStore.update``."""
+        return await self._write(partial(update, owner=owner, id=id, changes=changes))
+
+    async def touch(self, ids: Sequence[Id], now: int) -> None:
+        """See ``VectorStoreStore.touch``."""
+        await self._write(partial(touch, ids=ids, now=now))
+
+    async def delete(self, owner: str, id: Id) -> bool:
+        """See ``VectorStoreStore.delete``."""
+        return await self._write(partial(delete, owner=owner, id=id))
+
+    async def add_files(
+        self, owner: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None = None
+    ) -> None:
+        """See ``VectorStoreStore.add_files``."""
+        await self._write(partial(add_files, owner=owner, id=id, files=files, now=now, batch=batch))
+
+    async def get_file(self, owner: str, id: Id, file_id: Id) -> StoreFile | None:
+        """See ``VectorStoreStore.get_file``."""
+        return await self._read(partial(get_file, owner=owner, id=id, file_id=file_id))
+
+    async def list_files(self, owner: str, id: Id, query: StoreFileQuery) -> Slice[StoreFile]:
+        """See ``VectorStoreStore.list_files``."""
+        return await self._read(partial(list_files, owner=owner, id=id, query=query))
+
+    async def set_attributes(self, owner: str, id: Id, file_id: Id, attributes: Attributes) -> StoreFile | None:
+        """See ``VectorStoreStore.set_attributes``."""
+        return await self._write(partial(set_attributes, owner=owner, id=id, file_id=file_id, attributes=attributes))
+
+    async def remove_file(self, owner: str, id: Id, file_id: Id) -> bool:
+        """See ``VectorStoreStore.remove_file``."""
+        return await self._write(partial(remove_file, owner=owner, id=id, file_id=file_id))
+
+    async def read_chunks(self, owner: str, id: Id, file_id: Id) -> Sequence[ChunkRow] | None:
+        """See ``VectorStoreStore.read_chunks``."""
+        return await self._read(partial(read_chunks, owner=owner, id=id, file_id=file_id))
+
+    async def get_batch(self, owner: str, id: Id, batch_id: Id) -> FileBatch | None:
+        """See ``VectorStoreStore.get_batch``."""
+        return await self._read(partial(get_batch, owner=owner, id=id, batch_id=batch_id))
+
+    async def cancel_batch(self, owner: str, id: Id, batch_id: Id) -> bool:
+        """See ``VectorStoreStore.cancel_batch``."""
+        return await self._write(partial(cancel_batch, owner=owner, id=id, batch_id=batch_id))
+
+    async def claim(self, now: int, until: int, limit: int) -> Sequence[IngestionJob]:
+        """See ``VectorStoreStore.claim``. Looking costs no commit."""
+        if not await self._read(partial(ingestion.is_any, now=now)):
+            return []
+        return await self._write(partial(ingestion.claim, now=now, until=until, limit=limit))
+
+    async def progress(self, job: IngestionJob, until: int, stage: str, done: int, total: int) -> bool:
+        """See ``VectorStoreStore.progress``."""
+        return await self._write(partial(ingestion.progress, job=job, until=until, stage=stage, done=done, total=total))
+
+    async def find_vectors(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """See ``VectorStoreStore.find_vectors``."""
+        return await self._read(partial(ingestion.find_vectors, digests=digests))
+
+    async def add_chunks(self, job: IngestionJob, chunks: Sequence[ChunkRow]) -> bool:
+        """See ``VectorStoreStore.add_chunks``."""
+        return await self._write(partial(ingestion.add_chunks, job=job, chunks=chunks))
+
+    async def add_passages(self, job: IngestionJob, passages: Sequence[PassageRow]) -> bool:
+        """See ``VectorStoreStore.add_passages``."""
+        return await self._write(partial(ingestion.add_passages, job=job, passages=passages))
+
+    async def complete(self, job: IngestionJob, usage_bytes: int) -> bool:
+        """See ``VectorStoreStore.complete``."""
+        return await self._write(partial(ingestion.complete, job=job, usage_bytes=usage_bytes))
+
+    async def fail(self, job: IngestionJob, code: str, message: str) -> None:
+        """See ``VectorStoreStore.fail``."""
+        await self._write(partial(ingestion.fail, job=job, code=code, message=message))
+
+    async def release(self, job: IngestionJob, run_after: int, *, counts: bool = True) -> None:
+        """See ``VectorStoreStore.release``."""
+        await self._write(partial(ingestion.release, job=job, run_after=run_after, counts=counts))
+
+    async def recover(self) -> None:
+        """See ``VectorStoreStore.recover``."""
+        await self._write(ingestion.recover)
+
+    async def tidy(self) -> bool:
+        """See ``VectorStoreStore.tidy``. Looking costs no commit."""
+        return await self._read(ingestion.is_untidy) and await self._write(contents.tidy)
+
+    async def expire(self, now: int) -> int:
+        """See ``VectorStoreStore.expire``."""
+        return await self._write(partial(expire, now=now))
