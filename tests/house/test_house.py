@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.config import Config
+from antiphon.wire.kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -37,3 +38,38 @@ def test_every_setting_is_documented() -> None:
 
 def test_no_module_is_named_after_nothing() -> None:
     assert not {path.stem for path in SOURCES} & {"utils", "util", "helpers", "common", "manager", "base", "misc"}
+
+
+PLAIN = {"message", "reasoning", "function_call", "function_call_output"}
+"""The kinds that models know; whoever speaks to a model may name them."""
+OWNERS = ("wire/kinds.py", "wire/request.py", "tools/", "client/runs/", "client/runners/", "files/", "testing/")
+"""The table, the shape of bodies, and what owns the items of tools, on either side of the wire."""
+SHOWN = ("client/sdk/show.py", "client/sdk/display.py", "client/sdk/reading.py", "client/sdk/parsing.py")
+"""How the client shows and reads some items to people, each in its own way."""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_kinds_of_items_are_named_in_their_table_and_by_their_tools_alone(path: Path) -> None:
+    place = str(path.relative_to(ROOT / "src" / "antiphon"))
+    if place.startswith((*OWNERS, *SHOWN)):
+        return
+    named = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    kinds = {kind for kind in KINDS if kind not in PLAIN and kind not in ALSO_WORDS}
+    assert not named & kinds - ALLOWED.get(place, set()), "this is said in wire/kinds.py"
+
+
+ALSO_WORDS = {"program", "compaction"}
+"""Kinds whose names are also other words of the API: a reason, a type of ``context_management``."""
+ALLOWED = {
+    "wire/items.py": {"item_reference"},
+    "context.py": {"item_reference", "compaction_trigger"},
+    "intake.py": {"item_reference", "compaction_trigger"},
+    "compaction.py": {"compaction_trigger"},
+    "engine/contexts.py": {"compaction_trigger"},
+    "engine/responses.py": {"compaction_trigger"},
+}
+"""What says something about the context rather than about a tool is read where the context is made."""
+
+
+def test_the_root_holds_the_path_and_nothing_else() -> None:
+    assert len(list((ROOT / "src" / "antiphon").glob("*.py"))) <= 16
