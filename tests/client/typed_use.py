@@ -9,6 +9,7 @@ from openai.types.responses import ResponseStreamEvent
 
 from antiphon import AsyncOpenAI, OpenAI
 from antiphon.client import ParsedResponse, Response, RunResult, ToolCall
+from antiphon.client.runners import ApplyPatch, Computer, LocalShell, Shell
 
 
 @dataclass
@@ -46,3 +47,8 @@ async def use_async(client: AsyncOpenAI) -> None:
     async with client.responses.stream(model="m", input="x", text_format=Point) as events:
         assert_type((await events.get_final_response()).output_parsed, Point | None)
     assert_type(await client.run("x", model="m", text_format=Point), RunResult[Point])
+
+
+def use_runners(client: OpenAI) -> None:
+    with Computer("http://127.0.0.1:8000/") as computer:
+        client.run("Do it.", tools=[ApplyPatch("."), Shell("."), LocalShell("."), computer])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon import __version__
+from antiphon.cli import agent
 from antiphon.cli import keys as cli_keys
 from antiphon.cli import webhooks as cli_webhooks
 from antiphon.config import Config, ConfigError, load
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--upstream-sees", action="store_true", default=None, help=argparse.SUPPRESS)
 
+    agent.add_parser(commands)
     cli_keys.add_parser(commands)
     cli_webhooks.add_parser(commands)
 
@@ -247,6 +249,7 @@ def _upkeep(command: Callable[[Mapping[str, Any]], int]) -> Callable[[Mapping[st
 
 COMMANDS: dict[str, Callable[[Mapping[str, Any]], int]] = {
     "serve": _serve,
+    "agent": agent.run,
     "keys": cli_keys.run,
     "webhooks": _upkeep(cli_webhooks.run),
     "models": _models,

@@ -29,8 +29,8 @@ class ApplyPatch:
         OSError: there is no such folder.
     """
 
-    kind: Final = "apply_patch"
-    in_order: Final = True
+    kind = "apply_patch"
+    in_order = True
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = Root(root)

@@ -83,7 +83,7 @@ class Computer:
         BrowserMissing: Playwright or Chromium is not there.
     """
 
-    in_order: Final = True
+    in_order = True
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ class CommandRefused(ArgumentsRefused):
 class _Commands:
     """Runs commands below a folder; what ``Shell`` and ``LocalShell`` share."""
 
-    in_order: Final = True
+    in_order = True
 
     def __init__(
         self,
@@ -113,8 +113,8 @@ class Shell(_Commands):
         SandboxMissing: a sandbox is insisted on, and there is none.
     """
 
-    kind: Final = "shell"
-    tool: Final[Mapping[str, Any]] = {"type": "shell", "environment": {"type": "local"}}
+    kind = "shell"
+    tool: Mapping[str, Any] = {"type": "shell", "environment": {"type": "local"}}
 
     def run(self, call: ToolCall) -> Mapping[str, Any]:
         """Runs the commands of a call.
@@ -162,7 +162,7 @@ class LocalShell(_Commands):
     What it is told is JSON: ``stdout``, ``stderr`` and ``outcome``, as ``shell`` has them.
     """
 
-    kind: Final = "local_shell"
+    kind = "local_shell"
 
     def run(self, call: ToolCall) -> str:
         """Runs the program of a call.
