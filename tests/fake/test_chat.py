@@ -325,6 +325,8 @@ async def test_images_are_counted_by_the_model_alone(upstream: Upstream) -> None
     image = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
     upstream.play(PROBED)
     assert await model.count(Prompt(items=({"type": "message", "role": "user", "content": [image]},))) == 7
+    await upstream.asked[0].answered.wait()
+    await asyncio.sleep(0.01)
     await model.close()
 
 
