@@ -326,9 +326,27 @@ async def _tokens(turn: TurnContext, prompt: Prompt, relevant: int) -> int:
 # Sampling
 
 
+async def _refuse_overlong(turn: TurnContext, prompt: Prompt) -> None:
+    """See that a prompt fits that looks as if it did not: there are servers that would cut it without a word.
+
+    Raises:
+        ContextTooLong: it does not.
+    """
+    window = turn.model.context_tokens
+    if window is None or estimate_prompt(prompt) < window:
+        return
+    try:
+        tokens = await turn.model.count(prompt)
+    except ApiError:
+        return
+    if tokens > window:
+        raise ContextTooLong(tokens, window)
+
+
 async def _sample_shortened(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Finish:
     for _ in range(SHORTENINGS_MAX if turn.truncate else 1):
         try:
+            await _refuse_overlong(turn, prompt)
             return await _sample(turn, prompt, assembler)
         except ContextTooLong as error:
             share = excess_share(error.prompt_tokens, error.context_tokens, prompt.max_output_tokens)

@@ -15,7 +15,7 @@ from antiphon.tools import CallInvalid, Deferred, Outcome, Scope, ToolCall, call
 from antiphon.tools.toolbox import Toolbox
 from antiphon.turn import CORRECTIONS_MAX, Progress, TurnContext, take_turns
 from antiphon.wire import Json
-from antiphon.wire.errors import UpstreamError
+from antiphon.wire.errors import InvalidRequest, UpstreamError
 from antiphon.wire.response import Response
 from antiphon.writer import Item, Writer
 
@@ -71,13 +71,15 @@ class Guarded:
         return Outcome({"error": reason}, failed=True)
 
 
-def turns(model: ScriptedModel, **options: Any) -> TurnContext:
+HI: Json = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
+
+
+def turns(model: ScriptedModel, *, items: tuple[Json, ...] = (HI,), **options: Any) -> TurnContext:
     offers = Toolbox([Guarded()], [Even()]).offers([{"type": "even"}, {"type": "guarded"}])
     log = NullLog()
     writer = Writer(log.append, CountingIds())
     writer.start(Response(id="resp_1", created_at=1, model="m"))
-    said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
-    prompt = Prompt(items=(said,), functions=offers.functions)
+    prompt = Prompt(items=items, functions=offers.functions)
     context = TurnContext(
         model=model,
         prompt=prompt,
@@ -139,3 +141,35 @@ def test_what_a_hosted_tool_found_is_read_by_the_model() -> None:
     context = turns(model)
     assert [item["type"] for item in context.writer.state.output] == ["mcp_call", "message"]
     assert model.prompts[1].items[-1]["output"] == "seen"
+
+
+LONG = tuple(
+    {"type": "message", "role": "user", "content": [{"type": "input_text", "text": f"{i} " + "word " * 100}]}
+    for i in range(10)
+)
+
+
+def test_what_does_not_fit_is_refused_before_the_model_is_asked() -> None:
+    model = ScriptedModel("cut without a word", context_tokens=900)
+    with pytest.raises(InvalidRequest) as caught:
+        turns(model, items=LONG)
+    assert caught.value.code == "context_length_exceeded"
+    assert model.samples == []
+
+
+def test_the_oldest_make_room_before_the_model_is_asked() -> None:
+    model = ScriptedModel(["ok", DONE], context_tokens=900)
+    turns(model, items=LONG, truncate=True)
+    (sampled,) = model.samples
+    assert sampled.prompt.items == LONG[-len(sampled.prompt.items) :]
+    assert asyncio.run(model.count(sampled.prompt)) <= 900 * 0.75
+
+
+def test_a_count_that_fails_refuses_nothing() -> None:
+    class Mute(ScriptedModel):
+        async def count(self, prompt: Prompt) -> int:
+            raise UpstreamError("it cannot")
+
+    model = Mute(["ok", DONE], context_tokens=900)
+    turns(model, items=LONG)
+    assert len(model.samples) == 1
