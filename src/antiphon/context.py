@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -230,9 +230,13 @@ def _noted(item: Json) -> Json:
 
 
 def _member(item: Json) -> str:
-    return "content" if item.get("content") else "output"
+    """Where the item has its parts. What else it carries is nobody's, whatever its name."""
+    return "content" if item["type"] == "message" else "output"
 
 
 def _parts(item: Json) -> Sequence[Json]:
-    content: str | list[Json] | None = item.get(_member(item))
-    return content if isinstance(content, list) else ()
+    if item["type"] != "message" and not is_output(item):
+        return ()
+    content: Any = item.get(_member(item))
+    entries = cast("list[Any]", content) if isinstance(content, list) else ()
+    return [cast(Json, part) for part in entries if isinstance(part, dict)]

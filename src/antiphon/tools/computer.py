@@ -176,9 +176,9 @@ def check_acknowledged(items: Sequence[Json]) -> str | None:
             pending[item["call_id"]] = item.get("pending_safety_checks") or []
         elif item["type"] == "computer_call_output":
             given = cast("list[Json]", item.get("acknowledged_safety_checks") or [])
-            known = {check.get("id") for check in given}
+            known = {str(check.get("id")) for check in given}
             for check in pending.pop(item["call_id"], []):
-                if check.get("id") not in known:
+                if str(check.get("id")) not in known:
                     return (
                         f"The safety check '{check.get('id')}' of computer call {item['call_id']} is not acknowledged."
                     )

@@ -1,0 +1,185 @@
+"""Any JSON in any place of any item: it is refused in words or it is passed on, also when it comes back as history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from antiphon import context, intake
+from antiphon.access.estimate import prompt_tokens
+from antiphon.assembly import toolbox_of
+from antiphon.http.listing import shown
+from antiphon.models.chat.body import body as chat_body
+from antiphon.models.chat.config import ChatConfig
+from antiphon.wire import Json
+from antiphon.wire.errors import ApiError
+from antiphon.wire.kinds import KINDS
+from antiphon.wire.request import InputItem, PageQuery
+
+IMAGE: Json = {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"}
+FILE: Json = {"type": "input_file", "file_data": "data:text/plain;base64,AAAA", "filename": "a"}
+TEXT: Json = {"type": "input_text", "text": "json"}
+CALL: Json = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+CLICK: Json = {"type": "click", "x": 1, "y": 2, "button": "left"}
+PATCH: Json = {"type": "update_file", "path": "a", "diff": "@@\n-a\n+b\n"}
+SPEC: Json = {"type": "function", "name": "g", "parameters": {"type": "object", "properties": {}}, "strict": False}
+SHELL_OUTPUT: Json = {"stdout": "a", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}
+MESSAGES: list[Json] = [
+    {"type": "message", "role": "user", "content": [TEXT, IMAGE, FILE]},
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "x"}]},
+    {"type": "message", "role": "system", "content": "json"},
+    {"type": "reasoning", "summary": [{"type": "summary_text", "text": "s"}], "content": []},
+]
+CALLS: list[list[Json]] = [
+    [CALL, {"type": "function_call_output", "call_id": "c", "output": [TEXT, IMAGE, FILE]}],
+    [
+        {"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "x"},
+        {"type": "custom_tool_call_output", "call_id": "c", "output": [TEXT, IMAGE]},
+    ],
+    [
+        {"type": "apply_patch_call", "call_id": "c", "operation": PATCH, "status": "completed"},
+        {"type": "apply_patch_call_output", "call_id": "c", "status": "completed", "output": "done"},
+    ],
+    [
+        {"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"], "timeout_ms": 5}},
+        {"type": "shell_call_output", "call_id": "c", "output": [SHELL_OUTPUT]},
+    ],
+    [
+        {"type": "local_shell_call", "id": "l", "call_id": "c", "status": "completed"}
+        | {"action": {"type": "exec", "command": ["ls"], "env": {}}},
+        {"type": "local_shell_call_output", "id": "m", "call_id": "c", "output": "a"},
+    ],
+    [
+        {"type": "computer_call", "call_id": "c", "status": "completed", "action": CLICK, "actions": [CLICK]}
+        | {"pending_safety_checks": [{"id": "s", "code": "c", "message": "m"}]},
+        {"type": "computer_call_output", "call_id": "c", "acknowledged_safety_checks": [{"id": "s"}]}
+        | {"output": {"type": "computer_screenshot", "image_url": "data:image/png;base64,AAAA"}},
+    ],
+    [
+        {"type": "tool_search_call", "call_id": "c", "arguments": {"query": "x"}, "execution": "client"},
+        {"type": "tool_search_output", "call_id": "c", "tools": [SPEC], "execution": "client"},
+    ],
+]
+SERVED: list[Json] = [
+    {"type": "file_search_call", "queries": ["a"], "status": "completed", "results": [{"text": "a"}]},
+    {"type": "web_search_call", "status": "completed", "action": {"type": "search", "sources": [{"url": "u"}]}},
+    {"type": "code_interpreter_call", "container_id": "c", "status": "completed", "code": "1", "outputs": [{}]},
+    {"type": "image_generation_call", "status": "completed", "result": "AAAA"},
+    {"type": "mcp_list_tools", "server_label": "l", "tools": [{"name": "n", "input_schema": {}}]},
+    {"type": "mcp_call", "server_label": "l", "name": "n", "arguments": "{}", "output": "o"},
+    {"type": "mcp_approval_request", "server_label": "l", "name": "n", "arguments": "{}", "id": "r"},
+    {"type": "mcp_approval_response", "approval_request_id": "r", "approve": True},
+    {"type": "additional_tools", "role": "developer", "tools": [SPEC]},
+    {"type": "configuration_update", "reasoning": {"effort": "low"}},
+    {"type": "program", "call_id": "p", "code": "x", "fingerprint": "f"},
+    {"type": "program_output", "call_id": "p", "result": "x", "status": "completed"},
+]
+CONTEXTS = [*([each] for each in MESSAGES), *CALLS, *([each] for each in SERVED)]
+MEMBERS = sorted({name for kind in get_args(InputItem) for name in kind.__struct_fields__} | {"async", "tool_calls"})
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(1.5) | st.sampled_from(["", "a", "json", "client", "server"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from([*MEMBERS, "text", "image_url"]), inner, max_size=3)
+        | st.builds(
+            lambda kind, rest: {**rest, "type": kind},
+            st.sampled_from([*KINDS, "input_image", "input_file", "input_text", "click", "namespace", "function"]),
+            st.dictionaries(st.sampled_from([*MEMBERS, "text", "image_url"]), inner, max_size=2),
+        )
+    ),
+    max_leaves=6,
+)
+TOOLBOX = toolbox_of()
+
+
+def places(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    if path:
+        yield path
+    pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in pairs:
+        yield from places(child, (*path, key))
+
+
+def put(node: Any, path: tuple[str | int, ...], value: Any) -> Any:
+    if not path:
+        return value
+    copy = dict(node) if isinstance(node, dict) else list(node)
+    copy[path[0]] = put(copy[path[0]], path[1:], value) if len(path) > 1 else value
+    return copy
+
+
+@st.composite
+def bent(draw: st.DrawFn) -> list[Json]:
+    """The items of a context, with any JSON in one to three places of theirs."""
+    items: Any = draw(st.sampled_from(CONTEXTS))
+    for _ in range(draw(st.integers(1, 3))):
+        known = [place for place in places(items) if len(place) > 1]
+        fresh = [(i, name) for i, item in enumerate(items) if isinstance(item, dict) for name in MEMBERS]
+        items = put(items, draw(st.sampled_from([*known, *fresh]) if known else st.sampled_from(fresh)), draw(VALUES))
+    return items
+
+
+def read(items: list[Json], *, images: bool, note: bool) -> tuple[Json, ...]:
+    """All that becomes of a request's items on their way to a model, and of stored ones that come back."""
+    numbers = count()
+    plan = intake.plan(
+        {"model": "m", "input": items, "tools": [SPEC | {"name": "h"}]},
+        defaults=intake.Defaults(toolbox=TOOLBOX),
+        ids=lambda prefix: f"{prefix}_{next(numbers)}",
+        now=1,
+    )
+    for item in plan.input:
+        msgspec.json.encode(shown(item, PageQuery()))
+    prompt_tokens(plan.prompt)
+    for history in ((), plan.input):
+        offers = TOOLBOX.offers(plan.tools, (*history, *plan.input))
+        prompt = plan.prompt if not history else msgspec.structs.replace(plan.prompt, items=(text("go on"),))
+        whole = context.build(prompt, history, offers, supports_images=images, note_images=note)
+        msgspec.json.encode(chat_body(whole, ChatConfig(base_url="http://model/v1", model="m", supports_images=images)))
+        prompt_tokens(whole)
+        context.shorten(whole, 0.5)
+    return plan.input
+
+
+def text(words: str) -> Json:
+    return {"type": "message", "id": "msg_last", "role": "user", "content": [{"type": "input_text", "text": words}]}
+
+
+@pytest.mark.parametrize("items", CONTEXTS, ids=lambda items: items[0]["type"])
+def test_what_is_bent_below_is_taken_as_it_stands(items: list[Json]):
+    assert len(read(items, images=True, note=False)) == len(items)
+
+
+@example([CALLS[-1][0], CALLS[-1][1] | {"output": [None]}], False, True)
+@example([CALLS[5][0], CALLS[5][1] | {"acknowledged_safety_checks": [{"id": []}]}], False, False)
+@settings(max_examples=400, deadline=None)
+@given(items=bent(), images=st.booleans(), note=st.booleans())
+def test_any_json_in_any_place_of_any_item_is_refused_or_passed_on(items: list[Json], images: bool, note: bool):
+    try:
+        read(items, images=images, note=note)
+    except ApiError as refused:
+        assert 400 <= refused.status < 500
+        assert refused.message
+
+
+NOBODYS: list[Any] = [None, 0, "a", [None], [0], ["a"], [[]], {"a": 1}, [{"type": None}], [{"type": ["input_image"]}]]
+
+
+@pytest.mark.parametrize("value", NOBODYS, ids=str)
+@pytest.mark.parametrize(
+    "member", ["content", "output", "summary", "tools", "results", "namespace", "pending_safety_checks"]
+)
+def test_members_that_nobody_knows_on_an_item_are_passed_over(member: str, value: Any):
+    for items in CALLS[:2]:
+        for i, item in enumerate(items):
+            if member not in item:
+                try:
+                    read(put(items, (i, member), value), images=False, note=True)
+                except ApiError as refused:
+                    assert refused.status < 500
