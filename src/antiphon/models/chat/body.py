@@ -16,6 +16,7 @@ from antiphon.models import Function, Prompt
 from antiphon.models.chat import forced
 from antiphon.models.chat.arguments import compact
 from antiphon.models.chat.config import ChatConfig
+from antiphon.models.chat.control_tokens import neutralize, tokens_for
 from antiphon.wire import Json
 from antiphon.wire.textfile import file_text
 
@@ -109,7 +110,8 @@ def _calling(prompt: Prompt, config: ChatConfig, native_calls: bool) -> Json:
     fields = _format(prompt)
     if not functions:
         return fields
-    fields["tools"] = [_tool(function) for function in functions]
+    tools = [_tool(function) for function in functions]
+    fields["tools"] = neutralize(tools, tokens_for(config.model, config.control_tokens))
     if prompt.tool_choice.mode == "required":
         one = len(prompt.tool_choice.names) == 1
         fields["tool_choice"] = {"type": "function", "function": {"name": functions[0].name}} if one else "required"
@@ -155,7 +157,7 @@ def messages(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) 
     out += _Conversation(items, config).messages()
     if prompt.prefix:
         out.append({"role": "assistant", "content": prompt.prefix})
-    return out
+    return neutralize(out, tokens_for(config.model, config.control_tokens))
 
 
 def _front(prompt: Prompt, config: ChatConfig) -> tuple[list[tuple[str, str]], Sequence[Json]]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from antiphon.models.chat.control_tokens import Choice
 from antiphon.wire import Json
 
 ReasoningFormat: TypeAlias = Literal["never", "tags", "opened"]
@@ -45,6 +46,8 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
             one.
         late_system_role: the role of a system message that comes after the conversation began. Most templates
             take ``system`` there; those that raise an error need ``user``.
+        control_tokens: texts that are not to be read as control tokens in what callers send. ``auto``: those of the
+            model's family, told by its name, or of all families; or a list of them; or ``off``.
         max_tokens_field: the field that bounds an answer.
         extra: fields laid over every request body, such as ``{"top_k": 20}`` or ``chat_template_kwargs``.
         connections_max: connections open at once; 0 for no limit.
@@ -72,6 +75,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     developer_role: bool = False
     one_system: bool = True
     late_system_role: Literal["system", "user"] = "system"
+    control_tokens: Choice = "auto"
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     extra: Json = {}
     connections_max: int = 0

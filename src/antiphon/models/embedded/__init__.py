@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from antiphon.models.embedded.llamacpp import (
     settings_of_file,
     speed,
 )
+from antiphon.models.embedded.vocabulary import NoVocabulary, control_tokens
 
 SLOTS = 2
 IDLE_S = 3600.0
@@ -103,13 +105,17 @@ async def start(settings: Settings, say: Say | None) -> EmbeddedModel:
         await server.start()
     except (StartFailed, OSError) as error:
         raise CannotEmbed(str(error)) from error
-    if say is not None:
-        try:
+    try:
+        tokens = await asyncio.to_thread(control_tokens, settings.model)
+        if say is not None:
             await _tell_speed(server, say)
-        except BaseException:
-            await server.stop()
-            raise
-    return EmbeddedModel(server)
+    except (NoVocabulary, OSError) as error:
+        await server.stop()
+        raise CannotEmbed(f"{settings.model}: {error}") from error
+    except BaseException:
+        await server.stop()
+        raise
+    return EmbeddedModel(server, tokens)
 
 
 async def _tell_speed(server: EmbeddedServer, say: Say) -> None:
@@ -128,7 +134,7 @@ async def _tell_speed(server: EmbeddedServer, say: Say) -> None:
 class EmbeddedModel:
     """The roster of one model, which answers to every name: documents that say ``gpt-4`` run on it."""
 
-    def __init__(self, server: EmbeddedServer) -> None:
+    def __init__(self, server: EmbeddedServer, control_tokens: tuple[str, ...]) -> None:
         self._server = server
         self._model = ChatModel(
             ChatConfig(
@@ -138,6 +144,7 @@ class EmbeddedModel:
                 context_tokens=server.context_tokens,
                 supports_prefill="llamacpp",
                 counter="llamacpp",
+                control_tokens=control_tokens,
                 idle_s=IDLE_S,
             )
         )
