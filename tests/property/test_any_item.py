@@ -12,11 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from antiphon import context, intake
-from antiphon.access.estimate import prompt_tokens
 from antiphon.assembly import toolbox_of
 from antiphon.http.listing import shown
 from antiphon.models.chat.body import body as chat_body
 from antiphon.models.chat.config import ChatConfig
+from antiphon.models.tokens import estimate_prompt
+from antiphon.truncation import drop_oldest
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError
 from antiphon.wire.kinds import KINDS
@@ -136,14 +137,14 @@ def read(items: list[Json], *, images: bool, note: bool) -> tuple[Json, ...]:
     )
     for item in plan.input:
         msgspec.json.encode(shown(item, PageQuery()))
-    prompt_tokens(plan.prompt)
+    estimate_prompt(plan.prompt)
     for history in ((), plan.input):
         offers = TOOLBOX.offers(plan.tools, (*history, *plan.input))
         prompt = plan.prompt if not history else msgspec.structs.replace(plan.prompt, items=(text("go on"),))
         whole = context.build(prompt, history, offers, supports_images=images, note_images=note)
         msgspec.json.encode(chat_body(whole, ChatConfig(base_url="http://model/v1", model="m", supports_images=images)))
-        prompt_tokens(whole)
-        context.shorten(whole, 0.5)
+        estimate_prompt(whole)
+        drop_oldest(whole, 0.5)
     return plan.input
 
 
