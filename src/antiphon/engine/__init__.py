@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from antiphon.access.keyring import Keyring
 from antiphon.access.sealing import Sealer, new_secret
 from antiphon.config import Config
 from antiphon.engine.contexts import Contexts
 from antiphon.engine.conversations import Conversations
+from antiphon.engine.embeddings import Embeddings
+from antiphon.engine.files import Files
 from antiphon.engine.maintenance import Maintenance
 from antiphon.engine.responses import Responses
+from antiphon.engine.vector_stores import VectorStores
+from antiphon.files.blobs import BlobStore, LocalBlobs
+from antiphon.files.embedding import Embedder
+from antiphon.files.ingestion import Ingestion
+from antiphon.files.search import Search
 from antiphon.ids import RandomIds
 from antiphon.models import Roster
 from antiphon.store import Store
@@ -33,6 +40,8 @@ class Engine:
         toolbox: the tools that its models may call.
         sealer: seals what callers carry for it; without one, and without ``sealing_keys``, with a secret that ends with
             the process.
+        blobs: where the bytes of files are; in the configured folder without one.
+        embedders: that there are; new vector stores hold the vectors of the first.
         token: who can tell it may read the folder that everything is in, and do what its owner may; empty: nobody.
     """
 
@@ -47,6 +56,8 @@ class Engine:
         ids: Callable[[str], str] | None = None,
         token: str = "",
         toolbox: Toolbox | None = None,
+        blobs: BlobStore | None = None,
+        embedders: Sequence[Embedder] = (),
         sealer: Sealer | None = None,
     ) -> None:
         self.config = config
@@ -75,6 +86,24 @@ class Engine:
         self.contexts = Contexts(self.responses, roster, sealer)
         self.background = self.responses.background
         self.maintenance = Maintenance(store, self.keyring, self.background)
+        by_id = {embedder.id: embedder for embedder in embedders}
+        blobs = blobs or LocalBlobs(config.data / "files")
+        self.ingestion = Ingestion(store, blobs, by_id, clock, workers=config.ingestion_workers)
+        self.files = Files(
+            store.files,
+            blobs,
+            self.ingestion,
+            self._make_id,
+            clock,
+            file_bytes_max=config.file_bytes_max,
+            upload_bytes_max=config.upload_bytes_max,
+        )
+        search = Search(store.index, by_id)
+        pinned = embedders[0].id if embedders else ""
+        self.vector_stores = VectorStores(
+            store.vector_stores, search, self.ingestion, self._make_id, clock, embedder=pinned
+        )
+        self.embeddings = Embeddings(embedders)
         self.dispatcher = WebhookDispatcher(store.deliveries, outbox, self.meter, clock=clock, chance=random.random)
 
     def _make_id(self, prefix: str) -> str:

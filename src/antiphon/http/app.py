@@ -22,11 +22,14 @@ from antiphon.http.handlers import (
     chat_completions,
     contexts,
     conversations,
+    embeddings,
+    files,
     metrics,
     models,
     purge,
     responses,
     usage,
+    vector_stores,
 )
 from antiphon.http.idempotency import Replays
 from antiphon.http.sse import Pulse
@@ -46,11 +49,41 @@ from antiphon.wire.conversation import (
     NewConversation,
     NewItems,
 )
+from antiphon.wire.embeddings import EmbeddingList, EmbeddingRequest
 from antiphon.wire.errors import ApiError, MethodNotAllowed, NotFound
+from antiphon.wire.files import (
+    CompletedUpload,
+    FileDeleted,
+    FileForm,
+    FileList,
+    FileListQuery,
+    FileObject,
+    NewUpload,
+    UploadObject,
+    UploadPartObject,
+)
 from antiphon.wire.listing import ListQuery
 from antiphon.wire.lists import Deleted, Health, ItemList, Model, ModelList, ResponseList
 from antiphon.wire.request import CreateRequest, RetrieveQuery
 from antiphon.wire.response import Response
+from antiphon.wire.vector_stores import (
+    ChangedStoreFile,
+    ChangedVectorStore,
+    ContentPage,
+    FileBatchObject,
+    NewFileBatch,
+    NewStoreFile,
+    NewVectorStore,
+    SearchPage,
+    SearchRequest,
+    StoreFileDeleted,
+    StoreFileList,
+    StoreFileObject,
+    StoreListQuery,
+    VectorStoreDeleted,
+    VectorStoreList,
+    VectorStoreObject,
+)
 
 access = logging.getLogger("antiphon.access")
 
@@ -86,7 +119,12 @@ class Route:
 PAGE = ("after", "limit", "order", "include")
 RETRIEVE = tuple(RetrieveQuery.__struct_fields__)
 LIST = tuple(ListQuery.__struct_fields__)
+FILE_LIST = tuple(FileListQuery.__struct_fields__)
+STORE_LIST = tuple(StoreListQuery.__struct_fields__)
 _CONVERSATION = "/v1/conversations/{conversation_id}"
+_STORE = "/v1/vector_stores/{vector_store_id}"
+_STORE_FILE = f"{_STORE}/files/{{file_id}}"
+_BATCH = f"{_STORE}/file_batches/{{batch_id}}"
 
 ROUTES = (
     Route("POST", "/v1/responses", responses.create, Response, body=CreateRequest, once=True),
@@ -108,6 +146,32 @@ ROUTES = (
     Route("GET", f"{_CONVERSATION}/items", conversations.list_items, ItemList, PAGE),
     Route("GET", f"{_CONVERSATION}/items/{{item_id}}", conversations.retrieve_item, dict, ("include",)),
     Route("DELETE", f"{_CONVERSATION}/items/{{item_id}}", conversations.delete_item, ConversationObject),
+    Route("POST", "/v1/files", files.create_file, FileObject, body=FileForm),
+    Route("GET", "/v1/files", files.list_files, FileList, FILE_LIST),
+    Route("GET", "/v1/files/{file_id}", files.retrieve_file, FileObject),
+    Route("DELETE", "/v1/files/{file_id}", files.delete_file, FileDeleted),
+    Route("GET", "/v1/files/{file_id}/content", files.read_file, bytes),
+    Route("POST", "/v1/uploads", files.create_upload, UploadObject, body=NewUpload),
+    Route("POST", "/v1/uploads/{upload_id}/parts", files.create_part, UploadPartObject),
+    Route("POST", "/v1/uploads/{upload_id}/complete", files.complete_upload, UploadObject, body=CompletedUpload),
+    Route("POST", "/v1/uploads/{upload_id}/cancel", files.cancel_upload, UploadObject),
+    Route("POST", "/v1/vector_stores", vector_stores.create_vector_store, VectorStoreObject, body=NewVectorStore),
+    Route("GET", "/v1/vector_stores", vector_stores.list_vector_stores, VectorStoreList, STORE_LIST),
+    Route("GET", _STORE, vector_stores.retrieve_vector_store, VectorStoreObject),
+    Route("POST", _STORE, vector_stores.update_vector_store, VectorStoreObject, body=ChangedVectorStore),
+    Route("DELETE", _STORE, vector_stores.delete_vector_store, VectorStoreDeleted),
+    Route("POST", f"{_STORE}/search", vector_stores.search_vector_store, SearchPage, body=SearchRequest),
+    Route("POST", f"{_STORE}/files", vector_stores.create_store_file, StoreFileObject, body=NewStoreFile),
+    Route("GET", f"{_STORE}/files", vector_stores.list_store_files, StoreFileList, STORE_LIST),
+    Route("GET", _STORE_FILE, vector_stores.retrieve_store_file, StoreFileObject),
+    Route("POST", _STORE_FILE, vector_stores.update_store_file, StoreFileObject, body=ChangedStoreFile),
+    Route("DELETE", _STORE_FILE, vector_stores.delete_store_file, StoreFileDeleted),
+    Route("GET", f"{_STORE_FILE}/content", vector_stores.read_store_file, ContentPage),
+    Route("POST", f"{_STORE}/file_batches", vector_stores.create_batch, FileBatchObject, body=NewFileBatch),
+    Route("GET", _BATCH, vector_stores.retrieve_batch, FileBatchObject),
+    Route("POST", f"{_BATCH}/cancel", vector_stores.cancel_batch, FileBatchObject),
+    Route("GET", f"{_BATCH}/files", vector_stores.list_batch_files, StoreFileList, STORE_LIST),
+    Route("POST", "/v1/embeddings", embeddings.create_embeddings, EmbeddingList, body=EmbeddingRequest),
     Route("GET", "/v1/models", models.list_models, ModelList),
     Route("GET", "/v1/models/{model:path}", models.retrieve_model, Model),
     Route("GET", "/v1/usage", usage.usage, dict, ("start_date", "end_date", "key_id")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -114,6 +114,23 @@ class Exchange:
                 body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
                 encoding = self.header(b"content-encoding")
                 return body if encoding is None else unpack(body, encoding, bytes_max)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes, for one that is too large to be held; whoever reads it bounds it.
+
+        Raises:
+            InvalidRequest: it comes in an encoding.
+        """
+        if self.header(b"content-encoding") not in (None, "identity"):
+            raise InvalidRequest("This endpoint takes a body without a content encoding.", code="unsupported_encoding")
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            if piece := message.get("body", b""):
+                yield piece
+            if not message.get("more_body"):
+                return
 
     def attended(self) -> Self:
         """A context: work inside as long as the client is there; ``watch`` is called when the work takes its time.

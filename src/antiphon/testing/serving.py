@@ -10,6 +10,8 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import uvicorn
 
@@ -17,6 +19,8 @@ from antiphon.access.keyring import Keyring, tended
 from antiphon.assembly import toolbox_of
 from antiphon.config import Config
 from antiphon.engine import Engine
+from antiphon.files.blobs import BlobStore, LocalBlobs
+from antiphon.files.embedding import Embedder
 from antiphon.http.app import app_of
 from antiphon.http.connection import uvicorn_options
 from antiphon.models import Model, Roster
@@ -69,12 +73,15 @@ async def serving(
     token: str = "",
     tools: Sequence[HostedTool] = (),
     client_tools: Sequence[ClientTool] = (),
+    blobs: BlobStore | None = None,
+    embedders: Sequence[Embedder] = (),
 ) -> AsyncGenerator[str]:
     """Serve a model, or a whole roster; yields the base URL, ending in ``/v1``.
 
     Args:
         token: see ``Engine``.
         tools: what the server runs for its models; ``client_tools``: what its callers run.
+        blobs, embedders: see ``Engine``; files are in a folder that goes at the end without any.
     """
     if roster is None:
         assert model is not None, "either a model or a roster"
@@ -84,11 +91,20 @@ async def serving(
             store = await SqliteStore.in_memory()
             stack.push_async_callback(store.close)
         keyring = await stack.enter_async_context(tended(await Keyring(keys or store.keys, store.usage).open()))
+        folder = stack.enter_context(TemporaryDirectory(prefix="antiphon-files-"))
         engine = Engine(
-            config or Config(), roster, store, keyring, token=token, toolbox=toolbox_of(tools, client_tools)
+            config or Config(),
+            roster,
+            store,
+            keyring,
+            token=token,
+            toolbox=toolbox_of(tools, client_tools),
+            blobs=blobs or LocalBlobs(Path(folder)),
+            embedders=embedders,
         )
         await stack.enter_async_context(engine.dispatcher.working())
         await stack.enter_async_context(engine.background.working(_GRACE_S))
+        await stack.enter_async_context(engine.ingestion.working())
         yield await stack.enter_async_context(_listening(engine))
 
 

@@ -1,0 +1,269 @@
+"""Files and uploads: what the endpoints do, and what of files reaches a model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from antiphon.files.blobs import BlobMissing, BlobStore
+from antiphon.files.ingestion import Ingestion
+from antiphon.store import Slice, UnknownCursor
+from antiphon.store.availability import ask_store
+from antiphon.store.files import File, FileQuery, FileStore, Upload, UploadPart
+from antiphon.wire import Id
+from antiphon.wire.errors import BodyTooLarge, InvalidRequest, NotFound
+from antiphon.wire.files import CompletedUpload, FileExpiry, FileForm, FileListQuery, NewUpload
+
+UPLOAD_LIFETIME_S = 3600
+PART_BYTES_MAX = 64 << 20
+BATCH_LIFETIME_S = 30 * 86400
+
+
+class Files:
+    """The files of a store. Every method takes the ``owner`` it acts for.
+
+    Args:
+        clock: Unix seconds.
+        file_bytes_max: of one file; ``upload_bytes_max``: of one that comes in parts.
+    """
+
+    def __init__(
+        self,
+        store: FileStore,
+        blobs: BlobStore,
+        ingestion: Ingestion,
+        ids: Callable[[str], Id],
+        clock: Callable[[], float],
+        *,
+        file_bytes_max: int,
+        upload_bytes_max: int,
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._ingestion = ingestion
+        self._ids = ids
+        self._clock = clock
+        self.file_bytes_max = file_bytes_max
+        self._upload_bytes_max = upload_bytes_max
+
+    def new_id(self) -> Id:
+        """The id of a file that is about to come."""
+        return self._ids("file").replace("_", "-", 1)
+
+    async def receive(self, id: Id, pieces: AsyncIterator[bytes]) -> int:
+        """Keep the bytes of a file that is about to be added; says how many.
+
+        Raises:
+            BodyTooLarge: there are too many.
+        """
+        return await self._blobs.put(id, _bounded(pieces, self.file_bytes_max))
+
+    async def forget(self, id: Id) -> None:
+        """The file is not added after all."""
+        await self._blobs.delete(id)
+
+    async def add(self, owner: str, id: Id, filename: str, size: int, form: FileForm) -> File:
+        """A new file, whose bytes have been received."""
+        now = int(self._clock())
+        file = File(
+            id=id,
+            owner=owner,
+            filename=filename,
+            purpose=form.purpose,
+            bytes=size,
+            created_at=now,
+            expires_at=_expiry(form.expires_after, form.purpose, now),
+        )
+        await ask_store(self._store.add(file))
+        return file
+
+    async def retrieve(self, owner: str, id: Id) -> File:
+        """The file.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        file = await ask_store(self._store.get(owner, id))
+        if file is None or (file.expires_at is not None and file.expires_at <= self._clock()):
+            raise missing(id)
+        return file
+
+    async def list(self, owner: str, query: FileListQuery) -> Slice[File]:
+        """A page of the files.
+
+        Raises:
+            InvalidRequest: ``after`` is none of them.
+        """
+        page = FileQuery(after=query.after, limit=query.limit, order=query.order, purpose=query.purpose)
+        try:
+            return await ask_store(self._store.list(owner, page))
+        except UnknownCursor as error:
+            text = f"File with id '{query.after}' not found in this list."
+            raise InvalidRequest(text, param="after") from error
+
+    async def delete(self, owner: str, id: Id) -> None:
+        """Delete the file, and what vector stores hold of it.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        if not await ask_store(self._store.delete(owner, id)):
+            raise missing(id)
+        await self._blobs.delete(id)
+        self._ingestion.tidy_soon()
+
+    async def read(self, id: Id) -> AsyncIterator[bytes]:
+        """The bytes of a file that is there.
+
+        Raises:
+            NotFound: they are gone.
+        """
+        try:
+            async for piece in self._blobs.read(id):
+                yield piece
+        except BlobMissing as error:
+            raise missing(id) from error
+
+    # Uploads
+
+    async def create_upload(self, owner: str, new: NewUpload) -> Upload:
+        """Announce a file that comes in parts.
+
+        Raises:
+            InvalidRequest: it would be too large.
+        """
+        if new.bytes > self._upload_bytes_max:
+            text = f"Invalid 'bytes': an upload has at most {self._upload_bytes_max} bytes."
+            raise InvalidRequest(text, code="integer_above_max_value", param="bytes")
+        now = int(self._clock())
+        upload = Upload(
+            id=self._ids("upload"),
+            owner=owner,
+            filename=new.filename,
+            purpose=new.purpose,
+            mime_type=new.mime_type,
+            bytes=new.bytes,
+            status="pending",
+            created_at=now,
+            expires_at=now + UPLOAD_LIFETIME_S,
+            file_expires_after_s=new.expires_after and new.expires_after.seconds,
+        )
+        await ask_store(self._store.add_upload(upload))
+        return upload
+
+    async def _pending(self, owner: str, id: Id) -> Upload:
+        upload = await ask_store(self._store.get_upload(owner, id))
+        if upload is None:
+            raise NotFound(f"No such Upload object: {id}")
+        expired = upload.status == "pending" and upload.expires_at <= self._clock()
+        if upload.status != "pending" or expired:
+            state = "expired" if expired else upload.status
+            raise InvalidRequest(f"The upload '{id}' is {state}.", code="upload_not_pending", param="upload_id")
+        return upload
+
+    async def add_part(self, owner: str, upload_id: Id, pieces: AsyncIterator[bytes]) -> UploadPart:
+        """A part of an upload.
+
+        Raises:
+            NotFound, InvalidRequest: there is no such upload, or it has ended. BodyTooLarge: the part is too large.
+        """
+        await self._pending(owner, upload_id)
+        id = self._ids("part")
+        size = await self._blobs.put(id, _bounded(pieces, PART_BYTES_MAX))
+        part = UploadPart(id=id, upload_id=upload_id, bytes=size, created_at=int(self._clock()))
+        if not await ask_store(self._store.add_part(part)):
+            await self._blobs.delete(id)
+            await self._pending(owner, upload_id)
+        return part
+
+    async def complete_upload(self, owner: str, id: Id, told: CompletedUpload) -> tuple[Upload, File]:
+        """Make a file of the parts, in the order that the request names them.
+
+        Raises:
+            NotFound, InvalidRequest: there is no such upload, or its parts are not what was announced.
+        """
+        upload = await self._pending(owner, id)
+        parts = {part.id: part for part in await ask_store(self._store.get_parts(id))}
+        _refuse_wrong_parts(upload, parts, told)
+        file_id, digest = self.new_id(), hashlib.md5(usedforsecurity=False)
+        size = await self._blobs.put(file_id, self._joined(told.part_ids, digest.update))
+        now = int(self._clock())
+        after = upload.file_expires_after_s
+        expiry = FileExpiry("created_at", after) if after else None
+        file = File(
+            id=file_id,
+            owner=owner,
+            filename=upload.filename,
+            purpose=upload.purpose,
+            bytes=size,
+            created_at=now,
+            expires_at=_expiry(expiry, upload.purpose, now),
+        )
+        is_wrong = told.md5 is not None and digest.hexdigest() != told.md5.lower()
+        if is_wrong or not await ask_store(self._store.end_upload(id, "completed", file)):
+            await self._blobs.delete(file_id)
+            await self._pending(owner, id)
+            text = "The MD5 digest of the parts is not the one that the request names."
+            raise InvalidRequest(text, code="md5_mismatch", param="md5")
+        await self._drop(parts)
+        ended = await ask_store(self._store.get_upload(owner, id))
+        assert ended is not None
+        return ended, file
+
+    async def _joined(self, ids: Sequence[Id], see: Callable[[bytes], None]) -> AsyncIterator[bytes]:
+        for id in ids:
+            async for piece in self._blobs.read(id):
+                see(piece)
+                yield piece
+
+    async def cancel_upload(self, owner: str, id: Id) -> Upload:
+        """Give an upload up.
+
+        Raises:
+            NotFound, InvalidRequest: there is no such upload, or it has ended.
+        """
+        await self._pending(owner, id)
+        parts = {part.id: part for part in await ask_store(self._store.get_parts(id))}
+        if not await ask_store(self._store.end_upload(id, "cancelled")):
+            await self._pending(owner, id)
+        await self._drop(parts)
+        ended = await ask_store(self._store.get_upload(owner, id))
+        assert ended is not None
+        return ended
+
+    async def _drop(self, ids: dict[Id, UploadPart]) -> None:
+        for id in ids:
+            await self._blobs.delete(id)
+
+
+def missing(id: Id) -> NotFound:
+    """No such file."""
+    return NotFound(f"No such File object: {id}", param="id")
+
+
+def _expiry(told: FileExpiry | None, purpose: str, now: int) -> int | None:
+    if told is not None:
+        return now + told.seconds
+    return now + BATCH_LIFETIME_S if purpose == "batch" else None
+
+
+def _refuse_wrong_parts(upload: Upload, parts: dict[Id, UploadPart], told: CompletedUpload) -> None:
+    for index, part_id in enumerate(told.part_ids):
+        if part_id not in parts:
+            text = f"There is no part '{part_id}' in upload '{upload.id}'."
+            raise InvalidRequest(text, code="invalid_value", param=f"part_ids[{index}]")
+    if len(set(told.part_ids)) < len(told.part_ids):
+        raise InvalidRequest("A part can be named once only.", code="invalid_value", param="part_ids")
+    size = sum(parts[id].bytes for id in told.part_ids)
+    if size != upload.bytes:
+        text = f"The parts have {size} bytes together, and {upload.bytes} were announced."
+        raise InvalidRequest(text, code="invalid_value", param="part_ids")
+
+
+async def _bounded(pieces: AsyncIterator[bytes], bytes_max: int) -> AsyncIterator[bytes]:
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > bytes_max:
+            raise BodyTooLarge(f"The file is larger than {bytes_max} bytes.")
+        yield piece

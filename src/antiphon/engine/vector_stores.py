@@ -1,0 +1,345 @@
+"""Vector stores: what their endpoints do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from msgspec import UNSET
+
+from antiphon.files.filters import FilterInvalid, compile_filter
+from antiphon.files.ingestion import Ingestion
+from antiphon.files.search import Hit, Ranking, Search
+from antiphon.store import Slice, UnknownCursor, VectorStoreStore
+from antiphon.store.availability import ask_store
+from antiphon.store.search import FileFilter
+from antiphon.store.vector_stores import (
+    Chunking,
+    ChunkRow,
+    FileBatch,
+    ListingQuery,
+    StoreFile,
+    StoreFileQuery,
+    UnknownFiles,
+    VectorStore,
+)
+from antiphon.wire import Id, Json
+from antiphon.wire.errors import InvalidRequest, NotFound
+from antiphon.wire.vector_stores import (
+    ChangedVectorStore,
+    ChunkingStrategy,
+    NewFileBatch,
+    NewStoreFile,
+    NewVectorStore,
+    RankingOptions,
+    SearchRequest,
+    StaticStrategy,
+    StoreListQuery,
+)
+
+T = TypeVar("T")
+
+TOUCH_S = 60
+"""How often at most it is written down that a vector store is used."""
+
+
+class VectorStores:
+    """The vector stores of a store. Every method takes the ``owner`` it acts for.
+
+    Args:
+        clock: Unix seconds.
+        embedder: the id of the model whose vectors new ones hold; empty for none.
+    """
+
+    def __init__(
+        self,
+        store: VectorStoreStore,
+        search: Search,
+        ingestion: Ingestion,
+        ids: Callable[[str], Id],
+        clock: Callable[[], float],
+        *,
+        embedder: str,
+    ) -> None:
+        self._store = store
+        self._search = search
+        self._ingestion = ingestion
+        self._ids = ids
+        self._clock = clock
+        self._embedder = embedder
+
+    @property
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(self._clock())
+
+    async def create(self, owner: str, new: NewVectorStore) -> VectorStore:
+        """A new vector store, with its first files on their way.
+
+        Raises:
+            NotFound: one of the files is not there; nothing was made.
+        """
+        now = self.now
+        store = VectorStore(
+            id=self._ids("vs"),
+            owner=owner,
+            name=new.name or "",
+            description=new.description,
+            metadata=new.metadata or {},
+            expires_days=new.expires_after and new.expires_after.days,
+            created_at=now,
+            last_active_at=now,
+            embedder=self._embedder,
+        )
+        await ask_store(self._store.create(store))
+        if new.file_ids:
+            chunking = _chunking(new.chunking_strategy)
+            files = [_entry(store.id, id, now, chunking) for id in dict.fromkeys(new.file_ids)]
+            try:
+                await self._add(owner, store.id, files)
+            except BaseException:
+                await ask_store(self._store.delete(owner, store.id))
+                raise
+        return await self.retrieve(owner, store.id)
+
+    async def retrieve(self, owner: str, id: Id) -> VectorStore:
+        """The vector store.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        found = await ask_store(self._store.get(owner, id))
+        if found is None:
+            raise missing(id)
+        return found
+
+    async def usable(self, owner: str, id: Id) -> VectorStore:
+        """The vector store, to be searched or filled.
+
+        Raises:
+            NotFound: there is none of that id, or it has expired.
+        """
+        found = await self.retrieve(owner, id)
+        if found.status(self._clock()) == "expired":
+            raise NotFound(f"Vector store with id ['{id}'] has expired.")
+        return found
+
+    async def list(self, owner: str, query: StoreListQuery) -> Slice[VectorStore]:
+        """A page of them."""
+        page = ListingQuery(after=query.after, before=query.before, limit=query.limit, order=query.order)
+        return await _paged(self._store.list(owner, page))
+
+    async def update(self, owner: str, id: Id, told: ChangedVectorStore) -> VectorStore:
+        """Change what the request names."""
+        changes: dict[str, Any] = {}
+        if told.name is not UNSET:
+            changes["name"] = told.name or ""
+        if told.metadata is not UNSET:
+            changes["metadata"] = told.metadata or {}
+        if told.expires_after is not UNSET:
+            changes["expires_days"] = told.expires_after and told.expires_after.days
+        found = await ask_store(self._store.update(owner, id, changes))
+        if found is None:
+            raise missing(id)
+        return found
+
+    async def delete(self, owner: str, id: Id) -> None:
+        """Delete it; its files stay."""
+        if not await ask_store(self._store.delete(owner, id)):
+            raise missing(id)
+        self._ingestion.tidy_soon()
+
+    # Files
+
+    async def _add(self, owner: str, id: Id, files: Sequence[StoreFile], batch: Id | None = None) -> None:
+        try:
+            await ask_store(self._store.add_files(owner, id, files, self.now, batch))
+        except UnknownFiles as error:
+            raise NotFound(f"Files {list(error.ids)} not found.") from error
+        self._ingestion.wake()
+
+    async def add_file(self, owner: str, id: Id, new: NewStoreFile) -> StoreFile:
+        """Add a file. One that is there already, or on its way, is taken in again where it is to be cut differently."""
+        await self.usable(owner, id)
+        entry = _entry(id, new.file_id, self.now, _chunking(new.chunking_strategy), new.attributes)
+        await self._add(owner, id, [entry])
+        return await self.retrieve_file(owner, id, new.file_id)
+
+    async def retrieve_file(self, owner: str, id: Id, file_id: Id) -> StoreFile:
+        """A file of it.
+
+        Raises:
+            NotFound: it is not there.
+        """
+        found = await ask_store(self._store.get_file(owner, id, file_id))
+        if found is None:
+            await self.retrieve(owner, id)
+            raise _file_missing(id, file_id)
+        return found
+
+    async def list_files(self, owner: str, id: Id, query: StoreListQuery, batch: Id | None = None) -> Slice[StoreFile]:
+        """A page of its files, or of those of a batch."""
+        if batch is None:
+            await self.retrieve(owner, id)
+        else:
+            await self.retrieve_batch(owner, id, batch)
+        page = StoreFileQuery(
+            after=query.after,
+            before=query.before,
+            limit=query.limit,
+            order=query.order,
+            filter=query.filter,
+            batch=batch,
+        )
+        return await _paged(self._store.list_files(owner, id, page))
+
+    async def set_attributes(self, owner: str, id: Id, file_id: Id, attributes: dict[str, Any]) -> StoreFile:
+        """Replace a file's attributes."""
+        found = await ask_store(self._store.set_attributes(owner, id, file_id, attributes))
+        if found is None:
+            raise _file_missing(id, file_id)
+        return found
+
+    async def remove_file(self, owner: str, id: Id, file_id: Id) -> None:
+        """Take a file out; the file itself stays."""
+        if not await ask_store(self._store.remove_file(owner, id, file_id)):
+            raise _file_missing(id, file_id)
+        self._ingestion.tidy_soon()
+
+    async def content(self, owner: str, id: Id, file_id: Id) -> Sequence[ChunkRow]:
+        """The chunks of a file, in order."""
+        found = await ask_store(self._store.read_chunks(owner, id, file_id))
+        if found is None:
+            raise _file_missing(id, file_id)
+        return found
+
+    # Batches
+
+    async def create_batch(self, owner: str, id: Id, new: NewFileBatch) -> FileBatch:
+        """Add files together.
+
+        Raises:
+            InvalidRequest: not exactly one of ``file_ids`` and ``files``.
+        """
+        if (new.file_ids is None) == (new.files is None):
+            text = "Give either 'file_ids' or 'files'."
+            raise InvalidRequest(text, code="mutually_exclusive_parameters", param="file_ids")
+        await self.usable(owner, id)
+        batch = self._ids("vsfb")
+        entries = new.files or [
+            NewStoreFile(file_id=each, attributes=new.attributes, chunking_strategy=new.chunking_strategy)
+            for each in new.file_ids or ()
+        ]
+        files = {
+            each.file_id: _entry(id, each.file_id, self.now, _chunking(each.chunking_strategy), each.attributes)
+            for each in entries
+        }
+        await self._add(owner, id, list(files.values()), batch)
+        return await self.retrieve_batch(owner, id, batch)
+
+    async def retrieve_batch(self, owner: str, id: Id, batch: Id) -> FileBatch:
+        """A batch.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        found = await ask_store(self._store.get_batch(owner, id, batch))
+        if found is None:
+            await self.retrieve(owner, id)
+            raise NotFound(f"No file batch found with id '{batch}' in vector store '{id}'.")
+        return found
+
+    async def cancel_batch(self, owner: str, id: Id, batch: Id) -> FileBatch:
+        """Cancel those of its files that are not done."""
+        await ask_store(self._store.cancel_batch(owner, id, batch))
+        self._ingestion.tidy_soon()
+        return await self.retrieve_batch(owner, id, batch)
+
+    # Search
+
+    async def search(self, owner: str, ids: Sequence[Id], request: SearchRequest) -> list[Hit]:
+        """The best hits in some vector stores.
+
+        Raises:
+            NotFound: one is not there, or has expired. InvalidRequest: the filter means nothing.
+        """
+        stores = [await self.usable(owner, id) for id in dict.fromkeys(ids)]
+        queries = [request.query] if isinstance(request.query, str) else request.query
+        hits = await ask_store(
+            self._search.find(
+                stores,
+                list(dict.fromkeys(queries)),
+                limit=request.max_num_results,
+                admits=filter_of(request.filters, "filters"),
+                ranking=ranking_of(request.ranking_options),
+            )
+        )
+        now = self.now
+        stale = [store.id for store in stores if store.last_active_at + TOUCH_S <= now]
+        if stale:
+            await ask_store(self._store.touch(stale, now))
+        return hits
+
+
+def filter_of(raw: Json | None, member: str) -> FileFilter | None:
+    """The filter of a request.
+
+    Raises:
+        InvalidRequest: it means nothing.
+    """
+    if not raw:
+        return None
+    try:
+        return compile_filter(raw)
+    except FilterInvalid as fault:
+        param = f"{member}.{fault.path}" if fault.path else member
+        raise InvalidRequest(f"Invalid '{param}': {fault}.", code="invalid_value", param=param) from fault
+
+
+def ranking_of(told: RankingOptions | None) -> Ranking:
+    """How a request wants its hits scored.
+
+    Raises:
+        InvalidRequest: nothing would count.
+    """
+    if told is None:
+        return Ranking()
+    weights = told.hybrid_search
+    threshold = told.score_threshold or 0.0
+    if weights is None:
+        return Ranking(threshold=threshold)
+    if not weights.embedding_weight + weights.text_weight:
+        text = "Invalid 'ranking_options.hybrid_search': one of its weights must be more than 0."
+        raise InvalidRequest(text, code="invalid_value", param="ranking_options.hybrid_search")
+    return Ranking(embedding_weight=weights.embedding_weight, text_weight=weights.text_weight, threshold=threshold)
+
+
+async def _paged(answer: Awaitable[Slice[T]]) -> Slice[T]:
+    try:
+        return await ask_store(answer)
+    except UnknownCursor as error:
+        raise InvalidRequest(f"Nothing with id '{error}' was found in this list.", param="after") from error
+
+
+def _entry(store: Id, id: Id, now: int, chunking: Chunking, attributes: dict[str, Any] | None = None) -> StoreFile:
+    return StoreFile(id=id, vector_store_id=store, created_at=now, attributes=attributes or {}, chunking=chunking)
+
+
+def _chunking(told: ChunkingStrategy | None) -> Chunking:
+    if not isinstance(told, StaticStrategy):
+        return Chunking()
+    size, overlap = told.static.max_chunk_size_tokens, told.static.chunk_overlap_tokens
+    if overlap * 2 > size:
+        param = "chunking_strategy.static.chunk_overlap_tokens"
+        text = f"Invalid '{param}': it may be half of 'max_chunk_size_tokens' at most."
+        raise InvalidRequest(text, code="invalid_value", param=param)
+    return Chunking(size, overlap, is_auto=False)
+
+
+def missing(id: Id) -> NotFound:
+    """No such vector store."""
+    return NotFound(f"Vector store with id ['{id}'] not found.")
+
+
+def _file_missing(id: Id, file_id: Id) -> NotFound:
+    return NotFound(f"No file found with id '{file_id}' in vector store '{id}'.")
