@@ -11,7 +11,7 @@ from typing import Any
 import agents
 import pytest
 from agents.editor import ApplyPatchOperation, ApplyPatchResult
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, BadRequestError
 
 from antiphon.models import Call
 from antiphon.models.scripted import ScriptedModel
@@ -229,3 +229,40 @@ async def test_all_of_them_together_with_a_function(running: Any, tmp_path: Path
     assert (tmp_path / "f").read_text() == "x"
     assert screen.done == [("click", 1, 1, "left")]
     assert "Sunny in Paris." in told(model, 1)
+
+
+CARD = [{"type": "click", "x": 10, "y": 20}, {"type": "type", "text": "4111 1111 1111 1111"}]
+
+
+async def test_its_safety_checks(running: Any) -> None:
+    asked: list[str] = []
+
+    def look(data: Any) -> bool:
+        asked.append(data.safety_check.message)
+        return True
+
+    screen = Screen(preview=False)
+    async with running(ScriptedModel([call("computer", "c1", actions=CARD)], "Paid.")) as run:
+        assert await run(agents.ComputerTool(screen, on_safety_check=look)) == "Paid."
+    assert asked == ["The model wants to type what looks like a card number."]
+    assert screen.done == [("click", 10, 20, "left"), ("type", "4111 1111 1111 1111")]
+
+
+async def test_a_safety_check_that_was_not_acknowledged_is_refused() -> None:
+    model = ScriptedModel([call("computer", "call_1", actions=CARD)], "Paid.")
+    async with serving(model) as url, AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        first = await client.responses.create(model="m", input="Pay.", tools=[{"type": "computer"}])
+        (item,) = first.output
+        assert item.type == "computer_call"
+        assert [check.code for check in item.pending_safety_checks] == ["sensitive_input"]
+        output: Any = {
+            "type": "computer_call_output",
+            "call_id": item.call_id,
+            "output": {"type": "computer_screenshot", "image_url": f"data:image/png;base64,{PNG}"},
+        }
+        asked: Any = {"model": "m", "previous_response_id": first.id, "tools": [{"type": "computer"}]}
+        with pytest.raises(BadRequestError, match="is not acknowledged"):
+            await client.responses.create(input=[output], **asked)
+        output["acknowledged_safety_checks"] = [check.to_dict() for check in item.pending_safety_checks]
+        settled = await client.responses.create(input=[output], **asked)
+        assert settled.output_text == "Paid."

@@ -14,6 +14,7 @@ import msgspec
 from antiphon.models import Function
 from antiphon.tools import CallInvalid, ToolCall, call_item, output_item
 from antiphon.tools.arguments import read_arguments
+from antiphon.tools.safety import safety_checks
 from antiphon.wire import Json
 
 T = TypeVar("T")
@@ -86,13 +87,14 @@ class ComputerTool:
             CallInvalid: an action lacks something, or is outside the display.
         """
         size = _size(spec)
-        doc: Json = {"type": "computer_call", "call_id": call.call_id, "pending_safety_checks": []}
         if spec["type"] != NAME:
-            return {**doc, "action": _action(read_arguments(call, _Action), size)}
+            action = _action(read_arguments(call, _Action), size)
+            return {**_call(call, [action]), "action": action}
         given = _batch(call)
         if not 0 < len(given) <= ACTIONS_MAX:
             raise CallInvalid(f"Error: `actions` must be 1 to {ACTIONS_MAX} actions.")
-        return {**doc, "actions": [_action(each, size) for each in given]}
+        actions = [_action(each, size) for each in given]
+        return {**_call(call, actions), "actions": actions}
 
     def lower(self, item: Json) -> Sequence[Json]:
         """The function's call, and the picture."""
@@ -101,6 +103,12 @@ class ComputerTool:
         actions: Any = item.get("actions")
         arguments: Json = {"actions": actions} if actions else item.get("action") or {}
         return (call_item(item["call_id"], NAME, msgspec.json.encode(arguments).decode()),)
+
+
+def _call(call: ToolCall, actions: Sequence[Json]) -> Json:
+    """The call without its actions; what somebody should look at before they are done is pending."""
+    checks = safety_checks(call.call_id, actions)
+    return {"type": "computer_call", "call_id": call.call_id, "pending_safety_checks": checks}
 
 
 def _batch(call: ToolCall) -> list[_Action]:

@@ -16,7 +16,7 @@ SENSITIVE_INPUT: Final = "sensitive_input"
 SENSITIVE_DOMAIN: Final = "sensitive_domain"
 IRRELEVANT_DOMAIN: Final = "irrelevant_domain"
 
-_CARD: Final = re.compile(r"(?<![\d.])\d(?:[ -]?\d){12,18}(?![\d.])")
+_CARD: Final = re.compile(r"(?<![\w.])\d(?:[ -]?\d){12,18}(?!\w|\.\d)")
 _SECRETS: Final = (
     ("a private key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")),
     (
