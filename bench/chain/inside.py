@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from antiphon.access.keyring import Caller
 from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.log import NullLog
@@ -77,7 +78,7 @@ class Chain:
         """One turn; how long it took, in seconds."""
         began = time.perf_counter()
         body = {"model": "m", "input": QUESTION} | ({self._way: self._continued} if self._continued else {})
-        response = await respond(await self._engine.accept(body, ""), NullLog())
+        response = await respond(await self._engine.responses.accept(body, Caller()), NullLog())
         took = time.perf_counter() - began
         self._samples.clear()
         if self._way == "previous_response_id":

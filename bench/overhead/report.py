@@ -21,6 +21,7 @@ from bench.overhead.rounds import (
     STREAMS,
     SUBJECTS,
     UNSTORED,
+    WHOLE,
     Memory,
     Sample,
     Stage,
@@ -130,6 +131,7 @@ def as_json(report: Report, window_s: float, raw_by: str) -> dict[str, Any]:
         "latency": {KEYS[subject]: _latency_json(report, subject) for subject in SUBJECTS},
         "requests": {KEYS[subject]: _rate_json(report, REQUESTS, subject) for subject in SUBJECTS},
         "streams": {KEYS[subject]: _rate_json(report, STREAMS, subject) for subject in SUBJECTS},
+        "whole": {KEYS[subject]: _rate_json(report, WHOLE, subject) for subject in SUBJECTS},
         "rss": {name: round(value, 1) for name, value in dataclasses.asdict(report.memory).items()},
         "missed": report.missed(),
     }
@@ -180,7 +182,7 @@ def _figures(report: Report) -> Table:
         table.add_column(subject.name, justify="right")
     table.add_row("p50, 1 connection, ms", *_latency_cells(report, _p50_ms))
     table.add_row("p99, 1 connection, ms", *_latency_cells(report, _p99_ms))
-    for stage in (REQUESTS, STREAMS):
+    for stage in (REQUESTS, STREAMS, WHOLE):
         cells = [_rate_cell(report, stage, subject) for subject in SUBJECTS]
         table.add_row(f"{stage.name}/s, {stage.connections} connections", *cells)
     return table

@@ -48,7 +48,8 @@ class Stage:
 LATENCY = Stage("latency", connections=1, deltas=1, stream=False)
 REQUESTS = Stage("requests", connections=32, deltas=1, stream=False)
 STREAMS = Stage("streams", connections=16, deltas=200, stream=True)
-STAGES = (LATENCY, REQUESTS, STREAMS)
+WHOLE = Stage("whole", connections=16, deltas=200, stream=False)
+STAGES = (LATENCY, REQUESTS, STREAMS, WHOLE)
 
 
 @dataclasses.dataclass(frozen=True)

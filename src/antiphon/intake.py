@@ -362,6 +362,7 @@ def _answer(
         top_logprobs=(request.top_logprobs or 0) if LOGPROBS in (request.include or ()) else None,
         effort=reasoning["effort"],
         user=request.user,
+        streamed=bool(request.stream or request.background),
     )
     response = Response(
         id=id,

@@ -115,6 +115,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
         top_logprobs: how many alternatives per token; None when no logprobs are wanted.
         effort: reasoning effort, or None.
         prefix: an assistant text to continue (not repeated in the deltas); empty for none.
+        streamed: whether somebody may read the deltas one by one; else those that come together may be one.
     """
 
     items: tuple[Json, ...]
@@ -133,6 +134,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     effort: str | None = None
     user: str | None = None
     prefix: str = ""
+    streamed: bool = True
 
 
 class Model(Protocol):

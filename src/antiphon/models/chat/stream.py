@@ -27,6 +27,7 @@ from antiphon.models.chat.body import callable_functions
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.dialect import Dialect
 from antiphon.models.chat.forced import ForcedCall
+from antiphon.models.chat.frames import FrameJoiner
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 
@@ -255,6 +256,7 @@ class ChatStream:
         self._filters = filters(prompt, config, keys, forced=forced)
         self._calls = _Calls(keys, prompt.parallel_tool_calls)
         self._wants_logprobs = prompt.top_logprobs is not None
+        self._joiner = None if prompt.streamed or self._wants_logprobs else FrameJoiner(_only_text)
         self._logprobs: tuple[Json, ...] = ()
         self._whole = whole
         self._rest: list[bytes] = []
@@ -288,6 +290,8 @@ class ChatStream:
 
     def _lines(self, data: bytes) -> list[Delta]:
         out: list[Delta] = []
+        if self._joiner is not None:
+            data = self._joiner.join(data)
         for line in data.split(b"\n"):
             if line[:5] == b"data:":
                 if len(line) < 16 and line[5:].strip() == _DONE:
@@ -400,6 +404,21 @@ def _decoded(line: bytes) -> _Chunk:
         return _decode(line)
     except msgspec.DecodeError as error:
         raise _unreadable(str(error)) from None
+
+
+def _only_text(line: bytes) -> str | None:
+    """See ``frames.ReadText``."""
+    try:
+        chunk = _decode(line)
+    except msgspec.DecodeError:
+        return None
+    if chunk.error is not None or chunk.usage is not None or not chunk.choices:
+        return None
+    choice = chunk.choices[0]
+    if choice.delta is None or choice.finish_reason or len(chunk.choices) > 1:
+        return None
+    said = [value for value in msgspec.structs.astuple(choice.delta) if value]
+    return said[0] if len(said) == 1 and isinstance(said[0], str) else None
 
 
 def _decoded_any(line: bytes) -> Any:
