@@ -319,4 +319,4 @@ async def _tried(step: Callable[[], Awaitable[None]]) -> None:
     try:
         await step()
     except StoreUnavailable as error:
-        log.error("keys and usage: %s", error)
+        log.error("keyring sync failed: %s", error)

@@ -149,11 +149,11 @@ class Worker:
             room = self._running_max - len(self._held)
             found = await self._claim(room) if room > 0 else []
         except StoreUnavailable as error:
-            log.error("nothing can be claimed: %s", error)
+            log.error("claim failed: %s", error)
             self._recheck_due = True
             return False
         except Exception:
-            log.exception("nothing can be claimed")
+            log.exception("claim failed")
             self._recheck_due = True
             return False
         for claimed in found:
@@ -174,7 +174,7 @@ class Worker:
             try:
                 await self._runs.release(id, epoch)
             except StoreUnavailable as error:
-                log.error("%s still waits for the store: %s", id, error)
+                log.error("release failed run_id=%s: %s", id, error)
             else:
                 del self._left[id]
 
@@ -204,14 +204,14 @@ class Worker:
             await self._attempt(claimed, tool_activity)
             await self._after_end(claimed.id)
         except Fenced:
-            log.info("%s is somebody else's now, or cancelled", claimed.id)
+            log.info("claim lost run_id=%s attempt=%d", claimed.id, claimed.attempt)
             self.schedule_recheck()
         except StoreUnavailable as error:
-            log.error("%s waits for the store: %s", claimed.id, error)
+            log.error("store unavailable run_id=%s attempt=%d: %s", claimed.id, claimed.attempt, error)
             await asyncio.sleep(POLL_S)
             self._left[claimed.id] = claimed.epoch
         except Exception:
-            log.exception("%s was left", claimed.id)
+            log.exception("attempt failed run_id=%s attempt=%d", claimed.id, claimed.attempt)
             await asyncio.sleep(POLL_S)
             # It is taken up again, which counts as an attempt. Behind the last one it waits for the next start.
             if claimed.attempt <= self._attempts_max:
@@ -241,7 +241,9 @@ class Worker:
     async def _fail(self, claimed: Claimed, error: ApiError) -> None:
         """End the run in failure: behind what is durable of it, not behind what was said and may be lost."""
         if error.internal or error.status >= 500:
-            log.error("%s failed: %s %s", claimed.id, error.code, error.internal, exc_info=error.__cause__)
+            log.error(
+                "run failed run_id=%s code=%s %s", claimed.id, error.code, error.internal, exc_info=error.__cause__
+            )
         events = await read_log(self._runs, claimed.owner, claimed.id)
         if not events:
             raise Fenced(claimed.id)
@@ -256,7 +258,7 @@ class Worker:
         try:
             await self._runs.seal(id)
         except StoreUnavailable as error:
-            log.warning("%s is not sealed yet: %s", id, error)
+            log.warning("seal failed run_id=%s: %s", id, error)
             self.schedule_recheck()
 
     async def _unlock(self, id: Id) -> None:
@@ -299,10 +301,10 @@ class Worker:
                 else:
                     await self._runs.seal(each.id)
             except StoreUnavailable as error:
-                log.warning("%s is not written down yet: %s", each.id, error)
+                log.warning("end not stored run_id=%s: %s", each.id, error)
                 self._recheck_due = True
             except Exception:
-                log.exception("%s cannot be brought to its end", each.id)
+                log.exception("end failed run_id=%s", each.id)
 
     async def write_cancelled(self, owner: str, id: Id, epoch: int) -> None:
         """Stop a run that was cancelled, and write its response as its readers have seen it.

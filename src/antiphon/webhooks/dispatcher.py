@@ -104,7 +104,7 @@ class WebhookDispatcher:
             try:
                 await self.give_up()
             except StoreUnavailable as error:
-                log.warning("webhooks were not looked through: %s", error)
+                log.warning("webhook cleanup failed: %s", error)
             await asyncio.sleep(UPKEEP_S)
 
     async def give_up(self) -> None:
@@ -157,7 +157,7 @@ class Lane:
             try:
                 wait_s = await self._begun()
             except StoreUnavailable as error:
-                log.warning("nothing is delivered: %s", error)
+                log.warning("webhook delivery failed: %s", error)
                 wait_s = LOOK_S
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hint.wait(), wait_s)
@@ -201,7 +201,7 @@ class Lane:
         try:
             outcome = await self._post(self._endpoint.url, headers, body)
         except Exception:
-            log.exception("%s: an attempt failed in a way of its own", delivery.id)
+            log.exception("webhook attempt failed delivery_id=%s", delivery.id)
             outcome = "fault"
         attempt = Attempt(number=delivery.attempts + 1, at=now, outcome=str(outcome))
         status = _status(outcome, attempt.number)
@@ -209,7 +209,12 @@ class Lane:
         self._meter.webhook_attempts.add(1, "delivered" if status == "delivered" else "failed")
         if status == "given_up":
             self._meter.webhooks_given_up.add(1)
-            log.warning("%s of %s was given up after %s", delivery.id, delivery.response_id, attempt.outcome)
+            log.warning(
+                "webhook given up delivery_id=%s run_id=%s outcome=%s",
+                delivery.id,
+                delivery.response_id,
+                attempt.outcome,
+            )
 
     async def _recorded(self, delivery: Delivery, attempt: Attempt, status: DeliveryStatus) -> None:
         """Write it down, however long the store refuses: before that, the endpoint would be told again and again."""
@@ -220,7 +225,7 @@ class Lane:
             try:
                 return await self._store.record_attempt(delivery.id, attempt, status, due_at)
             except StoreUnavailable as error:
-                log.warning("an attempt at %s is not recorded yet: %s", delivery.id, error)
+                log.warning("webhook attempt not recorded delivery_id=%s: %s", delivery.id, error)
                 await asyncio.sleep(LOOK_S)
 
 
