@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx2
-from openai._models import FinalRequestOptions
 
 from antiphon.client.inprocess.resolver import ENGINE_HOST, EngineResolver, Server
+from antiphon.client.sdk.internals import FinalRequestOptions
 
 
 def is_engine_websocket(options: FinalRequestOptions) -> bool:

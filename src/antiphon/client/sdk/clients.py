@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import httpx2
 import openai
-from openai._models import FinalRequestOptions
 
 from antiphon.client.inprocess.host import Opener
 from antiphon.client.inprocess.resolver import BASE_URL, EngineResolver, Server
 from antiphon.client.inprocess.transport import AsyncInProcessClient, InProcessClient
 from antiphon.client.inprocess.websocket import is_engine_websocket, redirect_websocket
+from antiphon.client.sdk.internals import FinalRequestOptions
 from antiphon.client.sdk.mixin import AsyncClientMixin, ClientMixin
 from antiphon.config import Config, load
 

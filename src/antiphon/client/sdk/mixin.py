@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 from openai import Omit, omit
-from openai._compat import cached_property
 from typing_extensions import Unpack
 
+from antiphon.client.sdk.internals import cached_property
 from antiphon.client.sdk.params import (
     Effort,
     Input,

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Required, TypeAlias, TypedDict, TypeGuard, cast
 
 from openai import NotGiven, Omit
-from openai.lib._tools import PydanticFunctionTool, ResponsesPydanticFunctionTool
 from openai.types.responses import (
     ResponseIncludable,
     ResponseInputItemParam,
@@ -22,6 +21,8 @@ from openai.types.responses import (
 )
 from openai.types.responses.service_tier import ServiceTier
 from openai.types.shared_params import Metadata, Reasoning
+
+from antiphon.client.sdk.internals import PydanticFunctionTool, ResponsesPydanticFunctionTool
 
 if TYPE_CHECKING:
     import httpx2

@@ -8,8 +8,8 @@ from typing import Any, cast
 import openai.types.responses as official
 import pydantic
 from openai import omit
-from openai.lib._parsing._responses import parse_function_tool_arguments, parse_response
 
+from antiphon.client.sdk.internals import parse_function_tool_arguments, parse_response
 from antiphon.client.sdk.params import Arguments, is_given
 from antiphon.client.sdk.results import ParsedResponse, extend
 from antiphon.client.sdk.text_format import Shape, TextFormat, make_text_format

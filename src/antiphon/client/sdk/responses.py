@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 import openai.resources.responses as official
 from openai import AsyncStream, Omit, Stream, omit
-from openai._compat import cached_property
-from openai.lib.streaming.responses._responses import AsyncResponseStreamManager, ResponseStreamManager
 from openai.resources.responses.input_tokens import AsyncInputTokens, InputTokens
 from openai.types.responses import ResponseStreamEvent
 from openai.types.responses.input_token_count_response import InputTokenCountResponse
@@ -25,6 +23,7 @@ from typing_extensions import Unpack
 
 from antiphon.client.inprocess.connection import AsyncConnectionManager, ConnectionManager
 from antiphon.client.inprocess.websocket import connect_options
+from antiphon.client.sdk.internals import AsyncResponseStreamManager, ResponseStreamManager, cached_property
 from antiphon.client.sdk.params import (
     Arguments,
     CallOptions,
