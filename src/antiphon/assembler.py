@@ -15,6 +15,7 @@ import msgspec
 
 from antiphon.models import Call, Delta, Finish, Reasoning, Refusal, Text
 from antiphon.tools import CallInvalid, ClientOffer, HostedOffer, ToolCall
+from antiphon.tools.corrections import repair_call
 from antiphon.tools.toolbox import Offers
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
@@ -40,6 +41,7 @@ class Assembler:
     Args:
         calls_max: how many calls are taken; others are left out.
         whole_calls: whether a call becomes visible only when it is whole.
+        repairs: whether the calls of functions are mended where they do not fit; then they have to be whole.
         said: an open item that the sample goes on with.
         seal: gives the ``encrypted_content`` of a reasoning item; None where it is not wanted.
 
@@ -56,16 +58,18 @@ class Assembler:
         calls_max: int | None = None,
         offers: Offers | None = None,
         whole_calls: bool = False,
+        repairs: bool = False,
         said: Item | None = None,
         seal: Callable[[Json], str] | None = None,
     ) -> None:
         self.finish: Finish | None = None
-        self.invalid: list[tuple[ToolCall, str]] = []
+        self.invalid: list[tuple[ToolCall, CallInvalid]] = []
         self._writer = writer
         self._ids = ids
         self._calls_max = calls_max
         self._offers = offers or Offers()
         self._whole_calls = whole_calls
+        self._repairs = repairs
         self._said = said
         self._seal = seal
         self._began = writer.state.seq
@@ -139,10 +143,20 @@ class Assembler:
             if not isinstance(offer, ClientOffer) or (cut and not offer.tool.live):
                 continue
             try:
-                found.append(offer.tool.item(call, offer.spec))
+                found.append(offer.tool.item(self._repair(call, offer), offer.spec))
             except CallInvalid as fault:
-                self.invalid.append((call, str(fault)))
+                self.invalid.append((call, fault))
         return [] if self.invalid else found
+
+    def _repair(self, call: ToolCall, offer: ClientOffer) -> ToolCall:
+        """The call of a function as it can be made; other tools look for themselves.
+
+        Raises:
+            CallInvalid: it cannot.
+        """
+        if not self._repairs or offer.tool is not self._offers.toolbox.functions:
+            return call
+        return repair_call(call, offer.function if call.name in self._offers.by_name else None)
 
     def _show(self, doc: Json) -> None:
         """Open an item that is whole; a text that grows on it comes in one piece."""

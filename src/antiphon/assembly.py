@@ -228,7 +228,11 @@ async def _upstream(config: Config) -> Roster:
             only=config.model,
             aliases=config.aliases,
             connections_max=config.upstream_connections_max,
-            options={"supports_images": config.upstream_vision != "false", **config.upstream_options},
+            options={
+                "supports_images": config.upstream_vision != "false",
+                "tool_help": "read" if config.tool_help == "auto" else config.tool_help,
+                **config.upstream_options,
+            },
         )
     except WrongOptions as error:
         raise CannotOpen(str(error)) from error
@@ -243,6 +247,6 @@ async def _embedded(config: Config, say: Say | None, located: Settings | None) -
         settings = located or await asyncio.to_thread(
             embedded.locate, config.model, config.data, say or keep_quiet, config.threads
         )
-        return await embedded.start(settings, say)
+        return await embedded.start(settings, say, "repair" if config.tool_help == "auto" else config.tool_help)
     except embedded.CannotEmbed as error:
         raise CannotOpen(str(error)) from error

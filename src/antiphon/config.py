@@ -56,6 +56,9 @@ class Config:
         upstream_key: bearer token for ``upstream``. Never logged.
         upstream_vision: whether images are shown to the upstream's models. ``auto`` passes them on, and what the
             upstream says of them comes back; ``false`` handles them as ``unsupported_images`` says.
+        tool_help: how calls of weak models are helped. ``read``: those written as plain text are recognised;
+            ``repair``: those that do not fit are mended, or asked for again, before anybody sees them. ``auto`` reads
+            on upstreams, and repairs on the embedded model.
         upstream_options: what is known about its models, as fields of ``antiphon.models.chat.config.ChatConfig``, such
             as ``reasoning_format``, ``forced_calls`` or ``extra``.
         aliases: model names of ours for names of the upstream's.
@@ -110,6 +113,7 @@ class Config:
     upstream: str = ""
     upstream_key: str = field(default="", repr=False)
     upstream_vision: Literal["auto", "true", "false"] = "auto"
+    tool_help: Literal["auto", "off", "read", "repair"] = "auto"
     upstream_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
     profile: Literal["openai", "openresponses"] = "openai"

@@ -23,7 +23,8 @@ from antiphon.models import ContextTooLong, Finish, Model, Prompt, TextFormat, T
 from antiphon.models.tokens import CHARS_PER_TOKEN, estimate_prompt
 from antiphon.state import complete_items
 from antiphon.telemetry.meter import ResponseTimer
-from antiphon.tools import ClientOffer, Deferred, HostedOffer, Outcome, Scope, ToolCall, call_item, output_item
+from antiphon.tools import ClientOffer, Deferred, HostedOffer, Outcome, Scope, ToolCall
+from antiphon.tools.corrections import Corrections
 from antiphon.tools.toolbox import Offers
 from antiphon.truncation import drop_oldest, excess_share
 from antiphon.wire import Json
@@ -41,9 +42,6 @@ COMPACTIONS_MAX = 8
 """How often the context of one response is compacted."""
 TURNS_MAX = 32
 """After so many turns the model is offered no more tools of ours, and has to answer."""
-CORRECTIONS_MAX = 2
-"""How often a model is told in a row that its calls cannot be made, before the response fails."""
-_NOT_MADE = "This call was not made, because another one beside it was invalid. Make it again."
 
 _ANY_OBJECT: Json = {"type": "object"}
 
@@ -172,8 +170,7 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
     """
     if turn.compacting is not None and turn.compacting.alone:
         return await _compact_alone(turn, turn.compacting)
-    corrections: tuple[Json, ...] = ()
-    corrected = 0
+    corrections = Corrections()
     while True:
         if said is None:
             await _compact_in_time(turn, corrections)
@@ -190,32 +187,14 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
         assembler.end()
         said, prefix = None, ""
         if assembler.invalid and finish.reason == "stop":
-            corrected += 1
-            corrections += _correct(assembler, corrected)
+            corrections.learn(assembler.held, assembler.invalid)
             continue
-        corrections, corrected = (), 0
+        corrections = Corrections()
         if finish.reason != "stop" or not assembler.hosted:
             return finish
         waits = await make(turn, assembler.hosted)
         if waits or any(is_call(item) for item in turn.writer.state.output[first:]):
             return finish
-
-
-def _correct(assembler: Assembler, corrected: int) -> tuple[Json, ...]:
-    """What the model reads of calls that could not be made, as if they had been: nobody else sees them.
-
-    Raises:
-        UpstreamError: ``invalid_tool_call``: it has been told often enough.
-    """
-    reasons = {call.call_id: reason for call, reason in assembler.invalid}
-    if corrected > CORRECTIONS_MAX:
-        text = f"The model did not make a valid tool call: {next(iter(reasons.values()))}"
-        raise UpstreamError(text, code="invalid_tool_call")
-    calls = assembler.held
-    return (
-        *(call_item(call.call_id, call.name, call.arguments) for call in calls),
-        *(output_item(call.call_id, reasons.get(call.call_id, _NOT_MADE)) for call in calls),
-    )
 
 
 def _assembler(turn: TurnContext, said: Item | None) -> Assembler:
@@ -226,13 +205,16 @@ def _assembler(turn: TurnContext, said: Item | None) -> Assembler:
         calls_max=None if turn.prompt.parallel_tool_calls else 1,
         offers=turn.offers,
         # Nothing of an answer may be shown that has to be asked for again.
-        whole_calls=turn.whole_calls or any(isinstance(each, ClientOffer) and not each.tool.live for each in offers),
+        whole_calls=turn.whole_calls
+        or turn.model.tool_help == "repair"
+        or any(isinstance(each, ClientOffer) and not each.tool.live for each in offers),
+        repairs=turn.model.tool_help == "repair",
         said=said,
         seal=turn.seal,
     )
 
 
-def _prompt(turn: TurnContext, corrections: Sequence[Json]) -> Prompt:
+def _prompt(turn: TurnContext, corrections: Corrections) -> Prompt:
     """What the model is asked next. A call that had to be made was made in the first turn."""
     state, prompt, progress = turn.writer.state, turn.prompt, turn.progress
     if not state.length and not corrections:
@@ -246,13 +228,14 @@ def _prompt(turn: TurnContext, corrections: Sequence[Json]) -> Prompt:
     left = prompt.max_output_tokens
     if left is not None:
         left = max(1, left - progress.used.output)
-    return msgspec.structs.replace(
+    prompt = msgspec.structs.replace(
         prompt,
-        items=(*_context(turn, complete_items(done)), *corrections),
+        items=(*_context(turn, complete_items(done)), *corrections.items),
         functions=functions,
         tool_choice=choice,
         max_output_tokens=left,
     )
+    return corrections.apply(prompt)
 
 
 def _context(turn: TurnContext, done: Sequence[Json]) -> tuple[Json, ...]:
@@ -280,7 +263,7 @@ async def _compact_alone(turn: TurnContext, compacting: Compacting) -> Finish:
     return Finish()
 
 
-async def _compact_in_time(turn: TurnContext, corrections: Sequence[Json]) -> None:
+async def _compact_in_time(turn: TurnContext, corrections: Corrections) -> None:
     """Compact the context where it has reached the threshold. Where that fails, it stays as it is."""
     compacting, output = turn.compacting, turn.writer.state.output
     if compacting is None or compacting.threshold is None or corrections:
@@ -288,7 +271,7 @@ async def _compact_in_time(turn: TurnContext, corrections: Sequence[Json]) -> No
     times = sum(item["type"] == "compaction" for item in output)
     if times >= COMPACTIONS_MAX or (output and output[-1]["type"] == "compaction"):
         return
-    prompt = _prompt(turn, ())
+    prompt = _prompt(turn, Corrections())
     if await _tokens(turn, prompt, compacting.threshold) < compacting.threshold:
         return
     try:

@@ -192,3 +192,39 @@ async def test_a_bad_grammar_is_refused_with_its_place() -> None:
         with pytest.raises(APIStatusError) as caught:
             await client.responses.create(model="m", input="x", tools=[tool])
     assert (caught.value.status_code, caught.value.param) == (400, "tools[0].format.definition")
+
+
+WEATHER: Any = {
+    "type": "function",
+    "name": "weather",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "unit": {"enum": ["c", "f"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+}
+
+
+async def test_calls_of_weak_models_are_mended_or_asked_for_again() -> None:
+    bad, good = Call(0, "weather", '{"town":"Rome"}', "c1"), Call(0, "weather", '{"city":"Rome","unit":null}', "c2")
+    model = ScriptedModel([Text("Let me see."), bad, DONE], [good, DONE], tool_help="repair")
+    async with client_of(model) as client:
+        response = await client.responses.create(model="m", input="x", tools=[WEATHER])
+    _, call = response.output
+    assert (call.type, call.arguments) == ("function_call", '{"city":"Rome"}')  # type: ignore[union-attr]
+    assert model.prompts[1].tool_choice.names == ("weather",)
+
+
+async def test_a_function_that_was_never_declared_is_not_called() -> None:
+    model = ScriptedModel([Call(0, "fly", "{}", "c1"), DONE], [Text("I cannot fly."), DONE], tool_help="repair")
+    async with client_of(model) as client:
+        response = await client.responses.create(model="m", input="Fly!", tools=[WEATHER])
+    assert [item.type for item in response.output] == ["message"]
+    assert model.prompts[1].functions == ()
+
+
+async def test_nothing_is_mended_unless_that_is_set() -> None:
+    async with client_of(ScriptedModel([Call(0, "weather", '{"town":1}', "c1"), DONE])) as client:
+        response = await client.responses.create(model="m", input="x", tools=[WEATHER])
+    assert response.output[0].arguments == '{"town":1}'  # type: ignore[union-attr]

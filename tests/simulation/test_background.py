@@ -24,7 +24,7 @@ from antiphon.access.keyring import Admission, Caller, Keyring
 from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.log import Interrupted, decode_event
-from antiphon.models import Call, Delta, Finish, Function, Prompt, Text, Usage
+from antiphon.models import Call, Delta, Finish, Function, Prompt, Text, ToolHelp, Usage
 from antiphon.state import State
 from antiphon.store import Conversation, Record, Store, StoreUnavailable, sqlite
 from antiphon.store.sqlite import DATABASE_NAME, Limits, SqliteStore, threads
@@ -90,6 +90,7 @@ class Teller:
     def __init__(self, world: "World", life: Life) -> None:
         self._world, self._life = world, life
         self.supports_prefill = world.supports_prefill
+        self.tool_help: ToolHelp = "read"
 
     async def count(self, prompt: Prompt) -> int:
         return 0

@@ -102,7 +102,7 @@ def test_a_held_call_is_one_item_that_was_never_half_there() -> None:
 def test_of_calls_that_are_no_good_nothing_is_shown() -> None:
     assembler, output, events = assemble(Call(0, "even", "1"), Call(1, "even", "2"), STOP)
     assert (output, events) == ([], [])
-    assert [(call.arguments, reason) for call, reason in assembler.invalid] == [("1", "1 is odd.")]
+    assert [(call.arguments, str(fault)) for call, fault in assembler.invalid] == [("1", "1 is odd.")]
     assert [call.arguments for call in assembler.held] == ["1", "2"]
 
 

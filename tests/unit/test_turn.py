@@ -12,8 +12,9 @@ from antiphon.models.scripted import ScriptedModel
 from antiphon.telemetry.meter import ResponseTimer
 from antiphon.testing import CountingIds
 from antiphon.tools import CallInvalid, Deferred, Outcome, Scope, ToolCall, call_item, output_item
+from antiphon.tools.corrections import CORRECTIONS_MAX
 from antiphon.tools.toolbox import Toolbox
-from antiphon.turn import CORRECTIONS_MAX, Progress, TurnContext, take_turns
+from antiphon.turn import Progress, TurnContext, take_turns
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest, UpstreamError
 from antiphon.wire.response import Response

@@ -137,6 +137,11 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     streamed: bool = True
 
 
+ToolHelp: TypeAlias = Literal["off", "read", "repair"]
+"""How calls of weak models are helped. ``off``: not at all. ``read``: those written as plain text are recognised.
+``repair``: they are also held until they are whole, mended where that makes them fit, and asked for again elsewhere."""
+
+
 class Model(Protocol):
     """One model.
 
@@ -145,11 +150,15 @@ class Model(Protocol):
         supports_images: whether it accepts images.
         context_tokens: its context window, or None when unknown.
         supports_prefill: whether it can go on with a begun answer (``Prompt.prefix``).
+        tool_help: how much its calls are helped.
         estimates_tokens: whether ``count`` only estimates.
     """
 
     @property
     def supports_prefill(self) -> bool: ...
+
+    @property
+    def tool_help(self) -> ToolHelp: ...
 
     @property
     def estimates_tokens(self) -> bool: ...

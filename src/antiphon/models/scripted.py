@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from antiphon.models import Delta, Finish, Prompt, Text
+from antiphon.models import Delta, Finish, Prompt, Text, ToolHelp
 
 Step: TypeAlias = str | Delta | Sequence[Delta] | Exception | asyncio.Event
 """One step of a script: a batch (text or one delta stand for a batch of one), a failure to raise, or an event
@@ -57,6 +57,7 @@ class ScriptedModel:
         supports_images: bool = True,
         context_tokens: int | None = None,
         supports_prefill: bool = True,
+        tool_help: ToolHelp = "read",
         tokens: Callable[[Prompt], int] | None = None,
     ) -> None:
         self._scripts = [_steps(script) for script in scripts]
@@ -65,6 +66,7 @@ class ScriptedModel:
         self._sees = supports_images
         self._context_tokens = context_tokens
         self._continues = supports_prefill
+        self.tool_help: ToolHelp = tool_help
         self._tokens = tokens or _quarter
         self.samples: list[Sampled] = []
 

@@ -10,7 +10,7 @@ assembly.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -28,7 +28,16 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class CallInvalid(Exception):
-    """A call that cannot become an item. The text says why and what would do; the model reads it, and tries again."""
+    """A call that cannot become an item. The text says why and what would do.
+
+    Attributes:
+        remedy: how the model is asked again: ``tell`` it why, ``force`` it to call that function to its schema, or
+            have it ``answer`` without tools.
+    """
+
+    def __init__(self, text: str, remedy: Literal["tell", "force", "answer"] = "tell") -> None:
+        super().__init__(text)
+        self.remedy = remedy
 
 
 class SpecInvalid(Exception):

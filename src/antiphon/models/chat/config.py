@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from antiphon.models import ToolHelp
 from antiphon.models.chat.control_tokens import Choice
 from antiphon.wire import Json
 
@@ -40,6 +41,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
             at all.
         reasoning_format: how reasoning shows in the answer's text.
         text_calls: whether calls written as plain text are recognised.
+        tool_help: how much calls are helped.
         replays_reasoning: whether earlier reasoning is sent back, as ``reasoning_content``.
         developer_role: whether the server's templates know ``developer``; otherwise it is sent as ``system``.
         one_system: whether all system texts in front are joined into one message; most templates take only
@@ -71,6 +73,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     effort: Literal["field", "template"] | None = None
     reasoning_format: ReasoningFormat = "tags"
     text_calls: bool = True
+    tool_help: ToolHelp = "read"
     replays_reasoning: bool = False
     developer_role: bool = False
     one_system: bool = True

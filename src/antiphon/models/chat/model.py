@@ -18,7 +18,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from antiphon.models import ContextTooLong, Delta, Prompt
+from antiphon.models import ContextTooLong, Delta, Prompt, ToolHelp
 from antiphon.models.chat.body import body, holds_to_schema
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.counter import TokenCounter
@@ -69,6 +69,11 @@ class ChatModel:
     @property
     def context_tokens(self) -> int | None:
         return self.config.context_tokens
+
+    @property
+    def tool_help(self) -> ToolHelp:
+        """See ``Model``."""
+        return self.config.tool_help
 
     @property
     def supports_prefill(self) -> bool:

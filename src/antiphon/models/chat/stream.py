@@ -158,7 +158,7 @@ def filters(prompt: Prompt, config: ChatConfig, keys: Iterator[int], *, forced: 
         reasoning_format = "tags"  # what is held to a schema cannot close a tag
     dialect = Dialect(
         reasoning_format=reasoning_format,
-        functions=functions if config.text_calls and not forced else (),
+        functions=functions if config.text_calls and config.tool_help != "off" and not forced else (),
         whole=prompt.format.type == "text",
         parallel=prompt.parallel_tool_calls,
         keys=keys,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
-from antiphon.models import Model
+from antiphon.models import Model, ToolHelp
 from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.embedded.catalogue import (
     Entry,
@@ -94,7 +94,7 @@ def _room() -> int:
     return shutil.disk_usage(place).free
 
 
-async def start(settings: Settings, say: Say | None) -> EmbeddedModel:
+async def start(settings: Settings, say: Say | None, tool_help: ToolHelp = "repair") -> EmbeddedModel:
     """Start the model and tell how fast it is here; that is not measured where nobody listens.
 
     Raises:
@@ -115,7 +115,7 @@ async def start(settings: Settings, say: Say | None) -> EmbeddedModel:
     except BaseException:
         await server.stop()
         raise
-    return EmbeddedModel(server, tokens)
+    return EmbeddedModel(server, tokens, tool_help)
 
 
 async def _tell_speed(server: EmbeddedServer, say: Say) -> None:
@@ -134,7 +134,7 @@ async def _tell_speed(server: EmbeddedServer, say: Say) -> None:
 class EmbeddedModel:
     """The roster of one model, which answers to every name: documents that say ``gpt-4`` run on it."""
 
-    def __init__(self, server: EmbeddedServer, control_tokens: tuple[str, ...]) -> None:
+    def __init__(self, server: EmbeddedServer, control_tokens: tuple[str, ...], tool_help: ToolHelp) -> None:
         self._server = server
         self._model = ChatModel(
             ChatConfig(
@@ -143,6 +143,7 @@ class EmbeddedModel:
                 model=server.settings.alias,
                 context_tokens=server.context_tokens,
                 supports_prefill="llamacpp",
+                tool_help=tool_help,
                 counter="llamacpp",
                 control_tokens=control_tokens,
                 idle_s=IDLE_S,

@@ -1,0 +1,106 @@
+"""Calls that cannot be made: what is mended here, and how a model is asked again. Nobody else sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+import msgspec
+
+from antiphon.models import Function, Prompt, ToolChoice
+from antiphon.tools import CallInvalid, ToolCall, call_item, output_item
+from antiphon.wire import Json
+from antiphon.wire.errors import UpstreamError
+from antiphon.wire.schema import violation
+
+CORRECTIONS_MAX: Final = 2
+"""How often in a row a model is asked again, before the response fails."""
+_NOT_MADE: Final = "This call was not made, because another one beside it was invalid. Make it again."
+
+
+def repair_call(call: ToolCall, function: Function | None) -> ToolCall:
+    """A call of a function as it can be made: blank arguments are none; of members that make it misfit, those that say
+    nothing, or that the schema does not know, are dropped.
+
+    Args:
+        function: None where it was never declared.
+
+    Raises:
+        CallInvalid: it cannot be mended.
+    """
+    if function is None:
+        raise CallInvalid(f"There is no function '{call.name}'.", remedy="answer")
+    arguments = _read(call)
+    schema = function.parameters
+    if schema is None or violation(schema, arguments) is None:
+        return call if call.arguments.strip() not in ("", "null") else _with(call, arguments)
+    for mended in (_without_nothings(arguments, schema), _known(arguments, schema)):
+        if violation(schema, mended) is None:
+            return _with(call, mended)
+    reason = violation(schema, arguments)
+    raise CallInvalid(f"Error: the arguments of {call.name} do not fit its schema: {reason}.", remedy="force")
+
+
+def _read(call: ToolCall) -> Json:
+    try:
+        value: Any = msgspec.json.decode(call.arguments.strip() or "{}")
+    except (msgspec.DecodeError, RecursionError) as error:
+        text = f"Error: the arguments of {call.name} are not JSON."
+        raise CallInvalid(text, remedy="force") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise CallInvalid(f"Error: the arguments of {call.name} are no object.", remedy="force")
+    return cast(Json, value)
+
+
+def _with(call: ToolCall, arguments: Json) -> ToolCall:
+    return msgspec.structs.replace(call, arguments=msgspec.json.encode(arguments).decode())
+
+
+def _without_nothings(arguments: Json, schema: Json) -> Json:
+    """Without optional members that are null or an empty text."""
+    required: Any = schema.get("required") or ()
+    return {name: value for name, value in arguments.items() if name in required or value not in (None, "")}
+
+
+def _known(arguments: Json, schema: Json) -> Json:
+    properties: Any = schema.get("properties") or {}
+    return {name: value for name, value in _without_nothings(arguments, schema).items() if name in properties}
+
+
+class Corrections:
+    """What a model is told, or held to, when it is asked again; until it has made calls that can be made."""
+
+    def __init__(self) -> None:
+        self.items: tuple[Json, ...] = ()
+        self._count = 0
+        self._choice: ToolChoice | None = None
+        self._silenced = False
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def learn(self, held: Sequence[ToolCall], invalid: Sequence[tuple[ToolCall, CallInvalid]]) -> None:
+        """The model made ``held`` calls, of which some are ``invalid``.
+
+        Raises:
+            UpstreamError: ``invalid_tool_call``: it has been asked often enough.
+        """
+        self._count += 1
+        call, fault = invalid[0]
+        if self._count > CORRECTIONS_MAX:
+            raise UpstreamError(f"The model did not make a valid tool call: {fault}", code="invalid_tool_call")
+        self._silenced, self._choice = fault.remedy == "answer", None
+        if fault.remedy == "force":
+            self._choice = ToolChoice("required", (call.name,))
+        elif fault.remedy == "tell":
+            reasons = {call.call_id: str(fault) for call, fault in invalid}
+            self.items += tuple(call_item(each.call_id, each.name, each.arguments) for each in held)
+            self.items += tuple(output_item(each.call_id, reasons.get(each.call_id, _NOT_MADE)) for each in held)
+
+    def apply(self, prompt: Prompt) -> Prompt:
+        """The prompt as it is asked again."""
+        if self._silenced:
+            return msgspec.structs.replace(prompt, functions=(), tool_choice=ToolChoice())
+        return prompt if self._choice is None else msgspec.structs.replace(prompt, tool_choice=self._choice)

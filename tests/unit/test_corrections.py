@@ -1,0 +1,85 @@
+"""What is mended of a model's calls, and how it is asked again for the rest."""
+
+from typing import Any
+
+import pytest
+
+from antiphon.models import Function, Prompt, ToolChoice
+from antiphon.tools import CallInvalid, ToolCall
+from antiphon.tools.corrections import CORRECTIONS_MAX, Corrections, repair_call
+from antiphon.wire import Json
+from antiphon.wire.errors import UpstreamError
+
+SCHEMA: Json = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "minLength": 1},
+        "unit": {"enum": ["c", "f"]},
+        "days": {"type": "integer"},
+    },
+    "required": ["city"],
+    "additionalProperties": False,
+}
+WEATHER = Function("weather", None, SCHEMA)
+PROMPT = Prompt(items=(), functions=(WEATHER, Function("other")))
+
+
+def call(arguments: str, name: str = "weather") -> ToolCall:
+    return ToolCall(name, arguments, "c1")
+
+
+@pytest.mark.parametrize(
+    ("written", "made"),
+    [
+        ('{"city": "Rome"}', '{"city": "Rome"}'),
+        ('{"city": "Rome", "unit": null, "days": ""}', '{"city":"Rome"}'),
+        ('{"city": "Rome", "country": "Italy"}', '{"city":"Rome"}'),
+        ('{"city": "Rome", "unit": "", "country": null}', '{"city":"Rome"}'),
+    ],
+)
+def test_what_says_nothing_is_dropped_where_that_makes_it_fit(written: str, made: str) -> None:
+    assert repair_call(call(written), WEATHER).arguments == made
+
+
+@pytest.mark.parametrize("written", ["", "  ", "null"])
+def test_blank_arguments_are_none(written: str) -> None:
+    assert repair_call(call(written), Function("weather")).arguments == "{}"
+
+
+@pytest.mark.parametrize("written", ['{"city": ""}', '{"city": "Rome", "unit": "k"}', "Rome", '["Rome"]', '{"city": '])
+def test_what_cannot_be_mended_is_asked_for_again(written: str) -> None:
+    with pytest.raises(CallInvalid) as caught:
+        repair_call(call(written), WEATHER)
+    assert caught.value.remedy == "force"
+
+
+def learned(remedy: Any) -> tuple[Corrections, Prompt]:
+    corrections = Corrections()
+    corrections.learn([call("{}"), call("x", "other")], [(call("{}"), CallInvalid("no", remedy))])
+    return corrections, corrections.apply(PROMPT)
+
+
+def test_the_three_remedies() -> None:
+    told, prompt = learned("tell")
+    assert next(item["output"] for item in told.items if "output" in item) == "no"
+    assert prompt == PROMPT
+    held, prompt = learned("force")
+    assert (held.items, prompt.tool_choice) == ((), ToolChoice("required", ("weather",)))
+    silenced, prompt = learned("answer")
+    assert (silenced.items, prompt.functions) == ((), ())
+
+
+def test_an_undeclared_function_is_answered_without_tools() -> None:
+    with pytest.raises(CallInvalid, match="no function 'fly'") as caught:
+        repair_call(call("{}", "fly"), None)
+    assert caught.value.remedy == "answer"
+
+
+def test_it_is_enough_at_some_point() -> None:
+    corrections = Corrections()
+    assert not corrections
+    for _ in range(CORRECTIONS_MAX):
+        corrections.learn([call("{}")], [(call("{}"), CallInvalid("no"))])
+    assert corrections
+    with pytest.raises(UpstreamError, match="no"):
+        corrections.learn([call("{}")], [(call("{}"), CallInvalid("no"))])
