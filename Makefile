@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SERVES := $(VENV)/.serves
 READY  := $(VENV)/.ready
 
-.PHONY: serve test check bench docs clean env system
+.PHONY: serve test check bench docs clean env system codex
 
 env: $(READY)
 
@@ -32,7 +32,16 @@ system:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends bubblewrap chromium >/dev/null; } || \
 	echo "bubblewrap or chromium is missing and cannot be installed here: what needs it is not tested."
 
-test: check system
+# The Codex CLI for the tests with it: npm's, in a folder of the cache; without npm those tests are skipped.
+CODEX_VERSION := 0.171.0
+CODEX := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/antiphon/codex
+codex:
+	@[ -x "$(CODEX)/node_modules/.bin/codex" ] || \
+	{ command -v npm >/dev/null && echo "Installing the Codex CLI $(CODEX_VERSION) in $(CODEX) …" && \
+	  npm install --silent --no-audit --no-fund --fetch-retries=1 --fetch-timeout=30000 --prefix "$(CODEX)" @openai/codex@$(CODEX_VERSION); } || \
+	echo "Codex is missing and cannot be installed here: what needs it is not tested."
+
+test: check system codex
 	$(BIN)/python -m pytest
 
 check: env

@@ -1,0 +1,83 @@
+"""The real Codex CLI against the real server: it creates a file, edits it, runs it, and reports."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from codex_machine import Machine, calls, machine, says
+
+from antiphon.testing.upstream import Answer
+
+CREATE = """*** Begin Patch
+*** Add File: hello.py
++name = "word"
++print(f"hello, {name}")
+*** End Patch
+"""
+EDIT = """*** Begin Patch
+*** Update File: hello.py
+@@
+-name = "word"
++name = "world"
+ print(f"hello, {name}")
+*** End Patch
+"""
+RUN = f"{sys.executable} hello.py"
+REPORT = "I made hello.py, and it says hello, world."
+
+
+async def do_task(at: Machine, model: str, *answers: Answer) -> str:
+    at.upstream.play(*answers, says(REPORT))
+    printed = await at.exec(model, "Make hello.py that greets the world, and run it.")
+    assert REPORT in printed
+    assert (at.work / "hello.py").read_text() == 'name = "world"\nprint(f"hello, {name}")\n'
+    assert "hello, world" in results(at)[-1], printed
+    return printed
+
+
+def results(at: Machine) -> list[str]:
+    """What came of the model's calls, as it was told."""
+    return [str(message["content"]) for message in at.prompts[-1].json["messages"] if message["role"] == "tool"]
+
+
+def offered(at: Machine) -> set[str]:
+    return {tool["function"]["name"] for tool in at.prompts[0].json["tools"]}
+
+
+async def test_a_model_that_codex_knows_edits_with_the_custom_tool(codex: str, tmp_path: Path) -> None:
+    async with machine(codex, tmp_path, models=["gpt-5.5"]) as at:
+        await do_task(
+            at,
+            "gpt-5.5",
+            calls("apply_patch", "call_1", {"input": CREATE}),
+            calls("apply_patch", "call_2", {"input": EDIT}),
+            calls("exec_command", "call_3", {"cmd": RUN}),
+        )
+        assert {"apply_patch", "tool_search", "exec_command"} <= offered(at)
+        assert len(results(at)) == 3
+
+
+async def test_a_model_that_codex_does_not_know_edits_in_the_shell(codex: str, tmp_path: Path) -> None:
+    async with machine(codex, tmp_path, models=["local"]) as at:
+        await do_task(
+            at,
+            "local",
+            calls("exec_command", "call_1", {"cmd": f"apply_patch <<'EOF'\n{CREATE}EOF"}),
+            calls("exec_command", "call_2", {"cmd": f"apply_patch <<'EOF'\n{EDIT}EOF"}),
+            calls("exec_command", "call_3", {"cmd": RUN}),
+        )
+        assert "exec_command" in offered(at)
+        assert any(name.startswith("multi_agent") for name in offered(at))
+
+
+async def test_a_model_in_code_mode_is_given_the_tools_that_come_as_an_item(codex: str, tmp_path: Path) -> None:
+    async with machine(codex, tmp_path, models=["gpt-6-sol"]) as at:
+        await do_task(
+            at,
+            "gpt-6-sol",
+            calls("functions__exec", "call_1", {"input": f"text(await tools.apply_patch({CREATE!r}))"}),
+            calls("functions__exec", "call_2", {"input": f"text(await tools.apply_patch({EDIT!r}))"}),
+            calls("functions__exec", "call_3", {"input": f"text(await tools.exec_command({{cmd: {RUN!r}}}))"}),
+        )
+        assert "functions__exec" in offered(at)

@@ -1,0 +1,112 @@
+"""A machine with Codex on it: a home of its own, and a server whose model is played."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from antiphon.testing.upstream import Answer, Asked, Upstream, delta, finish, plain, sse, text
+
+_TASK_S = 90
+
+
+@dataclass
+class Machine:
+    """A machine with a server and Codex on it.
+
+    Attributes:
+        url: the server's, with ``/v1``.
+        upstream: what its model says is played here.
+        work: the folder that Codex works in; ``home``: that of its own files.
+    """
+
+    codex: str
+    url: str
+    upstream: Upstream
+    work: Path
+    home: Path
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What Codex is started with: nothing of the user's who runs the tests."""
+        return {"PATH": os.environ["PATH"], "HOME": str(self.home), "CODEX_HOME": str(self.home)}
+
+    @property
+    def prompts(self) -> Sequence[Asked]:
+        """What the model was asked."""
+        return [asked for asked in self.upstream.asked if asked.path.endswith("/chat/completions")]
+
+    async def exec(self, model: str, *args: str) -> str:
+        """Has Codex do the task; gives what it printed, after it went well."""
+        provider = f'model_providers.antiphon={{name="Antiphon",base_url="{self.url}",wire_api="responses"}}'
+        settings = ("-c", f'model="{model}"', "-c", 'model_provider="antiphon"', "-c", provider)
+        sandbox = ("--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "-C", str(self.work))
+        return await run(self.codex, "exec", *settings, *sandbox, *args, environ=self.environ)
+
+
+async def run(*command: str, environ: dict[str, str]) -> str:
+    """What a command printed, after it went well."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=environ,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        out, _ = await asyncio.wait_for(process.communicate(), _TASK_S)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+    printed = out.decode()
+    assert process.returncode == 0, printed[-4000:]
+    return printed
+
+
+@asynccontextmanager
+async def machine(codex: str, folder: Path, *settings: str, models: Sequence[str]) -> AsyncIterator[Machine]:
+    """A server on a model that is played, whose upstream lists ``models``; ``settings`` are flags of it."""
+    work, home = folder / "work", folder / "home"
+    work.mkdir()
+    home.mkdir()
+    async with Upstream() as upstream:
+        upstream.play(plain({"data": [{"id": name} for name in models]}))
+        flags = ("serve", "--port", "0", "--data", str(folder / "data"), "--upstream", upstream.url, *settings)
+        server = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "antiphon", *flags, stderr=asyncio.subprocess.PIPE
+        )
+        assert server.stderr is not None
+        said = ""
+        while "serves http" not in said:
+            line = await asyncio.wait_for(server.stderr.readline(), 30)
+            assert line, said
+            said += line.decode()
+        rest = asyncio.create_task(server.stderr.read())
+        url = next(word for word in said.split() if word.startswith("http://"))
+        try:
+            yield Machine(codex, url, upstream, work, home)
+        finally:
+            server.terminate()
+            await server.wait()
+            await rest
+
+
+def calls(name: str, call_id: str, arguments: Any) -> Answer:
+    """An answer of the model that is one call."""
+    function = {"name": name, "arguments": msgspec.json.encode(arguments).decode()}
+    return sse(
+        delta(tool_calls=[{"index": 0, "id": call_id, "type": "function", "function": function}]), finish("tool_calls")
+    )
+
+
+def says(words: str) -> Answer:
+    """An answer of the model that is a text."""
+    return sse(text(words), finish())
