@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
+    from antiphon.access.pricing import Price
     from antiphon.webhooks.outbox import Endpoint
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -100,6 +101,7 @@ class Config:
         citations: how ``file_search`` finds what an answer cites: ``markers`` that the model was asked for, ``overlap``
             of words, ``auto`` for words until the model has written a marker, or ``off``.
         webhooks: who is told of background responses that ended. Their secrets are never logged.
+        prices: of a million tokens, by model; ``*`` for all others. What responses cost is part of the usage.
         drain_s: how long open requests, and tools at work, may go on after a signal to stop.
     """
 
@@ -145,6 +147,7 @@ class Config:
     default_vector_store: str = ""
     citations: Literal["auto", "markers", "overlap", "off"] = "auto"
     webhooks: Sequence[Endpoint] = ()
+    prices: Mapping[str, Price] = field(default_factory=dict[str, "Price"])
     drain_s: float = 10.0
 
     def __post_init__(self) -> None:
@@ -209,6 +212,10 @@ def _convert(name: str, value: Any) -> Any:
         from antiphon.webhooks.outbox import endpoints  # a client without an engine does without
 
         return endpoints(value)
+    if name == "prices":
+        from antiphon.access.pricing import read_prices
+
+        return read_prices(value)
     if kind is bool or get_origin(kind) is Literal:
         return _choose(kind, value)
     if kind is Path:
@@ -239,5 +246,5 @@ def _choose(kind: Any, value: Any) -> Any:
     raise ValueError("one of " + ", ".join(get_args(kind)) if get_args(kind) else "true or false")
 
 
-_TYPES = get_type_hints(Config, localns={"Endpoint": Any})
+_TYPES = get_type_hints(Config, localns={"Endpoint": Any, "Price": Any})
 """What each setting is."""

@@ -18,6 +18,7 @@ from openai import AsyncOpenAI
 
 from antiphon import cli
 from antiphon.access import keyring
+from antiphon.access.pricing import Price
 from antiphon.assembly import CannotOpen, open_engine
 from antiphon.config import Config
 from antiphon.engine import Engine
@@ -497,3 +498,18 @@ async def test_sealed_reasoning_is_its_owners_alone(monkeypatch: pytest.MonkeyPa
         with pytest.raises(openai.BadRequestError) as caught:
             await bob.responses.create(model="m", input=carried)
     assert caught.value.code == "invalid_encrypted_content"
+
+
+async def test_usage_says_what_it_cost() -> None:
+    prices = {"m": Price(input=1000.0, output=2000.0, cached_input=100.0)}
+    async with (
+        serving(ScriptedModel(["ok", DONE], again=True), config=Config(prices=prices)) as url,
+        AsyncOpenAI(base_url=url, api_key="none") as client,
+        aiohttp.ClientSession() as session,
+    ):
+        for _ in range(2):
+            await client.responses.create(model="m", input="x")
+        await client.responses.create(model="free", input="x")
+        async with session.get(f"{url}/usage") as answer:
+            (row,) = (await answer.json())["data"]
+    assert (row["requests"], row["cost"]) == (3, pytest.approx(2 * (2 * 0.001 + 1 * 0.0001 + 4 * 0.002)))

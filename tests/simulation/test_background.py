@@ -185,7 +185,7 @@ class Counting(Keyring):
         super().__init__(MemoryKeys(), MemoryKeys(), clock=world.clock, now=world.clock)
         self._world, self._life = world, life
 
-    def settle(self, admission: Admission, used: Usage, estimated: bool) -> None:
+    def settle(self, admission: Admission, used: Usage, estimated: bool, cost_micros: int = 0) -> None:
         if not self._life.crashed:
             self._world.settled.append((admission.key_id, self._life.name))
 

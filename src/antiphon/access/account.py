@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import msgspec
 
 from antiphon.access.keyring import Admission, Keyring
+from antiphon.access.pricing import Price
 from antiphon.models import Usage
 
 CountUsage = Callable[[bool], tuple[Usage, bool]]
@@ -27,10 +28,11 @@ class Bill(msgspec.Struct):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """A key's admission of one response; without a keyring nobody counts."""
+    """A key's admission of one response; without a keyring nobody counts, and without a price it costs nothing."""
 
     keyring: Keyring | None = None
     admission: Admission = Admission()
+    price: Price | None = None
 
     @classmethod
     def open(cls, keyring: Keyring, key_id: str, tokens: Callable[[], int]) -> Account:
@@ -52,4 +54,6 @@ class Account(msgspec.Struct, frozen=True):
             raise
         finally:
             if bill.due and self.keyring is not None:
-                self.keyring.settle(self.admission, *count(bill.failed))
+                used, estimated = count(bill.failed)
+                cost = self.price.cost_micros(used) if self.price else 0
+                self.keyring.settle(self.admission, used, estimated, cost)

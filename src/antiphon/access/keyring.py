@@ -157,11 +157,12 @@ class Keyring:
             meter.tokens.take(reserved, now)
         return Admission(key_id, reserved)
 
-    def settle(self, admission: Admission, used: Usage, estimated: bool) -> None:
+    def settle(self, admission: Admission, used: Usage, estimated: bool, cost_micros: int = 0) -> None:
         """Count a response that is over; called once for each that began, however it ended.
 
         Args:
             estimated: whether the model did not say what it used.
+            cost_micros: what that costs, in millionths.
         """
         spent = Spent(
             key_id=admission.key_id,
@@ -172,6 +173,7 @@ class Keyring:
             cached_tokens=used.cached,
             output_tokens=used.output,
             reasoning_tokens=used.reasoning,
+            cost_micros=cost_micros,
         )
         self._add((spent,))
         self._spent_today[spent.key_id] = self._spent_today.get(spent.key_id, 0) + spent.tokens

@@ -17,6 +17,7 @@ import msgspec
 from antiphon import context, intake
 from antiphon.access.account import Account
 from antiphon.access.keyring import Caller, Keyring
+from antiphon.access.pricing import price_of
 from antiphon.access.sealing import Sealer
 from antiphon.background.queue import Background, Job
 from antiphon.config import Config
@@ -217,6 +218,7 @@ class Responses:
         timer: ResponseTimer,
         account: Account,
     ) -> Run:
+        price = price_of(self._config.prices, plan.response.model, model.name)
         return Run(
             plan,
             prompt,
@@ -226,7 +228,7 @@ class Responses:
             self._clock,
             self._ids,
             timer=timer,
-            account=account,
+            account=msgspec.structs.replace(account, price=price),
             offers=offers,
             in_flight=self._in_flight,
             heartbeat_s=self._config.heartbeat_s,

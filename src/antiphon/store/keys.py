@@ -62,6 +62,7 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
         day: UTC, ``YYYY-MM-DD``.
         requests: responses begun, the failed and the aborted ones included.
         estimated: those of them whose model did not say how many tokens they took; they were counted by their length.
+        cost_micros: what they cost, in millionths of the operator's currency; 0 where there are no prices.
         input_tokens: includes ``cached_tokens``; ``output_tokens`` includes ``reasoning_tokens``.
     """
 
@@ -73,6 +74,7 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     cached_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    cost_micros: int = 0
 
     @property
     def tokens(self) -> int:
@@ -91,10 +93,19 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
             cached_tokens=self.cached_tokens + other.cached_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            cost_micros=self.cost_micros + other.cost_micros,
         )
 
 
-COUNTS = ("requests", "estimated", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+COUNTS = (
+    "requests",
+    "estimated",
+    "input_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cost_micros",
+)
 """The fields of ``Spent`` that add up."""
 
 

@@ -163,6 +163,7 @@ key_usage = Table(
     Column("cached_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False, server_default="0", comment="millionths of a currency"),
 )
 
 run = Table(

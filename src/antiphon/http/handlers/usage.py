@@ -22,7 +22,8 @@ async def usage(exchange: Exchange, pulse: Pulse) -> None:
     last = _day(query, "end_date", keyring.day())
     rows = await exchange.engine.maintenance.usage(exchange.owner, first, last)
     key_id = query.get("key_id")
-    listed = [_row(spent, key) for spent, key in rows if key_id is None or spent.key_id == key_id]
+    priced = bool(exchange.engine.config.prices)
+    listed = [_row(spent, key, priced) for spent, key in rows if key_id is None or spent.key_id == key_id]
     await exchange.reply({"object": "list", "data": listed[:ROWS_MAX], "has_more": len(listed) > ROWS_MAX})
 
 
@@ -37,7 +38,7 @@ def _day(query: dict[str, str], name: str, default: str) -> str:
         ) from error
 
 
-def _row(spent: Spent, key: Key | None) -> Json:
+def _row(spent: Spent, key: Key | None, priced: bool) -> Json:
     return {
         "object": "antiphon.usage",
         "date": spent.day,
@@ -50,4 +51,5 @@ def _row(spent: Spent, key: Key | None) -> Json:
         "output_tokens": spent.output_tokens,
         "output_tokens_details": {"reasoning_tokens": spent.reasoning_tokens},
         "total_tokens": spent.tokens,
+        "cost": spent.cost_micros / 1_000_000 if priced else None,
     }

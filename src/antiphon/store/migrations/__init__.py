@@ -2,5 +2,5 @@
 a database already at ``HEAD`` costs no import of Alembic or SQLAlchemy.
 """
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest revision. Revisions are numbered; a number not known here is a newer Antiphon's."""
