@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast
 
@@ -33,7 +34,7 @@ VERBATIM_BYTES_MAX: Final = 8 * 1024 * 1024
 
 _THRESHOLD_SHARE: Final = 0.8
 _SUMMARY_SHARE: Final = 0.12
-_FACTS_SHARE: Final = 0.08
+_FACTS_SHARE: Final = 0.1
 _FACTS_CHARS_MIN: Final = 400
 _VERBATIM_SHARE: Final = 0.25
 _PIECE_SHARE: Final = 0.6
@@ -264,18 +265,26 @@ _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+|\n+")
 _SENTENCE_CHARS_MAX: Final = 400
 
 
+_WORD: Final = re.compile(r"[^\W\d_]{4,}")
+_RARE_WORDS_MIN: Final = 2
+
+
 def lost_facts(text: str, kept: str, chars_max: int) -> list[str]:
-    """Sentences of ``text`` with facts that ``kept`` does not hold, those that are densest in them, in their order."""
+    """Sentences of ``text`` that say what ``kept`` does not, in their order: first those that are densest in what
+    cannot be said in other words; then those that are densest in words that are said but once.
+    """
     have = kept.lower()
-    found: list[tuple[float, int, str]] = []
+    rare = {word for word, count in Counter(_WORD.findall(text.lower())).items() if count == 1 and word not in have}
+    found: list[tuple[bool, float, int, str]] = []
     for place, sentence in enumerate(dict.fromkeys(part.strip().removeprefix("- ") for part in _SENTENCE.split(text))):
         if len(sentence) > _SENTENCE_CHARS_MAX:
             continue
-        lost = {fact for fact in map(str.lower, _HARD.findall(sentence)) if fact not in have}
-        if lost:
-            found.append((len(lost) / (20 + len(sentence)), place, sentence))
+        hard = sum(fact.lower() not in have for fact in set(_HARD.findall(sentence)))
+        words = len(rare.intersection(_WORD.findall(sentence.lower())))
+        if hard or words >= _RARE_WORDS_MIN:
+            found.append((not hard, -(hard or words) / (20 + len(sentence)), place, sentence))
     chosen: list[tuple[int, str]] = []
-    for _, place, sentence in sorted(found, key=lambda each: (-each[0], each[1])):
+    for _, _, place, sentence in sorted(found):
         if len(sentence) <= chars_max:
             chars_max -= len(sentence)
             chosen.append((place, sentence))
@@ -288,7 +297,7 @@ def _unkept_text(items: Iterable[Json]) -> str:
     for item in items:
         match item["type"]:
             case "message" if not _speaks_for_itself(item):
-                texts.append(_content_text(item))
+                texts.append(_content_text(item).removeprefix(_SUMMARY_HEAD).replace(_FACTS_HEAD, "\n"))
             case "function_call_output":
                 texts.append(_parts_text(item.get("output")))
             case _:

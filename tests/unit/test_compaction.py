@@ -41,8 +41,14 @@ def test_pieces_join_to_the_whole(text: str, size: int) -> None:
     [
         ("It is fine. The total is 481.50 euros. Bye.", "", ["The total is 481.50 euros."]),
         ("The total is 481.50 euros.", "About 481.50 euros", []),
-        ("See /etc/hosts for it. Nothing else.", "", ["See /etc/hosts for it."]),
-        ("Nothing hard in here at all.", "", []),
+        ("See /etc/hosts for it. It is so.", "", ["See /etc/hosts for it."]),
+        ("It is so. It is so or not.", "", []),
+        (
+            "It will rain. It will rain. The cover will be teal, with gold letters.",
+            "",
+            ["The cover will be teal, with gold letters."],
+        ),
+        ("The cover will be teal.", "It will have a cover in teal.", []),
         ("We asked Miriam about it.", "", ["We asked Miriam about it."]),
         ("Use max_retries here.\nUse max_retries here.", "", ["Use max_retries here."]),
     ],
