@@ -67,6 +67,12 @@ async def test_a_task_is_done_and_shown(tmp_path: Path, capsys: pytest.CaptureFi
     assert str(tmp_path) in str(model.prompts[0])
 
 
+async def test_without_a_name_the_first_model_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with serving(ScriptedModel("Hello.")) as url:
+        assert await asyncio.to_thread(main, ["agent", "Hi", "--root", str(tmp_path), "--yes", "--base-url", url]) == 0
+    assert "Hello." in capsys.readouterr().out
+
+
 async def test_a_run_without_an_answer_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = ScriptedModel([call("shell", "c1", commands=["ls"])], again=True)
     assert await run(model, "Go on.", "--root", str(tmp_path), "--yes", "--turns", "2") == 1
@@ -200,6 +206,7 @@ async def test_a_page_is_used(site: str, tmp_path: Path, capsys: pytest.CaptureF
     )
     assert await run(model, "Click the button.", "--tools", "computer", "--url", f"{site}/", "--yes") == 0
     assert "● computer_use\nclick button=left x=150 y=120\n✓ " in capsys.readouterr().out
+    assert '- button "Press me" (150, 120)' in str(model.prompts[0]), "told with the task"
     assert "click0@150,120" in str(model.prompts[2])
 
 

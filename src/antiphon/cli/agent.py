@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
-    from antiphon.client import CallRecord, RunEvent, RunResult, ToolCall, ToolRunner
+    from antiphon.client import CallRecord, OpenAI, RunEvent, RunResult, ToolCall, ToolRunner
 
 TOOLS: Final = ("apply_patch", "shell", "computer")
 _SHOWN_LINES_MAX: Final = 40
@@ -43,7 +43,7 @@ def add_parser(commands: Any) -> None:
     agent.add_argument("--network", action="store_true", help="shell: let commands in the sandbox reach the network")
     agent.add_argument("--yes", action="store_true", help="do not ask before each call")
     agent.add_argument("--turns", type=int, default=30, help="how often the model is asked at most (30)")
-    agent.add_argument("--model", help="the model to ask")
+    agent.add_argument("--model", help="the model to ask (the first that there is)")
     agent.add_argument("--base-url", help="a server to use, ending in /v1 (OPENAI_BASE_URL; else none is needed)")
     agent.add_argument("--data", type=Path, metavar="DIR", help="folder of the database, without a server")
 
@@ -66,25 +66,24 @@ def run(options: Mapping[str, Any]) -> int:
         return _work(options, [Watched(runner, view, asking=not options["yes"]) for runner in runners], view)
 
 
-def _work(options: Mapping[str, Any], tools: list[Any], view: View) -> int:
+def _work(options: Mapping[str, Any], tools: list[Watched], view: View) -> int:
     import openai
 
     from antiphon.client import EngineError, OpenAI, RunBroken, TurnsExceeded
 
     named: dict[str, Any] = {name: options[name] for name in ("base_url", "data") if options[name]}
-    asked: dict[str, Any] = {"model": options["model"]} if options["model"] else {}
     local: dict[str, Any] = {} if options["base_url"] else {"config": {"unsupported_images": "note"}}
     instructions = _INSTRUCTIONS.format(root=Path(options["root"]).resolve())
     try:
         with OpenAI(**named, **local) as client:
             result = client.run(
-                options["task"],
+                "\n\n".join([options["task"], *_seen(tools)]),
+                model=options["model"] or _first_model(client),
                 tools=tools,
                 instructions=instructions,
                 turns_max=options["turns"],
                 call_timeout_s=_CALL_S,
                 on_event=view.show,
-                **asked,
             )
     except (openai.OpenAIError, EngineError, RunBroken, TurnsExceeded, *_ends()) as error:
         view.fail(str(error))
@@ -93,6 +92,18 @@ def _work(options: Mapping[str, Any], tools: list[Any], view: View) -> int:
         view.rest()
     view.finish(result)
     return 0
+
+
+def _seen(tools: list[Watched]) -> Iterator[str]:
+    """What a computer shows at the beginning."""
+    from antiphon.client.runners import Computer
+
+    yield from (tool.runner.look() for tool in tools if isinstance(tool.runner, Computer))
+
+
+def _first_model(client: OpenAI) -> str:
+    """What is asked where no model was named; a server that has none yet says so itself."""
+    return next((model.id for model in client.models.list()), "default")
 
 
 def _ends() -> tuple[type[Exception], ...]:
@@ -136,7 +147,7 @@ class Watched:
     in_order = True
 
     def __init__(self, runner: ToolRunner, view: View, *, asking: bool) -> None:
-        self._runner = runner
+        self.runner: Final = runner
         self._view = view
         self._asking = asking
         self.kind = runner.kind
@@ -155,7 +166,7 @@ class Watched:
         self._asking = self._asking and answer != "a"
         if answer in ("y", "a"):
             self._view.wait("running")
-            return self._runner.run(call)
+            return self.runner.run(call)
         if self.kind.startswith("computer"):
             from antiphon.client.runners import ComputerStopped
 

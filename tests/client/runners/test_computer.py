@@ -71,6 +71,11 @@ def test_the_screen_is_shown_and_described(opened: Any, site: str, asked: Asked)
 
 
 @BROWSER
+def test_the_screen_can_be_told_before_anything_is_asked(opened: Any, site: str) -> None:
+    assert '- button "Press me" (150, 120)' in opened(f"{site}/", describe=False).look()
+
+
+@BROWSER
 def test_each_action_is_done(opened: Any, site: str, asked: Asked) -> None:
     computer = opened(f"{site}/", kind="computer")
     at = {"x": 150, "y": 120}

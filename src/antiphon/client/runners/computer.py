@@ -151,6 +151,16 @@ class Computer:
         except CancelledError:
             raise ComputerStopped(self._stopped or "The computer was stopped.") from None
 
+    def look(self) -> str:
+        """The screen in words, with the points to click: for the text of a task, so that the model need not ask first.
+
+        Raises:
+            ComputerStopped: it was stopped, or has done as much as it may.
+            BrowserMissing: the browser does not start.
+        """
+        with self._lock:
+            return self._opened().submit(self._described()).result(2 * _PICTURE_S)
+
     def stop(self) -> None:
         """Stops at once what is being done, and does nothing any more. Any thread may call it."""
         self._stopped = self._stopped or "The computer was stopped."
@@ -200,10 +210,13 @@ class Computer:
             output = {"output": {"type": "computer_screenshot", "image_url": await self._browser.screenshot()}}
         said = [*trouble, *self._browser.happened()]
         if self._describe:
-            async with asyncio.timeout(_PICTURE_S):
-                said.append(describe(await self._browser.screen(), DESCRIPTION_CHARS_MAX))
+            said.append(await self._described())
         acknowledged = {"acknowledged_safety_checks": [dict(check) for check in checks]} if checks else {}
         return Answer({**output, **acknowledged}, "\n".join(said))
+
+    async def _described(self) -> str:
+        async with asyncio.timeout(_PICTURE_S):
+            return describe(await self._browser.screen(), DESCRIPTION_CHARS_MAX)
 
     async def _act(self, actions: Sequence[Mapping[str, Any]]) -> list[str]:
         """Does them; says what is wrong, if something is."""
