@@ -25,10 +25,18 @@ from antiphon.models import (
 from antiphon.models.chat import forced as forced_calls
 from antiphon.models.chat.body import body, object_text
 from antiphon.models.chat.config import ChatConfig
-from antiphon.models.chat.errors import answered
+from antiphon.models.chat.errors import error_of_answer
 from antiphon.models.chat.stream import ChatStream
 from antiphon.testing.upstream import delta, finish, frames, split, text, usage
-from antiphon.wire.errors import ApiError, InvalidRequest, RateLimited, UpstreamError, UpstreamTimeout
+from antiphon.wire.errors import (
+    ApiError,
+    BodyTooLarge,
+    InvalidRequest,
+    RateLimited,
+    Unavailable,
+    UpstreamError,
+    UpstreamTimeout,
+)
 
 CONFIG = ChatConfig(base_url="http://model/v1", model="m")
 F = Function(name="f", description="Does f.", parameters={"type": "object", "properties": {"a": {"type": "string"}}})
@@ -449,7 +457,7 @@ def test_logprobs_of_a_token_without_text_go_with_the_next() -> None:
 def test_an_answer_in_one_document() -> None:
     message = {"role": "assistant", "content": "Hi", "tool_calls": [{"id": "a", "function": {"name": "f"}}]}
     document = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1}}
-    deltas = read(*split(json.dumps(document, indent=1).encode(), 5), whole=True)
+    deltas = read(*split(json.dumps(document, indent=1).encode(), 5))
     assert deltas == [Text("Hi"), Call(0, "f", "", "a"), Call(0, "", "{}"), Finish("stop", Usage(1))]
 
 
@@ -567,7 +575,7 @@ def test_a_server_that_calls_by_itself_when_forced() -> None:
 
 def failed(status: int, error: Any, headers: dict[str, str] | None = None) -> ApiError | ContextTooLong:
     data = error if isinstance(error, bytes) else json.dumps(error).encode()
-    return answered(status, data, headers or {}, "sk-secret")
+    return error_of_answer(status, data, headers or {}, "sk-secret")
 
 
 @pytest.mark.parametrize(
@@ -580,13 +588,16 @@ def failed(status: int, error: Any, headers: dict[str, str] | None = None) -> Ap
         (422, InvalidRequest, "upstream_rejected"),
         (429, RateLimited, "rate_limit_exceeded"),
         (500, UpstreamError, "upstream_error"),
-        (503, UpstreamError, "upstream_error"),
+        (503, Unavailable, "unavailable"),
+        (529, Unavailable, "unavailable"),
+        (408, UpstreamTimeout, "upstream_timeout"),
+        (413, BodyTooLarge, "upstream_rejected"),
         (504, UpstreamTimeout, "upstream_timeout"),
         (302, UpstreamError, "upstream_error"),
     ],
 )
 def test_statuses(status: int, kind: type[ApiError], code: str) -> None:
-    error = failed(status, {"error": {"message": "no: sk-secret " + "x" * 1000}})
+    error = failed(status, {"error": {"message": "invalid API key or model: sk-secret " + "x" * 1000}})
     assert isinstance(error, kind)
     assert error.code == code
     assert "sk-secret" not in error.message + error.internal

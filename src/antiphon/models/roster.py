@@ -22,14 +22,14 @@ class UpstreamModels:
     """The models that a server lists, asked again when an unknown name comes or the list is a minute old.
 
     Args:
-        fetch: asks the server for its model names.
+        fetch: asks the server for its model names; None where it lists none, and any may be its.
         make: the model of one name.
         aliases: names of ours for names of the server's.
     """
 
     def __init__(
         self,
-        fetch: Callable[[], Awaitable[Sequence[str]]],
+        fetch: Callable[[], Awaitable[Sequence[str] | None]],
         make: Callable[[str], Model],
         aliases: Mapping[str, str],
         close: Callable[[], Awaitable[None]],
@@ -39,6 +39,7 @@ class UpstreamModels:
         self._aliases = aliases
         self._close = close
         self._models: dict[str, Model] = {}
+        self._lists = True
         self._asked = -_FRESH_S
         self._refreshing: asyncio.Task[None] | None = None
         self._failure: ApiError | None = None
@@ -47,24 +48,26 @@ class UpstreamModels:
         """See ``Roster.find``. A name that is known is answered at once, also while the list is old."""
         real = self._aliases.get(name, name)
         if real not in self._models:
-            await self._refreshed()
+            await self._refresh_once()
         elif time.monotonic() - self._asked > _FRESH_S:
             self._refresh()
-        if real not in self._models:
-            raise self._failure or not_found(name)
-        return self._models[real]
+        if real in self._models:
+            return self._models[real]
+        if self._failure is None and not self._lists:
+            return self._make(real)
+        raise self._failure or not_found(name)
 
     async def names(self) -> Sequence[str]:
         """The server's own names and our aliases of them."""
-        await self._refreshed()
+        await self._refresh_once()
         if self._failure is not None and not self._models:
             raise self._failure
         return [*self._models, *(alias for alias, real in self._aliases.items() if real in self._models)]
 
     async def ready(self) -> bool:
         """Whether the server lists its models now."""
-        await self._refreshed()
-        return self._failure is None and bool(self._models)
+        await self._refresh_once()
+        return self._failure is None and (bool(self._models) or not self._lists)
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -72,7 +75,7 @@ class UpstreamModels:
             self._refreshing.cancel()
         await self._close()
 
-    async def _refreshed(self) -> None:
+    async def _refresh_once(self) -> None:
         """Asks the server, at most once a second and once for all who wait."""
         if self._refreshing is not None or time.monotonic() - self._asked > _ASK_AGAIN_S:
             await asyncio.shield(self._refresh())
@@ -85,7 +88,8 @@ class UpstreamModels:
     async def _ask(self) -> None:
         try:
             names = await self._fetch()
-            self._models = {name: self._models.get(name) or self._make(name) for name in names}
+            self._lists = names is not None
+            self._models = {name: self._models.get(name) or self._make(name) for name in names or ()}
             self._failure = None
         except ApiError as error:
             self._failure = error

@@ -81,6 +81,12 @@ class Unauthorized(ApiError):
     status, type, code = 401, "invalid_request_error", "invalid_api_key"
 
 
+class PermissionDenied(ApiError):
+    """403: somebody who may decide that does not allow it."""
+
+    status, type, code = 403, "invalid_request_error", None
+
+
 class NotFound(ApiError):
     """404: no such thing, or another owner's."""
 

@@ -14,49 +14,57 @@ _OUTSIDE: Final = re.compile(r'["{}\[\]]')
 _INSIDE: Final = re.compile(r'["\\]')
 
 
-class JsonExtent:
-    """Finds where one JSON object or array ends while its text grows.
+class JsonScanner:
+    """Finds where one JSON object or array ends in a text that comes in pieces.
 
-    ``scan`` is given the whole text each time and looks only at what is new. It counts brackets outside
-    strings and checks nothing else: the caller decodes what it found.
+    It counts brackets outside strings and checks nothing else: the caller decodes what it found.
     """
 
-    __slots__ = ("_depth", "_quoted", "pos")
+    __slots__ = ("_depth", "_escaped", "_quoted")
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._quoted = False
+        self._escaped = False
+
+    def feed(self, piece: str, start: int = 0) -> int:
+        """The place one past the value's last character in ``piece``; -1 where it goes on behind it."""
+        at = start
+        if self._escaped and at < len(piece):
+            self._escaped = False
+            at += 1
+        while (found := (_INSIDE if self._quoted else _OUTSIDE).search(piece, at)) is not None:
+            at = found.end()
+            match found[0]:
+                case "\\":
+                    self._escaped = at == len(piece)
+                    at += 1
+                case '"':
+                    self._quoted = not self._quoted
+                case "{" | "[":
+                    self._depth += 1
+                case _:
+                    self._depth -= 1
+                    if self._depth <= 0:
+                        return at
+        return -1
+
+
+class JsonExtent:
+    """The same for a text that is given whole each time; only what is new is looked at."""
+
+    __slots__ = ("_scanner", "pos")
 
     def __init__(self, start: int) -> None:
         self.pos = start
         """First character not looked at yet; one past the value once it is complete."""
-        self._depth = 0
-        self._quoted = False
+        self._scanner = JsonScanner()
 
     def scan(self, text: str) -> bool:
         """Whether the value that begins at ``start`` is complete in ``text``."""
-        while True:
-            found = (_INSIDE if self._quoted else _OUTSIDE).search(text, self.pos)
-            if found is None:
-                self.pos = len(text)
-                return False
-            if not self._take(text, found.start()):
-                return False
-            if self._depth == 0:
-                return True
-
-    def _take(self, text: str, at: int) -> bool:
-        """Steps over the character that matters at ``at``; False when the one after it is needed first."""
-        match text[at]:
-            case "\\":
-                if at + 1 == len(text):
-                    self.pos = at
-                    return False
-                at += 1
-            case '"':
-                self._quoted = not self._quoted
-            case "{" | "[":
-                self._depth += 1
-            case _:
-                self._depth -= 1
-        self.pos = at + 1
-        return True
+        end = self._scanner.feed(text, self.pos)
+        self.pos = len(text) if end < 0 else end
+        return end >= 0
 
 
 def compact(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a chat-completions server answers when it does not answer, as errors of ours. Pure.
+"""What a chat-completions server says when it does not answer, as errors of ours. Pure.
 
 The public text is ours, with the server's own words behind it where the caller can do something about them.
 Addresses and keys are never in it. The log gets none of the server's words: they may quote the prompt.
@@ -7,143 +7,328 @@ Addresses and keys are never in it. The log gets none of the server's words: the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
 
 from antiphon.models import ContextTooLong
+from antiphon.models.chat.chunk import parse
+from antiphon.models.chat.overflow import KINDS, is_too_long, prompt_of, window_of
+from antiphon.models.chat.unicode import clean
 from antiphon.wire import Json
-from antiphon.wire.errors import ApiError, InvalidRequest, RateLimited, UpstreamError, UpstreamTimeout
+from antiphon.wire.errors import (
+    ApiError,
+    BodyTooLarge,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    Unavailable,
+    UpstreamError,
+    UpstreamTimeout,
+)
 
 WORDS_MAX: Final = 500
 """How many characters of the server's own words are passed on."""
 
-_TOO_LONG_KINDS: Final = frozenset({"exceed_context_size_error", "context_length_exceeded"})
-_TOO_LONG: Final = re.compile(
-    r"maximum context length|context length \(|exceeds? the (?:available )?context|context[ _]length[ _]exceeded"
-    r"|longer than the (?:model's )?(?:maximum )?context|(?:prompt|input) is too long",
-    re.IGNORECASE,
+_WORDS: Final = (
+    "message",
+    "detail",
+    "msg",
+    "error_message",
+    "error_msg",
+    "errorMessage",
+    "error_description",
+    "status_msg",
+    "description",
+    "reason",
+    "title",
+    "err",
 )
-_WINDOW: Final = re.compile(
-    r"(?:maximum context length (?:is|of)|context length \(|context size \()\s*(\d+)", re.IGNORECASE
+"""Where servers put their words, first to last."""
+_CODES: Final = ("code", "type", "status", "error_type", "error_code", "status_code", "http_code")
+_STATUSES: Final = (
+    ("rate_limit", 429),
+    ("insufficient_quota", 429),
+    ("resource_exhausted", 429),
+    ("overloaded", 503),
+    ("unavailable", 503),
+    ("timeout", 504),
+    ("authentication", 401),
+    ("invalid_request", 400),
+    ("invalid_argument", 400),
+    ("badrequest", 400),
 )
-_PROMPT: Final = (
-    re.compile(r"\((\d+) in the messages", re.IGNORECASE),
-    re.compile(
-        r"(?:resulted in|request has|requested|input \(|prompt contains(?: at least)?|request \()\s*(\d+)",
-        re.IGNORECASE,
-    ),
+"""Statuses that a ``type`` or ``code`` in words stands for."""
+_DEPTH_MAX: Final = 4
+_KEY_REFUSED: Final = re.compile(
+    r"\b(?:api|access|auth\w*)[ _-]?(?:key|token)|credential|unauthori[sz]ed|authenticat", re.IGNORECASE
 )
-"""First to last: vLLM adds the wanted answer to what was ``requested``, and says the messages' share behind it."""
+_NO_MODEL: Final = re.compile(
+    r"model\b.*(?:not (?:found|exist|loaded|available|supported)|unknown|no such|n't exist|invalid)"
+    r"|(?:not (?:found|exist)|unknown|no such|invalid)\b.*\bmodel",
+    re.IGNORECASE | re.DOTALL,
+)
+_NO_IMAGES: Final = re.compile(
+    r"(?:not|n't|no|only|missing|without|cannot|unknown variant|at most 0)\b.*(?:image|vision|multi-?modal|mmproj)"
+    r"|(?:image|vision|multi-?modal|mmproj)\w*\b.*(?:not (?:an? )?(?:support|accept|allow|enabled|available|valid)"
+    r"|unsupported|n't support|only text)",
+    re.IGNORECASE | re.DOTALL,
+)
+_TRY_AGAIN: Final = ("Retry-After", "Retry-After-Ms")
+_HEADER_CHARS_MAX: Final = 64
 
 
-class _Said(msgspec.Struct):
+class _Report(msgspec.Struct):
+    """What an error says.
+
+    Attributes:
+        kind: its ``code`` and ``type``, whichever are words.
+        status: the HTTP status that it stands for, where it names one.
+    """
+
     message: str = ""
     kind: str = ""
-    """``code`` and ``type``, whichever are words."""
     status: int | None = None
     prompt_tokens: int | None = None
     context_tokens: int | None = None
 
 
-def answered(status: int, body: bytes, headers: Mapping[str, str], api_key: str = "") -> ApiError | ContextTooLong:
-    """The error for an answer with a status other than 200."""
-    said = _read(_json(body))
-    return _error(status, said, _words(said.message, api_key), headers)
+def error_of_answer(
+    status: int, body: bytes, headers: Mapping[str, str], api_key: str = ""
+) -> ApiError | ContextTooLong:
+    """The error for an answer with a status that is no success."""
+    return _error(status, _report(_value_of(body)), headers, api_key)
 
 
 def reported(error: Any) -> ApiError | ContextTooLong:
-    """The error for an ``error`` in the midst of a stream."""
-    said = _read(error)
-    if _too_long(said):
-        return _context_too_long(said)
-    if said.status == 429:
-        return RateLimited(_sentence("The model's server is over its limit", _words(said.message, "")))
-    return UpstreamError(_sentence("The model's server failed", _words(said.message, "")))
+    """The error for what a server reports in the midst of a stream."""
+    report = _report(error)
+    return _error(report.status or 0, report, {}, "")
 
 
-def _json(body: bytes) -> Any:
+def ended(words: str) -> ApiError | ContextTooLong:
+    """The error for an answer that just ended, with the last words that were no part of it."""
+    if not words:
+        return UpstreamError("The model's server ended mid-stream.", code="upstream_ended")
+    if is_too_long(words):
+        return _context_too_long(_Report(message=words))
+    return UpstreamError(_sentence("The model's server ended mid-stream", _shown(words, "")), code="upstream_ended")
+
+
+def is_error(value: Any) -> bool:
+    """Whether the ``error`` of a chunk is one: some servers say in every chunk that there is none."""
+    if not isinstance(value, dict):
+        return bool(value)
+    error = cast(Json, value)
+    if error.get("code") in (0, 200, "0", "200"):
+        return False
+    return any(error.values())
+
+
+def is_marked(value: Json) -> bool:
+    """Whether an object that is no chunk says that it is an error."""
+    if is_error(value.get("error")) or value.get("object") == "error" or value.get("type") == "error":
+        return True
+    if any(value.get(name) for name in ("error_message", "error_msg", "errors", "error_code", "error_type")):
+        return True
+    report = _report(value)
+    return report.status is not None and bool(report.message)
+
+
+def words_of(value: Json) -> str:
+    """The words in an object that is no chunk."""
+    return _report(value).message
+
+
+# What an error says.
+
+
+def _value_of(body: bytes) -> Any:
+    text = body.decode(errors="replace").strip()
+    if text.startswith(("data:", "event:")):
+        lines = (line[5:] for line in text.splitlines() if line.startswith("data:"))
+        text = next((line.strip() for line in lines if line.strip()), "")
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+        return parse(text.encode("utf-8", "replace"))
+    except ValueError:
         # A page in HTML, of a proxy in between, says nothing to a caller.
-        text = body.decode(errors="replace").strip()
         return "" if text.startswith("<") else text
 
 
-def _read(body: Any) -> _Said:
-    """Whatever shape it has: ``{error: {…}}``, ``{error: "…"}``, ``{message}``, ``{detail}``, plain text."""
+def _report(body: Any) -> _Report:
+    """Whatever shape it has: ``{error: {…}}``, ``{error: "…"}``, ``{message}``, ``{detail: [{msg}]}``, plain text."""
     if not isinstance(body, dict):
-        return _Said(message=str(body or ""))
-    whole = cast(Json, body)
-    inner: Any = whole.get("error")
-    if isinstance(inner, str) and inner:
-        return _Said(message=inner)
-    error = cast(Json, inner) if isinstance(inner, dict) else whole
-    words = (error.get(key) for key in ("code", "type"))
-    code = error.get("code")
-    return _Said(
-        message=str(error.get("message") or error.get("detail") or ""),
-        kind=" ".join(word for word in words if isinstance(word, str)),
-        status=code if isinstance(code, int) else None,
-        prompt_tokens=_int(error.get("n_prompt_tokens")),
-        context_tokens=_int(error.get("n_ctx")),
+        return _Report(message=_plain(body))
+    objects = _nested(cast(Json, body))
+    words = next((found for one in reversed(objects) if (found := _words_in(one))), "")
+    codes = [one[key] for one in reversed(objects) for key in _CODES if key in one]
+    kind = clean(" ".join(code for code in codes if isinstance(code, str)))
+    return _Report(
+        message=words,
+        kind=kind,
+        status=_status(codes, kind),
+        prompt_tokens=_first(objects, "n_prompt_tokens"),
+        context_tokens=_first(objects, "n_ctx"),
     )
 
 
-def _int(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+def _nested(body: Json) -> list[Json]:
+    """The object and those in it that are the error proper, outermost first."""
+    found = [body]
+    while len(found) < _DEPTH_MAX:
+        inner: Any = next((found[-1][key] for key in ("error", "errors", "base_resp") if found[-1].get(key)), None)
+        if isinstance(inner, list) and inner:
+            inner = cast("list[Any]", inner)[0]
+        if not isinstance(inner, dict):
+            break
+        found.append(cast(Json, inner))
+    return found
 
 
-def _words(message: str, api_key: str) -> str:
+def _words_in(error: Json) -> str:
+    inner: Any = error.get("error")
+    if isinstance(inner, str) and inner and not error.get("message"):
+        return clean(inner)
+    words = next((text for key in _WORDS if (text := _plain(error.get(key)))), "")
+    metadata: Any = error.get("metadata")
+    raw: Any = cast(Json, metadata).get("raw") if isinstance(metadata, dict) else None
+    # A gateway's own words say less than those of the server behind it.
+    return f"{words}: {clean(raw)}" if isinstance(raw, str) and raw else words
+
+
+def _plain(value: Any) -> str:
+    """A text, whatever it is wrapped in."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return _words_in(cast(Json, value))
+    if isinstance(value, list):
+        parts = cast("list[Any]", value)
+        words = [_plain(part) for part in parts if isinstance(part, str | dict)]
+        return "; ".join(filter(None, words)) or clean(str(parts))
+    return str(value) if value and value is not True else ""
+
+
+def _status(codes: Sequence[Any], kind: str) -> int | None:
+    for code in codes:
+        number = int(code) if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) < 4 else code
+        if isinstance(number, int) and 400 <= number < 600:
+            return number
+    return next((status for word, status in _STATUSES if word in kind.lower().replace(" ", "_")), None)
+
+
+def _first(objects: Sequence[Json], key: str) -> int | None:
+    found = (one.get(key) for one in objects)
+    return next((number for number in found if isinstance(number, int) and not isinstance(number, bool)), None)
+
+
+# What becomes of it.
+
+
+def _shown(words: str, api_key: str) -> str:
     """The server's own words, short, and without the key should it repeat that."""
-    clean = message.replace(api_key, "***") if api_key else message
-    return clean if len(clean) <= WORDS_MAX else clean[: WORDS_MAX - 1] + "…"
+    known = words.replace(api_key, "***") if api_key else words
+    return known if len(known) <= WORDS_MAX else known[: WORDS_MAX - 1] + "…"
 
 
 def _sentence(ours: str, theirs: str) -> str:
     return f"{ours}: {theirs}" if theirs else f"{ours}."
 
 
-def _error(status: int, said: _Said, words: str, headers: Mapping[str, str]) -> ApiError | ContextTooLong:
-    if status in (400, 413, 422, 500) and _too_long(said):
-        return _context_too_long(said)
-    match status:
-        case 401 | 403:
-            return UpstreamError(
-                "The model's server refused this server's key.",
-                code="upstream_refused_key",
-                internal=f"status {status}",
-            )
-        case 404:
-            return UpstreamError(
-                "The model's server does not know the model.", code="upstream_model_not_found", internal="status 404"
-            )
-        case 408 | 504:
-            return UpstreamTimeout("The model's server did not answer in time.", internal=f"status {status}")
-        case 429:
-            after = headers.get("Retry-After")
-            ours = "The model's server is over its limit"
-            return RateLimited(_sentence(ours, words), headers={"Retry-After": after} if after else None)
-        case _ if 400 <= status < 500:
-            return InvalidRequest(_sentence("The model's server refused the request", words), code="upstream_rejected")
-        case _:
-            return UpstreamError(_sentence(f"The model's server answered with status {status}", words))
+def _error(status: int, report: _Report, headers: Mapping[str, str], api_key: str) -> ApiError | ContextTooLong:
+    if status in (0, 400, 413, 422, 500) and _is_too_long(report):
+        return _context_too_long(report)
+    words = _shown(report.message, api_key)
+    make = _ERRORS.get(status) or _rejected if 400 <= status < 500 else _ERRORS.get(status, _failed)
+    error = make(status, words)
+    if status in (408, 429) or status >= 500:
+        error.headers = {name: value for name in _TRY_AGAIN if (value := _header(headers, name))}
+    return error
 
 
-def _too_long(said: _Said) -> bool:
-    return any(kind in said.kind for kind in _TOO_LONG_KINDS) or _TOO_LONG.search(said.message) is not None
+def _header(headers: Mapping[str, str], name: str) -> str:
+    value = headers.get(name, "").strip()
+    return value if len(value) <= _HEADER_CHARS_MAX and value.isascii() and value.isprintable() else ""
 
 
-def _context_too_long(said: _Said) -> ContextTooLong:
-    window = _WINDOW.search(said.message)
-    prompt = next((found for one in _PROMPT if (found := one.search(said.message))), None)
+def _refused_key(status: int, words: str) -> ApiError:
+    text = "The model's server refused this server's key."
+    return UpstreamError(text, code="upstream_refused_key", internal=f"status {status}")
+
+
+def _forbidden(status: int, words: str) -> ApiError:
+    if _KEY_REFUSED.search(words):
+        return _refused_key(status, words)
+    if not words:
+        return UpstreamError("The model's server forbade the request.", internal=f"status {status}")
+    return PermissionDenied(_sentence("The model's server refused the request", words), code="upstream_rejected")
+
+
+def _not_found(status: int, words: str) -> ApiError:
+    if words and not _NO_MODEL.search(words):
+        return NotFound(_sentence("The model's server refused the request", words), code="upstream_rejected")
+    text = _sentence("The model's server does not know the model", words)
+    return UpstreamError(text, code="upstream_model_not_found", internal=f"status {status}")
+
+
+def _late(status: int, words: str) -> ApiError:
+    text = _sentence("The model's server did not answer in time", words)
+    return UpstreamTimeout(text, internal=f"status {status}")
+
+
+def _limited(status: int, words: str) -> ApiError:
+    return RateLimited(_sentence("The model's server is over its limit", words))
+
+
+def _unavailable(status: int, words: str) -> ApiError:
+    return Unavailable(_sentence("The model's server cannot answer now", words))
+
+
+def _too_large(status: int, words: str) -> ApiError:
+    return BodyTooLarge(_sentence("The model's server refused the request", words), code="upstream_rejected")
+
+
+def _rejected(status: int, words: str) -> ApiError:
+    return InvalidRequest(_sentence("The model's server refused the request", words), code="upstream_rejected")
+
+
+def _failed(status: int, words: str) -> ApiError:
+    ours = f"The model's server answered with status {status}" if status else "The model's server failed"
+    return UpstreamError(_sentence(ours, words))
+
+
+_ERRORS: Final[Mapping[int, Callable[[int, str], ApiError]]] = {
+    401: _refused_key,
+    403: _forbidden,
+    404: _not_found,
+    408: _late,
+    413: _too_large,
+    429: _limited,
+    503: _unavailable,
+    504: _late,
+    529: _unavailable,
+}
+
+
+def is_refusal_of_images(error: Exception) -> bool:
+    """Whether a server's words say that its model takes no images at all."""
+    return isinstance(error, ApiError) and _NO_IMAGES.search(error.message) is not None
+
+
+def no_images() -> InvalidRequest:
+    """The documented error for an image that a model cannot be shown."""
+    text = "This model does not accept images. Remove the image, or choose a model that sees."
+    return InvalidRequest(text, code="unsupported_value", param="input")
+
+
+def _is_too_long(report: _Report) -> bool:
+    return any(kind in report.kind.lower() for kind in KINDS) or is_too_long(report.message)
+
+
+def _context_too_long(report: _Report) -> ContextTooLong:
     return ContextTooLong(
-        said.prompt_tokens if said.prompt_tokens is not None else _number(prompt),
-        said.context_tokens if said.context_tokens is not None else _number(window),
+        report.prompt_tokens if report.prompt_tokens is not None else prompt_of(report.message),
+        report.context_tokens if report.context_tokens is not None else window_of(report.message),
     )
-
-
-def _number(found: re.Match[str] | None) -> int | None:
-    return int(found[1]) if found else None

@@ -1,13 +1,12 @@
 """Any server that speaks OpenAI chat completions: vLLM, SGLang, llama-server, Ollama, LM Studio, hosted ones.
 
-``chat_body`` says what is sent, ``chat_stream`` reads what comes back, ``chat_errors`` what comes back
-instead; here is the conversation over HTTP between them.
+``body`` says what is sent, ``stream`` reads what comes back, ``errors`` what comes back instead; here
+is the conversation over HTTP between them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -21,18 +20,33 @@ from yarl import URL
 from antiphon.models import ContextTooLong, Delta, Prompt, ToolHelp
 from antiphon.models.chat.body import body, holds_to_schema
 from antiphon.models.chat.config import ChatConfig
+from antiphon.models.chat.connections import (
+    FAILURES,
+    HEADERS,
+    Body,
+    failure,
+    is_stale,
+    open_session,
+    payload,
+    read_whole,
+    url_of,
+)
 from antiphon.models.chat.counter import TokenCounter
-from antiphon.models.chat.errors import answered
+from antiphon.models.chat.errors import error_of_answer
 from antiphon.models.chat.stream import ChatStream
 from antiphon.wire import Json
-from antiphon.wire.errors import ApiError, InvalidRequest, Unavailable, UpstreamError, UpstreamTimeout
+from antiphon.wire.errors import InvalidRequest, UpstreamError
 
 __all__ = ["ChatConfig", "ChatModel"]
 
 _TRAILER_S: Final = 1.0
 """How long the last bytes of a finished answer are waited for, so that its connection can serve again."""
-_PLAIN_BODY_BYTES_MAX: Final = 1024 * 1024
-"""Above it aiohttp wants a file, which it sends in pieces."""
+_USAGE_S: Final = 2.0
+"""How long a server that has said why the answer ends is waited for to say what it used."""
+_DONE_S: Final = 0.25
+"""The same once it has said that too."""
+_DOUBTFUL_S: Final = 30.0
+"""The same where the answer went on behind its end."""
 _SCHEMA_REFUSED: Final = ("response_format", "json_schema", "guided", "structured")
 """Words with which a server says that it holds no answer to any schema."""
 
@@ -52,8 +66,8 @@ class ChatModel:
         self._own_session = session is None
         self._native_calls = config.forced_calls == "native"
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=config.connect_s, sock_read=config.idle_s)
-        self._completions = URL(f"{self._base_url}/chat/completions")
-        self._headers = {"Accept-Encoding": "identity", **config.headers, "Content-Type": "application/json"}
+        self._completions = url_of(self._base_url, "chat/completions")
+        self._headers = {**HEADERS, **config.headers, "Content-Type": "application/json"}
         if config.api_key:
             self._headers["Authorization"] = f"Bearer {config.api_key}"
         self._counter = TokenCounter(config, self._ask, self)
@@ -144,60 +158,57 @@ class ChatModel:
         forced = holds_to_schema(prompt, self.config) and not native
         sent = body(prompt, self.config, native_calls=native)
         response = await self._post(self._completions, sent)
-        whole = response.headers.get("Content-Type", "").startswith("application/json")
-        return response, ChatStream(prompt, self.config, forced=forced, whole=whole)
+        return response, ChatStream(prompt, self.config, forced=forced)
 
     async def _post(self, url: URL | str, sent: Json) -> aiohttp.ClientResponse:
-        """Posts, and returns once the server has answered 200.
+        """Posts, and returns once the server has answered with success.
 
         Posts again when the server was just closing the idle connection: sampling changes nothing.
         """
         data = msgspec.json.encode(sent)
         try:
-            try:
-                response = await self._post_once(url, data)
-            except (aiohttp.ClientConnectorError, TimeoutError):
-                raise
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                response = await self._post_once(url, data)
-            if response.status == 200:
+            response = await self._post_once(url, data)
+            if 200 <= response.status < 300:
                 return response
             try:
-                error_body = await _read_bounded(response, self.config.error_bytes_max)
+                error_body = await read_whole(response, self.config.error_bytes_max)
             finally:
                 response.close()
-        except _FAILURES as error:
-            raise _failure(error) from error
-        raise answered(response.status, error_body, response.headers, self.config.api_key)
+        except FAILURES as error:
+            raise failure(error) from error
+        raise error_of_answer(response.status, error_body, response.headers, self.config.api_key)
 
-    def _post_once(self, url: URL | str, data: bytes) -> Awaitable[aiohttp.ClientResponse]:
-        large = len(data) > _PLAIN_BODY_BYTES_MAX
-        return self._connections().post(
+    async def _post_once(self, url: URL | str, data: bytes) -> aiohttp.ClientResponse:
+        try:
+            return await self._request(url, data)
+        except FAILURES as error:
+            if not is_stale(error):
+                raise
+            return await self._request(url, data)
+
+    def _request(self, url: URL | str, data: bytes) -> Awaitable[aiohttp.ClientResponse]:
+        if self._session is None:
+            self._session = open_session(self.config.connections_max)
+        return self._session.post(
             url,
-            data=io.BytesIO(data) if large else data,
+            data=payload(data),
             headers=self._headers,
             timeout=self._timeout,
             allow_redirects=False,  # the key is for this server alone
         )
 
-    def _connections(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=self.config.connections_max)
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        return self._session
-
     async def _ask(self, url: str, sent: Json) -> Json:
         """Posts, and reads the whole answer."""
         response = await self._post(url, sent)
         try:
-            data = await _read_bounded(response, self.config.line_bytes_max)
-        except _FAILURES as error:
-            raise _failure(error) from error
+            data = await read_whole(response, self.config.line_bytes_max)
+        except FAILURES as error:
+            raise failure(error) from error
         finally:
             response.close()
         try:
             return msgspec.json.decode(data, type=dict[str, Any])
-        except msgspec.DecodeError as error:
+        except ValueError as error:
             raise UpstreamError("The model's server wrote what cannot be read.", internal=str(error)) from None
 
 
@@ -208,47 +219,67 @@ class _Answer:
         self, start: Callable[[], Awaitable[tuple[aiohttp.ClientResponse, ChatStream]]], bytes_max: int
     ) -> None:
         self._start = start
-        self._bytes_left = bytes_max
+        self._bytes_max = bytes_max
+        self._last_words_until: float | None = None
 
     async def __aenter__(self) -> Self:
         self._response, self._stream = await self._start()
-        self._content = self._response.content
+        try:
+            self._body = Body(self._response, self._bytes_max)
+        except UpstreamError:
+            self._response.close()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._stream.finished:
+        if self._stream.finished:
+            self._body.release(self._response, _TRAILER_S)
+        else:
             self._response.close()
-        elif not self._content.at_eof():
-            # The last bytes are on their way; with them the connection is free to serve again.
-            late = asyncio.get_running_loop().call_later(_TRAILER_S, self._response.close)
-            self._content.on_eof(late.cancel)
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
         return self
 
     async def __anext__(self) -> Sequence[Delta]:
-        while not self._stream.finished:
-            try:
-                data = await self._content.readany()
-            except _FAILURES as error:
-                raise _failure(error, streaming=True) from error
-            self._bytes_left -= len(data)
-            if self._bytes_left < 0:
-                raise UpstreamError("The model's answer is too long.", code="upstream_too_long")
-            batch = self._stream.feed(data) if data else self._stream.end()
+        stream = self._stream
+        while not stream.finished:
+            if stream.is_over:
+                batch = await self._last_words()
+            else:
+                try:
+                    data = await self._body.read()
+                    batch = stream.feed(data) if data is not None else stream.end()
+                except FAILURES as error:
+                    batch = stream.cut()
+                    if batch is None:
+                        raise failure(error, streaming=True) from error
             if batch:
                 return batch
         raise StopAsyncIteration
 
-
-async def _read_bounded(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
-    """The body, or as much of it as the bound allows."""
-    out = bytearray()
-    while len(out) < bytes_max and not response.content.at_eof():
-        out += await response.content.readany()
-    return bytes(out[:bytes_max])
+    async def _last_words(self) -> Sequence[Delta]:
+        """What comes behind the end of the answer, which is mostly what it used. It is waited for briefly, and nothing
+        that happens meanwhile takes the answer away.
+        """
+        stream, now = self._stream, asyncio.get_running_loop().time()
+        if self._last_words_until is None:
+            self._last_words_until = now + _USAGE_S
+        until = min(self._last_words_until, now + _DONE_S) if stream.has_usage else self._last_words_until
+        self._last_words_until = until
+        try:
+            async with asyncio.timeout_at(until):
+                data = await self._body.read()
+        except (*FAILURES, UpstreamError):
+            return stream.end()
+        if data is None:
+            return stream.end()
+        batch = stream.feed(data)
+        if batch and not stream.finished:
+            # It says in every chunk that it is over, or says it too early: only silence tells.
+            self._last_words_until = now + _DOUBTFUL_S
+        return batch
 
 
 def _clipped(prompt: Prompt, error: ContextTooLong) -> Prompt | None:
@@ -260,20 +291,3 @@ def _clipped(prompt: Prompt, error: ContextTooLong) -> Prompt | None:
     if used is None or window is None or wanted is None or not 0 < window - used < wanted:
         return None
     return msgspec.structs.replace(prompt, max_output_tokens=window - used)
-
-
-_FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError)
-
-
-def _failure(error: Exception, *, streaming: bool = False) -> ApiError:
-    """aiohttp's failure as ours. No address in what callers read, and none of its words in the log: they may quote
-    the answer.
-    """
-    kind = type(error).__name__
-    if isinstance(error, TimeoutError):
-        return UpstreamTimeout("The model's server did not answer in time.", internal=kind)
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return Unavailable("The model's server cannot be reached.", internal=repr(error.os_error))
-    if streaming:
-        return UpstreamError("The model's server ended mid-stream.", code="upstream_ended", internal=kind)
-    return Unavailable("The model's server closed the connection.", internal=kind)

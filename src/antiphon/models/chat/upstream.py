@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import aiohttp
 import msgspec
 
-from antiphon.models.chat.errors import answered
+from antiphon.models.chat.chunk import parse
+from antiphon.models.chat.connections import FAILURES, HEADERS, open_session, read_whole, url_of
+from antiphon.models.chat.errors import error_of_answer
 from antiphon.models.chat.model import ChatConfig, ChatModel
+from antiphon.models.chat.unicode import clean
 from antiphon.models.roster import UpstreamModels
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, Unavailable, UpstreamError
@@ -21,14 +25,8 @@ log = logging.getLogger("antiphon.models")
 
 _ANSWER_S = 10.0
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024
-
-
-class _Named(msgspec.Struct):
-    id: str
-
-
-class _List(msgspec.Struct):
-    data: list[_Named]
+_NO_LIST = frozenset({404, 405, 501})
+"""How a server says that it lists no models at all."""
 
 
 class WrongOptions(Exception):
@@ -48,14 +46,10 @@ def upstream_models(
     """
     known = {"effort": "field", **_renamed(options), "base_url": url, "api_key": key}
     _config(known | {"model": ""})
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=60),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-    )
+    session = open_session(connections_max)
 
-    async def names() -> Sequence[str]:
-        listed = await _listed(session, url.rstrip("/"), key, needed=not only)
+    async def names() -> Sequence[str] | None:
+        listed = await _fetch_names(session, url, key, needed=not only)
         return [only] if only else listed
 
     def make(name: str) -> ChatModel:
@@ -80,24 +74,43 @@ def _config(fields: Json) -> ChatConfig:
         raise WrongOptions(f"upstream_options: {error}") from error
 
 
-async def _listed(session: aiohttp.ClientSession, url: str, key: str, *, needed: bool) -> Sequence[str]:
-    """What the server lists; without ``needed`` it is enough that it answers."""
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+async def _fetch_names(session: aiohttp.ClientSession, url: str, key: str, *, needed: bool) -> Sequence[str] | None:
+    """What the server lists, None where it lists nothing; without ``needed`` it is enough that it answers."""
+    headers = {**HEADERS, "Authorization": f"Bearer {key}"} if key else HEADERS
+    timeout = aiohttp.ClientTimeout(_ANSWER_S)
     try:
         async with session.get(
-            f"{url}/models", headers=headers, timeout=aiohttp.ClientTimeout(_ANSWER_S), allow_redirects=False
+            url_of(url, "models"), headers=headers, timeout=timeout, allow_redirects=False
         ) as answer:
-            body = await answer.content.read(_ANSWER_BYTES_MAX)
-            while not answer.content.at_eof() and len(body) < _ANSWER_BYTES_MAX:
-                body += await answer.content.read(_ANSWER_BYTES_MAX - len(body))
-    except (aiohttp.ClientError, TimeoutError) as error:
+            body = await read_whole(answer, _ANSWER_BYTES_MAX)
+    except FAILURES as error:
         raise Unavailable("The model's server cannot be reached.", internal=repr(error)) from error
-    if not needed:
-        return []
-    if answer.status != 200:
-        said = answered(answer.status, body, answer.headers, key)
+    if not needed or answer.status in _NO_LIST:
+        return None
+    if not 200 <= answer.status < 300:
+        said = error_of_answer(answer.status, body, answer.headers, key)
         raise said if isinstance(said, ApiError) else UpstreamError("The model's server could not list its models.")
     try:
-        return [model.id for model in msgspec.json.decode(body, type=_List).data]
-    except msgspec.DecodeError as error:
+        return _names_in(parse(body))
+    except ValueError as error:
         raise UpstreamError("The model's server did not list its models.", internal=str(error)) from error
+
+
+def _names_in(listed: Any) -> Sequence[str] | None:
+    """The names in a list of models of any shape; None where there is no list."""
+    if isinstance(listed, dict):
+        found = cast(Json, listed)
+        listed = next((found[key] for key in ("data", "models") if found.get(key) is not None), None)
+    if isinstance(listed, dict):
+        listed = list(cast(Json, listed))
+    if not isinstance(listed, list):
+        return None
+    names = (_name_of(entry) for entry in cast("list[Any]", listed))
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _name_of(entry: Any) -> str:
+    if isinstance(entry, dict):
+        model = cast(Json, entry)
+        entry = next((model[key] for key in ("id", "name", "model") if model.get(key)), None)
+    return clean(str(entry)) if isinstance(entry, str | int) and not isinstance(entry, bool) else ""

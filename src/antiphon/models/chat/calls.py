@@ -1,0 +1,269 @@
+"""Tells the pieces of a server's calls apart, whatever it numbers them by, and mends what is certain. Pure.
+
+Most servers give each call an ``index``; some give all the same or none, and tell them apart by ``id``, by a name, or
+by nothing but the end of the arguments. Names may come in pieces, and a call may be said again as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from antiphon.models import Call, Delta
+from antiphon.models.chat.arguments import JsonScanner, compact
+from antiphon.models.chat.unicode import SurrogateJoiner
+from antiphon.wire import Json
+from antiphon.wire.errors import UpstreamError
+
+
+class _OpenCall(msgspec.Struct):
+    """A call that has begun.
+
+    Attributes:
+        ids: every id that came with it; the first is the call's own.
+        shown: whether its name has been passed on.
+        scanner: follows the arguments, where they are an object; None before they began, and where they are not.
+        parts: the arguments so far, without what stands in front of them.
+        whole: whether the object is complete; what comes behind it belongs to nothing.
+        named_again: whether its name was said once more, behind its arguments.
+    """
+
+    key: int
+    index: int | None
+    ids: dict[str, None]
+    name: str = ""
+    shown: bool = False
+    scanner: JsonScanner | None = None
+    parts: list[str] = msgspec.field(default_factory=list[str])
+    held: str = ""
+    whole: bool = False
+    named_again: bool = False
+    joiner: SurrogateJoiner = msgspec.field(default_factory=SurrogateJoiner)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.parts)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any of its arguments have come."""
+        return bool(self.parts)
+
+    def take(self, piece: str) -> str:
+        """Adds to the arguments; what of it can be passed on. What is no object is kept to the end."""
+        piece = self.joiner.feed(piece)
+        if not self.parts:
+            piece = piece.lstrip()
+            if piece[:1] == "{":
+                self.scanner = JsonScanner()
+        if self.whole or not piece:
+            return ""
+        end = self.scanner.feed(piece) if self.scanner else -1
+        if end >= 0:
+            self.whole, piece = True, piece[:end]
+        self.parts.append(piece)
+        return piece if self.scanner else ""
+
+    def rest(self) -> str:
+        """What is passed on at the end: no arguments are an empty object, and a text may hold the object."""
+        alone = self.joiner.end()
+        if self.scanner:
+            return "" if self.whole else alone
+        return _as_object((self.arguments + alone).strip())
+
+
+def _as_object(text: str) -> str:
+    if text in ("", "null"):
+        return "{}"
+    if text[0] == '"':
+        inner = _decoded(text)
+        if isinstance(inner, str) and isinstance(_decoded(inner), dict):
+            return inner
+    return text
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+class Calls:
+    """The calls of one answer.
+
+    Args:
+        keys: where ``Call.key`` is taken from.
+        parallel: whether there may be more than the first call.
+        names: of the functions that are declared, by which it is known when a name is complete.
+    """
+
+    def __init__(self, keys: Iterator[int], parallel: bool, names: Sequence[str] = ()) -> None:
+        self._keys = keys
+        self._parallel = parallel
+        self._names = frozenset(names)
+        self._opened: list[_OpenCall] = []
+        self._current: dict[int | None, _OpenCall] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._opened)
+
+    def feed(self, index: int | None, call_id: str, name: str, arguments: str | Json | None) -> list[Delta]:
+        """The deltas of one piece of a call."""
+        piece = arguments if isinstance(arguments, str) else compact(arguments) if arguments is not None else ""
+        call = self._find(index, call_id, name, piece)
+        if call is None:
+            return []
+        if call_id:
+            call.ids[call_id] = None
+        if name:
+            self._hear_name(call, name)
+        free = call.take(piece)
+        return self._show(call, free) if self._parallel or call is self._opened[0] else []
+
+    # Which call a piece belongs to.
+
+    def _find(self, index: int | None, call_id: str, name: str, piece: str) -> _OpenCall | None:
+        """The call; None for a piece that says again what has been said, or nothing."""
+        known = self._known(index, call_id)
+        call = known or self._latest(index, bool(name or call_id))
+        if call is None:
+            return self._open(index, call_id) if name or call_id or piece else None
+        if name and self._is_said_again(call, call_id if known is None else "", name, piece):
+            return None
+        if self._is_new(call, call_id if known is None else "", name, piece):
+            call = self._open(index, call_id, inherited="" if name else call.name)
+        self._current[index] = call
+        return call
+
+    def _known(self, index: int | None, call_id: str) -> _OpenCall | None:
+        if not call_id:
+            return None
+        for call in reversed(self._opened):
+            if call_id in call.ids and (index is None or call.index in (None, index)):
+                return call
+        return None
+
+    def _latest(self, index: int | None, is_named: bool) -> _OpenCall | None:
+        """The call that a piece without an id of its own goes on with."""
+        last = self._opened[-1] if self._opened else None
+        if index is None:
+            return last
+        if index in self._current:
+            return self._current[index]
+        return last if last is not None and last.index is None and not is_named else None
+
+    def _open(self, index: int | None, call_id: str, inherited: str = "") -> _OpenCall:
+        call = _OpenCall(next(self._keys), index, {call_id: None} if call_id else {}, inherited)
+        self._opened.append(call)
+        self._current[index] = call
+        return call
+
+    def _is_said_again(self, call: _OpenCall, new_id: str, name: str, piece: str) -> bool:
+        """Whether a whole call is repeated, as in a last chunk that sums the answer up."""
+        if new_id and call.ids:
+            return False
+        same = [one for one in (call, *self._opened) if one.whole and one.name == name]
+        return bool(piece.strip()) and any(_equal(one.arguments, piece) for one in same)
+
+    def _is_new(self, call: _OpenCall, new_id: str, name: str, piece: str) -> bool:
+        """Whether a piece begins another call than the one that it would go on with.
+
+        Args:
+            new_id: its id, where no call has that.
+        """
+        if not name:
+            return call.named_again and bool(piece.strip())
+        if not call.name or self._grown(call, name):
+            return False
+        other_id = bool(new_id and call.ids)
+        if name != call.name:
+            return True
+        if call.whole:
+            call.named_again = not piece.strip() and not other_id
+            return not call.named_again
+        return other_id and (not piece.strip() or (call.has_begun and _is_whole(piece)))
+
+    # Names.
+
+    def _hear_name(self, call: _OpenCall, name: str) -> None:
+        call.name = self._grown(call, name) or call.name or name
+
+    def _grown(self, call: _OpenCall, name: str) -> str:
+        """The call's name with another piece of it; empty where the piece is none."""
+        old, joined = call.name, call.name + name
+        if not old or call.shown or call.has_begun or (name == old and joined not in self._names):
+            return ""
+        if any(one.startswith(joined) for one in self._names):
+            return joined
+        if old in self._names:
+            return ""
+        if name.startswith(old):
+            return name  # it is said anew each time, each time longer
+        return joined if call.index is not None and name not in self._names else ""
+
+    def _is_settled(self, call: _OpenCall) -> bool:
+        """Whether the name is complete: nothing declared begins with it and goes on."""
+        if call.has_begun or not self._names:
+            return True
+        return call.name in self._names and not any(
+            one != call.name and one.startswith(call.name) for one in self._names
+        )
+
+    # What is passed on.
+
+    def _show(self, call: _OpenCall, free: str) -> list[Delta]:
+        if call.shown:
+            return [Call(call.key, arguments=free)] if free else []
+        if not call.name or not self._is_settled(call):
+            call.held += free
+            return []
+        return self._first(call, free)
+
+    def _first(self, call: _OpenCall, free: str) -> list[Delta]:
+        call.shown = True
+        held, call.held = call.held + free, ""
+        return [Call(call.key, call.name, held, self._id(call))]
+
+    def _id(self, call: _OpenCall) -> str:
+        """The server's id, unless another call of the answer has it too: then one is to be made."""
+        own = next(iter(call.ids), "")
+        before = self._opened[: self._opened.index(call)]
+        return "" if any(own in one.ids for one in before) else own
+
+    def end(self, cut: bool) -> list[Delta]:
+        """What is still to be passed on at the end of the answer; ``cut`` when it was stopped by its length.
+
+        Raises:
+            UpstreamError: ``invalid_tool_call``: nobody can tell which function was called.
+        """
+        out: list[Delta] = []
+        for call in self._opened if self._parallel else self._opened[:1]:
+            if not call.name:
+                call.name = self._only_name(call, cut)
+            if not call.name:
+                continue
+            rest = call.rest() if not cut else "" if call.scanner else call.arguments
+            out += self._first(call, rest) if not call.shown else [Call(call.key, arguments=rest)] if rest else []
+        return out
+
+    def _only_name(self, call: _OpenCall, cut: bool) -> str:
+        if cut or not call.has_begun:
+            return ""
+        if len(self._names) == 1:
+            return next(iter(self._names))
+        raise UpstreamError("The model's server sent a function call without a name.", code="invalid_tool_call")
+
+
+def _equal(one: str, other: str) -> bool:
+    """Whether two JSON texts say the same."""
+    if one == other.strip():
+        return True
+    value = _decoded(one)
+    return value is not None and value == _decoded(other)
+
+
+def _is_whole(piece: str) -> bool:
+    return piece.lstrip()[:1] == "{" and JsonScanner().feed(piece.lstrip()) >= 0

@@ -1,0 +1,118 @@
+"""How servers say that a prompt is longer than their window, and which numbers they say with it. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+KINDS: Final = frozenset(
+    {
+        "exceed_context_size_error",
+        "context_length_exceeded",
+        "context_window_exceeded",
+        "model_max_prompt_tokens_exceeded",
+        "tokens_limit_reached",
+        "prompt_too_long",
+    }
+)
+"""What servers write as ``type`` or ``code``."""
+
+_CONTEXT: Final = r"context[ _-]?(?:length|window|size|limit|overflow)"
+_TOO_LONG: Final = re.compile(
+    "|".join(
+        (
+            # OpenAI, vLLM, SGLang, DeepSeek, OpenRouter, Mistral, llama.cpp, LM Studio, Fireworks …
+            rf"(?:max(?:imum)?|model'?s?|endpoint'?s|available|reached|this model|with) (?:model )?{_CONTEXT}",
+            rf"{_CONTEXT}(?: has been| was| is| of)? ?(?:exceed|only|\()",
+            r"contextwindowexceeded",
+            r"(?:exceed\w*|greater than|longer than|larger than|beyond|over) (?:\w+'?s? ){0,4}?"
+            rf"(?:{_CONTEXT}|(?:input|prompt|model|sequence|maximum|max|allowed) length|token limit"
+            r"|number of (?:input )?tokens)",
+            # Anthropic, Bedrock, Ollama, vLLM, Zhipu, AI21
+            r"(?:prompt|input|conversation|messages?)(?: is| are|:)? too (?:long|large)(?! a number)",
+            r"input \(\d+ tokens\) is too large to process",
+            r"(?:decoder )?prompt \(length \d+\)",
+            r"prompt (?:length )?\(?\d+\)? (?:tokens )?(?:exceeds|is greater than)",
+            r"too large for model",
+            # Gemini, xAI, Cohere, TGI, Copilot, Groq, Cerebras, SambaNova, Databricks
+            r"input tokens? (?:count )?(?:exceeds?|\(\d+\) exceeds|is \d+ but)",
+            r"(?:prompt|input) token count (?:of|is) \d+",
+            r"maximum prompt length is",
+            r"too many (?:input |prompt )?tokens",
+            r"tokens in the prompt cannot exceed",
+            r"`?inputs`? (?:tokens \+|must have less than \d+ tokens)",
+            r"reduce the length of the (?:messages|prompt|input)",
+            r"maximum supported sequence length",
+            r"requested tokens \(\d+\) exceed",
+            # exllama, TensorRT-LLM, LMDeploy, DashScope, Azure, llama.cpp, LM Studio
+            r"(?:max_seq_len|max_model_len|session_len)\b",
+            r"range of input length should be",
+            r"body too large for \S+ model\. max size: \d+ tokens",
+            r"n_keep \(\d+\) >= n_ctx|tokens to keep from the initial prompt|keep the first \d+ tokens",
+            r"max_tokens must be at least 1, got -",
+        )
+    ),
+    re.IGNORECASE,
+)
+_NUMBER: Final = r"(\d[\d,]*)"
+_WINDOW: Final = re.compile(
+    "|".join(
+        (
+            rf"{_CONTEXT}(?: limit)?(?: is| of| to)?(?: just| only)?(?: of)?[:\s(]*{_NUMBER}",
+            r"maximum (?:(?:allowed|input|prompt|model|supported sequence) )?length(?: is| of)?(?: just)?[:\s(]*"
+            + _NUMBER,
+            rf"number of tokens allowed[\s(]*{_NUMBER}",
+            rf"{_NUMBER} maximum",
+            rf"(?:cannot exceed|must be <=|must have less than|supports up to) {_NUMBER}",
+            rf"max_seq_len[^\d]{{0,8}}{_NUMBER}",
+            rf"n_ctx \({_NUMBER}",
+            rf"(?:token |configured )?limit(?: for this model)?(?: is| of|:) {_NUMBER}(?! \+)",
+            rf"max (?:size|input tokens): {_NUMBER}",
+            rf"\[1, {_NUMBER}\]",
+            rf"\+ \d+ > {_NUMBER}",
+        )
+    ),
+    re.IGNORECASE,
+)
+_PROMPT: Final = (
+    re.compile(
+        rf"\({_NUMBER} (?:in the messages|of text input)|{_NUMBER} tokens from the input|passed {_NUMBER} input",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        "|".join(
+            (
+                rf"(?:resulted in|request has|requested|given:|received|contains)(?: at least| about| over)? {_NUMBER}",
+                rf"(?:input|request|requested tokens|token count|input length|output tokens|n_keep) \({_NUMBER}",
+                rf"token count(?: is| of|:) {_NUMBER}",
+                rf"prompt (?:length )?\(?(?:length )?{_NUMBER}",
+                rf"too long: {_NUMBER}",
+                rf"(?:keep the first|provided prompt is|current length is|context length) {_NUMBER}",
+                rf"limit: {_NUMBER} \+",
+            )
+        ),
+        re.IGNORECASE,
+    ),
+)
+"""First to last: some add the wanted answer to what was ``requested``, and say the messages' share elsewhere."""
+
+
+def is_too_long(words: str) -> bool:
+    """Whether the words say that a prompt is too long for the model."""
+    return _TOO_LONG.search(words) is not None
+
+
+def window_of(words: str) -> int | None:
+    """The model's window, in tokens, where the words say it."""
+    return _number(_WINDOW.search(words))
+
+
+def prompt_of(words: str) -> int | None:
+    """The prompt's length, in tokens, where the words say it."""
+    return next((_number(found) for one in _PROMPT if (found := one.search(words))), None)
+
+
+def _number(found: re.Match[str] | None) -> int | None:
+    digits = next((group for group in found.groups() if group), "") if found else ""
+    number = digits.replace(",", "")
+    return int(number) if 0 < len(number) < 12 else None
