@@ -53,7 +53,7 @@ async def test_effort_is_passed_on() -> None:
         (Answer(status=0), 503, "unavailable"),
         (failure(401, "bad key sk-hush"), 502, "upstream_refused_key"),
         (failure(429, "slow"), 429, "rate_limit_exceeded"),
-        (failure(503, "loading"), 502, "upstream_error"),
+        (failure(503, "loading"), 503, "unavailable"),
         (sse(text("Hel"), done=False), 502, "upstream_ended"),
         (Answer(steps=(frames(text("Hel"), done=False), "cut")), 502, "upstream_ended"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 KINDS: Final = frozenset(
@@ -55,24 +56,26 @@ _TOO_LONG: Final = re.compile(
     re.IGNORECASE,
 )
 _NUMBER: Final = r"(\d[\d,]*)"
-_WINDOW: Final = re.compile(
-    "|".join(
-        (
-            rf"{_CONTEXT}(?: limit)?(?: is| of| to)?(?: just| only)?(?: of)?[:\s(]*{_NUMBER}",
-            r"maximum (?:(?:allowed|input|prompt|model|supported sequence) )?length(?: is| of)?(?: just)?[:\s(]*"
-            + _NUMBER,
-            rf"number of tokens allowed[\s(]*{_NUMBER}",
-            rf"{_NUMBER} maximum",
-            rf"(?:cannot exceed|must be <=|must have less than|supports up to) {_NUMBER}",
-            rf"max_seq_len[^\d]{{0,8}}{_NUMBER}",
-            rf"n_ctx \({_NUMBER}",
-            rf"(?:token |configured )?limit(?: for this model)?(?: is| of|:) {_NUMBER}(?! \+)",
-            rf"max (?:size|input tokens): {_NUMBER}",
-            rf"\[1, {_NUMBER}\]",
-            rf"\+ \d+ > {_NUMBER}",
-        )
+_WINDOW: Final = (
+    re.compile(rf"\+ \d+ > {_NUMBER}"),
+    re.compile(
+        "|".join(
+            (
+                rf"{_CONTEXT}(?: limit)?(?: is| of| to)?(?: just| only)?(?: of)?[:\s(]*{_NUMBER}",
+                r"maximum (?:(?:allowed|input|prompt|model|supported sequence) )?length(?: is| of)?(?: just)?[:\s(]*"
+                + _NUMBER,
+                rf"number of tokens allowed[\s(]*{_NUMBER}",
+                rf"{_NUMBER} maximum",
+                rf"(?:cannot exceed|must be <=|must have less than|supports up to) {_NUMBER}",
+                rf"max_seq_len[^\d]{{0,8}}{_NUMBER}",
+                rf"n_ctx \({_NUMBER}",
+                rf"(?:token |configured )?limit(?: for this model)?(?: is| of|:) {_NUMBER}(?! \+)",
+                rf"max (?:size|input tokens): {_NUMBER}",
+                rf"\[1, {_NUMBER}\]",
+            )
+        ),
+        re.IGNORECASE,
     ),
-    re.IGNORECASE,
 )
 _PROMPT: Final = (
     re.compile(
@@ -104,12 +107,16 @@ def is_too_long(words: str) -> bool:
 
 def window_of(words: str) -> int | None:
     """The model's window, in tokens, where the words say it."""
-    return _number(_WINDOW.search(words))
+    return _find(_WINDOW, words)
 
 
 def prompt_of(words: str) -> int | None:
     """The prompt's length, in tokens, where the words say it."""
-    return next((_number(found) for one in _PROMPT if (found := one.search(words))), None)
+    return _find(_PROMPT, words)
+
+
+def _find(patterns: Sequence[re.Pattern[str]], words: str) -> int | None:
+    return next((_number(found) for one in patterns if (found := one.search(words))), None)
 
 
 def _number(found: re.Match[str] | None) -> int | None:
