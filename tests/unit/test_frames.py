@@ -49,8 +49,8 @@ def test_a_run_of_frames_but_its_last_is_one_delta_where_nobody_streams() -> Non
 
 def test_far_fewer_frames_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[bytes] = []
-    real = stream._decode
-    monkeypatch.setattr(stream, "_decode", lambda line: decoded.append(line) or real(line))
+    real = stream.decode
+    monkeypatch.setattr(stream, "decode", lambda line: decoded.append(line) or real(line))
     deltas_of(frames(*map(text, WORDS), *END), streamed=False)
     assert len(decoded) < len(WORDS) / 2
 
