@@ -250,8 +250,8 @@ class Calls:
         return out
 
     def _only_name(self, call: _OpenCall, cut: bool) -> str:
-        if cut or not call.has_begun:
-            return ""
+        if cut or not call.has_begun or not self._names:
+            return ""  # where nothing was offered, nothing was called
         if len(self._names) == 1:
             return next(iter(self._names))
         raise UpstreamError("The model's server sent a function call without a name.", code="invalid_tool_call")
