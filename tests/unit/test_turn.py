@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from antiphon.background.recovery import resume_turns
+from antiphon.context import sealed_elsewhere
 from antiphon.log import NullLog
 from antiphon.models import Call, Finish, Function, Prompt, Text, Usage
 from antiphon.models.scripted import ScriptedModel
@@ -14,7 +16,7 @@ from antiphon.testing import CountingIds
 from antiphon.tools import CallInvalid, Deferred, Outcome, Scope, ToolCall, call_item, output_item
 from antiphon.tools.corrections import CORRECTIONS_MAX
 from antiphon.tools.toolbox import Toolbox
-from antiphon.turn import Progress, TurnContext, take_turns
+from antiphon.turn import Compacting, Progress, TurnContext, take_turns
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest, UpstreamError
 from antiphon.wire.response import Response
@@ -174,3 +176,33 @@ def test_a_count_that_fails_refuses_nothing() -> None:
     model = Mute(["ok", DONE], context_tokens=900)
     turns(model, items=LONG)
     assert len(model.samples) == 1
+
+
+def test_a_compaction_that_a_crash_left_open_is_gone_on_with_as_the_same_item() -> None:
+    sealed: list[Json] = []
+
+    def seal(value: Json) -> str:
+        sealed.append(value)
+        return "sealed"
+
+    log = NullLog()
+    writer = Writer(log.append, CountingIds())
+    writer.start(Response(id="resp_1", created_at=1, model="m"))
+    before = writer.item("compaction", encrypted_content="")
+    before.phase("compacting")
+    model = ScriptedModel(["short", DONE])
+    context = TurnContext(
+        model=model,
+        prompt=Prompt(items=(HI | {"id": "msg_1"},)),
+        writer=writer,
+        log=log,
+        ids=CountingIds(),
+        owner="",
+        progress=Progress(),
+        timer=ResponseTimer(),
+        compacting=Compacting(True, None, seal, sealed_elsewhere),
+    )
+    assert asyncio.run(resume_turns(context)).reason == "stop"
+    assert writer.state.output == [{"id": before.id, "type": "compaction", "encrypted_content": "sealed"}]
+    assert sealed[0]["messages"] == [HI | {"id": "msg_1"}]
+    assert context.progress.known == DONE.usage
