@@ -57,6 +57,7 @@ CLICK = {"type": "click", "button": "left", "x": 150, "y": 120}
 @BROWSER
 def test_the_screen_is_shown_and_described(opened: Any, site: str, asked: Asked) -> None:
     computer = opened(f"{site}/")
+    assert '- button "Press me" (150, 120)' in computer.look(), "before anything is asked"
     answer = computer.run(asked("computer_call", action={"type": "screenshot"}, pending_safety_checks=[]))
     assert size(answer) == (800, 600)
     assert "Page: Start <http://127.0.0.1" in answer.note
@@ -68,11 +69,6 @@ def test_the_screen_is_shown_and_described(opened: Any, site: str, asked: Asked)
     assert "Below the screen, to be scrolled to: 2." in answer.note
     assert "[ref=" not in answer.note
     assert "box=" not in answer.note
-
-
-@BROWSER
-def test_the_screen_can_be_told_before_anything_is_asked(opened: Any, site: str) -> None:
-    assert '- button "Press me" (150, 120)' in opened(f"{site}/", describe=False).look()
 
 
 @BROWSER
@@ -118,14 +114,9 @@ def test_a_page_that_opens_is_the_one_on_the_screen(opened: Any, site: str, aske
 
 @BROWSER
 def test_what_a_dialog_says_is_told(opened: Any, site: str, asked: Asked) -> None:
-    assert "A dialog said 'Hello there' and was closed." in do(
-        opened(f"{site}/dialog", describe=False), asked, {**CLICK, "x": 15, "y": 15}
-    )
-
-
-@BROWSER
-def test_nothing_is_said_where_there_is_nothing_to_say(opened: Any, site: str, asked: Asked) -> None:
-    assert do(opened(f"{site}/", describe=False), asked, CLICK) == ""
+    computer = opened(f"{site}/dialog", describe=False)
+    assert do(computer, asked, {**CLICK, "x": 15, "y": 15}) == "A dialog said 'Hello there' and was closed."
+    assert do(computer, asked, {**CLICK, "x": 300, "y": 300}) == "", "nothing is said where there is nothing to say"
 
 
 @BROWSER

@@ -30,12 +30,18 @@ def told(model: ScriptedModel, sample: int) -> list[str]:
 
 
 @pytest.fixture(params=["sync", "async"])
-def running(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[ScriptedModel], Run]:
+def either(request: pytest.FixtureRequest) -> str:
+    """The client to use."""
+    return request.param
+
+
+@pytest.fixture
+def running(either: str, tmp_path: Path) -> Callable[[ScriptedModel], Run]:
     """What runs a task on a scripted model in this process, with either client."""
 
     def made(model: ScriptedModel) -> Run:
         def run(task: str = "Do it.", **options: Any) -> RunResult[Any]:
-            if request.param == "sync":
+            if either == "sync":
                 with OpenAI(data=tmp_path / "data", engine=scripted(model), max_retries=0) as client:
                     return client.run(task, model="m", **options)
 
@@ -91,7 +97,7 @@ def test_a_command_that_is_not_allowed_is_told(running: Callable[[ScriptedModel]
 
 
 @pytest.mark.skipif(missing() is not None, reason=f"no browser here: {missing()}")
-@pytest.mark.parametrize("kind", ["computer", "computer_use_preview"])
+@pytest.mark.parametrize(("either", "kind"), [("sync", "computer"), ("async", "computer_use_preview")])
 def test_a_page_is_used(running: Callable[[ScriptedModel], Run], kind: Any, site: str) -> None:
     def act(id: str, **action: Any) -> Call:
         return call("computer", id, **({"actions": [action]} if kind == "computer" else action))

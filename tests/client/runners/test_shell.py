@@ -223,6 +223,13 @@ def test_the_sandbox_shows_the_folder_and_the_system_and_nothing_else(tmp_path: 
 
 
 @SANDBOX
+@pytest.mark.skipif(not os.access("/etc/shadow", os.R_OK), reason="only root can read what is hidden here")
+def test_the_sandbox_hides_what_only_root_can_read(tmp_path: Path, asked: Asked) -> None:
+    assert Path("/etc/shadow").read_text()
+    assert run(Shell(tmp_path, sandbox=True), asked, "cat /etc/shadow /etc/gshadow")[0]["stdout"] == ""
+
+
+@SANDBOX
 def test_the_sandbox_has_no_network_unless_it_may(tmp_path: Path, asked: Asked) -> None:
     command = "cat /proc/net/dev | wc -l"
     (without,) = run(Shell(tmp_path, sandbox=True), asked, command)

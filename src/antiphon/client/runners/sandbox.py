@@ -7,6 +7,7 @@ and to an empty ``/tmp``, and it reaches no network and no process outside.
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from typing import Final
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix", "/gnu")
 _NETWORK: Final = ("/run/systemd/resolve", "/run/NetworkManager/resolv.conf")
 _HOOKS: Final = (".git/hooks", ".git/config")
+_SECRETS: Final = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-")
+"""Files of the system that root can read, and a command has no business with."""
+
 _PROBE_S: Final = 10.0
 
 
@@ -57,6 +61,8 @@ def _view(root: str, readable: Sequence[Path], *, network: bool) -> list[str]:
     view += ["--tmpfs", "/tmp"]
     for path in [*_SYSTEM, *_pythons(), *(_NETWORK if network else ()), *map(str, readable)]:
         view += _shown(path)
+    for path in filter(os.path.exists, _SECRETS):
+        view += ["--ro-bind", "/dev/null", path]
     view += ["--bind", root, root]
     for path in _HOOKS:  # what the user's own git would run
         view += ["--ro-bind-try", f"{root}/{path}", f"{root}/{path}"]
