@@ -13,6 +13,7 @@ from typing import assert_never
 
 import msgspec
 
+from antiphon.files.citations import Citation, CitationFilter, Mode, Piece, Sources
 from antiphon.models import Call, Delta, Finish, Reasoning, Refusal, Text
 from antiphon.tools import CallInvalid, ClientOffer, HostedOffer, ToolCall
 from antiphon.tools.corrections import repair_call
@@ -61,6 +62,8 @@ class Assembler:
         repairs: bool = False,
         said: Item | None = None,
         seal: Callable[[Json], str] | None = None,
+        sources: Sources | None = None,
+        citations: Mode = "auto",
     ) -> None:
         self.finish: Finish | None = None
         self.invalid: list[tuple[ToolCall, CallInvalid]] = []
@@ -72,6 +75,9 @@ class Assembler:
         self._repairs = repairs
         self._said = said
         self._seal = seal
+        self._sources = sources or Sources()
+        self._citations: Mode = citations
+        self._filter: CitationFilter | None = None
         self._began = writer.state.seq
         self._calls: dict[int, Item | Held | None] = {}
 
@@ -105,7 +111,7 @@ class Assembler:
         for delta in batch:
             match delta:
                 case Text():
-                    self._saying("message").grow(delta.text, "output_text", delta.logprobs)
+                    self._say(delta)
                 case Call():
                     self._call(delta)
                 case Reasoning():
@@ -123,6 +129,7 @@ class Assembler:
         An answer without a word is still an answer: it becomes an empty message.
         """
         cut = self.finish is None or self.finish.reason != "stop"
+        self._say_rest()
         for doc in self._finished_calls(cut):
             self._show(doc)
         if self._writer.state.seq == self._began and not self.held and not self._is_anything_said():
@@ -170,7 +177,32 @@ class Assembler:
             self._said = self._writer.item(type)
         return self._said
 
+    def _say(self, delta: Text) -> None:
+        """Text of an answer, without the markers in it, and what they cite."""
+        item = self._saying("message")
+        if not self._sources.by_number:
+            item.grow(delta.text, "output_text", delta.logprobs)
+            return
+        if self._filter is None:
+            self._filter = CitationFilter(self._sources.by_number, self._citations, item.length("output_text"))
+        self._show_pieces(item, self._filter.feed(delta.text), delta)
+
+    def _say_rest(self) -> None:
+        """What of an answer was held back."""
+        if self._filter is not None and self._said is not None:
+            self._show_pieces(self._said, self._filter.end())
+        self._filter = None
+
+    @staticmethod
+    def _show_pieces(item: Item, pieces: Iterable[Piece], delta: Text | None = None) -> None:
+        for piece in pieces:
+            if isinstance(piece, Citation):
+                item.annotate(_file_citation(piece))
+            else:
+                item.grow(piece, "output_text", delta.logprobs if delta and piece == delta.text else ())
+
     def _hush(self) -> None:
+        self._say_rest()
         if self._said is not None:
             # An item of an earlier attempt may have nothing in it.
             self._close(self._said, "completed" if self._said.begun else "incomplete")
@@ -212,3 +244,12 @@ class Assembler:
     def _open(self, doc: Json) -> Item:
         self._hush()
         return self._writer.item(doc["type"], **{name: value for name, value in doc.items() if name != "type"})
+
+
+def _file_citation(citation: Citation) -> Json:
+    return {
+        "type": "file_citation",
+        "index": citation.index,
+        "file_id": citation.file_id,
+        "filename": citation.filename,
+    }

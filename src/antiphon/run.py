@@ -22,6 +22,7 @@ from antiphon import compaction
 from antiphon.access.account import Account
 from antiphon.access.sealing import Sealer
 from antiphon.context import thought_of
+from antiphon.files.citations import Mode
 from antiphon.intake import ENCRYPTED_REASONING, Plan
 from antiphon.log import Heartbeat, Log
 from antiphon.models import Finish, Model, Prompt
@@ -113,6 +114,7 @@ class Run(msgspec.Struct, frozen=True):
         heartbeat_s: how long its log may be silent; 0 for ever.
         tool_activity: whether a hosted tool is at work.
         sealer: seals what the caller carries; without one it is given nothing sealed.
+        citations: how it is found what an answer cites.
     """
 
     plan: Plan
@@ -131,6 +133,7 @@ class Run(msgspec.Struct, frozen=True):
     heartbeat_s: float = 0.0
     sealer: Sealer | None = None
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
+    citations: Mode = "auto"
 
 
 class Failed(Exception):
@@ -205,6 +208,8 @@ def turn_context(run: Run, writer: Writer, log: Log, progress: Progress, *, whol
         whole_calls=whole_calls,
         truncate=run.plan.response.truncation == "auto",
         tool_activity=run.tool_activity,
+        include=run.plan.include,
+        citations=run.citations,
         seal=_reasoning_seal(run),
         compacting=_compacting(run),
     )

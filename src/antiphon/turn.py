@@ -18,6 +18,7 @@ import msgspec
 from antiphon import compaction
 from antiphon.assembler import Assembler
 from antiphon.context import Unseal, compacted
+from antiphon.files.citations import Mode, Sources
 from antiphon.log import Log
 from antiphon.models import ContextTooLong, Finish, Model, Prompt, TextFormat, ToolChoice, Usage
 from antiphon.models.tokens import CHARS_PER_TOKEN, estimate_prompt
@@ -131,6 +132,8 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
         whole_calls: whether calls become visible only when they are whole.
         truncate: whether a prompt that is too long may be shortened.
         seal: gives the ``encrypted_content`` of a reasoning item; None where it is not wanted.
+        include: what the request includes of items.
+        citations: how it is found what an answer cites of ``sources``, which tools showed the model.
     """
 
     model: Model
@@ -148,6 +151,9 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     seal: Callable[[Json], str] | None = None
     compacting: Compacting | None = None
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
+    include: frozenset[str] = frozenset()
+    citations: Mode = "auto"
+    sources: Sources = msgspec.field(default_factory=Sources)
 
 
 class HostedCall(NamedTuple):
@@ -211,6 +217,8 @@ def _assembler(turn: TurnContext, said: Item | None) -> Assembler:
         repairs=turn.model.tool_help == "repair",
         said=said,
         seal=turn.seal,
+        sources=turn.sources if turn.prompt.format.type == "text" else Sources(),
+        citations=turn.citations,
     )
 
 
@@ -399,7 +407,14 @@ async def run_all(turn: TurnContext, calls: Sequence[HostedCall]) -> None:
 
 async def _run(turn: TurnContext, made: HostedCall) -> None:
     tool, name = made.offer.tool, made.call.name
-    scope = Scope(owner=turn.owner, response_id=turn.writer.state.response.id, spec=made.offer.spec)
+    scope = Scope(
+        owner=turn.owner,
+        response_id=turn.writer.state.response.id,
+        spec=made.offer.spec,
+        include=turn.include,
+        context_tokens=turn.model.context_tokens,
+        sources=turn.sources,
+    )
     try:
         outcome = await tool.run(made.call, made.item, scope)
     except Exception as error:

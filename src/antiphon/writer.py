@@ -139,6 +139,26 @@ class Item:
         if self._open.text is not None:
             self.grow(text)
 
+    def length(self, part: str) -> int:
+        """How many characters its current part of that type has; 0 without one."""
+        open_part = self._growing_part() if self._part == part else None
+        return len(open_part.text.text) if open_part is not None else 0
+
+    def annotate(self, annotation: Json) -> None:
+        """Add a remark on the text that grows now, such as a citation."""
+        _, address = self._growing if self._part == "output_text" else self.begin("output_text")
+        open_part = self._growing_part()
+        assert open_part is not None, "a part that grows is open"
+        self._writer.emit(
+            "response.output_text.annotation.added",
+            **address,
+            annotation_index=len(open_part.doc.get("annotations", ())),
+            annotation=annotation,
+        )
+
+    def _growing_part(self) -> OpenPart | None:
+        return next(reversed(self._open.parts.values()), None)
+
     def phase(self, name: str, **fields: Any) -> None:
         """Tell of progress, such as ``searching``; nothing where this kind of item has no such phase."""
         type = f"response.{self.type}.{name}"

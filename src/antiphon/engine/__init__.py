@@ -28,6 +28,7 @@ from antiphon.ids import RandomIds
 from antiphon.models import Roster
 from antiphon.store import Store
 from antiphon.telemetry.meter import Meter
+from antiphon.tools.file_search import FileSearchTool
 from antiphon.tools.toolbox import Toolbox
 from antiphon.webhooks.dispatcher import WebhookDispatcher
 from antiphon.webhooks.outbox import Outbox
@@ -70,22 +71,6 @@ class Engine:
         sealer = sealer or Sealer(config.sealing_keys or [new_secret()])
         outbox = Outbox(config.webhooks, self._make_id, clock)
         self.conversations = Conversations(store.conversations, store.items, self._make_id, clock)
-        self.responses = Responses(
-            config,
-            roster,
-            store,
-            self.conversations,
-            self.keyring,
-            self.meter,
-            outbox,
-            clock=clock,
-            ids=self._make_id,
-            toolbox=toolbox or Toolbox(),
-            sealer=sealer,
-        )
-        self.contexts = Contexts(self.responses, roster, sealer)
-        self.background = self.responses.background
-        self.maintenance = Maintenance(store, self.keyring, self.background)
         by_id = {embedder.id: embedder for embedder in embedders}
         blobs = blobs or LocalBlobs(config.data / "files")
         self.ingestion = Ingestion(store, blobs, by_id, clock, workers=config.ingestion_workers)
@@ -103,6 +88,23 @@ class Engine:
         self.vector_stores = VectorStores(
             store.vector_stores, search, self.ingestion, self._make_id, clock, embedder=pinned
         )
+        toolbox = (toolbox or Toolbox()).plus(FileSearchTool(self.vector_stores, config.default_vector_store))
+        self.responses = Responses(
+            config,
+            roster,
+            store,
+            self.conversations,
+            self.keyring,
+            self.meter,
+            outbox,
+            clock=clock,
+            ids=self._make_id,
+            toolbox=toolbox,
+            sealer=sealer,
+        )
+        self.contexts = Contexts(self.responses, roster, sealer)
+        self.background = self.responses.background
+        self.maintenance = Maintenance(store, self.keyring, self.background)
         self.embeddings = Embeddings(embedders)
         self.dispatcher = WebhookDispatcher(store.deliveries, outbox, self.meter, clock=clock, chance=random.random)
 

@@ -232,6 +232,7 @@ class Responses:
             offers=offers,
             in_flight=self._in_flight,
             heartbeat_s=self._config.heartbeat_s,
+            citations=self._config.citations,
             sealer=self._sealer,
         )
 

@@ -257,6 +257,24 @@ class VectorStores:
 
     # Search
 
+    async def resolve(self, owner: str, name: str) -> Id:
+        """The id of the vector store of that id, or the newest of that name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        if (found := await ask_store(self._store.get(owner, name))) is not None:
+            return found.id
+        query = ListingQuery(limit=100)
+        while True:
+            page = await ask_store(self._store.list(owner, query))
+            for store in page.found:
+                if store.name == name:
+                    return store.id
+            if not page.has_more:
+                raise missing(name)
+            query = ListingQuery(limit=100, after=page.found[-1].id)
+
     async def search(self, owner: str, ids: Sequence[Id], request: SearchRequest) -> list[Hit]:
         """The best hits in some vector stores.
 

@@ -42,6 +42,21 @@ class Source(msgspec.Struct, frozen=True):
     text: str
 
 
+class Sources:
+    """The passages that the model was shown in one response, numbered from 1 through all its searches."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+        self.by_number: dict[int, Source] = {}
+
+    def number(self, passage: int, source: Source) -> int:
+        """The number of a passage; the same each time that it is found."""
+        if passage not in self._numbers:
+            self._numbers[passage] = number = len(self._numbers) + 1
+            self.by_number[number] = source
+        return self._numbers[passage]
+
+
 class Citation(msgspec.Struct, frozen=True):
     """What is cited at ``index``: the number of characters of clean text before it."""
 
@@ -58,16 +73,17 @@ class CitationFilter:
 
     Args:
         sources: by number, as the model was shown them.
+        index: how many characters of the text there are already.
     """
 
-    def __init__(self, sources: Mapping[int, Source], mode: Mode = "auto") -> None:
+    def __init__(self, sources: Mapping[int, Source], mode: Mode = "auto", index: int = 0) -> None:
         self._sources: Mapping[int, Source] = sources if mode != "off" else {}
         self._marked = mode == "overlap"
         self._reads_markers = mode in ("auto", "markers")
         self._overlap = _Overlap(sources) if mode in ("auto", "overlap") else None
         self._out: list[Piece] = []
         self._text: list[str] = []
-        self._index = 0
+        self._index = index
         self._tail = ""
         self._held = ""
         self._run = 0

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from antiphon.files.citations import Sources
 from antiphon.models import Function
 from antiphon.wire import Id, Json
 from antiphon.writer import Item
@@ -71,11 +72,20 @@ class Deferred(msgspec.Struct, frozen=True):
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """In whose name a tool runs, and for which response; ``spec`` is the request's tool, whole."""
+    """In whose name a tool runs, and for which response; ``spec`` is the request's tool, whole.
+
+    Attributes:
+        include: what the request includes of items.
+        context_tokens: the model's; None where that is not known.
+        sources: the passages that the model has been shown so far, for a tool to add to.
+    """
 
     owner: str
     response_id: Id
     spec: Json
+    include: frozenset[str] = frozenset()
+    context_tokens: int | None = None
+    sources: Sources = msgspec.field(default_factory=Sources)
 
 
 class Tool(Protocol):

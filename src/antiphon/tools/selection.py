@@ -20,6 +20,7 @@ from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.request import (
     AllowedTools,
     CustomChoice,
+    FileSearchTool,
     FunctionChoice,
     FunctionTool,
     McpTool,
@@ -61,6 +62,10 @@ def _echo(spec: ToolSpec, tool: Json, offers: Offers) -> Json:
         case FunctionTool(name=name, description=description, parameters=parameters):
             strict = (offers.deferred.get(name) or offers.by_name[name]).function.strict
             return shown | {"description": description, "parameters": parameters, "strict": strict}
+        case FileSearchTool():
+            defaults: Json = {"filters": None, "max_num_results": 20, "vector_store_ids": []}
+            ranking: Json = {"ranker": "auto", "score_threshold": 0.0} | (shown.get("ranking_options") or {})
+            return defaults | shown | {"ranking_options": ranking}
         case McpTool():
             return _masked(shown)
         case _:

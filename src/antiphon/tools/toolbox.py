@@ -37,10 +37,16 @@ class Toolbox:
         self, hosted: Sequence[HostedTool] = (), client: Sequence[ClientTool] = (), others: Sequence[Tool] = ()
     ) -> None:
         self.functions: ClientTool = FunctionTool()
+        self._others = tuple(others)
         self._client = {kind: tool for tool in (self.functions, *client) for kind in tool.kinds}
         self._hosted = {kind: tool for tool in hosted for kind in tool.kinds}
         tools: tuple[Tool, ...] = (*others, self.functions, *client, *hosted)
         self._owners: Mapping[str, Tool] = {kind: tool for tool in tools for kind in tool.items}
+
+    def plus(self, tool: HostedTool) -> Toolbox:
+        """These tools and one more."""
+        client = list(dict.fromkeys(tool for tool in self._client.values() if tool is not self.functions))
+        return Toolbox((*dict.fromkeys(self._hosted.values()), tool), client, self._others)
 
     def serves(self, kind: str) -> bool:
         """Whether there is a tool of that type here."""

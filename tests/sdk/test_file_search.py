@@ -1,0 +1,169 @@
+"""The hosted ``file_search`` tool: items and events as documented, live citations, by the official SDK."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from antiphon.config import Config
+from antiphon.models import Call, Finish, Text, Usage
+from antiphon.models.scripted import ScriptedModel
+from antiphon.testing.serving import serving
+
+DONE = Finish("stop", Usage(1, 0, 1, 0))
+PETS = b"Travis says that his favourite food is pizza.\n"
+LEMONS = b"Lemon trees want water twice a week in summer.\n"
+SEARCH = '{"queries": ["favourite food", "pizza"]}'
+
+
+def searching(*answer: str, arguments: str = SEARCH) -> ScriptedModel:
+    """A model that searches, then says something in pieces."""
+    return ScriptedModel([Call(0, "file_search", arguments, "call_1"), DONE], [*map(Text, answer), DONE])
+
+
+@asynccontextmanager
+async def client_of(model: ScriptedModel, **config: Any) -> AsyncIterator[tuple[AsyncOpenAI, str, Sequence[str]]]:
+    """A client, a vector store of two files, and the files' ids."""
+    async with (
+        serving(model, config=Config(**config)) as url,
+        AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client,
+    ):
+        store = await client.vector_stores.create(name="docs")
+        files = [
+            await client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=(name, data))
+            for name, data in (("pets.txt", PETS), ("lemons.txt", LEMONS))
+        ]
+        yield client, store.id, [file.id for file in files]
+
+
+def tool(store: str, **more: Any) -> Any:
+    return {"type": "file_search", "vector_store_ids": [store], **more}
+
+
+async def test_a_search_and_a_cited_answer() -> None:
+    model = searching("Travis's favourite food is pizza [1", "].")
+    async with client_of(model) as (client, store, files):
+        response = await client.responses.create(model="m", input="Food?", tools=[tool(store)])
+        search, message = response.output
+        assert search.type == "file_search_call" and search.id.startswith("fs_")
+        assert (search.status, search.queries, search.results) == ("completed", ["favourite food", "pizza"], None)
+        assert message.type == "message"
+        (part,) = message.content
+        assert part.type == "output_text" and part.text == "Travis's favourite food is pizza."
+        assert [each.to_dict() for each in part.annotations] == [
+            {"type": "file_citation", "file_id": files[0], "filename": "pets.txt", "index": 32}
+        ]
+        assert response.tools[0].to_dict() == {
+            "type": "file_search",
+            "filters": None,
+            "max_num_results": 20,
+            "ranking_options": {"ranker": "auto", "score_threshold": 0.0},
+            "vector_store_ids": [store],
+        }
+        shown = model.prompts[1].items[-1]["output"]
+        assert "[1] pets.txt" in shown and PETS.decode().strip() in shown and "in brackets" in shown
+        again = await client.responses.retrieve(response.id)
+        assert again.output == response.output
+
+
+async def test_the_events_come_in_the_documented_order() -> None:
+    async with client_of(searching("It is pizza [", "1]. ", "Good.")) as (client, store, _):
+        events = []
+        async with client.responses.stream(model="m", input="Food?", tools=[tool(store)]) as stream:
+            async for event in stream:
+                events.append(event.type)
+            final = await stream.get_final_response()
+        kinds = [kind.removeprefix("response.") for kind in events]
+        assert kinds == [
+            "created",
+            "in_progress",
+            "output_item.added",
+            "file_search_call.in_progress",
+            "file_search_call.searching",
+            "file_search_call.completed",
+            "output_item.done",
+            "output_item.added",
+            "content_part.added",
+            "output_text.delta",
+            "output_text.annotation.added",
+            "output_text.delta",
+            "output_text.delta",
+            "output_text.done",
+            "content_part.done",
+            "output_item.done",
+            "completed",
+        ]
+        assert final.output_text == "It is pizza. Good."
+
+
+async def test_results_come_when_they_are_included() -> None:
+    async with client_of(searching("Pizza.")) as (client, store, files):
+        response = await client.responses.create(
+            model="m", input="Food?", tools=[tool(store, max_num_results=1)], include=["file_search_call.results"]
+        )
+        (search, _) = response.output
+        assert search.type == "file_search_call" and search.results is not None
+        (result,) = search.results
+        assert (result.file_id, result.filename) == (files[0], "pets.txt")
+        assert "pizza" in (result.text or "") and result.score is not None and result.attributes == {}
+
+
+async def test_words_tell_what_is_cited_where_the_model_does_not() -> None:
+    async with client_of(searching("Travis says his favourite food is pizza. ", "So it is.")) as (client, store, files):
+        response = await client.responses.create(model="m", input="Food?", tools=[tool(store)])
+        message = response.output[-1]
+        assert message.type == "message" and message.content[0].type == "output_text"
+        assert [(each.type, each.file_id) for each in message.content[0].annotations] == [  # type: ignore[union-attr]
+            ("file_citation", files[0])
+        ]
+
+
+async def test_filters_reach_the_search() -> None:
+    nobody: Any = {"type": "eq", "key": "owner", "value": "nobody"}
+    model = searching("Nothing.")
+    async with client_of(model) as (client, store, _):
+        await client.responses.create(model="m", input="Food?", tools=[tool(store, filters=nobody)])
+        assert "Nothing was found" in model.prompts[1].items[-1]["output"]
+        with pytest.raises(openai.BadRequestError) as error:
+            bad: Any = {"type": "like", "key": "a", "value": 1}
+            await client.responses.create(model="m", input="x", tools=[tool(store, filters=bad)])
+        assert error.value.param is not None and error.value.param.startswith("tools[0].")
+
+
+async def test_a_default_vector_store() -> None:
+    async with client_of(searching("Pizza [1]."), default_vector_store="docs") as (client, _, files):
+        search: Any = {"type": "file_search"}
+        response = await client.responses.create(model="m", input="Food?", tools=[search])
+        assert response.output_text == "Pizza." and response.output[0].type == "file_search_call"
+        assert files
+    async with client_of(searching("Pizza.")) as (client, _, _):
+        with pytest.raises(openai.BadRequestError, match="vector_store_ids"):
+            await client.responses.create(model="m", input="Food?", tools=[search])
+
+
+async def test_a_search_that_fails_is_told_to_the_model() -> None:
+    model = searching("Sorry.")
+    async with client_of(model) as (client, _, _):
+        response = await client.responses.create(model="m", input="Food?", tools=[tool("vs_nope")])
+        assert response.output[0].type == "file_search_call" and response.output[0].status == "failed"
+        assert "failed" in model.prompts[1].items[-1]["output"]
+    model = searching("Sorry.", arguments="{}")
+    async with client_of(model) as (client, store, _):
+        response = await client.responses.create(model="m", input="Food?", tools=[tool(store)])
+        assert response.output[0].type == "file_search_call" and response.output[0].status == "failed"
+        assert "queries" in model.prompts[1].items[-1]["output"]
+
+
+async def test_a_later_turn_reads_what_was_searched_for() -> None:
+    model = ScriptedModel(
+        [Call(0, "file_search", SEARCH, "call_1"), DONE], [Text("Pizza [1]."), DONE], [Text("Yes."), DONE]
+    )
+    async with client_of(model) as (client, store, _):
+        first = await client.responses.create(model="m", input="Food?", tools=[tool(store)])
+        await client.responses.create(model="m", input="Sure?", previous_response_id=first.id, tools=[tool(store)])
+        kinds = [item["type"] for item in model.prompts[2].items]
+        assert kinds == ["message", "function_call", "function_call_output", "message", "message"]
+        assert "[1]" not in str(model.prompts[2].items[3])
