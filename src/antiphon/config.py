@@ -97,7 +97,8 @@ class Config:
         embedding_url: base URL of a server with ``/v1/embeddings``.
         embedding_model: its model.
         embedding_key: bearer token for it. Never logged.
-        default_vector_store: the id or name of the vector store that ``file_search`` looks in when a request names none.
+        default_vector_store: the id or name of the vector store that ``file_search`` looks in when a request names
+            none.
         citations: how ``file_search`` finds what an answer cites: ``markers`` that the model was asked for, ``overlap``
             of words, ``auto`` for words until the model has written a marker, or ``off``.
         webhooks: who is told of background responses that ended. Their secrets are never logged.

@@ -19,7 +19,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 
 from antiphon import AsyncOpenAI, OpenAI
@@ -45,15 +44,8 @@ TEXT = (DOCS / "founding-document.txt").read_text()
 LINES = TEXT.split("\n")
 SMALL = "smollm2-135m-instruct"
 
-NOT_YET = {
-    "With file search": "file search is not run yet",
-    "1. Use for complex multi-step tasks": "file search is not run yet",
-    "2. Handle tool calls": "needs the response of the example before it",
-}
-"""Examples that do not run yet, and why. One that begins to run turns its test red until it is taken out here."""
-
-TOOLS_NOT_YET = {"file_search"}
-"""The same for the document's tool types."""
+DEFAULT = Config(default_vector_store="docs")
+"""The document names no vector store: there is one that is meant then."""
 
 PRINTS = {"Basic response", "Streaming response", "Compact a long conversation"}
 """Examples that print something in any case."""
@@ -172,7 +164,6 @@ def test_the_examples_are_those_that_the_document_has() -> None:
         "Compact a long conversation",
         "Async Usage",
     ]
-    assert set(NOT_YET) <= {example.title for example in ASKING}
 
 
 # The embedded model, over HTTP and in this process
@@ -191,6 +182,9 @@ def discussed(folder: Path) -> Path:
     """A folder in which there is the "previous discussion" that an example goes on with."""
     with OpenAI(data=folder, engine=speaking_of) as client:
         assert client.responses.create(model="gpt-4", input="Let us talk about gardens.").id == "resp-abc123"
+        docs = client.vector_stores.create(name="docs")
+        text = b"Python is a programming language."
+        client.vector_stores.files.upload_and_poll(vector_store_id=docs.id, file=("python.txt", text))
     return folder
 
 
@@ -240,20 +234,15 @@ def world(
         "ANTIPHON_UPSTREAM_KEY": small_server.api_key,
         "ANTIPHON_UPSTREAM_OPTIONS": json.dumps({"extra": {"max_tokens": 128}}),
         "ANTIPHON_ALIASES": f"gpt-4={SMALL}",
+        "ANTIPHON_DEFAULT_VECTOR_STORE": "docs",
     }
     with request.param(settings) as environment:
         yield environment
 
 
-def marked(example: Example) -> Any:
-    reason = NOT_YET.get(example.title)
-    mark = pytest.mark.xfail(strict=True, raises=openai.APIStatusError, reason=reason or "")
-    return pytest.param(example, id=example.title, marks=[mark] if reason else [])
-
-
 @pytest.mark.real
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("example", [marked(example) for example in ASKING])
+@pytest.mark.parametrize("example", ASKING, ids=lambda example: example.title)
 def test_an_example_runs_on_the_embedded_model(
     example: Example, world: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,14 +278,14 @@ def check(example: Example, left: dict[str, Any], printed: str) -> None:
 @pytest.fixture
 async def scripted_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncGenerator[None]:
     store = await SqliteStore.open(await asyncio.to_thread(discussed, tmp_path))
-    async with serving(ScriptedModel(["Hel", "lo!"], again=True), store=store) as url:
+    async with serving(ScriptedModel(["Hel", "lo!"], again=True), store=store, config=DEFAULT) as url:
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         monkeypatch.setenv("OPENAI_API_KEY", "none")
         yield
     await store.close()
 
 
-@pytest.mark.parametrize("example", [e for e in ASKING if e.title not in NOT_YET], ids=lambda example: example.title)
+@pytest.mark.parametrize("example", ASKING, ids=lambda example: example.title)
 async def test_an_example_gets_what_the_model_says(
     example: Example, scripted_world: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -305,15 +294,6 @@ async def test_an_example_gets_what_the_model_says(
     assert str(left.get("content", "Hello!")) == "Hello!"
     if client := left.get("client"):
         client.close()
-
-
-@pytest.mark.parametrize("title", NOT_YET)
-async def test_what_does_not_run_yet_is_refused_in_clear_words(title: str, scripted_world: None) -> None:
-    example = next(example for example in ASKING if example.title == title)
-    with pytest.raises(openai.APIStatusError, match="by this server yet") as caught:
-        await asyncio.to_thread(run, example)
-    assert caught.value.status_code in (400, 404)
-    assert caught.value.type == "invalid_request_error"
 
 
 # Signatures, types and tools
@@ -402,21 +382,17 @@ def documented_tools() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("tool", documented_tools(), ids=lambda tool: tool["type"])
-def test_a_tool_of_the_document_runs_or_is_refused_in_clear_words(tool: Any, tmp_path: Path) -> None:
+def test_a_tool_of_the_document_runs(tool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTIPHON_DEFAULT_VECTOR_STORE", "docs")
     with OpenAI(data=tmp_path, engine=scripted(ScriptedModel("ok")), max_retries=0) as client:
-        if tool["type"] not in TOOLS_NOT_YET:
-            assert client.responses.create(model="gpt-4", input="hi", tools=[tool]).output_text == "ok"
-            return
-        with pytest.raises(openai.BadRequestError, match="is not run by this server yet") as caught:
-            client.responses.create(model="gpt-4", input="hi", tools=[tool])
-    assert caught.value.param == "tools[0].type"
+        assert client.responses.create(model="gpt-4", input="hi", tools=[tool]).output_text == "ok"
 
 
 def test_the_docs_say_what_runs() -> None:
     page = (DOCS / "founding.md").read_text()
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", page, re.MULTILINE)
-    examples = {title: NOT_YET.get(title, "runs") for title in (example.title for example in ASKING)}
-    tools = {f"`{tool['type']}`": "not yet" if tool["type"] in TOOLS_NOT_YET else "runs" for tool in documented_tools()}
+    examples = {example.title: "runs" for example in ASKING}
+    tools = {f"`{tool['type']}`": "runs" for tool in documented_tools()}
     methods = {f"`{signature.name}`": "every parameter is taken" for signature in SIGNATURES}
     told = dict(rows)
     for what in (examples, tools, methods):
