@@ -29,6 +29,17 @@ RENAMED = {
 log = logging.getLogger("antiphon.config")
 
 
+def hide_password(url: str) -> str:
+    """The URL as it may be shown: with neither the user, the password nor the query that it carries."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    authority, slash, path = rest.partition("/")
+    host = authority.rpartition("@")[2] if "@" in authority else authority
+    shown = f"{'***@' if host != authority else ''}{host}{slash}{path}"
+    return f"{scheme}://{shown.partition('?')[0]}{'?***' if '?' in shown else ''}"
+
+
 class ConfigError(Exception):
     """A setting that cannot be used; the text names it and says what would do."""
 
@@ -79,6 +90,10 @@ class Config:
             and no comments; 0 for never.
         cors_origins: the origins whose pages a browser may let use this server, besides those of this machine; ``*``
             for all.
+        connections_max: connections of clients at once; 0 for what the system's limit of open files leaves room for.
+            One more takes the place of the one that has been idle longest, or is refused with 503.
+        connections_per_address_max: how many of them from one address; 0 for half. This machine's own are not counted.
+        bodies_bytes_max: what all requests' bodies may take at once; one more is refused with 503.
         websocket_lifetime_s: how long a WebSocket connection may last.
         websockets_max: how many WebSocket connections may be open; one more is refused with 429.
         upstream_connections_max: connections to the upstream at once.
@@ -129,6 +144,9 @@ class Config:
     keep_alive_s: int = 75
     heartbeat_s: float = 25.0
     cors_origins: Sequence[str] = ()
+    connections_max: int = 0
+    connections_per_address_max: int = 0
+    bodies_bytes_max: int = 256 * 1024 * 1024
     websocket_lifetime_s: float = 3600.0
     websockets_max: int = 256
     upstream_connections_max: int = 1000
@@ -155,7 +173,7 @@ class Config:
         if self.retention_days < 0 or self.store_bytes_max < 0:
             raise ConfigError("retention_days and store_bytes_max cannot be negative; 0 means unlimited")
         if self.upstream and not self.upstream.startswith(("http://", "https://")):
-            raise ConfigError(f"upstream {self.upstream!r} is not an http(s) URL")
+            raise ConfigError(f"upstream {hide_password(self.upstream)!r} is not an http(s) URL")
 
     @property
     def loopback(self) -> bool:

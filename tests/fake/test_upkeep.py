@@ -326,3 +326,10 @@ def test_doctor_misses_the_extra(
     monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
     status, found = examined(capsys, "--data", str(data), "--model", gguf)
     assert (status, "antiphon[otel]" in found["traces"]) == (1, True)
+
+
+def test_doctor_tells_no_password(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor", "--data", str(data), "--upstream", "http://user:secret@127.0.0.1:1/v1?key=secret"])
+    shown = capsys.readouterr()
+    assert "secret" not in shown.out + shown.err
+    assert "http://***@127.0.0.1:1/v1?***" in shown.out

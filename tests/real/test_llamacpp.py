@@ -337,3 +337,15 @@ async def test_an_answer_is_gone_on_with_at_every_token(small_server: EmbeddedSe
                 assert prefix + rest == "".join(whole), f"broken off at {at}"
                 same += 1
         assert same > length / 2
+
+
+async def test_the_log_holds_nothing_of_a_request_and_is_its_owners(own: EmbeddedServer) -> None:
+    schema = {"type": "object", "properties": {"secretword": {"type": "string", "pattern": "^secretword(?=x)"}}}
+    format = {"type": "json_schema", "json_schema": {"name": "secretword", "schema": schema}}
+    broken = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"$ref": "#/secretword"}}}
+    await ask(own, messages=[{"role": "user", "content": "secretword"}])
+    for each in (format, broken):
+        await ask(own, response_format=each)
+    log = own.settings.log
+    assert b"secretword" not in log.read_bytes()
+    assert (log.stat().st_mode & 0o777, log.parent.stat().st_mode & 0o777) == (0o600, 0o700)

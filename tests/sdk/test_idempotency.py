@@ -157,3 +157,31 @@ async def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(idempotency, "BYTES_MAX", 50)
         await raw(client, key="5")
         assert b"five" in (await raw(client, key="5"))[1], "an answer that is too large is not kept"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_deleted_response_is_not_told_again(stream: bool) -> None:
+    model = ScriptedModel("secret", "new")
+    async with client_of(model) as client:
+        _, first, _ = await raw(client, stream=stream)
+        assert b"secret" in first
+        await client.responses.delete("resp_" + first.split(b'"id":"resp_')[1].split(b'"')[0].decode())
+        _, again, headers = await raw(client, stream=stream)
+        assert b"secret" not in again
+        assert "x-antiphon-replayed" not in headers
+
+
+async def test_a_project_has_room_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "ANSWERS_MAX", 2)
+    keys, secrets = MemoryKeys(), []
+    for project in "ab":
+        key, secret = mint_key("", project, Allowance(), 0)
+        keys.kept.append(key)
+        secrets.append(secret)
+    model = ScriptedModel("kept", *["x"] * 5, again=True)
+    async with client_of(model, keys) as client:
+        a, b = (client.with_options(api_key=secret) for secret in secrets)
+        _, first, _ = await raw(a, "mine")
+        for n in range(5):
+            await raw(b, f"other {n}")
+        assert (await raw(a, "mine"))[1] == first

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from antiphon.config import Config
+from antiphon.config import Config, hide_password
 from antiphon.models.embedded.catalogue import size
 from antiphon.store import StoreUnavailable
 from antiphon.store.migrations import HEAD
@@ -105,17 +105,18 @@ def _room(data: Path) -> Iterator[Finding]:
 
 
 def _upstream(config: Config) -> Iterator[Finding]:
+    upstream = hide_password(config.upstream)
     try:
         names = asyncio.run(_names(config))
     except ApiError as error:
-        yield Finding("FAIL", "upstream", f"{config.upstream}: {error.message}")
+        yield Finding("FAIL", "upstream", f"{upstream}: {error.message}")
         return
     if not names:
-        yield Finding("WARN", "upstream", f"{config.upstream} answers, and has no model")
+        yield Finding("WARN", "upstream", f"{upstream} answers, and has no model")
     elif config.model and config.model not in names:
-        yield Finding("WARN", "upstream", f"{config.upstream} does not list {config.model!r}")
+        yield Finding("WARN", "upstream", f"{upstream} does not list {config.model!r}")
     else:
-        yield Finding("OK", "upstream", f"{config.upstream} offers {', '.join(names[:5])}")
+        yield Finding("OK", "upstream", f"{upstream} offers {', '.join(names[:5])}")
 
 
 async def _names(config: Config) -> list[str]:
@@ -173,4 +174,4 @@ def _traces() -> Iterator[Finding]:
     except traces.CannotTrace as error:
         yield Finding("FAIL", "traces", str(error))
     else:
-        yield Finding("OK", "traces", f"to {endpoint}")
+        yield Finding("OK", "traces", f"to {hide_password(endpoint)}")

@@ -21,6 +21,7 @@ from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.http.app import app_of
 from antiphon.http.connection import uvicorn_options
+from antiphon.http.peers import raise_descriptors
 from antiphon.store import StoreUnavailable
 from antiphon.telemetry import logs
 from antiphon.tools import HostedTool
@@ -50,6 +51,7 @@ def serve(config: Config, listener: socket.socket, tools: Sequence[HostedTool] =
         ServeFailed: the model or the store could not be opened.
     """
     _refuse_strangers(config, _any_key(config))
+    raise_descriptors()
     console = Console(stderr=True, highlight=False)
     # Before there is an event loop: a long fetch ends at the first Ctrl-C.
     located = None if config.upstream else _located(config, console)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -33,11 +35,25 @@ from antiphon.wire.request import PageQuery
 T = TypeVar("T")
 
 
+WAITING_MAX = 100
+"""How many changes may wait for others of the same conversation."""
+WAIT_S = 10.0
+
+
+class _Queue:
+    """Who changes one conversation, and how many wait for it."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+
+
 class Conversations:
     """The conversations of a store. Every method takes the ``owner`` it acts for; ``clock`` gives Unix seconds.
 
     A conversation that is missing, deleted or another's is the same ``NotFound``. Whoever adds or takes away items is
-    alone in doing so, as a running response is; others get ``conversation_locked``.
+    alone in doing so, as a running response is: they wait for each other, and get ``conversation_locked`` beside a
+    response.
     """
 
     def __init__(
@@ -47,6 +63,7 @@ class Conversations:
         self._items = items
         self._ids = ids
         self._clock = clock
+        self._queues: WeakValueDictionary[tuple[str, Id], _Queue] = WeakValueDictionary()
 
     async def create(self, owner: str, params: ConversationParams) -> Conversation:
         """A new conversation with its first items."""
@@ -113,16 +130,38 @@ class Conversations:
         return await self.retrieve(owner, id)
 
     async def claim(self, owner: str, id: Id) -> ConversationLock:
-        """Become the one who writes to it.
+        """Become the one who writes to it, behind those who only change its items.
 
         Raises:
-            InvalidRequest: ``conversation_locked``.
+            InvalidRequest: ``conversation_locked``: a response is being made in it, or too many wait.
         """
+        async with self._turn(owner, id):
+            return await self._lock(owner, id)
+
+    async def _lock(self, owner: str, id: Id) -> ConversationLock:
         try:
             return await ask_store(self._store.lock(owner, id))
         except ConversationLocked as error:
-            text = "Another process is currently operating on this conversation. Please retry in a few seconds."
-            raise InvalidRequest(text, code="conversation_locked", param="conversation") from error
+            raise _locked() from error
+
+    @asynccontextmanager
+    async def _turn(self, owner: str, id: Id) -> AsyncGenerator[None]:
+        """Changes that take milliseconds wait for each other, in their order."""
+        queue = self._queues.setdefault((owner, id), _Queue())
+        if queue.waiting >= WAITING_MAX:
+            raise _locked()
+        queue.waiting += 1
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await queue.lock.acquire()
+        except TimeoutError as error:
+            raise _locked() from error
+        finally:
+            queue.waiting -= 1
+        try:
+            yield
+        finally:
+            queue.lock.release()
 
     async def history(self, owner: str, id: Id) -> list[Json]:
         """All of its items, for a response that continues it."""
@@ -145,15 +184,21 @@ class Conversations:
 
     @asynccontextmanager
     async def _claim(self, owner: str, id: Id) -> AsyncGenerator[None]:
-        claim = await self.claim(owner, id)
-        try:
-            yield
-        finally:
-            await claim.release()
+        async with self._turn(owner, id):
+            lock = await self._lock(owner, id)
+            try:
+                yield
+            finally:
+                await lock.release()
 
     async def _missing_item(self, owner: str, id: Id, item_id: Id) -> NotFound:
         await self.retrieve(owner, id)
         return NotFound(f"Item with id '{item_id}' not found in conversation with id '{id}'.")
+
+
+def _locked() -> InvalidRequest:
+    text = "Another process is currently operating on this conversation. Please retry in a few seconds."
+    return InvalidRequest(text, code="conversation_locked", param="conversation")
 
 
 def unknown_cursor(query: ListQuery, kind: str) -> InvalidRequest:

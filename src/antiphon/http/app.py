@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from antiphon.engine import Engine
 from antiphon.http import openapi
 from antiphon.http.auth import caller_of
+from antiphon.http.body import BodyRoom, BodyShare
 from antiphon.http.cors import allow_origins
 from antiphon.http.exchange import ClientGone, Exchange
 from antiphon.http.handlers import (
@@ -100,6 +101,8 @@ class Route:
         answer: what a good answer is, for the API's document.
         query: the query parameters it reads.
         body: what the request's body is, where it has one.
+        forgets: the part of the path that names what is deleted, so that no recorded answer shows it any more; ``*``
+            for all answers.
         once: whether an ``Idempotency-Key`` makes it safe to send again.
     """
 
@@ -110,6 +113,7 @@ class Route:
     query: tuple[str, ...] = ()
     body: type | None = None
     once: bool = False
+    forgets: str = ""
     pattern: Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -134,7 +138,7 @@ ROUTES = (
     Route("POST", "/v1/responses/compact", contexts.compact, CompactedResponse, body=CompactRequest, once=True),
     Route("GET", "/v1/responses/{response_id}", responses.retrieve, Response, RETRIEVE),
     Route("POST", "/v1/responses/{response_id}/cancel", responses.cancel, Response),
-    Route("DELETE", "/v1/responses/{response_id}", responses.delete, Deleted),
+    Route("DELETE", "/v1/responses/{response_id}", responses.delete, Deleted, forgets="response_id"),
     Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items, ItemList, PAGE),
     Route("POST", "/v1/chat/completions", chat_completions.create, ChatCompletion, body=ChatRequest, once=True),
     Route("POST", "/v1/conversations", conversations.create_conversation, ConversationObject, body=NewConversation),
@@ -179,7 +183,7 @@ ROUTES = (
     Route("GET", "/readyz", models.ready, Health),
     Route("GET", "/metrics", metrics.metrics, str),
     Route("GET", "/openapi.json", openapi.document, dict),
-    Route("POST", "/antiphon/purge", purge.purge, Purged, body=Purge),
+    Route("POST", "/antiphon/purge", purge.purge, Purged, body=Purge, forgets="*"),
 )
 
 
@@ -191,6 +195,7 @@ class HttpApp:
         self.routes = routes
         self._pulse: Pulse | None = None
         self._replays = Replays()
+        self._room = BodyRoom(engine.config.bodies_bytes_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
@@ -201,8 +206,12 @@ class HttpApp:
         route, params = self._route(scope)
         kind = Exchange if scope["type"] == "http" else Upgrade
         exchange = kind(scope, receive, send, self.engine, params)
+        exchange.share = BodyShare(self._room, self.engine.config.body_bytes_max)
         logs.request_id.set(exchange.request_id)
-        await self._attempt(exchange, self._handle(exchange, route))
+        try:
+            await self._attempt(exchange, self._handle(exchange, route))
+        finally:
+            exchange.share.give_back()
         method, path = (route.method, route.path) if isinstance(route, Route) else ("other", "unknown")
         self.engine.meter.requests.add(1, method, path, str(exchange.status))
         if access.isEnabledFor(logging.INFO):
@@ -269,6 +278,10 @@ class HttpApp:
                 await route.handler(exchange, self._pulse)
             else:
                 await self._replay(exchange, key, route.handler, self._pulse)
+            if route.forgets == "*":
+                self._replays.forget_all()
+            elif route.forgets:
+                self._replays.forget(exchange.owner, exchange.params[route.forgets])
         finally:
             self._pulse.exchanges.discard(exchange)
 

@@ -1,13 +1,40 @@
-"""uvicorn's protocol, with what it leaves open settled: how an answer without a length ends on HTTP/1.0."""
+"""uvicorn's protocol, bounded: what a client may send before it is listened to, and how long it may take.
+
+Also settled here is what uvicorn leaves open: how an answer without a length ends on HTTP/1.0, and that what is no HTTP
+is answered in the documented envelope.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import logging
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from antiphon.config import Config
+from antiphon.http.peers import Peers, descriptors, room_for
+from antiphon.http.websocket.protocol import BoundedWebSocket
 from antiphon.http.websocket.socket import PING_S, SILENT_S
+
+log = logging.getLogger("antiphon.http")
+
+HEAD_BYTES_MAX: Final = 64 * 1024
+URL_BYTES_MAX: Final = 16 * 1024
+HEADERS_MAX: Final = 128
+UPGRADE_LINE_BYTES_MAX: Final = 8000
+"""The WebSocket library reads no longer lines, and says nothing when there is one."""
+HEAD_S: Final = 20.0
+"""How long a head may take, and how long a new connection may be silent."""
+BODY_LOOK_S: Final = 10.0
+BODY_BYTES_PER_LOOK: Final = 4096
+"""What must come of a body from look to look, while we would take more."""
+LINGER_S: Final = 5.0
+"""How long what a refused client still sends is thrown away, so that it can read why."""
 
 
 class _AnyLength(int):
@@ -26,27 +53,231 @@ class _AnyLength(int):
         return 0
 
 
+class Refusal(NamedTuple):
+    """Why a request is not read to its end."""
+
+    status: int
+    code: str
+    text: str
+
+    def answer(self) -> bytes:
+        """The whole answer, in the documented envelope; it ends the connection."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        error = {"message": self.text, "type": kind, "param": None, "code": self.code}
+        body = msgspec.json.encode({"error": error})
+        retry = "retry-after: 1\r\n" if self.status == 503 else ""
+        head = (
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\n{retry}connection: close\r\n\r\n"
+        )
+        return head.encode() + body
+
+
+_INVALID: Final = Refusal(400, "invalid_http", "We could not parse your request as HTTP.")
+_LONG_URL: Final = Refusal(414, "url_too_long", f"The URL is longer than {URL_BYTES_MAX} bytes.")
+_LONG_HEAD: Final = Refusal(431, "headers_too_large", f"The headers take more than {HEAD_BYTES_MAX} bytes.")
+_MANY_HEADERS: Final = Refusal(431, "headers_too_large", f"There are more than {HEADERS_MAX} headers.")
+_FULL: Final = Refusal(503, "too_many_connections", "There are too many connections. Please retry in a moment.")
+
+
+class _Refused(Exception):
+    """Stops the parser; ``Protocol._refusal`` says why."""
+
+
 class Protocol(HttpToolsProtocol):
     """One client's connection."""
 
+    def __init__(self, *args: Any, peers: Peers, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._peers = peers
+        self._refusal = _INVALID
+        self._refused = False
+        self._in_head = True
+        self._head_begun = False
+        self._line_bytes = 0
+        """Bytes of this head, or, behind it, since the parser last told of any."""
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def address(self) -> str:
+        """The client's address; empty where it has none."""
+        return self.client[0] if self.client else ""
+
+    def drop(self) -> None:
+        """See ``Peer``."""
+        self.transport.abort()
+
+    # The connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Also: there must be room for it, and it must not be silent for ever."""
+        super().connection_made(transport)
+        if self._peers.enter(self):
+            self._expect_head()
+        else:
+            self._refuse(_FULL)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Also: nothing is waited for any more."""
+        self._stop_timer()
+        self._peers.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Also: what has been refused is not read, and a line without an end is refused."""
+        if self._refused:
+            return
+        if self._in_head and self._timer is None:
+            self._expect_head()
+        self._line_bytes += len(data)
+        super().data_received(data)
+        if not self._refused and self._line_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self._refuse(_LONG_HEAD)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say why the parser stopped."""
+        self._refuse(self._refusal)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Also: it is no longer one of the connections that are counted here, and lines that the WebSocket library does
+        not read are refused.
+        """
+        if any(len(name) + len(value) > UPGRADE_LINE_BYTES_MAX for name, value in self.headers):
+            return self._hang_up("a header of an upgrade is longer than a WebSocket's may be")
+        self._stop_timer()
+        self._peers.leave(self)
+        return super().handle_websocket_upgrade()
+
+    # What the parser tells
+
+    def on_message_begin(self) -> None:
+        """Also: a new head begins."""
+        super().on_message_begin()
+        self._in_head, self._head_begun, self._head_bytes = True, True, 0
+
+    def on_url(self, url: bytes) -> None:
+        """Also: it has a bound. The parser tells of it piece by piece."""
+        super().on_url(url)
+        if len(self.url) > URL_BYTES_MAX:
+            self._stop(_LONG_URL)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Also: they have a bound, one by one and all together; a body's trailers count with them."""
+        super().on_header(name, value)
+        if not self._in_head:
+            self._line_bytes = 0
+        self._head_bytes += len(name) + len(value)
+        if len(self.headers) > HEADERS_MAX:
+            self._stop(_MANY_HEADERS)
+        if self._head_bytes > HEAD_BYTES_MAX:
+            self._stop(_LONG_HEAD)
+
     def on_headers_complete(self) -> None:
         """Also: a client of HTTP/1.0 knows no chunks; what has no length ends with the connection."""
+        self._in_head, self._line_bytes, self._body_bytes = False, 0, 0
+        self._peers.work(self)
+        self._stop_timer()
         super().on_headers_complete()
         # The attribute is missing where the request upgrades the connection.
         cycle: Any = getattr(self, "cycle", None)
-        if cycle is not None and cycle.scope is self.scope and self.scope["http_version"] == "1.0":
+        if cycle is None or cycle.scope is not self.scope:
+            return
+        if self.scope["http_version"] == "1.0":
             cycle.keep_alive = cycle.chunked_encoding = False
             cycle.expected_content_length = _AnyLength()
+        self._timer = self.loop.call_later(BODY_LOOK_S, self._look_at_body)
+
+    def on_body(self, body: bytes) -> None:
+        """Also: it is seen that it comes."""
+        self._body_bytes += len(body)
+        self._line_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Also: nothing more is waited for."""
+        self._stop_timer()
+        self._in_head, self._head_begun, self._line_bytes = True, False, 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Also: it is idle, until more comes."""
+        super().on_response_complete()
+        if not self.pipeline:
+            self._peers.rest(self)
+
+    # Bounds
+
+    def _stop(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+        raise _Refused
+
+    def _expect_head(self) -> None:
+        self._timer = self.loop.call_later(HEAD_S, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        self._hang_up(f"its head did not come within {HEAD_S:g} s" if self._head_begun else "it said nothing")
+
+    def _look_at_body(self) -> None:
+        """Only what we would take is missed: a client is not to blame that nobody reads its body yet."""
+        came, self._body_bytes = self._body_bytes, 0
+        if came < BODY_BYTES_PER_LOOK and not self.flow.read_paused:
+            self._hang_up(f"{came} bytes of a body came within {BODY_LOOK_S:g} s")
+        else:
+            self._timer = self.loop.call_later(BODY_LOOK_S, self._look_at_body)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer, unless an answer is under way, and throw away what still comes until the client has read it."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        self._stop_timer()
+        self._unset_keepalive_if_required()
+        if not self._break_off():
+            self.transport.close()
+            return
+        self.transport.write(refusal.answer())
+        self.flow.resume_reading()
+        with suppress(OSError, NotImplementedError, RuntimeError):
+            self.transport.write_eof()
+        self._timer = self.loop.call_later(LINGER_S, self.transport.close)
+
+    def _hang_up(self, why: str) -> None:
+        """Close without an answer: who is so slow, or no client of ours, reads none."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        self._break_off()
+        log.info("closed a connection: %s", why)
+        self.transport.close()
+
+    def _break_off(self) -> bool:
+        """Tell who works on a request that its client is not heard any more; says whether it can still be answered."""
+        cycle: Any = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        cycle.disconnected = True
+        cycle.message_event.set()
+        return not cycle.response_started
 
 
 def uvicorn_options(config: Config) -> dict[str, Any]:
     """How uvicorn is to speak HTTP and WebSocket. A longer frame than a body may be closes the connection with code
     1009. Nothing is compressed: the frames are small, and their sizes would tell what the padding hides.
     """
+    room = room_for(descriptors(), config.upstream_connections_max, config.websockets_max)
+    total = min(room, config.connections_max or room)
+    peers = Peers(total, config.connections_per_address_max or max(1, total // 2))
     return {
-        "http": Protocol,
+        "http": partial(Protocol, peers=peers),
         "timeout_keep_alive": config.keep_alive_s,
-        "ws": "websockets-sansio",
+        "ws": BoundedWebSocket,
         "ws_max_size": config.body_bytes_max,
         "ws_ping_interval": PING_S,
         "ws_ping_timeout": SILENT_S,

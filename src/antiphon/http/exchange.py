@@ -15,13 +15,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from antiphon.access.keyring import Caller
 from antiphon.engine import Engine
+from antiphon.http.body import BodyShare, decode_json
 from antiphon.http.encoding import unpack
 from antiphon.http.profile import profile_of
-from antiphon.wire.errors import ApiError, BodyTooLarge, InvalidRequest, ServerError
+from antiphon.wire.errors import ApiError, BodyTooLarge, ServerError, Unavailable
 
 log = logging.getLogger("antiphon.http.app")
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 class ClientGone(Exception):
@@ -39,6 +39,7 @@ class Exchange:
         profile: the form of the API that the client reads.
         owner: whom the request acts for; the owner of what it stores, and of what it can see.
         key_id: the key it came with; empty without one.
+        share: what its body takes of the room for bodies; None where that is taken already.
         failed: whether an error was answered, in the middle of a stream too.
     """
 
@@ -51,6 +52,7 @@ class Exchange:
         self.started = False
         self.status = 0
         self.failed = False
+        self.share: BodyShare | None = None
         self.owner = ""
         # Of several of one name, the first.
         self._asked: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
@@ -84,36 +86,43 @@ class Exchange:
             BodyTooLarge: over ``body_bytes_max``.
             InvalidRequest: not JSON.
         """
-        body = await self.body()
-        try:
-            return _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidRequest(f"We could not parse the JSON body of your request: {error}.") from error
+        return decode_json(await self.body())
 
     async def body(self) -> bytes:
         """The body, as it came; to be asked for once.
 
         Raises:
             BodyTooLarge: over ``body_bytes_max``, also when it is unpacked.
+            Unavailable: the room that all bodies share is full.
             UnsupportedEncoding, InvalidRequest: it comes in an encoding that cannot be read.
         """
         bytes_max = self.engine.config.body_bytes_max
         chunks: list[bytes] = []
-        size = 0
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > bytes_max:
-                # The rest is not read; the connection cannot be used again.
-                self.headers["connection"] = "close"
-                raise BodyTooLarge(f"The request body is larger than {bytes_max} bytes.")
-            if not message.get("more_body"):
-                body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-                encoding = self.header(b"content-encoding")
-                return body if encoding is None else unpack(body, encoding, bytes_max)
+        try:
+            if self.share is not None:
+                self.share.expect(self.header(b"content-length"))
+            while True:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                chunks.append(message.get("body", b""))
+                if self.share is not None:
+                    self.share.take(len(chunks[-1]))
+                if not message.get("more_body"):
+                    break
+        except (BodyTooLarge, Unavailable):
+            # The rest is not read; the connection cannot be used again.
+            self.headers["connection"] = "close"
+            raise
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        encoding = self.header(b"content-encoding")
+        return body if encoding is None else self._unpacked(body, encoding, bytes_max)
+
+    def _unpacked(self, body: bytes, encoding: str, bytes_max: int) -> bytes:
+        whole = unpack(body, encoding, bytes_max)
+        if self.share is not None and len(whole) > len(body):
+            self.share.take(len(whole) - len(body))
+        return whole
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it comes, for one that is too large to be held; whoever reads it bounds it.

@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from starlette.types import Message
 
 from antiphon.http.exchange import Exchange
-from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.errors import InvalidRequest, RateLimited
 
 ANSWERS_MAX = 1000
+"""Answers that are kept of one project; of those, the oldest that is over goes for a new one."""
 BYTES_MAX = 64 << 20
 AGE_S = 24 * 60 * 60.0
 _KEY_CHARS_MAX = 255
@@ -68,6 +69,10 @@ class _Recording:
         self._moved.set()
         self._moved = asyncio.Event()
 
+    def holds(self, id: str) -> bool:
+        """Whether the object of that id is in the answer, as far as it has been recorded."""
+        return any(b'"id":"%s"' % id.encode() in message.get("body", b"") for message in self._messages)
+
     async def play(self, exchange: Exchange) -> None:
         """Send all of it, and what is still to come."""
         sent = 0
@@ -109,6 +114,18 @@ class Replays:
         with exchange.attended():
             await self._played(place, recording, exchange)
 
+    def forget(self, owner: str, id: str) -> None:
+        """Play no answer of that owner any more in which the object ``id`` is: it has been deleted."""
+        for place, recording in list(self._kept.items()):
+            if place.owner == owner and recording.holds(id):
+                self._forget(place, recording)
+
+    def forget_all(self) -> None:
+        """Play no answer any more that is over: what was in it may have been deleted."""
+        for place, recording in list(self._kept.items()):
+            if recording.over:
+                self._forget(place, recording)
+
     async def _played(self, place: _Place, recording: _Recording, exchange: Exchange) -> None:
         recording.readers += 1
         try:
@@ -124,8 +141,13 @@ class Replays:
     def _found(self, place: _Place, digest: bytes) -> _Recording:
         """The recording of that key, begun if there is none."""
         now = self._now()
-        while self._kept and (len(self._kept) >= ANSWERS_MAX or now - next(iter(self._kept.values())).began > AGE_S):
-            self._forget(*next(iter(self._kept.items())))
+        for old, recording in list(self._kept.items()):
+            if now - recording.began <= AGE_S:
+                break
+            if recording.over:
+                self._forget(old, recording)
+        if place not in self._kept:
+            self._make_room(place.owner)
         recording = self._kept.setdefault(place, _Recording(digest, now))
         if recording.digest != digest:
             raise InvalidRequest(
@@ -134,6 +156,21 @@ class Replays:
                 headers={"x-should-retry": "false"},
             )
         return recording
+
+    def _make_room(self, owner: str) -> None:
+        """For one more answer of a project, out of that project's own.
+
+        Raises:
+            RateLimited: all that it may have are still being made.
+        """
+        own = [(place, recording) for place, recording in self._kept.items() if place.owner == owner]
+        if len(own) < ANSWERS_MAX:
+            return
+        oldest = next(((place, recording) for place, recording in own if recording.over), None)
+        if oldest is None:
+            text = f"There are {ANSWERS_MAX} requests with an Idempotency-Key under way already. Retry in a moment."
+            raise RateLimited(text, code="too_many_keys", headers={"Retry-After": "2"})
+        self._forget(*oldest)
 
     async def _performed(
         self, place: _Place, recording: _Recording, first: Exchange, body: bytes, perform: Perform
@@ -154,15 +191,16 @@ class Replays:
             recording.move()
 
     def _weigh(self, place: _Place, recording: _Recording) -> None:
-        """Count its bytes; the oldest go where there are too many."""
+        """Count its bytes; where there are too many, the oldest of the project that has most of them go."""
         if self._kept.get(place) is recording:
             recording.weight = recording.bytes
             self._bytes += recording.weight
-        for other_place, other in list(self._kept.items()):
-            if self._bytes <= BYTES_MAX:
-                return
-            if other.over:
-                self._forget(other_place, other)
+        while self._bytes > BYTES_MAX:
+            taken: Counter[str] = Counter()
+            for other_place, other in self._kept.items():
+                taken[other_place.owner] += other.weight
+            most = taken.most_common(1)[0][0]
+            self._forget(*next((p, r) for p, r in self._kept.items() if p.owner == most and r.weight))
 
     def _forget(self, place: _Place, recording: _Recording) -> None:
         """Play it to nobody new."""

@@ -2,7 +2,8 @@
 
 Run as a file, so that nothing of the package is loaded here. Standard input's first line is the settings as JSON; its
 end means that the parent is gone. Standard output carries one JSON line, ``{"port", "load_s"}``, once the server
-answers. Everything that llama.cpp prints goes to standard error, which is the log file.
+answers. What llama.cpp prints until then goes to standard error, which is the log file. What it prints later may quote
+requests, and is thrown away; only the traces of a crash still go there.
 """
 
 from __future__ import annotations
@@ -21,11 +22,10 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-LOG_LOOK_S = 5.0
 
 
 def main() -> None:
-    faulthandler.enable()
+    faulthandler.enable(os.fdopen(os.dup(2), "wb"))
     settings: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
     _die_with(settings["parent_pid"])
     # The answer keeps its own descriptor; llama.cpp's prints, on 1 as well, join the log.
@@ -33,9 +33,10 @@ def main() -> None:
     os.dup2(2, 1)
     watch = threading.Thread(target=_watch_parent, daemon=True)
     watch.start()
-    threading.Thread(target=_bound_log, args=(settings["log"], settings["log_bytes_max"]), daemon=True).start()
+    turn_over(Path(settings["log"]), settings["log_bytes_max"])
     begin = time.monotonic()
     server = _serve(settings)
+    _fall_silent()
     port = int(server.listening_address.rpartition(":")[2])
     with answer:
         json.dump({"port": port, "load_s": time.monotonic() - begin}, answer)
@@ -57,10 +58,12 @@ def _watch_parent() -> None:
     os._exit(0)
 
 
-def _bound_log(log: str, bytes_max: int) -> None:
-    while True:
-        turn_over(Path(log), bytes_max)
-        time.sleep(LOG_LOOK_S)
+def _fall_silent() -> None:
+    """What is printed from now on is about requests, and no file but the store holds a word of those."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def turn_over(log: Path, bytes_max: int) -> None:

@@ -20,7 +20,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import aiohttp
 import msgspec
@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         slots: requests worked on at once, each with its own context.
         threads: threads that compute.
         prompt_cache_bytes: memory for contexts of earlier requests that lost their slot.
-        log: where the child's output goes.
+        log: where what the child prints goes, until it answers: nothing of a request.
         log_bytes_max: bound on the log, and on the one kept before it.
         start_s: how long loading may take.
         verbosity: llama.cpp's: 1 errors, 2 warnings, 3 a few lines per request.
@@ -259,9 +259,9 @@ class EmbeddedServer:
 
     async def _spawn(self) -> Process:
         log = self.settings.log
-        log.parent.mkdir(parents=True, exist_ok=True)
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         child = Path(__file__).with_name("child.py")
-        with log.open("ab") as sink:
+        with _own_file(log, fresh=not self.restarts) as sink:
             # A session of its own: Ctrl-C in a terminal is for the parent, which then ends the child in its own time.
             return await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-u", str(child)),
@@ -324,6 +324,17 @@ async def _end(process: Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def _own_file(log: Path, *, fresh: bool) -> BinaryIO:
+    """The log, for its owner alone; ``fresh``: without what an earlier version may have written."""
+    if fresh:
+        log.with_name(log.name + ".1").unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if fresh else 0)
+    handle = os.open(log, flags, 0o600)
+    if os.name == "posix":
+        os.fchmod(handle, 0o600)
+    return os.fdopen(handle, "ab")
 
 
 def _tail(log: Path) -> str:

@@ -85,8 +85,13 @@ def translating(path: Path) -> Generator[None]:
 
 
 def make_file(path: Path) -> None:
-    """Make the database's file, empty, for its owner's eyes alone; leave one that exists as it is."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    """Make the database's file, empty, or leave what is in it; either way it is for its owner's eyes alone."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if os.name == "posix" and os.fstat(handle).st_uid == os.geteuid():
+            os.fchmod(handle, 0o600)
+    finally:
+        os.close(handle)
 
 
 def connect(path: Path, limits: Limits) -> sqlite3.Connection:
