@@ -18,7 +18,7 @@ from antiphon.engine import Engine
 from antiphon.http.body import BodyShare, decode_json
 from antiphon.http.encoding import unpack
 from antiphon.http.profile import profile_of
-from antiphon.wire.errors import ApiError, BodyTooLarge, ServerError, Unavailable
+from antiphon.wire.errors import ApiError, BodyTooLarge, InvalidRequest, ServerError, Unavailable
 
 log = logging.getLogger("antiphon.http.app")
 _encode = msgspec.json.Encoder().encode
