@@ -15,7 +15,7 @@ from antiphon.config import Config
 from antiphon.http import body, connection
 from antiphon.http.peers import Peers, room_for
 from antiphon.models.scripted import ScriptedModel
-from antiphon.testing.serving import serving
+from antiphon.testing.serving import OneModel, serving
 from antiphon.wire.errors import InvalidRequest
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -241,3 +241,63 @@ async def test_fragments_and_pings_are_read_as_they_are_meant() -> None:
             await reader.readuntil(b"response.created")
             await reader.readuntil(b"response.completed")
         writer.close()
+
+
+class Hanging(OneModel):
+    """A roster whose server takes connections and says nothing."""
+
+    async def ready(self) -> bool:
+        await asyncio.sleep(60)
+        return True
+
+
+async def test_whether_it_is_ready_is_said_within_a_second() -> None:
+    async with (
+        serving(roster=Hanging(ScriptedModel())) as url,
+        asyncio.timeout(1),
+        aiohttp.request("GET", url.replace("/v1", "/readyz")) as answer,
+    ):
+        assert (answer.status, (await answer.json())["error"]["code"]) == (503, "model_not_ready")
+
+
+ASK = b"GET /v1/models HTTP/1.1\r\nConnection: close\r\n"
+FOREIGN = [
+    "evil.example",
+    "evil.example#@localhost",
+    "localhost@evil.example",
+    "127.0.0.1\\\\.evil.example",
+    "localhost/.evil.example",
+    "localhost:80:80",
+    "[::1].evil.example",
+    "lo calhost",
+    "localhost?x",
+    "127.0.0.1.evil.example",
+]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+async def test_names_and_origins_are_read_strictly(name: str) -> None:
+    async with served() as port:
+        for head in (b"Host: " + name.encode(), b"Host: localhost\r\nOrigin: http://" + name.encode()):
+            answer = await told(port, ASK + head + b"\r\n\r\n")
+            assert envelope(answer)[1] in ("foreign_host", "foreign_origin")
+        twice = ASK + b"Host: localhost\r\nHost: " + name.encode() + b"\r\n\r\n"
+        assert envelope(await told(port, twice))[0] == 400
+
+
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST:8484", "127.0.0.1:1", "[::1]:8484", "box", "a.internal"])
+async def test_names_of_this_machine_are_answered(name: str) -> None:
+    async with served() as port:
+        answer = await told(port, ASK + b"Host: " + name.encode() + b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_the_document_says_what_is_true() -> None:
+    async with served() as port, aiohttp.request("GET", f"http://127.0.0.1:{port}/openapi.json") as answer:
+        document = await answer.json()
+    page = document["paths"]["/v1/responses"]["get"]["parameters"]
+    assert {each["name"]: each["schema"]["type"] for each in page}["limit"] == "integer"
+    assert list(document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
+    stream = document["paths"]["/v1/responses/{response_id}"]["get"]["responses"]["200"]["content"]
+    assert set(stream) == {"application/json", "text/event-stream"}
+    assert '"additionalProperties": false' not in json.dumps(document)

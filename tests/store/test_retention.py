@@ -8,6 +8,7 @@ from antiphon import assembly
 from antiphon.config import Config
 from antiphon.retention.sweep import (
     DELIVERIES_KEPT_S,
+    JUMP_HELD_S,
     KEEP_FREE_BYTES,
     SAME_AGE_S,
     STEP_RESPONSES,
@@ -24,8 +25,10 @@ from antiphon.testing.records import a_conversation, an_item
 DAY_S = 86_400
 
 
-def sweeper(store: Store, clock: FakeClock, *, days: float = 0, bytes_max: int = 0) -> Sweeper:
-    return Sweeper(store, retention_days=days, bytes_max=bytes_max, clock=clock)
+def sweeper(
+    store: Store, clock: FakeClock, *, days: float = 0, bytes_max: int = 0, ticks: FakeClock | None = None
+) -> Sweeper:
+    return Sweeper(store, retention_days=days, bytes_max=bytes_max, clock=clock, ticks=ticks or clock)
 
 
 async def test_what_is_past_its_time_goes(open_store: OpenStore) -> None:
@@ -190,3 +193,24 @@ async def test_a_store_that_fails_once_is_swept_later(
     running.cancel()
     await store.close()
     assert "the disk is gone" in caplog.text
+
+
+async def test_a_clock_that_jumps_deletes_nothing_until_it_is_believed(
+    open_store: OpenStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, ticks = FakeClock(), FakeClock()
+    async with open_store() as store:
+        await store.responses.commit(a_record("r1", created_at=int(clock.now)))
+        sweeping = sweeper(store, clock, days=30, ticks=ticks)
+        assert (await sweeping.sweep()).responses == 0
+        clock.now += 365 * DAY_S
+        for _ in range(2):
+            assert (await sweeping.sweep()).responses == 0
+        assert [record.message.split(":")[0] for record in caplog.records] == ["the clock jumped by 365.0 days"]
+        clock.now -= 365 * DAY_S
+        assert (await sweeping.sweep()).responses == 0
+        clock.now += 365 * DAY_S
+        assert (await sweeping.sweep()).responses == 0
+        clock.now += JUMP_HELD_S
+        ticks.now += JUMP_HELD_S
+        assert (await sweeping.sweep()).responses == 1

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from antiphon.access.keyring import Caller, Keyring
-from antiphon.http.cors import is_allowed
+from antiphon.http.cors import HOST, is_allowed
 from antiphon.wire.errors import InvalidRequest, Unauthorized
 
 _TRUSTED = "antiphon.trusted"
@@ -43,6 +42,7 @@ def caller_of(scope: Scope, header: Header, keyring: Keyring, origins: Sequence[
     if _TRUSTED in scope:
         return _known(header, keyring)
     if not keyring.asks:
+        _refuse_two_hosts(scope)
         _refuse_foreign_names(header(b"host"))
         _refuse_foreign_pages(header(b"origin"), origins)
         return Caller()
@@ -81,6 +81,11 @@ def _refuse_foreign_pages(origin: str | None, origins: Sequence[str]) -> None:
         raise InvalidRequest("Requests from web pages of other sites are refused.", code="foreign_origin")
 
 
+def _refuse_two_hosts(scope: Scope) -> None:
+    if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+        raise InvalidRequest("A request has one Host header.", code="foreign_host")
+
+
 def _refuse_foreign_names(host: str | None) -> None:
     if host and _can_be_another_sites(host):
         raise InvalidRequest(
@@ -95,9 +100,10 @@ def _can_be_another_sites(host: str) -> bool:
     """Whether anyone on the internet can have the name, and say to what address it leads. Addresses lead to themselves;
     names of one word, and those with the three endings, are this machine's, its network's or nobody's.
     """
-    name = _hostname(f"//{host}")
-    if name is None:
+    written = HOST.fullmatch(host)
+    if written is None:
         return True
+    name = written["name"].strip("[]").lower()
     return "." in name and not name.endswith((".localhost", ".internal", ".invalid")) and not _is_address(name)
 
 
@@ -107,10 +113,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _hostname(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).hostname
-    except ValueError:
-        return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from re import ASCII, compile
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -12,6 +12,9 @@ from starlette.types import ASGIApp
 from antiphon.config import LOOPBACK
 
 _THIS_MACHINE: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+HOST: Final = compile(r"(?P<name>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::\d{1,5})?", ASCII)
+"""A host and perhaps its port, and nothing that only a lenient reader would take for one."""
+_ORIGIN: Final = compile(rf"https?://{HOST.pattern}", ASCII)
 _EXPOSED: Final = (
     "x-request-id",
     "x-antiphon-model",
@@ -46,8 +49,6 @@ def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
 
 def is_allowed(origin: str, origins: Sequence[str]) -> bool:
     """Whether a page of that origin may use the server."""
-    try:
-        local = urlsplit(origin).hostname in LOOPBACK
-    except ValueError:
-        return False
+    written = _ORIGIN.fullmatch(origin)
+    local = written is not None and written["name"].strip("[]").lower() in LOOPBACK
     return local or "*" in origins or origin in origins

@@ -11,10 +11,12 @@ from antiphon import __version__
 from antiphon.http.exchange import Exchange
 from antiphon.http.websocket.socket import METHOD as WEBSOCKET
 from antiphon.wire import Json
+from antiphon.wire.chat import ChatRequest
 from antiphon.wire.errors import ErrorResponse
 from antiphon.wire.request import CreateRequest
 
 if TYPE_CHECKING:
+    from antiphon.http.app import Route
     from antiphon.http.sse import Pulse
 
 
@@ -45,24 +47,53 @@ def _document() -> Json:
                 *(_parameter(name, "path") for name in route.pattern.groupindex),
                 *(_parameter(name, "query") for name in route.query),
             ],
-            "responses": {"200": _json(answer), "default": _json(failure, "What went wrong")},
+            "responses": {"200": _good(route, answer), "default": _json(failure, "What went wrong")},
             "security": [{"key": []}, {}] if path.startswith(("/v1/", "/antiphon/")) else [],
         }
         if route.body is not None:
             operation["requestBody"] = {"required": True, "content": _json(request)["content"]}
-        if route.body is CreateRequest:
-            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
         paths.setdefault(path, {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": "Antiphon", "version": __version__, "description": "A self-hosted Responses API."},
         "paths": paths,
-        "components": {"schemas": schemas, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "schemas": {name: _open(schema) for name, schema in schemas.items()},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
+_PARAMETERS: dict[str, Json] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": 100},
+    "starting_after": {"type": "integer", "minimum": 0},
+    "stream": {"type": "boolean"},
+    "include_obfuscation": {"type": "boolean"},
+    "order": {"type": "string", "enum": ["asc", "desc"]},
+    "include": {"type": "array", "items": {"type": "string"}},
+}
+"""The query parameters that are not any text."""
+_STREAMS = {"type": "string", "description": "Server-sent events."}
+
+
 def _parameter(name: str, place: str) -> Json:
-    return {"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}}
+    schema = _PARAMETERS.get(name, {"type": "string"}) if place == "query" else {"type": "string"}
+    return {"name": name, "in": place, "required": place == "path", "schema": schema}
+
+
+def _good(route: Route, answer: Json) -> Json:
+    """A good answer, in the media types that it may have."""
+    if route.answer is str:
+        return {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    told = _json(answer)
+    if route.body is CreateRequest or route.body is ChatRequest or "stream" in route.query:
+        told["content"]["text/event-stream"] = {"schema": _STREAMS}
+    return told
+
+
+def _open(schema: Json) -> Json:
+    """The schema of a body as it is read: members that it does not name are accepted, and told in a header."""
+    return {name: value for name, value in schema.items() if (name, value) != ("additionalProperties", False)}
 
 
 def _json(schema: Any, description: str = "OK") -> Json:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -35,6 +36,12 @@ IDLE_CONVERSATIONS = 256
 
 _DAY_S = 86_400
 
+JUMP_S = _DAY_S
+"""A clock that goes this much faster or slower than time is wrong, or was."""
+
+JUMP_HELD_S = _DAY_S
+"""How long nothing is deleted by its age behind such a jump, unless the clock comes back."""
+
 
 class Swept(NamedTuple):
     """How many went."""
@@ -50,13 +57,25 @@ class Sweeper:
         retention_days: how long a response is kept; 0 for ever.
         bytes_max: how many bytes a store's content may take; 0 without end. Between two looks it may take more.
         clock: Unix seconds.
+        ticks: seconds that never jump.
     """
 
-    def __init__(self, store: Store, *, retention_days: float, bytes_max: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        retention_days: float,
+        bytes_max: int,
+        clock: Callable[[], float],
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._retention_s = retention_days * _DAY_S
         self._bytes_max = bytes_max
         self._clock = clock
+        self._ticks = ticks
+        self._offset = clock() - ticks()
+        self._jumped_at: float | None = None
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -73,14 +92,32 @@ class Sweeper:
         Raises:
             StoreUnavailable: the store cannot be written; what went before is gone.
         """
-        past, room = await self._purge_expired(), await self._purge_for_room()
-        await self._forget_deliveries()
+        past = 0
+        if self._trusts_clock():
+            past = await self._purge_expired()
+            await self._forget_deliveries()
+        room = await self._purge_for_room()
         swept = Swept(past + room.responses, room.conversations)
         if any(swept):
             log.info("swept", extra={"fields": swept._asdict()})
         while await self._store.retention.shrink(KEEP_FREE_BYTES):
             pass
         return swept
+
+    def _trusts_clock(self) -> bool:
+        """Whether the clock has gone as time has; after a jump, once it has stood long enough to be noticed."""
+        offset, now = self._clock() - self._ticks(), self._ticks()
+        if abs(offset - self._offset) <= JUMP_S:
+            self._offset, self._jumped_at = offset, None
+            return True
+        if self._jumped_at is None:
+            self._jumped_at = now
+            days = (offset - self._offset) / _DAY_S
+            log.warning("the clock jumped by %.1f days: nothing is deleted by its age for a day", days)
+        if now - self._jumped_at < JUMP_HELD_S:
+            return False
+        self._offset, self._jumped_at = offset, None
+        return True
 
     async def _purge_expired(self) -> int:
         now = self._clock()

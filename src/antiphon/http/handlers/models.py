@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from antiphon.http.exchange import Exchange
 from antiphon.http.sse import Pulse
 from antiphon.models.roster import not_found
 from antiphon.wire.errors import NotFound, Unavailable
 from antiphon.wire.lists import Health, Model, ModelList
+
+READY_S: Final = 0.8
+"""How long the model may take to say that it is there: whoever asks wants to know it now."""
 
 
 async def list_models(exchange: Exchange, pulse: Pulse) -> None:
@@ -31,6 +37,11 @@ async def health(exchange: Exchange, pulse: Pulse) -> None:
 
 async def ready(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /readyz``: a request would find a model."""
-    if not await exchange.engine.roster.ready():
+    try:
+        async with asyncio.timeout(READY_S):
+            is_ready = await exchange.engine.roster.ready()
+    except TimeoutError:
+        is_ready = False
+    if not is_ready:
         raise Unavailable("The model is not ready.", code="model_not_ready")
     await exchange.reply(Health("ready"))
