@@ -75,15 +75,18 @@ def _work(options: Mapping[str, Any], tools: list[Watched], view: View) -> int:
     local: dict[str, Any] = {} if options["base_url"] else {"config": {"unsupported_images": "note"}}
     instructions = _INSTRUCTIONS.format(root=Path(options["root"]).resolve())
     try:
+        seen = list(_seen(tools))
+        first: dict[str, Any] = {"tool_choice": "required"} if seen else {}  # small models talk of clicks instead
         with OpenAI(**named, **local) as client:
             result = client.run(
-                "\n\n".join([options["task"], *_seen(tools)]),
+                "\n\n".join([options["task"], *seen]),
                 model=options["model"] or _first_model(client),
                 tools=tools,
                 instructions=instructions,
                 turns_max=options["turns"],
                 call_timeout_s=_CALL_S,
                 on_event=view.show,
+                **first,
             )
     except (openai.OpenAIError, EngineError, RunBroken, TurnsExceeded, *_ends()) as error:
         view.fail(str(error))
