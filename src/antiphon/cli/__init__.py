@@ -12,6 +12,7 @@ from typing import Any
 
 from antiphon import __version__
 from antiphon.cli import agent
+from antiphon.cli import files as cli_files
 from antiphon.cli import keys as cli_keys
 from antiphon.cli import webhooks as cli_webhooks
 from antiphon.config import Config, ConfigError, load
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--upstream-sees", action="store_true", default=None, help=argparse.SUPPRESS)
 
     agent.add_parser(commands)
+    cli_files.add_parser(commands)
     cli_keys.add_parser(commands)
     cli_webhooks.add_parser(commands)
 
@@ -250,6 +252,8 @@ def _upkeep(command: Callable[[Mapping[str, Any]], int]) -> Callable[[Mapping[st
 COMMANDS: dict[str, Callable[[Mapping[str, Any]], int]] = {
     "serve": _serve,
     "agent": agent.run,
+    "files": cli_files.run_files,
+    "search": cli_files.run_search,
     "keys": cli_keys.run,
     "webhooks": _upkeep(cli_webhooks.run),
     "models": _models,

@@ -1,0 +1,172 @@
+"""``antiphon files add`` and ``antiphon search``: folders into a vector store, and what is found in it.
+
+Both go through the official client, in this process or to a server (``OPENAI_BASE_URL``, or ``--url``). What was added
+is known by its path and its content, kept as attributes of the files in the store: a second run adds what is new or
+changed, and takes out what that replaces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from antiphon.client import OpenAI
+
+_FAILED = 1
+_PAUSE_S = 0.5
+_HIDDEN = "."
+_PATH_CHARS_MAX = 512
+
+
+def add_parser(commands: Any) -> None:
+    """Add ``files`` and ``search`` to the commands of an ``argparse`` parser."""
+    files = commands.add_parser("files", help="put files into a vector store")
+    actions = files.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add = actions.add_parser("add", help="add files, and all files of folders; what is there already stays as it is")
+    add.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder or a pattern such as 'docs/**/*.md'")
+    add.add_argument("--store", required=True, metavar="NAME", help="the vector store's name or id; made when missing")
+    search = commands.add_parser("search", help="search a vector store")
+    search.add_argument("store", metavar="NAME", help="the vector store's name or id")
+    search.add_argument("query", metavar="QUERY")
+    search.add_argument("--limit", type=int, default=10, metavar="N", help="how many hits (10)")
+    for each in (add, search):
+        each.add_argument("--url", metavar="URL", help="base URL of a server; without one, the data folder")
+        each.add_argument("--data", type=Path, metavar="DIR", help="the data folder, where there is no server")
+
+
+def run_files(options: Mapping[str, Any]) -> int:
+    """Do what ``files`` says; returns the exit status."""
+    paths = sorted(_expand(options["paths"]))
+    if not paths:
+        print("antiphon: there are no such files", file=sys.stderr)
+        return _FAILED
+    return _asking(options, lambda client: _add(client, options["store"], paths))
+
+
+def run_search(options: Mapping[str, Any]) -> int:
+    """Do what ``search`` says; returns the exit status."""
+    return _asking(options, lambda client: _search(client, options))
+
+
+def _asking(options: Mapping[str, Any], work: Callable[[OpenAI], int]) -> int:
+    import openai
+
+    from antiphon.client import EngineError, OpenAI
+
+    named = {"base_url": options["url"], "data": options["data"]}
+    given: dict[str, Any] = {name: value for name, value in named.items() if value}
+    try:
+        with OpenAI(**given) as client:
+            return work(client)
+    except (openai.OpenAIError, EngineError) as error:
+        print(f"antiphon: {error}", file=sys.stderr)
+        return _FAILED
+
+
+def _expand(patterns: Sequence[str]) -> Iterator[Path]:
+    """The files that are meant, once each; hidden ones only where they are named."""
+    seen: set[Path] = set()
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        found = [path] if path.exists() else sorted(Path().glob(pattern)) if not path.is_absolute() else []
+        for each in found:
+            inside = [inner for inner in each.rglob("*") if not _is_hidden(inner, each)] if each.is_dir() else [each]
+            for file in inside:
+                if file.is_file() and file.resolve() not in seen:
+                    seen.add(file.resolve())
+                    yield file
+
+
+def _is_hidden(path: Path, below: Path) -> bool:
+    return any(part.startswith(_HIDDEN) for part in path.relative_to(below).parts)
+
+
+def _store_id(client: OpenAI, name: str, *, make: bool) -> str | None:
+    for store in client.vector_stores.list(limit=100):
+        if name in (store.id, store.name):
+            return store.id
+    return client.vector_stores.create(name=name).id if make else None
+
+
+def _add(client: OpenAI, name: str, paths: Sequence[Path]) -> int:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    id = _store_id(client, name, make=True)
+    assert id is not None
+    known = {(file.attributes or {}).get("path"): file for file in client.vector_stores.files.list(id, limit=100)}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+        bar = progress.add_task("uploading", total=len(paths), rate="")
+        pending: dict[str, Path] = {}
+        began, sent = time.monotonic(), 0
+        for path in paths:
+            added = _upload(client, id, path, known)
+            sent += path.stat().st_size if added else 0
+            if added is not None:
+                pending[added] = path
+            progress.update(bar, advance=1, rate=f"{sent / 1e6 / max(0.001, time.monotonic() - began):.1f} MB/s")
+        failed = _wait(client, id, pending, progress)
+    for path, why in failed:
+        print(f"{path}: {why}", file=sys.stderr)
+    print(f"{len(pending) - len(failed)} added, {len(paths) - len(pending)} there already, {len(failed)} failed: {id}")
+    return _FAILED if failed else 0
+
+
+def _upload(client: OpenAI, id: str, path: Path, known: Mapping[Any, Any]) -> str | None:
+    """Add one file; None where it is there already."""
+    where = str(path.resolve())[-_PATH_CHARS_MAX:]
+    with path.open("rb") as source:
+        digest = hashlib.file_digest(source, "sha256").hexdigest()
+    before = known.get(where)
+    if before is not None:
+        attributes: dict[str, Any] = before.attributes or {}
+        is_same = attributes.get("sha256") == digest
+        if is_same and before.status in ("completed", "in_progress"):
+            return None
+    file = client.files.create(file=path, purpose="user_data")
+    client.vector_stores.files.create(id, file_id=file.id, attributes={"path": where, "sha256": digest})
+    if before is not None:
+        client.files.delete(before.id)
+    return file.id
+
+
+def _wait(client: OpenAI, id: str, pending: Mapping[str, Path], progress: Any) -> list[tuple[Path, str]]:
+    """Until all have been taken in; those that failed, and why."""
+    bar = progress.add_task("taking in", total=len(pending), rate="")
+    open_ids, failed, began = dict(pending), list[tuple[Path, str]](), time.monotonic()
+    while open_ids:
+        on_their_way = {file.id for file in client.vector_stores.files.list(id, filter="in_progress", limit=100)}
+        for file_id in [each for each in open_ids if each not in on_their_way]:
+            file = client.vector_stores.files.retrieve(file_id, vector_store_id=id)
+            path = open_ids.pop(file_id)
+            if file.last_error is not None:
+                failed.append((path, file.last_error.message))
+        done = len(pending) - len(open_ids)
+        progress.update(bar, completed=done, rate=f"{done / max(0.001, time.monotonic() - began):.1f} files/s")
+        if open_ids:
+            time.sleep(_PAUSE_S)
+    return failed
+
+
+def _search(client: OpenAI, options: Mapping[str, Any]) -> int:
+    id = _store_id(client, options["store"], make=False)
+    if id is None:
+        print(f"antiphon: there is no vector store {options['store']!r}", file=sys.stderr)
+        return _FAILED
+    for hit in client.vector_stores.search(id, query=options["query"], max_num_results=options["limit"]):
+        extra = hit.model_extra or {}
+        place = f", page {extra['x_page']}" if "x_page" in extra else ""
+        heading = f" - {extra['x_heading']}" if "x_heading" in extra else ""
+        print(f"{hit.score:.3f}  {hit.filename}{place}{heading}")
+        print(_excerpt(hit.content[0].text))
+    return 0
+
+
+def _excerpt(text: str, chars: int = 200) -> str:
+    flat = " ".join(text.split())
+    return "       " + (flat if len(flat) <= chars else flat[:chars] + " …")

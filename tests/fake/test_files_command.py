@@ -1,0 +1,37 @@
+"""``antiphon files add`` and ``antiphon search`` against a real server."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from antiphon.cli import main
+from antiphon.models.scripted import ScriptedModel
+from antiphon.testing.serving import serving
+
+
+async def test_folders_are_added_once_and_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "docs" / ".git").mkdir(parents=True)
+    (tmp_path / "docs" / "lemons.md").write_text("# Care\n\nLemon trees want water twice a week.\n")
+    (tmp_path / "docs" / "pets.txt").write_text("The cat sleeps all day.\n")
+    (tmp_path / "docs" / ".git" / "config").write_text("hidden")
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
+    async with serving(ScriptedModel("x")) as url:
+
+        async def ran(*arguments: str) -> tuple[int, str, str]:
+            status = await asyncio.to_thread(main, [*arguments, "--url", url])
+            told = capsys.readouterr()
+            return status, told.out, told.err
+
+        folder = str(tmp_path / "docs")
+        status, out, _ = await ran("files", "add", folder, "--store", "kb")
+        assert status == 0 and "2 added, 0 there already, 0 failed" in out
+        status, out, _ = await ran("files", "add", folder, "--store", "kb")
+        assert status == 0 and "0 added, 2 there already" in out
+        (tmp_path / "docs" / "pets.txt").write_text("The dog barks.\n")
+        status, out, err = await ran("files", "add", folder, str(tmp_path / "photo.png"), "--store", "kb")
+        assert status == 1 and "1 added, 1 there already, 1 failed" in out and "image" in err
+        status, out, _ = await ran("search", "kb", "watering lemons")
+        assert status == 0 and "lemons.md - Care" in out and "twice a week" in out
+        assert (await ran("search", "kb", "cat"))[1] == "", "what was replaced is gone"
+        assert (await ran("search", "nope", "x"))[0] == 1
