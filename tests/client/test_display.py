@@ -65,6 +65,15 @@ def test_print_shows_what_it_is_its_items_and_what_it_took() -> None:
     assert repr(response).startswith("Response(id='resp_1'")
 
 
+def test_each_call_for_the_caller_is_a_call() -> None:
+    shell = {"type": "shell_call", "id": "s", "call_id": "e", "status": "completed", "action": {"commands": ["ls"]}}
+    search = {"type": "tool_search_call", "id": "t", "call_id": "e", "status": "completed", "arguments": {"q": 1}}
+    assert str(response_of(shell, search)).split("\n")[1:3] == [
+        "[call] shell: {'commands': ['ls']}",
+        "[tool_search_call] arguments={'q': 1}, call_id=e",
+    ]
+
+
 def test_how_it_ended_is_said() -> None:
     cut = response_of(message("Once"), status="incomplete", incomplete_details={"reason": "max_output_tokens"})
     assert str(cut).startswith("resp_1 · incomplete (max_output_tokens) · m\nOnce\n")

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 
 from antiphon.client.inprocess.resolver import ENGINE_HOST, EngineResolver, Server
-from antiphon.client.sdk.internals import FinalRequestOptions
 
 
-def is_engine_websocket(options: FinalRequestOptions) -> bool:
+class RequestOptions(Protocol):
+    """What the SDK is about to send; of that, where to."""
+
+    url: str
+
+
+def is_engine_websocket(options: RequestOptions) -> bool:
     """Whether a WebSocket to the engine is about to be connected."""
     return options.url.startswith(f"ws://{ENGINE_HOST}/")
 
 
-def redirect_websocket(options: FinalRequestOptions, server: Server) -> FinalRequestOptions:
+def redirect_websocket(options: RequestOptions, server: Server) -> RequestOptions:
     """The options, for the server that owns the folder."""
     if server.url:
         there = httpx2.URL(server.url)

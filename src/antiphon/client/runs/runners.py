@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from antiphon.client.runs.function_tool import ArgumentsRefused, FunctionTool
 from antiphon.client.sdk.tool_calls import ToolCall
+from antiphon.wire.kinds import KINDS
 
 Item: TypeAlias = dict[str, Any]
 
@@ -70,6 +71,9 @@ answers."""
 
 _TYPES: Final = {"computer": "computer_use", "computer_use_preview": "computer_use"}
 """A runner's kind, and the type of the calls that it takes, where they differ."""
+
+_OUTPUTS: Final = {KINDS[kind.answers].asks: kind.type for kind in KINDS.values() if kind.answers}
+"""The type of a call, and that of the item that answers it."""
 
 _PARTS: Final = frozenset(("input_text", "input_image", "input_file"))
 
@@ -138,76 +142,67 @@ class _UnknownFunction:
 
 def output_item(call: ToolCall, returned: Any, chars_max: int) -> Item:
     """The item that answers a call with what its runner returned, cut to ``chars_max`` characters of text."""
-    if isinstance(returned, Mapping):
-        members = dict(cast("Mapping[str, Any]", returned))
-        if str(members.get("type", "")).endswith("_output"):
-            return {"call_id": call.id, **members}
-    return _OUTPUTS[call.type](call, returned, chars_max)
+    members = dict(cast(Item, returned)) if isinstance(returned, Mapping) else {}
+    if str(members.get("type")).endswith("_output"):
+        return {"call_id": call.id, **members}
+    head: Item = {"type": _OUTPUTS[call.type], "id" if call.type == "local_shell" else "call_id": call.id}
+    return head | _MEMBERS.get(call.type, _value)(call, returned, chars_max)
 
 
 def failure_item(call: ToolCall, message: str, chars_max: int) -> Item | None:
     """The item that says a call failed; None where its kind cannot say so (a computer answers with screenshots)."""
     text = _truncate(message, chars_max)
     match call.type:
+        case "computer_use":
+            return None
         case "apply_patch":
-            return {"type": "apply_patch_call_output", "call_id": call.id, "status": "failed", "output": text}
+            return output_item(call, {"status": "failed", "output": text}, chars_max)
         case "shell":
             failed = {"stdout": "", "stderr": text, "outcome": {"type": "exit", "exit_code": 1}}
-            return {**_shell(call, [failed], chars_max)}
-        case "function" | "custom" | "local_shell":
-            return _OUTPUTS[call.type](call, text, chars_max)
+            return output_item(call, [failed], chars_max)
         case _:
-            return None
+            return output_item(call, text, chars_max)
 
 
-def _function_output(call: ToolCall, returned: Any, chars_max: int) -> Item:
-    return {"type": "function_call_output", "call_id": call.id, "output": _text_or_parts(returned, chars_max)}
-
-
-def _custom_output(call: ToolCall, returned: Any, chars_max: int) -> Item:
-    return {"type": "custom_tool_call_output", "call_id": call.id, "output": _text_or_parts(returned, chars_max)}
+def _value(call: ToolCall, returned: Any, chars_max: int) -> Item:
+    return {"output": _text_or_parts(returned, chars_max)}
 
 
 def _patch(call: ToolCall, returned: Any, chars_max: int) -> Item:
-    item: Item = {"type": "apply_patch_call_output", "call_id": call.id, "status": "completed"}
     if isinstance(returned, Mapping):
-        return {**item, **cast(Item, returned)}
-    return {**item, "output": _text(returned, chars_max)} if returned else item
+        return {"status": "completed", **cast(Item, returned)}
+    return {"status": "completed"} | ({"output": _text(returned, chars_max)} if returned else {})
 
 
 def _shell(call: ToolCall, returned: Any, chars_max: int) -> Item:
-    item: Item = {"type": "shell_call_output", "call_id": call.id}
     limit = getattr(getattr(call.item, "action", None), "max_output_length", None)
-    if limit is not None:
-        item["max_output_length"] = limit
+    members: Item = {} if limit is None else {"max_output_length": limit}
     if isinstance(returned, Mapping):
-        return {**item, **cast(Item, returned)}
+        return members | cast(Item, returned)
     if isinstance(returned, list):
-        return {**item, "output": cast("list[Any]", returned)}
+        return members | {"output": cast("list[Any]", returned)}
     ended = {"stdout": _text(returned, chars_max), "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}
-    return {**item, "output": [ended]}
+    return members | {"output": [ended]}
 
 
 def _local_shell(call: ToolCall, returned: Any, chars_max: int) -> Item:
-    return {"type": "local_shell_call_output", "id": call.id, "output": _text(returned, chars_max)}
+    return {"output": _text(returned, chars_max)}
 
 
 def _computer(call: ToolCall, returned: Any, chars_max: int) -> Item:
-    item: Item = {"type": "computer_call_output", "call_id": call.id}
     if isinstance(returned, Mapping) and "output" in returned:
-        return {**item, **cast(Item, returned)}
+        return cast(Item, returned)
     shot = cast(Item, returned) if isinstance(returned, Mapping) else {"image_url": str(returned)}
-    return {**item, "output": {"type": "computer_screenshot", **shot}}
+    return {"output": {"type": "computer_screenshot", **shot}}
 
 
-_OUTPUTS: Final[dict[str, Callable[[ToolCall, Any, int], Item]]] = {
-    "function": _function_output,
-    "custom": _custom_output,
+_MEMBERS: Final[dict[str, Callable[[ToolCall, Any, int], Item]]] = {
     "apply_patch": _patch,
     "shell": _shell,
     "local_shell": _local_shell,
     "computer_use": _computer,
 }
+"""What the item holds besides, by the type of the call, where it is more than an ``output``."""
 
 
 def _text_or_parts(returned: Any, chars_max: int) -> Any:

@@ -16,7 +16,6 @@ from antiphon.client.inprocess.host import Opener
 from antiphon.client.inprocess.resolver import BASE_URL, EngineResolver, Server
 from antiphon.client.inprocess.transport import AsyncInProcessClient, InProcessClient
 from antiphon.client.inprocess.websocket import is_engine_websocket, redirect_websocket
-from antiphon.client.sdk.internals import FinalRequestOptions
 from antiphon.client.sdk.mixin import AsyncClientMixin, ClientMixin
 from antiphon.config import Config, load
 
@@ -88,7 +87,7 @@ class OpenAI(ClientMixin):
         self._resolver = resolver or (http_client.resolver if isinstance(http_client, InProcessClient) else None)
         super().__init__(api_key=api_key, base_url=base_url, http_client=http_client, **options)
 
-    def _prepare_options(self, options: FinalRequestOptions) -> FinalRequestOptions:
+    def _prepare_options(self, options: Any) -> Any:
         options = super()._prepare_options(options)
         if self._resolver is not None and is_engine_websocket(options):
             where = self._resolver.resolve()
@@ -118,7 +117,7 @@ class AsyncOpenAI(AsyncClientMixin):
         self._resolver = resolver or (http_client.resolver if isinstance(http_client, AsyncInProcessClient) else None)
         super().__init__(api_key=api_key, base_url=base_url, http_client=http_client, **options)
 
-    async def _prepare_options(self, options: FinalRequestOptions) -> FinalRequestOptions:
+    async def _prepare_options(self, options: Any) -> Any:
         options = await super()._prepare_options(options)
         if self._resolver is not None and is_engine_websocket(options):
             where = await self._resolver.resolve_async()

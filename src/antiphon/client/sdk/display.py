@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import html as markup
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from antiphon.client.sdk.content import join_text
-from antiphon.client.sdk.tool_calls import Patch
+from antiphon.client.sdk.tool_calls import ToolCall
+from antiphon.wire.kinds import KINDS
 
 if TYPE_CHECKING:
     from openai.types.responses import Response
@@ -84,7 +85,7 @@ def _escape(content: str) -> str:
 def rows(response: Response) -> Iterator[Row]:
     """The items of its output, as a person would name them."""
     for item in response.output or ():
-        label, content = _ROWS.get(item.type, _other)(item)
+        label, content = _describe(item)
         yield Row(label, content if not label else _shorten(content))
 
 
@@ -92,40 +93,35 @@ def _shorten(content: str) -> str:
     return content if len(content) <= ASIDE_CHARS_MAX else f"{content[:ASIDE_CHARS_MAX]} …"
 
 
-def _message(item: Any) -> tuple[str, str]:
-    refused = any(part.type == "refusal" for part in item.content)
-    return "refusal" if refused else "", join_text(item.content)
+def _describe(item: Any) -> tuple[str, str]:
+    """The label and the text of an item of any kind, those of newer servers included."""
+    kind = KINDS.get(item.type)
+    if kind is not None and kind.asks:
+        return _describe_call(ToolCall("", kind.asks, item))
+    if kind is None or not kind.parts:
+        return _describe_members(item)
+    parts = next((parts for name in kind.lists if (parts := getattr(item, name, None))), ())
+    if item.type != "message":
+        return item.type, "\n".join(part.text for part in parts)
+    return "refusal" if any(part.type == "refusal" for part in parts) else "", join_text(parts)
 
 
-def _reasoning(item: Any) -> tuple[str, str]:
-    return "reasoning", "\n".join(part.text for part in item.content or item.summary)
+def _describe_call(call: ToolCall) -> tuple[str, str]:
+    match call.type:
+        case "function":
+            return "call", f"{call.name}({call.input})"
+        case "apply_patch":
+            return "patch", call.input
+        case _ if call.type == "custom" or call.input:
+            return "call", f"{call.name}: {call.input}"
+        case _:
+            return _describe_members(call.item)
 
 
-def _call(item: Any) -> tuple[str, str]:
-    return "call", f"{item.name}({item.arguments})"
-
-
-def _custom(item: Any) -> tuple[str, str]:
-    return "call", f"{item.name}: {item.input}"
-
-
-def _patch(item: Any) -> tuple[str, str]:
-    return "patch", str(Patch(item.operation.to_dict()))
-
-
-def _other(item: Any) -> tuple[str, str]:
+def _describe_members(item: Any) -> tuple[str, str]:
     members = item.to_dict(exclude_none=True)
     content = ", ".join(f"{key}={value}" for key, value in members.items() if key not in ("id", "type", "status"))
     return item.type, content
-
-
-_ROWS: Final[dict[str, Callable[[Any], tuple[str, str]]]] = {
-    "message": _message,
-    "reasoning": _reasoning,
-    "function_call": _call,
-    "custom_tool_call": _custom,
-    "apply_patch_call": _patch,
-}
 
 
 def _header(response: Response) -> str:

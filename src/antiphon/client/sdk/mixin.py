@@ -8,13 +8,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import openai
 from openai import Omit, omit
 from typing_extensions import Unpack
 
-from antiphon.client.sdk.internals import cached_property
 from antiphon.client.sdk.params import (
     Effort,
     Input,
@@ -66,7 +66,7 @@ class ClientMixin(openai.OpenAI):
     """The synchronous client's side towards the caller."""
 
     @cached_property
-    def responses(self) -> Responses:
+    def responses(self) -> Responses:  # pyright: ignore[reportIncompatibleMethodOverride]  # cached there too
         """Responses: create, retrieve, stream, parse …"""
         return Responses(self)
 
@@ -144,7 +144,7 @@ class AsyncClientMixin(openai.AsyncOpenAI):
     """The asynchronous client's side towards the caller."""
 
     @cached_property
-    def responses(self) -> AsyncResponses:
+    def responses(self) -> AsyncResponses:  # pyright: ignore[reportIncompatibleMethodOverride]  # cached there too
         """Responses: create, retrieve, stream, parse …"""
         return AsyncResponses(self)
 

@@ -7,9 +7,9 @@ nested form of chat completions, ``"in-memory"``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Required, TypeAlias, TypedDict, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Literal, Required, TypeAlias, TypedDict, cast
 
-from openai import NotGiven, Omit
+from openai import NotGiven, Omit, pydantic_responses_function_tool
 from openai.types.responses import (
     ResponseIncludable,
     ResponseInputItemParam,
@@ -21,8 +21,6 @@ from openai.types.responses import (
 )
 from openai.types.responses.service_tier import ServiceTier
 from openai.types.shared_params import Metadata, Reasoning
-
-from antiphon.client.sdk.internals import PydanticFunctionTool, ResponsesPydanticFunctionTool
 
 if TYPE_CHECKING:
     import httpx2
@@ -182,13 +180,18 @@ def _flatten_function(tool: Any) -> Any:
             function = cast("Mapping[str, Any]", tool["function"])
             rest = {key: value for key, value in cast(Arguments, tool).items() if key != "function"}
             flat = cast(Any, {**function, **rest})
-            return ResponsesPydanticFunctionTool(flat, function.model) if _is_pydantic(function) else flat
+            model = getattr(function, "model", None)
+            return flat if model is None else _read_by_model(model, flat)
         case _:
             return tool
 
 
-def _is_pydantic(function: Any) -> TypeGuard[PydanticFunctionTool]:
-    return isinstance(function, PydanticFunctionTool)
+def _read_by_model(model: Any, flat: Arguments) -> Any:
+    """The function, as the SDK marks one whose arguments it reads with a model."""
+    marked = cast(Any, pydantic_responses_function_tool(model))
+    marked.clear()
+    marked.update(flat)
+    return marked
 
 
 def _choice(choice: Any) -> Any:

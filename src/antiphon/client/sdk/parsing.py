@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import openai.types.responses as official
 import pydantic
-from openai import omit
+from openai import Omit, omit
+from openai.lib.streaming.responses import ResponseStreamState
 
-from antiphon.client.sdk.internals import parse_function_tool_arguments, parse_response
 from antiphon.client.sdk.params import Arguments, is_given
 from antiphon.client.sdk.results import ParsedResponse, extend
 from antiphon.client.sdk.text_format import Shape, TextFormat, make_text_format
@@ -38,22 +38,15 @@ class ResponseParser:
             pydantic.ValidationError: a whole answer does not have the form.
             WrongShape: the same, where the form is a JSON schema.
         """
-        parsed = extend(parse_response(text_format=omit, input_tools=omit, response=response))
-        return self._parse_items(cast("ParsedResponse[Any]", parsed))
+        tools = self._tools if response.status == "completed" else omit
+        return self._parse_items(cast("ParsedResponse[Any]", extend(_to_parsed(response, tools))))
 
     def _parse_items(self, parsed: ParsedResponse[Any]) -> ParsedResponse[Any]:
-        if parsed.status == "completed":
-            for item in cast("list[Any]", parsed.output):
-                self._parse_item(item)
+        if parsed.status == "completed" and self._format is not None:
+            answers = (item for item in parsed.output if item.type == "message" and _is_answer(item.phase))
+            for part in (part for item in answers for part in item.content if part.type == "output_text"):
+                part.parsed = self._format.read(part.text)
         return parsed
-
-    def _parse_item(self, item: Any) -> None:
-        if item.type == "function_call":
-            item.parsed_arguments = parse_function_tool_arguments(input_tools=self._tools, function_call=item)
-        elif item.type == "message" and self._format is not None and _is_answer(item.phase):
-            for part in item.content:
-                if part.type == "output_text":
-                    part.parsed = self._format.read(part.text)
 
     def event(self, event: Any) -> Any:
         """An event of the official stream helper, extended, with what was parsed.
@@ -82,6 +75,19 @@ class ResponseParser:
             return self._format.read(event.text)
         except (ValueError, pydantic.ValidationError):
             return None
+
+
+def _to_parsed(response: official.Response, tools: Iterable[Any] | Omit) -> official.ParsedResponse[Any]:
+    """The official parsed response, its calls' arguments read, as the official stream helper makes it at the end: the
+    public way to one.
+    """
+    state: ResponseStreamState[Any] = ResponseStreamState(input_tools=tools, text_format=omit)
+    empty = official.Response.construct(id=response.id, output=[])
+    state.handle_event(official.ResponseCreatedEvent.construct(type="response.created", response=empty))
+    completed = official.ResponseCompletedEvent.construct(
+        type="response.completed", response=response, sequence_number=0
+    )
+    return cast(Any, state.handle_event(completed)[0]).response
 
 
 def _is_answer(phase: str | None) -> bool:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from copy import copy
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 import openai.resources.responses as official
 from openai import AsyncStream, Omit, Stream, omit
+from openai.lib.streaming.responses import AsyncResponseStreamManager, ResponseStreamManager
 from openai.resources.responses.input_tokens import AsyncInputTokens, InputTokens
 from openai.types.responses import ResponseStreamEvent
 from openai.types.responses.input_token_count_response import InputTokenCountResponse
@@ -23,7 +24,6 @@ from typing_extensions import Unpack
 
 from antiphon.client.inprocess.connection import AsyncConnectionManager, ConnectionManager
 from antiphon.client.inprocess.websocket import connect_options
-from antiphon.client.sdk.internals import AsyncResponseStreamManager, ResponseStreamManager, cached_property
 from antiphon.client.sdk.params import (
     Arguments,
     CallOptions,
@@ -267,7 +267,7 @@ class Responses(official.Responses):
         return manager
 
     @cached_property
-    def input_tokens(self) -> TokenCounter:
+    def input_tokens(self) -> TokenCounter:  # pyright: ignore[reportIncompatibleMethodOverride]  # cached there too
         """Counts what a request would read."""
         return TokenCounter(self._client)
 
@@ -405,7 +405,7 @@ class AsyncResponses(official.AsyncResponses):
         return manager
 
     @cached_property
-    def input_tokens(self) -> AsyncTokenCounter:
+    def input_tokens(self) -> AsyncTokenCounter:  # pyright: ignore[reportIncompatibleMethodOverride]  # cached there too
         """Counts what a request would read."""
         return AsyncTokenCounter(self._client)
 

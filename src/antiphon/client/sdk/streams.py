@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, Generic
 
-from antiphon.client.sdk.internals import (
+from openai.lib.streaming.responses import (
     AsyncResponseStream,
     AsyncResponseStreamManager,
     ResponseStream,
     ResponseStreamManager,
 )
+
 from antiphon.client.sdk.parsing import ResponseParser
 from antiphon.client.sdk.results import ParsedResponse
 from antiphon.client.sdk.text_format import T
