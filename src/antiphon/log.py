@@ -246,13 +246,14 @@ class Interrupted(Exception):
 
 
 class Tail(msgspec.Struct):
-    """Reads one log, from a number to its end."""
+    """Reads one log, from a number to its end, with events in front of it."""
 
     store: RunStore
     notifier: Notifier
     owner: str
     id: Id
     after: int
+    first: Sequence[bytes] = ()
 
     @asynccontextmanager
     async def pieces(self) -> AsyncGenerator[AsyncIterator[Sequence[bytes]]]:
@@ -264,6 +265,8 @@ class Tail(msgspec.Struct):
             await pieces.aclose()
 
     async def _pieces(self) -> AsyncGenerator[Sequence[bytes]]:
+        if self.first:
+            yield self.first
         with self.notifier.watch(self.id) as wakeup:
             while True:
                 # Before the look: what comes after it sets the hint again.

@@ -1,6 +1,7 @@
 """Streams that are gone on with: what the server is asked for, and that the reader sees the same as without a break."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,11 +10,12 @@ import openai
 import pydantic
 import pytest
 from openai import DefaultAsyncHttpxClient, omit
-from openai.lib.streaming.responses._responses import ResponseStreamState
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.lib.streaming.responses import ResponseStreamState
+from openai.types.responses import ResponseStreamEvent
 
 from antiphon import AsyncOpenAI, OpenAI
-from antiphon.client.sdk.resumption import REACHED_HEADER, beginning
+from antiphon.engine.synthesis import take_snapshot
+from antiphon.log import decode_event, encode
 from antiphon.models import Call, Finish, Reasoning, Refusal, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
@@ -109,7 +111,7 @@ async def test_how_far_a_response_goes_is_said_while_it_goes_on() -> None:
                 if event.type == "response.output_text.delta":
                     break
         raw = await client.responses.with_raw_response.retrieve(await _id(client))
-        assert raw.headers[REACHED_HEADER] == str(event.sequence_number)
+        assert raw.headers["x-antiphon-sequence-number"] == str(event.sequence_number)
         gate.set()
 
 
@@ -159,8 +161,8 @@ async def test_a_number_that_was_not_reached_is_refused() -> None:
                 pass
 
 
-async def test_with_a_server_that_says_not_how_far_it_is_everything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("antiphon.client.sdk.resumption.REACHED_HEADER", "x-unknown")
+async def test_with_a_server_that_knows_no_snapshots_everything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antiphon.client.sdk.resumption.SNAPSHOT_HEADER", "x-unknown")
     gate = asyncio.Event()
     async with client_of(["One ", "two ", gate, "three", DONE]) as (client, asked):
         async with client.responses.stream(model="m", input="hi", background=True) as stream:
@@ -173,7 +175,7 @@ async def test_with_a_server_that_says_not_how_far_it_is_everything_is_read(monk
         ) as stream:
             gate.set()
             rest = [event async for event in stream]
-    assert asked == ["everything"]
+    assert asked == [str(event.sequence_number), "everything"]
     assert [event.snapshot for event in rest if event.type == "response.output_text.delta"] == ["One two three"]
 
 
@@ -227,6 +229,8 @@ def taken_up_again() -> list[dict[str, Any]]:
             {"type": "response.content_part.added", "part": part(""), **where},
             {"type": "response.output_text.delta", "delta": said[:2], "logprobs": [], **where},
             {"type": "response.output_text.delta", "delta": said[2:], "logprobs": [], **where},
+            {"type": "response.output_text.done", "text": said, "logprobs": [], **where},
+            {"type": "response.content_part.done", "part": part(said), **where},
             {"type": "response.output_item.done", **done},
         ]
     ended = {**body, "status": "completed", "output": [message("msg_2", "Once more.", "completed")]}
@@ -237,11 +241,13 @@ def taken_up_again() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("break_at", range(len(taken_up_again()) - 1))
 def test_an_item_that_was_left_out_is_there_for_those_who_saw_it(break_at: int) -> None:
     log = pydantic.TypeAdapter[list[Any]](list[ResponseStreamEvent]).validate_python(taken_up_again())
-    final: Response = log[-1].response
     state: Any = ResponseStreamState(input_tools=omit, text_format=omit)
     whole = [shown(fired) for event in log for fired in state.handle_event(event)]
     later = log[break_at + 1 :]
     state = ResponseStreamState(input_tools=omit, text_format=omit)
-    begun = beginning(final, later, break_at)
-    rest = [fired for event in [*begun, *later] for fired in state.handle_event(event)]
+    seen = [decode_event(encode(event)) for event in taken_up_again()[: break_at + 1]]
+    snapshot = pydantic.TypeAdapter(list[ResponseStreamEvent]).validate_python(
+        [json.loads(line) for line in take_snapshot(seen)]
+    )
+    rest = [fired for event in [*snapshot, *later] for fired in state.handle_event(event)]
     assert [shown(event) for event in rest if event.sequence_number > break_at] == whole[break_at + 1 :]

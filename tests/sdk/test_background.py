@@ -112,6 +112,27 @@ async def test_a_stream_can_be_resumed_from_any_number() -> None:
             assert (await stream.get_final_response()).output_text == "Hello you"
 
 
+@pytest.mark.parametrize("background", [True, False])
+async def test_a_resumed_stream_can_begin_with_what_there_was(background: bool) -> None:
+    async with client_of(ScriptedModel([Reasoning("x"), "Hel", "lo", DONE])) as client:
+        response = await client.responses.create(model="m", input="hi", background=background)
+        await polled(client, response.id)
+        whole = [event async for event in await client.responses.retrieve(response.id, stream=True)]
+        after = next(event.sequence_number for event in whole if event.type == "response.output_text.delta")
+        headers = {"x-antiphon-snapshot": "true"}
+        stream = await client.responses.retrieve(
+            response.id, stream=True, starting_after=after, extra_headers=headers, include_obfuscation=False
+        )
+        created, reasoning, message, *rest = [event async for event in stream]
+    assert stream.response.headers["x-antiphon-snapshot"] == "true"
+    assert [event.sequence_number for event in (created, reasoning, message)] == [after] * 3
+    assert (created.type, created.response.status) == ("response.created", "in_progress")
+    assert reasoning.item.type == "reasoning"
+    assert (message.type, message.output_index) == ("response.output_item.added", 1)
+    assert message.item.content[0].text == ("Hel" if background else "Hello")
+    assert [event.sequence_number for event in rest] == list(range(after + 1, len(whole)))
+
+
 async def test_padding_can_be_left_out_of_a_replay() -> None:
     async with client_of(ScriptedModel(["Hello", DONE])) as client:
         response = await client.responses.create(model="m", input="hi", background=True)

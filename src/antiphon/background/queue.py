@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -173,9 +173,9 @@ class Background:
                 await self._worker.stop(id)
             return deleted
 
-    def tail(self, owner: str, id: Id, after: int) -> Tail:
-        """A reader of the log, from the event behind number ``after`` on."""
-        return Tail(self._runs, self._notifier, owner, id, after)
+    def tail(self, owner: str, id: Id, after: int, first: Sequence[bytes] = ()) -> Tail:
+        """A reader of the log, from the event behind number ``after`` on, with ``first`` in front."""
+        return Tail(self._runs, self._notifier, owner, id, after, first)
 
     async def recheck(self) -> None:
         """Responses were deleted, perhaps some that run."""

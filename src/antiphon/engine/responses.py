@@ -23,9 +23,9 @@ from antiphon.background.queue import Background, Job
 from antiphon.config import Config
 from antiphon.engine.conversations import Conversations, unknown_cursor
 from antiphon.engine.memory import LaneMemory
-from antiphon.engine.synthesis import synthesize
+from antiphon.engine.synthesis import synthesize, take_snapshot
 from antiphon.intake import Plan
-from antiphon.log import Log, NullLog, Reader, StaticReader
+from antiphon.log import Log, NullLog, Reader, StaticReader, decode_event, read_log
 from antiphon.models import Model, Prompt, Roster
 from antiphon.models.tokens import estimate_prompt
 from antiphon.run import Failed, InFlight, Run, respond
@@ -322,9 +322,9 @@ class Responses:
             return await self.background.so_far(record) or (response, None)
         return response, None
 
-    async def follow(self, owner: str, id: Id, after: int) -> Reader:
+    async def follow(self, owner: str, id: Id, after: int, *, snapshot: bool = False) -> Reader:
         """The stream of a response behind event number ``after``: kept while it ran in the background, else
-        synthesized from its items.
+        synthesized from its items. With ``snapshot`` it begins with what stands for the events up to that number.
 
         Raises:
             NotFound: there is none of that id.
@@ -338,7 +338,11 @@ class Responses:
         if after > last:
             text = f"Invalid 'starting_after': the last event so far is number {last}, but got {after}."
             raise InvalidRequest(text, code="invalid_value", param="starting_after")
-        return StaticReader(lines[after + 1 :]) if lines else self.background.tail(owner, id, after)
+        first: Sequence[bytes] = ()
+        if snapshot and after >= 0:
+            told = [decode_event(line) for line in lines] or await ask_store(read_log(self._store.runs, owner, id))
+            first = take_snapshot(told[: after + 1]) if told else ()
+        return StaticReader([*first, *lines[after + 1 :]]) if lines else self.background.tail(owner, id, after, first)
 
     async def cancel(self, owner: str, id: Id) -> Response:
         """Cancel a response that runs in the background; one that has ended is returned as it is.

@@ -1,6 +1,7 @@
-"""The stream of a response whose own was not kept: told again from its items, numbered from 0.
+"""Events that no model's words were behind: the stream of a response whose own was not kept, and the snapshot of one.
 
-What was said in many deltas comes in one for each part; everything else is as it was. The same bytes every time.
+A stream is told again from the response's items, numbered from 0. What was said in many deltas comes in one for each
+part; everything else is as it was. The same bytes every time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from antiphon.log import encode
+from antiphon.state import State, complete_items
 from antiphon.wire import Json
 from antiphon.wire.kinds import KINDS, Part
 from antiphon.wire.response import Response
@@ -37,6 +39,20 @@ def synthesize(response: Response) -> list[bytes]:
         _retell(writer, item)
     writer.end(response)
     return lines
+
+
+def take_snapshot(events: Iterable[Json]) -> list[bytes]:
+    """What stands for events that a reader has: the response without items, and each item as it was at the last of
+    them, open or not. All bear that event's number. Items that were broken off, and begun anew, are left out.
+    """
+    state = State()
+    for event in events:
+        state.fold(event)
+    number = {"sequence_number": state.seq - 1}
+    response = msgspec.structs.replace(state.envelope, output=[])
+    added = {"type": "response.output_item.added", **number}
+    items = [added | {"output_index": i, "item": item} for i, item in enumerate(state.output) if complete_items([item])]
+    return [encode(event) for event in ({"type": "response.created", **number, "response": response}, *items)]
 
 
 def _own_ids(prefix: str) -> str:

@@ -21,6 +21,7 @@ _EXPOSED: Final = (
     "x-antiphon-ignored",
     "x-antiphon-replayed",
     "x-antiphon-sequence-number",
+    "x-antiphon-snapshot",
     "x-ratelimit-limit-requests",
     "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-requests",

@@ -14,6 +14,7 @@ from antiphon.wire.lists import Deleted, ResponseList
 from antiphon.wire.response import Response
 
 _IGNORED = "x-antiphon-ignored"
+_SNAPSHOT = "x-antiphon-snapshot"
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
@@ -90,7 +91,10 @@ async def retrieve(exchange: Exchange, pulse: Pulse) -> None:
         if last is not None:
             exchange.headers["x-antiphon-sequence-number"] = str(last)
         return await exchange.reply(response)
-    reader = await exchange.engine.responses.follow(exchange.owner, id, query.starting_after)
+    snapshot = exchange.header(_SNAPSHOT.encode()) == "true"
+    reader = await exchange.engine.responses.follow(exchange.owner, id, query.starting_after, snapshot=snapshot)
+    if snapshot:
+        exchange.headers[_SNAPSHOT] = "true"
     with exchange.attended():
         return await _follow(exchange, reader, pulse, obfuscate=query.include_obfuscation)
 
