@@ -142,7 +142,7 @@ async def test_a_prompt_is_shortened_only_while_nothing_was_said() -> None:
         with pytest.raises(openai.BadRequestError) as caught:
             await client.responses.create(model="m", input=chat, truncation="auto")  # type: ignore[arg-type]
     assert response.output_text == "short enough"
-    assert [len(prompt.items) for prompt in model.prompts] == [9, 7, 9]
+    assert [len(prompt.items) for prompt in model.prompts] == [9, 6, 9]
     assert caught.value.code == "context_length_exceeded"
 
 
