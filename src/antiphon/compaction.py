@@ -195,7 +195,7 @@ def _asking(prompt: Prompt, text: str, tokens: int) -> Prompt:
         functions=(),
         tool_choice=ToolChoice(),
         format=TextFormat(),
-        temperature=min(prompt.temperature, _TEMPERATURE),
+        temperature=min(_TEMPERATURE if prompt.temperature is None else prompt.temperature, _TEMPERATURE),
         max_output_tokens=tokens,
         top_logprobs=None,
         prefix="",

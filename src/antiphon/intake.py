@@ -54,7 +54,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
         model: the model of a request that names none; None makes the name mandatory.
         input_chars_max: bound on each text of the input, in characters.
         items_max: bound on the number of input items.
-        temperature, top_p: the values in force when the request gives none.
+        temperature, top_p: what a response says of them when the request gives none.
         toolbox: the tools that models may call here.
     """
 
@@ -354,8 +354,8 @@ def _answer(
         parallel_tool_calls=request.parallel_tool_calls is not False,
         format=format,
         verbosity=verbosity,
-        temperature=defaults.temperature if request.temperature is None else request.temperature,
-        top_p=defaults.top_p if request.top_p is None else request.top_p,
+        temperature=request.temperature,
+        top_p=request.top_p,
         presence_penalty=request.presence_penalty or 0.0,
         frequency_penalty=request.frequency_penalty or 0.0,
         max_output_tokens=request.max_output_tokens,
@@ -383,12 +383,12 @@ def _answer(
         reasoning=reasoning,
         safety_identifier=request.safety_identifier,
         store=request.store is not False,
-        temperature=prompt.temperature,
+        temperature=defaults.temperature if request.temperature is None else request.temperature,
         text={"format": format_echo, "verbosity": verbosity or "medium"},
         tool_choice=raw.get("tool_choice", "auto"),
         tools=offered.echo,
         top_logprobs=request.top_logprobs or 0,
-        top_p=prompt.top_p,
+        top_p=defaults.top_p if request.top_p is None else request.top_p,
         truncation=request.truncation or "disabled",
         user=request.user,
     )

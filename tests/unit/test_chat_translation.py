@@ -78,9 +78,14 @@ def test_a_plain_prompt() -> None:
         "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
         "stream": True,
         "stream_options": {"include_usage": True},
-        "temperature": 1.0,
-        "top_p": 1.0,
     }
+
+
+def test_sampling_is_sent_where_somebody_asks_for_it() -> None:
+    prompt = Prompt(items=(say("user", "Hi"),), top_p=0.5)
+    sent = body(prompt, config(sampling={"temperature": 0.7, "top_p": 1.0}))
+    assert (sent["temperature"], sent["top_p"]) == (0.7, 0.5)
+    assert "temperature" not in body(prompt, config(sampling={"temperature": 0.7}, extra={"temperature": None}))
 
 
 def test_every_knob() -> None:

@@ -112,6 +112,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
             out by the model's own translation.
         instructions: the system text in front of the context, or None.
         max_output_tokens: bound on generated tokens, or None for the model's own.
+        temperature, top_p: None where nobody asked for any: the model's server knows best.
         top_logprobs: how many alternatives per token; None when no logprobs are wanted.
         effort: reasoning effort, or None.
         prefix: an assistant text to continue (not repeated in the deltas); empty for none.
@@ -125,8 +126,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool = True
     format: TextFormat = TextFormat()
     verbosity: str | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
+    temperature: float | None = None
+    top_p: float | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     max_output_tokens: int | None = None

@@ -25,7 +25,9 @@ INT_MAX = 2_147_483_647
 TOOLS_MAX = 1024
 
 LongText: TypeAlias = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
-CallId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
+CALL_ID_CHARS_MAX: Final = 4096
+"""Model servers make ids far longer than the 64 characters that the API documents; what left us is taken back."""
+CallId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=CALL_ID_CHARS_MAX)]
 ItemId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=512)]
 Label: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 # The lookahead: Python's ``$`` also matches before a last newline. Both dialects that read this know it.

@@ -69,15 +69,16 @@ def holds_to_schema(prompt: Prompt, config: ChatConfig) -> bool:
 
 
 def _overlaid(whole: Json, extra: Json) -> Json:
-    """The operator's fields win; ``chat_template_kwargs`` from both sides are joined."""
+    """The operator's fields win, and ``null`` takes a field out; ``chat_template_kwargs`` of both sides are joined."""
     joined = {**whole, **extra}
     if "chat_template_kwargs" in whole and "chat_template_kwargs" in extra:
         joined["chat_template_kwargs"] = {**whole["chat_template_kwargs"], **extra["chat_template_kwargs"]}
-    return joined
+    return {name: value for name, value in joined.items() if value is not None}
 
 
 def _sampling(prompt: Prompt, config: ChatConfig) -> Json:
-    fields: Json = {"temperature": prompt.temperature, "top_p": prompt.top_p}
+    asked = {"temperature": prompt.temperature, "top_p": prompt.top_p}
+    fields: Json = {**config.sampling, **{name: value for name, value in asked.items() if value is not None}}
     if prompt.presence_penalty:
         fields["presence_penalty"] = prompt.presence_penalty
     if prompt.frequency_penalty:

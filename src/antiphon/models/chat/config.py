@@ -51,7 +51,9 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
         control_tokens: texts that are not to be read as control tokens in what callers send. ``auto``: those of the
             model's family, told by its name, or of all families; or a list of them; or ``off``.
         max_tokens_field: the field that bounds an answer.
-        extra: fields laid over every request body, such as ``{"top_k": 20}`` or ``chat_template_kwargs``.
+        sampling: fields of sampling that are sent where the request asks for none, such as ``{"temperature": 0.7}``.
+        extra: fields laid over every request body, such as ``{"top_k": 20}`` or ``chat_template_kwargs``; null takes a
+            field out.
         connections_max: connections open at once; 0 for no limit.
         connect_s: bound on making a connection.
         idle_s: bound on silence of the server, before its answer and within it.
@@ -80,6 +82,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     late_system_role: Literal["system", "user"] = "system"
     control_tokens: Choice = "auto"
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    sampling: Json = {}
     extra: Json = {}
     connections_max: int = 0
     connect_s: float = 10.0

@@ -143,6 +143,7 @@ class EmbeddedModel:
                 model=server.settings.alias,
                 context_tokens=server.context_tokens,
                 supports_prefill="llamacpp",
+                sampling={"temperature": 1.0, "top_p": 1.0},
                 tool_help=tool_help,
                 counter="llamacpp",
                 control_tokens=control_tokens,
