@@ -240,10 +240,10 @@ async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 async def test_a_full_database_refuses_one_and_reads_on(tmp_path: Path) -> None:
-    limits = Limits(database_bytes_max=256 * 1024)
+    limits = Limits(database_bytes_max=768 * 1024)
     store = await SqliteStore.open(tmp_path, limits=limits)
     await store.responses.commit(a_record("small"))
-    large = large_record("large", 400_000)
+    large = large_record("large", 1_000_000)
     results = await asyncio.gather(
         store.responses.commit(a_record("before")),
         store.responses.commit(large),
@@ -309,6 +309,10 @@ async def test_a_database_that_turned_read_only(tmp_path: Path) -> None:
     await store.close()
 
 
+SCHEMA_BYTES_MAX = 120 * 4096
+"""More than an empty database takes."""
+
+
 async def test_pages_that_were_damaged(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
     for n in range(200):
@@ -316,8 +320,8 @@ async def test_pages_that_were_damaged(tmp_path: Path) -> None:
     await store.close()
     path = tmp_path / DATABASE_NAME
     with path.open("r+b") as file:
-        file.seek(40 * 4096)
-        file.write(b"\xa5" * (path.stat().st_size - 40 * 4096))
+        file.seek(SCHEMA_BYTES_MAX)
+        file.write(b"\xa5" * (path.stat().st_size - SCHEMA_BYTES_MAX))
     store = await SqliteStore.open(tmp_path)
     with pytest.raises(StoreUnavailable, match="damaged"):
         for n in range(200):
