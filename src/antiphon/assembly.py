@@ -227,6 +227,7 @@ async def _upstream(config: Config) -> Roster:
             key=config.upstream_key,
             only=config.model,
             aliases=config.aliases,
+            fallback=config.model_fallback,
             connections_max=config.upstream_connections_max,
             options={
                 "supports_images": config.upstream_vision != "false",

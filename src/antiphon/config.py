@@ -74,6 +74,7 @@ class Config:
         upstream_options: what is known about its models, as fields of ``antiphon.models.chat.config.ChatConfig``, such
             as ``reasoning_format``, ``forced_calls`` or ``extra``.
         aliases: model names of ours for names of the upstream's.
+        model_fallback: the upstream's model that answers to names which it does not list; empty refuses them.
         profile: ``openresponses`` answers every request in the form of Open Responses; ``openai`` only those that
             carry the header ``OpenResponses-Version``.
         unsupported_images: what becomes of an image for a model that cannot see: ``refuse`` the request, or put a
@@ -134,6 +135,7 @@ class Config:
     tool_help: Literal["auto", "off", "read", "repair"] = "auto"
     upstream_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    model_fallback: str = ""
     profile: Literal["openai", "openresponses"] = "openai"
     unsupported_images: Literal["refuse", "note"] = "refuse"
     sealing_keys: Sequence[str] = field(default=(), repr=False)

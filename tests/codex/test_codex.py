@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import msgspec
 from codex_machine import Machine, calls, machine, says
 
 from antiphon.testing.upstream import Answer
+from antiphon.wire.catalogue import INSTRUCTIONS
 
 CREATE = """*** Begin Patch
 *** Add File: hello.py
@@ -27,9 +29,9 @@ RUN = f"{sys.executable} hello.py"
 REPORT = "I made hello.py, and it says hello, world."
 
 
-async def do_task(at: Machine, model: str, *answers: Answer) -> str:
+async def do_task(at: Machine, model: str, *answers: Answer, catalogue: bool = False) -> str:
     at.upstream.play(*answers, says(REPORT))
-    printed = await at.exec(model, "Make hello.py that greets the world, and run it.")
+    printed = await at.exec(model, "Make hello.py that greets the world, and run it.", catalogue=catalogue)
     assert REPORT in printed
     assert (at.work / "hello.py").read_text() == 'name = "world"\nprint(f"hello, {name}")\n'
     assert "hello, world" in results(at)[-1], printed
@@ -81,3 +83,27 @@ async def test_a_model_in_code_mode_is_given_the_tools_that_come_as_an_item(code
             calls("functions__exec", "call_3", {"input": f"text(await tools.exec_command({{cmd: {RUN!r}}}))"}),
         )
         assert "functions__exec" in offered(at)
+
+
+async def test_the_catalogue_is_what_codex_expects(codex: str, tmp_path: Path) -> None:
+    async with machine(codex, tmp_path, models=["local"], window=20_000) as at:
+        listed = msgspec.json.decode((await at.codex_says("debug", "models", catalogue=True)).splitlines()[-1])
+        assert [(model["slug"], model["context_window"]) for model in listed["models"]] == [("local", 20_000)]
+        printed = await do_task(
+            at,
+            "local",
+            calls("apply_patch", "call_1", {"input": CREATE}),
+            calls("apply_patch", "call_2", {"input": EDIT}),
+            calls("exec_command", "call_3", {"cmd": RUN}),
+            catalogue=True,
+        )
+        assert "metadata" not in printed  # it would say that it knows nothing of the model
+        assert "apply_patch" in offered(at)
+        assert at.prompts[0].json["messages"][0]["content"].startswith(INSTRUCTIONS)
+
+
+async def test_a_name_that_only_codex_knows_is_answered_by_the_fallback(codex: str, tmp_path: Path) -> None:
+    async with machine(codex, tmp_path, models=["local"], ANTIPHON_MODEL_FALLBACK="local") as at:
+        at.upstream.play(says("Hello."))
+        assert "Hello." in await at.exec("gpt-5.5", "Say hello.")
+        assert at.prompts[0].json["model"] == "local"

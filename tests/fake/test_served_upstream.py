@@ -1,8 +1,10 @@
 """The whole server in front of a scripted chat-completions server: what goes wrong there becomes a clear error."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import aiohttp
 import openai
 import pytest
 from openai import AsyncOpenAI
@@ -10,7 +12,7 @@ from openai import AsyncOpenAI
 from antiphon.cli.check_stream import check_stream
 from antiphon.models.chat.upstream import WrongOptions, upstream_models
 from antiphon.testing.serving import serving
-from antiphon.testing.upstream import Answer, Upstream, failure, finish, frames, sse, text
+from antiphon.testing.upstream import Answer, Upstream, failure, finish, frames, plain, sse, text
 
 LISTED = Answer(steps=(b'{"object":"list","data":[{"id":"qwen"}]}',), content_type="application/json")
 
@@ -38,6 +40,50 @@ async def test_names_and_aliases() -> None:
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
     assert upstream.asked[0].headers["authorization"] == "Bearer sk-hush"
     assert [asked.json["model"] for asked in upstream.asked[1:3]] == ["qwen", "qwen"]
+
+
+async def test_a_fallback_answers_to_names_that_nobody_has() -> None:
+    async with Upstream() as upstream:
+        roster = upstream_models(
+            upstream.url, key="", only="", aliases={"a": "qwen"}, connections_max=10, options={}, fallback="a"
+        )
+        async with serving(roster=roster) as url, AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+            upstream.play(Answer(status=0))
+            with pytest.raises(openai.InternalServerError):
+                await client.responses.create(model="gpt-5.5", input="x")
+            await asyncio.sleep(1.1)  # the list is asked for once a second at most
+            upstream.play(LISTED, sse(text("Hi"), finish()))
+            raw = await client.responses.with_raw_response.create(model="gpt-5.5", input="x")
+            assert (raw.headers["x-antiphon-model"], raw.parse().model) == ("qwen", "gpt-5.5")
+            assert [model.id async for model in client.models.list()] == ["qwen", "a"]
+        await roster.close()
+
+
+@pytest.mark.parametrize(
+    ("listed", "only", "window"),
+    [
+        ({"max_model_len": 4096}, "", 4096),
+        ({"context_length": 8000}, "", 8000),
+        ({"context_window": 9000}, "qwen", 9000),
+        ({"max_model_len": "big"}, "", None),
+        ({}, "", None),
+    ],
+)
+async def test_the_catalogue_tells_the_window_that_the_upstream_tells(
+    listed: dict[str, object], only: str, window: int | None
+) -> None:
+    async with Upstream() as upstream:
+        roster = upstream_models(upstream.url, key="", only=only, aliases={}, connections_max=10, options={})
+        async with serving(roster=roster) as url, aiohttp.ClientSession() as session:
+            upstream.play(plain({"data": [{"id": "qwen", **listed}]}))
+            async with session.get(f"{url}/models?client_version=0.171.0") as answer:
+                catalogue = await answer.json()
+            async with session.get(f"{url}/models") as answer:
+                assert "models" not in await answer.json()
+        await roster.close()
+    (entry,) = catalogue["models"]
+    assert (entry["slug"], entry["context_window"], catalogue["data"][0]["id"]) == ("qwen", window, "qwen")
+    assert entry["truncation_policy"] == {"mode": "tokens", "limit": min(10_000, (window or 80_000) // 8)}
 
 
 async def test_effort_is_passed_on() -> None:

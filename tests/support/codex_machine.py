@@ -44,12 +44,17 @@ class Machine:
         """What the model was asked."""
         return [asked for asked in self.upstream.asked if asked.path.endswith("/chat/completions")]
 
-    async def exec(self, model: str, *args: str) -> str:
+    async def exec(self, model: str, *args: str, catalogue: bool = False) -> str:
         """Has Codex do the task; gives what it printed, after it went well."""
-        provider = f'model_providers.antiphon={{name="Antiphon",base_url="{self.url}",wire_api="responses"}}'
-        settings = ("-c", f'model="{model}"', "-c", 'model_provider="antiphon"', "-c", provider)
         sandbox = ("--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "-C", str(self.work))
-        return await run(self.codex, "exec", *settings, *sandbox, *args, environ=self.environ)
+        return await self.codex_says("exec", "-c", f'model="{model}"', *sandbox, *args, catalogue=catalogue)
+
+    async def codex_says(self, *args: str, catalogue: bool = False) -> str:
+        """What Codex printed, which goes to the server; ``catalogue``: and asks it for its models."""
+        more = f',model_catalog_url="{self.url}/models",experimental_bearer_token="none"' if catalogue else ""
+        provider = f'model_providers.antiphon={{name="Antiphon",base_url="{self.url}",wire_api="responses"{more}}}'
+        settings = ("-c", 'model_provider="antiphon"', "-c", provider)
+        return await run(self.codex, *settings, *args, environ=self.environ)
 
 
 async def run(*command: str, environ: dict[str, str]) -> str:
@@ -72,16 +77,18 @@ async def run(*command: str, environ: dict[str, str]) -> str:
 
 
 @asynccontextmanager
-async def machine(codex: str, folder: Path, *settings: str, models: Sequence[str]) -> AsyncIterator[Machine]:
-    """A server on a model that is played, whose upstream lists ``models``; ``settings`` are flags of it."""
+async def machine(
+    codex: str, folder: Path, *, models: Sequence[str], window: int | None = None, **settings: str
+) -> AsyncIterator[Machine]:
+    """A server on models that are played, with their context ``window``; ``settings`` are variables of it."""
     work, home = folder / "work", folder / "home"
     work.mkdir()
     home.mkdir()
     async with Upstream() as upstream:
-        upstream.play(plain({"data": [{"id": name} for name in models]}))
-        flags = ("serve", "--port", "0", "--data", str(folder / "data"), "--upstream", upstream.url, *settings)
+        upstream.fixed["/v1/models"] = plain({"data": [{"id": name, "max_model_len": window} for name in models]})
+        flags = ("serve", "--port", "0", "--data", str(folder / "data"), "--upstream", upstream.url)
         server = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "antiphon", *flags, stderr=asyncio.subprocess.PIPE
+            sys.executable, "-m", "antiphon", *flags, stderr=asyncio.subprocess.PIPE, env={**os.environ, **settings}
         )
         assert server.stderr is not None
         said = ""

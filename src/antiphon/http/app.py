@@ -176,7 +176,7 @@ ROUTES = (
     Route("POST", f"{_BATCH}/cancel", vector_stores.cancel_batch, FileBatchObject),
     Route("GET", f"{_BATCH}/files", vector_stores.list_batch_files, StoreFileList, STORE_LIST),
     Route("POST", "/v1/embeddings", embeddings.create_embeddings, EmbeddingList, body=EmbeddingRequest),
-    Route("GET", "/v1/models", models.list_models, ModelList),
+    Route("GET", "/v1/models", models.list_models, ModelList, ("client_version",)),
     Route("GET", "/v1/models/{model:path}", models.retrieve_model, Model),
     Route("GET", "/v1/usage", usage.usage, dict, ("start_date", "end_date", "key_id")),
     Route("GET", "/health", models.health, Health),

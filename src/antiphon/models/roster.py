@@ -25,6 +25,7 @@ class UpstreamModels:
         fetch: asks the server for its model names; None where it lists none, and any may be its.
         make: the model of one name.
         aliases: names of ours for names of the server's.
+        fallback: the name whose model answers for names that nobody has; empty for none.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class UpstreamModels:
         make: Callable[[str], Model],
         aliases: Mapping[str, str],
         close: Callable[[], Awaitable[None]],
+        fallback: str = "",
     ) -> None:
         self._fetch = fetch
         self._make = make
         self._aliases = aliases
         self._close = close
+        self._fallback = aliases.get(fallback, fallback)
         self._models: dict[str, Model] = {}
         self._lists = True
         self._asked = -_FRESH_S
@@ -55,7 +58,9 @@ class UpstreamModels:
             return self._models[real]
         if self._failure is None and not self._lists:
             return self._make(real)
-        raise self._failure or not_found(name)
+        if self._failure is not None or self._fallback not in self._models:
+            raise self._failure or not_found(name)
+        return self._models[self._fallback]
 
     async def names(self) -> Sequence[str]:
         """The server's own names and our aliases of them."""

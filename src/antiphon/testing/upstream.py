@@ -117,6 +117,7 @@ class Upstream:
 
     Attributes:
         asked: the requests, oldest first.
+        fixed: answers that a path gets each time, such as ``/v1/models``; all others are played in their turn.
         reached: set once there was a request.
         connections: how many were opened.
     """
@@ -127,6 +128,7 @@ class Upstream:
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self.asked: list[Asked] = []
+        self.fixed: dict[str, Answer] = {}
         self.reached = asyncio.Event()
         self.connections = 0
 
@@ -163,14 +165,18 @@ class Upstream:
             while asked := await _request(reader, number):
                 self.asked.append(asked)
                 self.reached.set()
-                answer = self._answers.popleft() if self._answers else failure(500, "nothing to play")
-                await self._answer(answer, asked, reader, writer)
+                await self._answer(self._next(asked.path), asked, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.transport.abort()
             self._writers.discard(writer)
             self._serving.discard(task)
+
+    def _next(self, path: str) -> Answer:
+        if path in self.fixed:
+            return self.fixed[path]
+        return self._answers.popleft() if self._answers else failure(500, "nothing to play")
 
     async def _answer(
         self, answer: Answer, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from antiphon.http.exchange import Exchange
 from antiphon.http.sse import Pulse
+from antiphon.models import Roster
 from antiphon.models.roster import not_found
+from antiphon.wire.catalogue import CatalogueEntry, ModelCatalogue, catalogue_entry
 from antiphon.wire.errors import NotFound, Unavailable
 from antiphon.wire.lists import Health, Model, ModelList
 
@@ -16,9 +19,21 @@ READY_S: Final = 0.8
 
 
 async def list_models(exchange: Exchange, pulse: Pulse) -> None:
-    """``GET /v1/models``."""
+    """``GET /v1/models``; agents that say their ``client_version`` are told more of each."""
     names = await exchange.engine.roster.names()
-    await exchange.reply(ModelList([Model(name) for name in names]))
+    listed = [Model(name) for name in names]
+    if dict(exchange.query).get("client_version"):
+        await exchange.reply(ModelCatalogue(listed, await _described(exchange.engine.roster, names)))
+    else:
+        await exchange.reply(ModelList(listed))
+
+
+async def _described(roster: Roster, names: Sequence[str]) -> list[CatalogueEntry]:
+    models = [await roster.find(name) for name in names]
+    return [
+        catalogue_entry(name, place, model.context_tokens, sees=model.supports_images)
+        for place, (name, model) in enumerate(zip(names, models, strict=True), start=1)
+    ]
 
 
 async def retrieve_model(exchange: Exchange, pulse: Pulse) -> None:

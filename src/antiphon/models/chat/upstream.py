@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, TypeAlias, cast
 
 import aiohttp
 import msgspec
@@ -27,6 +27,11 @@ _ANSWER_S = 10.0
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024
 _NO_LIST = frozenset({404, 405, 501})
 """How a server says that it lists no models at all."""
+_WINDOWS: Final = ("max_model_len", "context_length", "context_window", "max_context_length")
+"""Members of a listed model that tell its context window: of vLLM and SGLang, of hosted routers, of others."""
+
+Listed: TypeAlias = Mapping[str, int | None]
+"""The models of a list by their names, each with its context window where the list tells it."""
 
 
 class WrongOptions(Exception):
@@ -34,12 +39,20 @@ class WrongOptions(Exception):
 
 
 def upstream_models(
-    url: str, *, key: str, only: str, aliases: Mapping[str, str], connections_max: int, options: Json
+    url: str,
+    *,
+    key: str,
+    only: str,
+    aliases: Mapping[str, str],
+    connections_max: int,
+    options: Json,
+    fallback: str = "",
 ) -> UpstreamModels:
     """A roster of what ``GET {url}/models`` lists, or of the one model ``only``. Call it inside the event loop.
 
     Args:
         options: fields of ``ChatConfig`` that hold for every model there.
+        fallback: the model that answers to names which are not listed; empty for none.
 
     Raises:
         WrongOptions: ``options`` does not fit.
@@ -48,14 +61,19 @@ def upstream_models(
     _config(known | {"model": ""})
     session = open_session(connections_max)
 
+    windows: dict[str, int | None] = {}
+
     async def names() -> Sequence[str] | None:
-        listed = await _fetch_names(session, url, key, needed=not only)
-        return [only] if only else listed
+        listed = await _fetch_list(session, url, key, needed=not only)
+        if listed is not None:
+            windows.clear()
+            windows.update(listed)
+        return [only] if only else None if listed is None else list(listed)
 
     def make(name: str) -> ChatModel:
-        return ChatModel(_config(known | {"model": name}), session)
+        return ChatModel(_config({"context_tokens": windows.get(name), **known, "model": name}), session)
 
-    return UpstreamModels(names, make, aliases, session.close)
+    return UpstreamModels(names, make, aliases, session.close, fallback)
 
 
 def _renamed(options: Json) -> Json:
@@ -74,7 +92,7 @@ def _config(fields: Json) -> ChatConfig:
         raise WrongOptions(f"upstream_options: {error}") from error
 
 
-async def _fetch_names(session: aiohttp.ClientSession, url: str, key: str, *, needed: bool) -> Sequence[str] | None:
+async def _fetch_list(session: aiohttp.ClientSession, url: str, key: str, *, needed: bool) -> Listed | None:
     """What the server lists, None where it lists nothing; without ``needed`` it is enough that it answers."""
     headers = {**HEADERS, "Authorization": f"Bearer {key}"} if key else HEADERS
     timeout = aiohttp.ClientTimeout(_ANSWER_S)
@@ -85,19 +103,28 @@ async def _fetch_names(session: aiohttp.ClientSession, url: str, key: str, *, ne
             body = await read_whole(answer, _ANSWER_BYTES_MAX)
     except FAILURES as error:
         raise Unavailable("The model's server cannot be reached.", internal=repr(error)) from error
-    if not needed or answer.status in _NO_LIST:
+    try:
+        return _read_list(answer.status, body, answer.headers, key)
+    except ApiError:
+        if needed:
+            raise
         return None
-    if not 200 <= answer.status < 300:
-        said = error_of_answer(answer.status, body, answer.headers, key)
+
+
+def _read_list(status: int, body: bytes, headers: Mapping[str, str], key: str) -> Listed | None:
+    if status in _NO_LIST:
+        return None
+    if not 200 <= status < 300:
+        said = error_of_answer(status, body, headers, key)
         raise said if isinstance(said, ApiError) else UpstreamError("The model's server could not list its models.")
     try:
-        return _names_in(parse(body))
+        return _models_in(parse(body))
     except ValueError as error:
         raise UpstreamError("The model's server did not list its models.", internal=str(error)) from error
 
 
-def _names_in(listed: Any) -> Sequence[str] | None:
-    """The names in a list of models of any shape; None where there is no list."""
+def _models_in(listed: Any) -> Listed | None:
+    """The models in a list of any shape; None where there is no list."""
     if isinstance(listed, dict):
         found = cast(Json, listed)
         listed = next((found[key] for key in ("data", "models") if found.get(key) is not None), None)
@@ -105,8 +132,13 @@ def _names_in(listed: Any) -> Sequence[str] | None:
         listed = list(cast(Json, listed))
     if not isinstance(listed, list):
         return None
-    names = (_name_of(entry) for entry in cast("list[Any]", listed))
-    return list(dict.fromkeys(name for name in names if name))
+    entries = cast("list[Any]", listed)
+    return {name: _window_of(entry) for entry in entries if (name := _name_of(entry))}
+
+
+def _window_of(entry: Any) -> int | None:
+    said = [cast(Json, entry).get(member) for member in _WINDOWS] if isinstance(entry, dict) else []
+    return next((tokens for tokens in said if type(tokens) is int and tokens > 0), None)
 
 
 def _name_of(entry: Any) -> str:
