@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import msgspec
-from codex_machine import Machine, calls, machine, says
+from codex_machine import Machine, calls, machine, run, says
 
 from antiphon.testing.upstream import Answer
 from antiphon.wire.catalogue import INSTRUCTIONS
@@ -107,3 +108,14 @@ async def test_a_name_that_only_codex_knows_is_answered_by_the_fallback(codex: s
         at.upstream.play(says("Hello."))
         assert "Hello." in await at.exec("gpt-5.5", "Say hello.")
         assert at.prompts[0].json["model"] == "local"
+
+
+async def test_the_command_runs_codex_on_a_server_of_its_own(codex: str, tmp_path: Path) -> None:
+    async with machine(codex, tmp_path, models=["local"], window=20_000) as at:
+        at.upstream.play(says("Hello."))
+        environ = at.environ | {"PATH": f"{Path(codex).parent}{os.pathsep}{os.environ['PATH']}"}
+        flags = ("--data", str(tmp_path / "other"), "--upstream", at.upstream.url)
+        args = ("exec", "--skip-git-repo-check", "-C", str(at.work), "Say hello.")
+        printed = await run(sys.executable, "-m", "antiphon", "run", *flags, "codex", *args, environ=environ)
+        assert "Hello." in printed
+        assert at.prompts[0].json["messages"][0]["content"].startswith(INSTRUCTIONS)

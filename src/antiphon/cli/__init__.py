@@ -14,6 +14,7 @@ from antiphon import __version__
 from antiphon.cli import agent
 from antiphon.cli import files as cli_files
 from antiphon.cli import keys as cli_keys
+from antiphon.cli import run as cli_run
 from antiphon.cli import webhooks as cli_webhooks
 from antiphon.config import Config, ConfigError, load
 from antiphon.telemetry import logs
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
     agent.add_parser(commands)
     cli_files.add_parser(commands)
+    cli_run.add_parser(commands)
     cli_keys.add_parser(commands)
     cli_webhooks.add_parser(commands)
 
@@ -254,6 +256,7 @@ COMMANDS: dict[str, Callable[[Mapping[str, Any]], int]] = {
     "agent": agent.run,
     "files": cli_files.run_files,
     "search": cli_files.run_search,
+    "run": cli_run.run,
     "keys": cli_keys.run,
     "webhooks": _upkeep(cli_webhooks.run),
     "models": _models,
