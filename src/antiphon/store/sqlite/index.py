@@ -16,7 +16,8 @@ from antiphon.store.sqlite.vectors import LiveFile, Snapshot, VectorCache, Vecto
 from antiphon.wire import Id
 
 _MATCH = "SELECT rowid, -bm25(fts_{pk:d}) FROM fts_{pk:d} WHERE fts_{pk:d} MATCH ? {among} ORDER BY rank LIMIT ?"
-_AMONG = """AND rowid IN (
+# The plus keeps SQLite from asking the full text once for each of these rows.
+_AMONG = """AND +rowid IN (
   SELECT c.pk FROM store_file f JOIN chunk c ON c.store_file_pk = f.pk AND c.generation = f.live
   WHERE f.pk IN (SELECT value FROM json_each(?)))"""
 

@@ -1,0 +1,1 @@
+"""How fast vector stores are filled and searched, and how exact."""
