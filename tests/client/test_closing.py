@@ -190,7 +190,7 @@ def test_a_client_that_is_dropped_closes_its_engine(tmp_path: Path) -> None:
     gc.collect()
     host.wait_until_closed(SOON_S)
     assert HOSTS._hosts == []
-    assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock", "sealing.key"}
 
 
 def test_an_asynchronous_client_that_is_dropped_closes_its_engine(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_closing_waits_for_the_folder_to_be_free(tmp_path: Path) -> None:
     for _ in range(3):
         with OpenAI(data=tmp_path, engine=scripted(ScriptedModel("Hello"))) as client:
             client.responses.create(model="m", input="Hi")
-        assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock"}
+        assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock", "sealing.key"}
 
 
 def test_a_client_that_was_never_used_has_nothing_to_close(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_closing_while_the_engine_opens(tmp_path: Path) -> None:
     assert closed.is_set()
     asking.join(SOON_S)
     assert len(caught) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock", "sealing.key"}
 
 
 def test_closing_while_the_model_is_fetched_ends_the_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +360,7 @@ def test_the_interpreters_end_closes_everything(tmp_path: Path, end: str) -> Non
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout == ("listed\n" if end == "with a thread" else "")
-    assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock", "sealing.key"}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")

@@ -68,7 +68,7 @@ async def test_a_signal_ends_it_in_order(tmp_path: Path, sign: signal.Signals) -
         process.send_signal(sign)
         async with asyncio.timeout(20):
             assert await process.wait() == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"antiphon.db", "owner.lock", "sealing.key"}
 
 
 async def test_purge_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

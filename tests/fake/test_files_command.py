@@ -24,8 +24,9 @@ async def test_folders_are_added_once_and_found(tmp_path: Path, capsys: pytest.C
             return status, told.out, told.err
 
         folder = str(tmp_path / "docs")
-        status, out, _ = await ran("files", "add", folder, "--store", "kb")
-        assert status == 0 and "2 added, 0 there already, 0 failed" in out
+        status, out, err = await ran("files", "add", folder, "--store", "kb")
+        assert status == 0, err
+        assert "2 added, 0 there already, 0 failed" in out
         status, out, _ = await ran("files", "add", folder, "--store", "kb")
         assert status == 0 and "0 added, 2 there already" in out
         (tmp_path / "docs" / "pets.txt").write_text("The dog barks.\n")
