@@ -220,7 +220,7 @@ PARENT = """
 import asyncio, json, sys
 from pathlib import Path
 import msgspec
-from antiphon.models.llamacpp import EmbeddedServer, Settings
+from antiphon.models.embedded.llamacpp import EmbeddedServer, Settings
 
 async def main():
     server = EmbeddedServer(msgspec.json.decode(sys.argv[1], type=Settings, dec_hook=lambda kind, text: kind(text)))
