@@ -116,27 +116,23 @@ async def resume_run(run: Run, log: RunLog, events: Sequence[Json], progress: Pr
     log.progress = lambda: msgspec.json.encode(progress) if progress.turns or progress.calls else b""
     with run.account.settling(partial(usage_so_far, turn)) as bill:
         try:
-            await _finish(run, turn, log)
+            await _finish_or_fail(run, turn, log, bill, fail)
         except StoreUnavailable:
             bill.due = False
             raise
         except (Fenced, asyncio.CancelledError):
             bill.due = not run.tool_activity.handing_over
             raise
-        except Exception as cause:
-            bill.failed = True
-            await _fail(fail, to_api_error(cause), bill, run)
 
 
-async def _fail(fail: Fail, error: ApiError, bill: Bill, run: Run) -> None:
+async def _finish_or_fail(run: Run, turn: TurnContext, log: RunLog, bill: Bill, fail: Fail) -> None:
     try:
-        await fail(error)
-    except StoreUnavailable:
-        bill.due = False
+        await _finish(run, turn, log)
+    except (StoreUnavailable, Fenced):
         raise
-    except (Fenced, asyncio.CancelledError):
-        bill.due = not run.tool_activity.handing_over
-        raise
+    except Exception as cause:
+        bill.failed = True
+        await fail(to_api_error(cause))
 
 
 async def _finish(run: Run, turn: TurnContext, log: RunLog) -> None:

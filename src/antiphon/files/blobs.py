@@ -6,7 +6,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,12 +81,9 @@ class LocalBlobs:
             os.close(handle)
         return size
 
-    async def read(self, name: str) -> AsyncIterator[bytes]:
+    def read(self, name: str) -> AsyncIterator[bytes]:
         """See ``BlobStore.read``."""
-        async with self.local(name) as path:
-            with await asyncio.to_thread(path.open, "rb") as source:
-                while piece := await asyncio.to_thread(source.read, PIECE_BYTES):
-                    yield piece
+        return _read(self.local(name))
 
     @asynccontextmanager
     async def local(self, name: str) -> AsyncGenerator[Path]:
@@ -109,6 +106,13 @@ class LocalBlobs:
             return [path.name for path in self._folder.iterdir() if not path.name.startswith(".")]
 
         return await asyncio.to_thread(listed)
+
+
+async def _read(local: AbstractAsyncContextManager[Path]) -> AsyncIterator[bytes]:
+    async with local as path:
+        with await asyncio.to_thread(path.open, "rb") as source:
+            while piece := await asyncio.to_thread(source.read, PIECE_BYTES):
+                yield piece
 
 
 def _write(handle: int, piece: bytes) -> None:
@@ -140,12 +144,9 @@ class RemoteBlobs:
             await asyncio.to_thread(self._files.put_file, str(Path(folder) / name), self._path(name))
         return size
 
-    async def read(self, name: str) -> AsyncIterator[bytes]:
+    def read(self, name: str) -> AsyncIterator[bytes]:
         """See ``BlobStore.read``."""
-        async with self.local(name) as path:
-            with await asyncio.to_thread(path.open, "rb") as source:
-                while piece := await asyncio.to_thread(source.read, PIECE_BYTES):
-                    yield piece
+        return _read(self.local(name))
 
     @asynccontextmanager
     async def local(self, name: str) -> AsyncGenerator[Path]:
