@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ def test_closing_a_client_wakes_who_waits_for_it(tmp_path: Path) -> None:
         except BaseException as error:
             caught.append(error)
 
-    asking = threading.Thread(target=ask)
+    asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     assert gate.reached.wait(SOON_S)
     client.close()
@@ -172,7 +173,7 @@ def test_an_interrupt_stops_the_model(tmp_path: Path) -> None:
         assert gate.reached.wait(SOON_S)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    interrupting = threading.Thread(target=interrupt)
+    interrupting = threading.Thread(target=interrupt, daemon=True)
     with OpenAI(data=tmp_path, engine=scripted(model)) as client:
         client.models.list()
         interrupting.start()
@@ -238,7 +239,7 @@ def test_closing_while_the_engine_opens(tmp_path: Path) -> None:
         except EngineError as error:
             caught.append(error)
 
-    asking = threading.Thread(target=ask)
+    asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     assert opening.wait(SOON_S)
     client.close()
@@ -254,21 +255,38 @@ def test_closing_while_the_model_is_fetched_ends_the_fetch(tmp_path: Path, monke
 
     def fetch(entry: object, into: Path | None = None, *, reporter: Any = None, **_: Any) -> Path:
         fetching.set()
+        until = time.monotonic() + SOON_S  # a thread of this process: without an end it would slow all that follows
         try:
-            while True:
+            while time.monotonic() < until:
                 reporter.at(1)
+                time.sleep(0.001)
         except Abandoned as error:
             told.append(error)
             raise
+        raise TimeoutError("nobody closed the client")
 
     monkeypatch.setattr(embedded, "fetch", fetch)
     client = OpenAI(data=tmp_path, embedded="smollm2-135m-instruct")
-    asking = threading.Thread(target=_asked, args=(client,))
+    asking = threading.Thread(target=_asked, args=(client,), daemon=True)
     asking.start()
     assert fetching.wait(SOON_S)
     client.close()
     asking.join(SOON_S)
     assert len(told) == 1
+
+
+def test_closing_while_the_engine_is_leased_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = OpenAI(data=tmp_path, engine=scripted(ScriptedModel()), max_retries=0)
+    lease = HOSTS.lease
+
+    def slow(config: Config, opener: Any = None) -> Any:
+        held = lease(config, opener)
+        client.close()  # another thread's, before this one has put the lease down
+        return held
+
+    monkeypatch.setattr(HOSTS, "lease", slow)
+    with pytest.raises(EngineError):
+        client.models.list()
 
 
 def _asked(client: OpenAI) -> None:

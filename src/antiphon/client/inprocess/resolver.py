@@ -68,6 +68,7 @@ class EngineResolver:
         self.opener = opener
         self._lock = threading.Lock()
         self._lease: Lease | None = None
+        self._released: object = None
         self._server: Server | None = None
         self._until = 0.0
 
@@ -128,6 +129,7 @@ class EngineResolver:
 
     def release(self) -> Host | None:
         """Let go. Returns the host that closes with that. Takes no lock: the garbage collector calls it."""
+        self._released = object()
         lease, self._lease = self._lease, None
         if lease is None:
             return None
@@ -138,7 +140,12 @@ class EngineResolver:
         with self._lock:
             lease = self._lease
             if lease is None or not lease.host.alive:
+                released = self._released
                 lease = self._lease = HOSTS.lease(self.config, self.opener)
+                if self._released is not released:
+                    # Closed by another thread since: it may have found no lease to give back.
+                    self._lease = None
+                    lease.release()
             return lease
 
     def _follow_owner(self, elsewhere: OwnedElsewhere) -> None:
