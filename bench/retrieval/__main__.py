@@ -53,12 +53,12 @@ def texts(seed: int, count: int) -> list[str]:
 async def fill(store: SqliteStore, chunks: int) -> float:
     """Fill a store; seconds."""
     await store.vector_stores.create(
-        VectorStore(id="vs", owner="", name="", created_at=1, last_active_at=1, embedder="random")
+        VectorStore(id="vs", project="", name="", created_at=1, last_active_at=1, embedder="random")
     )
     began = time.perf_counter()
     for number in range(chunks // PER_FILE):
         id = f"file-{number}"
-        await store.files.add(File(id=id, owner="", filename=id, purpose="user_data", bytes=1, created_at=1))
+        await store.files.add(File(id=id, project="", filename=id, purpose="user_data", bytes=1, created_at=1))
         entry = StoreFile(id=id, vector_store_id="vs", created_at=1, attributes={"part": number % 100})
         await store.vector_stores.add_files("", "vs", [entry], 1)
         (job,) = await store.vector_stores.claim(1, 1000, 1)

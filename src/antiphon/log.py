@@ -250,7 +250,7 @@ class Tail(msgspec.Struct):
 
     store: RunStore
     notifier: Notifier
-    owner: str
+    project: str
     id: Id
     after: int
     first: Sequence[bytes] = ()
@@ -286,7 +286,7 @@ class Tail(msgspec.Struct):
                         await asyncio.wait_for(wakeup.wait(), POLL_S)
 
     async def _read(self) -> Excerpt | None:
-        return await self.store.read_events(self.owner, self.id, after=self.after, bytes_max=PIECE_BYTES)
+        return await self.store.read_events(self.project, self.id, after=self.after, bytes_max=PIECE_BYTES)
 
 
 def decode_event(line: bytes) -> Json:
@@ -298,7 +298,7 @@ def decode_event(line: bytes) -> Json:
     return event
 
 
-async def read_log(store: RunStore, owner: str, id: Id) -> list[Json]:
+async def read_log(store: RunStore, project: str, id: Id) -> list[Json]:
     """All events of a log so far, as the fold takes them.
 
     Raises:
@@ -306,7 +306,7 @@ async def read_log(store: RunStore, owner: str, id: Id) -> list[Json]:
     """
     found: list[Json] = []
     while True:
-        piece = await store.read_events(owner, id, after=len(found) - 1, bytes_max=PIECE_BYTES)
+        piece = await store.read_events(project, id, after=len(found) - 1, bytes_max=PIECE_BYTES)
         found += [decode_event(line) for line in piece.batch.events] if piece else ()
         if piece is None or piece.ended or not piece.batch.events:
             return found

@@ -120,7 +120,7 @@ class Run(msgspec.Struct, frozen=True):
     plan: Plan
     prompt: Prompt
     model: Model
-    owner: str
+    project: str
     store: Store
     clock: Callable[[], float]
     ids: Callable[[str], str]
@@ -200,7 +200,7 @@ def turn_context(run: Run, writer: Writer, log: Log, progress: Progress, *, whol
         writer=writer,
         log=log,
         ids=run.ids,
-        owner=run.owner,
+        project=run.project,
         progress=progress,
         timer=run.timer,
         offers=run.offers,
@@ -219,7 +219,7 @@ def _reasoning_seal(run: Run) -> Callable[[Json], str] | None:
     sealer = run.sealer
     if sealer is None or ENCRYPTED_REASONING not in run.plan.include:
         return None
-    return lambda item: sealer.seal(thought_of(item), run.owner, "reasoning")
+    return lambda item: sealer.seal(thought_of(item), run.project, "reasoning")
 
 
 def _compacting(run: Run) -> Compacting | None:
@@ -229,8 +229,8 @@ def _compacting(run: Run) -> Compacting | None:
     return Compacting(
         alone=run.plan.compacts,
         threshold=run.plan.compact_threshold or compaction.default_threshold(run.model),
-        seal=partial(sealer.seal, owner=run.owner, purpose="compaction"),
-        unseal=partial(sealer.open, owner=run.owner),
+        seal=partial(sealer.seal, project=run.project, purpose="compaction"),
+        unseal=partial(sealer.open, project=run.project),
     )
 
 
@@ -314,13 +314,13 @@ async def _commit(run: Run, response: Response) -> None:
     input, conversation = to_stored_items(run.plan.input), run.plan.conversation_id
     if conversation is not None and not run.plan.store:
         items = [*input, *to_stored_items(response.output)]
-        await run.store.conversations.append(run.owner, conversation, items, int(run.clock()))
+        await run.store.conversations.append(run.project, conversation, items, int(run.clock()))
         return
-    await run.store.responses.commit(record_of(run.owner, response, input=input, key_id=run.account.admission.key_id))
+    await run.store.responses.commit(record_of(run.project, response, input=input, key_id=run.account.admission.key_id))
 
 
 def record_of(
-    owner: str,
+    project: str,
     response: Response,
     *,
     input: Sequence[StoredItem] = (),
@@ -331,7 +331,7 @@ def record_of(
     held = response.conversation if conversation else None
     return Record(
         id=response.id,
-        owner=owner,
+        project=project,
         created_at=response.created_at,
         status=response.status,
         model=response.model,

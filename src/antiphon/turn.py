@@ -141,7 +141,7 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     writer: Writer
     log: Log
     ids: Callable[[str], str]
-    owner: str
+    project: str
     progress: Progress
     timer: ResponseTimer
     offers: Offers = Offers()
@@ -408,7 +408,7 @@ async def run_all(turn: TurnContext, calls: Sequence[HostedCall]) -> None:
 async def _run(turn: TurnContext, made: HostedCall) -> None:
     tool, name = made.offer.tool, made.call.name
     scope = Scope(
-        owner=turn.owner,
+        project=turn.project,
         response_id=turn.writer.state.response.id,
         spec=made.offer.spec,
         include=turn.include,

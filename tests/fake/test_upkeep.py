@@ -31,7 +31,7 @@ async def fill(folder: Path) -> None:
     store = await SqliteStore.open(folder)
     now = int(time.time())
     await store.responses.commit(a_record("r1", user="u1", created_at=now - 10 * DAY_S))
-    await store.responses.commit(a_record("r2", previous="r1", owner=STRANGER, created_at=now))
+    await store.responses.commit(a_record("r2", previous="r1", project=STRANGER, created_at=now))
     await store.responses.commit(a_record("r3", user="u2", key_id="key_1", created_at=now))
     await store.responses.delete(STRANGER, "r2")
     await store.close()
@@ -54,7 +54,7 @@ def test_export_writes_whole_responses(data: Path, capsys: pytest.CaptureFixture
     file = data.parent / "out.jsonl"
     assert main(["export", "--data", str(data), str(file)]) == 0
     first, second = [json.loads(line) for line in file.read_text().splitlines()]
-    assert (first["owner"], first["response"]["id"], second["response"]["id"]) == ("owner_a", "r1", "r3")
+    assert (first["project"], first["response"]["id"], second["response"]["id"]) == ("project_a", "r1", "r3")
     assert [item["id"] for item in first["response"]["output"]] == ["r1_out"]
     assert (first["key_id"], second["key_id"]) == (None, "key_1")
     assert first["input_items"][0]["text"] == "naïve 漢字 🙂 \0 \n"
@@ -265,7 +265,7 @@ def test_doctor_before_the_first_start(tmp_path: Path, gguf: str, capsys: pytest
 def test_doctor_finds_damage(data: Path, gguf: str, capsys: pytest.CaptureFixture[str]) -> None:
     with closing(sqlite3.connect(data / DATABASE_NAME)) as db:
         db.execute(
-            "INSERT INTO item (owner, response_id, dir, pos, id, type, doc) VALUES ('', 'no', 'in', 0, '', '', '')"
+            "INSERT INTO item (project, response_id, dir, pos, id, type, doc) VALUES ('', 'no', 'in', 0, '', '', '')"
         )
         db.commit()
     status, found = examined(capsys, "--data", str(data), "--model", gguf)

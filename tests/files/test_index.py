@@ -16,7 +16,7 @@ from antiphon.store.sqlite import SqliteStore
 from antiphon.store.sqlite.vectors import VectorCache
 from antiphon.store.vector_stores import ChunkRow, PassageRow, StoreFile, VectorStore
 
-OWNER = "o"
+PROJECT = "o"
 DIMENSIONS = 16
 
 
@@ -35,7 +35,7 @@ def vector(seed: int) -> Any:
 
 
 async def made(store: Store, id: str = "vs_1", embedder: str = "e") -> VectorStore:
-    new = VectorStore(id=id, owner=OWNER, name="", created_at=1, last_active_at=1, embedder=embedder)
+    new = VectorStore(id=id, project=PROJECT, name="", created_at=1, last_active_at=1, embedder=embedder)
     await store.vector_stores.create(new)
     return new
 
@@ -45,11 +45,11 @@ async def added(
 ) -> None:
     """A file with a chunk for each text, whose vectors depend on file and chunk."""
     id = f"file-{number}"
-    if await store.files.get(OWNER, id) is None:
-        file = File(id=id, owner=OWNER, filename=f"{number}.txt", purpose="user_data", bytes=1, created_at=1)
+    if await store.files.get(PROJECT, id) is None:
+        file = File(id=id, project=PROJECT, filename=f"{number}.txt", purpose="user_data", bytes=1, created_at=1)
         await store.files.add(file)
     entry = StoreFile(id=id, vector_store_id=vs, created_at=1, attributes=attributes)
-    await store.vector_stores.add_files(OWNER, vs, [entry], 1)
+    await store.vector_stores.add_files(PROJECT, vs, [entry], 1)
     (job,) = await store.vector_stores.claim(1, 100, 1)
     rows = [ChunkRow(n, 100 * n, 100 * n + 90, text, 1, n + 1, "") for n, text in enumerate(texts)]
     assert await store.vector_stores.add_chunks(job, rows)
@@ -133,9 +133,9 @@ async def test_what_is_not_complete_is_not_found_and_what_was_stays_until_then(s
     from antiphon.store.vector_stores import Chunking
 
     changed = StoreFile(id="file-1", vector_store_id="vs_1", created_at=1, chunking=Chunking(200, 0, False))
-    await store.vector_stores.add_files(OWNER, "vs_1", [entry], 1)
+    await store.vector_stores.add_files(PROJECT, "vs_1", [entry], 1)
     assert await store.vector_stores.claim(1, 100, 1) == [], "the same again is nothing to do"
-    await store.vector_stores.add_files(OWNER, "vs_1", [changed], 1)
+    await store.vector_stores.add_files(PROJECT, "vs_1", [changed], 1)
     (job,) = await store.vector_stores.claim(1, 100, 1)
     assert job.generation == 2
     assert await store.vector_stores.add_chunks(job, [ChunkRow(0, 0, 9, "new lemon", 1, None, "")])
@@ -155,21 +155,21 @@ async def test_deleted_is_gone_at_once(store: SqliteStore) -> None:
     await added(store, 2, "second lemon", vs="vs_2")
     query = Query(words=["lemon"], vectors={"e": vector(3)})
     assert len(await found(store, query)) == 2
-    assert await store.files.delete(OWNER, "file-2")
+    assert await store.files.delete(PROJECT, "file-2")
     assert await found(store, query) == ["first lemon"] and await found(store, query, "vs_2") == []
-    assert await store.vector_stores.remove_file(OWNER, "vs_1", "file-1")
+    assert await store.vector_stores.remove_file(PROJECT, "vs_1", "file-1")
     assert await found(store, query) == []
-    assert await store.vector_stores.delete(OWNER, "vs_1")
+    assert await store.vector_stores.delete(PROJECT, "vs_1")
     assert await store.index.find("vs_1", query) == []
-    assert await store.files.get(OWNER, "file-1") is not None
+    assert await store.files.get(PROJECT, "file-1") is not None
 
 
 async def test_a_worker_that_was_overtaken_writes_nothing(store: SqliteStore) -> None:
     await made(store)
-    file = File(id="file-1", owner=OWNER, filename="1.txt", purpose="user_data", bytes=1, created_at=1)
+    file = File(id="file-1", project=PROJECT, filename="1.txt", purpose="user_data", bytes=1, created_at=1)
     await store.files.add(file)
     await store.vector_stores.add_files(
-        OWNER, "vs_1", [StoreFile(id="file-1", vector_store_id="vs_1", created_at=1)], 1
+        PROJECT, "vs_1", [StoreFile(id="file-1", vector_store_id="vs_1", created_at=1)], 1
     )
     (late,) = await store.vector_stores.claim(1, 100, 1)
     assert await store.vector_stores.claim(50, 150, 1) == [], "leased"

@@ -339,7 +339,7 @@ async def test_an_answer_is_gone_on_with_at_every_token(small_server: EmbeddedSe
         assert same > length / 2
 
 
-async def test_the_log_holds_nothing_of_a_request_and_is_its_owners(own: EmbeddedServer) -> None:
+async def test_the_log_holds_nothing_of_a_request_and_is_its_projects(own: EmbeddedServer) -> None:
     schema = {"type": "object", "properties": {"secretword": {"type": "string", "pattern": "^secretword(?=x)"}}}
     format = {"type": "json_schema", "json_schema": {"name": "secretword", "schema": schema}}
     broken = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"$ref": "#/secretword"}}}

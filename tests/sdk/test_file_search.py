@@ -122,7 +122,7 @@ async def test_words_tell_what_is_cited_where_the_model_does_not() -> None:
 
 
 async def test_filters_reach_the_search() -> None:
-    nobody: Any = {"type": "eq", "key": "owner", "value": "nobody"}
+    nobody: Any = {"type": "eq", "key": "project", "value": "nobody"}
     model = searching("Nothing.")
     async with client_of(model) as (client, store, _):
         await client.responses.create(model="m", input="Food?", tools=[tool(store, filters=nobody)])

@@ -132,7 +132,7 @@ async def test_the_work_goes_on_while_somebody_waits_for_it_and_no_longer() -> N
         assert b"third" in (await raw(client, key="two"))[1]
 
 
-async def test_owners_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_projects_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyring, "LOOK_S", 0.01)
     keys, secrets = MemoryKeys(), []
     for project in "ab":

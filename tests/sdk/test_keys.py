@@ -257,17 +257,17 @@ WANTS_MORE = {
     "/v1/vector_stores/{vector_store_id}/files",
     "/v1/vector_stores/{vector_store_id}/file_batches",
 }
-"""Where the owner is told that the body lacks something: no body that is the same for everybody would do."""
+"""Where the project is told that the body lacks something: no body that is the same for everybody would do."""
 OWNED = [route for route in ROUTES if set(route.pattern.groupindex) - SHARED]
 
 
 @pytest.mark.parametrize("route", OWNED, ids=lambda route: f"{route.method} {route.path}")
-async def test_another_owners_id_is_answered_as_a_missing_one(route: Route, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_projects_id_is_answered_as_a_missing_one(route: Route, monkeypatch: pytest.MonkeyPatch) -> None:
     async with server_of(ScriptedModel("ok", again=True), monkeypatch) as server:
-        owner, other = server.client("a"), server.client("b")
+        project, other = server.client("a"), server.client("b")
         await until(lambda: let_in(other))
         # A file is in the vector store that is made behind it.
-        ids = {name: await MADE[name](owner) for name in sorted(route.pattern.groupindex, key=list(MADE).index)}
+        ids = {name: await MADE[name](project) for name in sorted(route.pattern.groupindex, key=list(MADE).index)}
         missing = {name: re.sub(r"(?<=[_-]).*", lambda found: "0" * len(found[0]), id) for name, id in ids.items()}
 
         async def answer(client: AsyncOpenAI, ids: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
@@ -287,30 +287,32 @@ async def test_another_owners_id_is_answered_as_a_missing_one(route: Route, monk
         assert theirs == none
         wants_more = route.method == "POST" and route.path in WANTS_MORE
         assert theirs[0] == 404 or (wants_more and theirs[0] == 400)
-        assert (await answer(owner, ids))[0] == (400 if wants_more else 200), "it was there all the time"
+        assert (await answer(project, ids))[0] == (400 if wants_more else 200), "it was there all the time"
 
 
-async def test_another_owners_things_are_in_no_list_and_cannot_be_referred_to(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_projects_things_are_in_no_list_and_cannot_be_referred_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with server_of(ScriptedModel("ok", again=True), monkeypatch) as server:
-        owner, other = server.client("a"), server.client("b")
+        project, other = server.client("a"), server.client("b")
         await until(lambda: let_in(other))
-        id, response = await a_conversation(owner), await a_response(owner)
+        id, response = await a_conversation(project), await a_response(project)
         for path, found in (("/conversations", id), ("/responses", response)):
-            lists: list[Any] = [await client.get(path, cast_to=object) for client in (owner, other)]
+            lists: list[Any] = [await client.get(path, cast_to=object) for client in (project, other)]
             assert [[each["id"] for each in page["data"]] for page in lists] == [[found], []]
         reference: Any = {"type": "item_reference", "id": ITEM}
         with pytest.raises(openai.NotFoundError, match="Item with id"):
             await other.responses.create(model="m", input=[reference])
         with pytest.raises(openai.NotFoundError, match="Conversation with id"):
             await other.responses.create(model="m", input="x", conversation=id)
-        await owner.responses.create(model="m", input=[reference])
+        await project.responses.create(model="m", input=[reference])
 
 
-async def test_another_owners_response_cannot_be_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_projects_response_cannot_be_continued(monkeypatch: pytest.MonkeyPatch) -> None:
     async with server_of(ScriptedModel("ok", again=True), monkeypatch) as server:
-        owner, other, colleague = server.client("a"), server.client("b"), server.client("a")
+        project, other, colleague = server.client("a"), server.client("b"), server.client("a")
         await until(lambda: let_in(colleague))
-        id = await a_response(owner)
+        id = await a_response(project)
         with pytest.raises(openai.BadRequestError) as theirs:
             await other.responses.create(model="m", input="x", previous_response_id=id)
         with pytest.raises(openai.BadRequestError) as none:
@@ -529,7 +531,7 @@ def test_no_address_but_loopback_without_keys(tmp_path: Path, capsys: pytest.Cap
     assert cli.main(words) == 1, "a revoked key lets nobody in"
 
 
-async def test_sealed_reasoning_is_its_owners_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sealed_reasoning_is_its_projects_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ScriptedModel([Reasoning("hm"), "yes", DONE], again=True)
     async with server_of(model, monkeypatch) as server:
         ada, bob = server.client("ada"), server.client("bob")

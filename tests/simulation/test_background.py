@@ -37,7 +37,7 @@ from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, UpstreamError
 from antiphon.writer import Item
 
-OWNER = ""
+PROJECT = ""
 BAD_S = 60.0
 """How long things go wrong; what was accepted has to come to its end behind it."""
 PATIENCE_S = 300.0
@@ -270,7 +270,7 @@ class World:
 
     async def run(self) -> None:
         for n in range(2):
-            new = Conversation(id=f"conv_{n}", owner=OWNER, created_at=0, used_at=0, metadata={})
+            new = Conversation(id=f"conv_{n}", project=PROJECT, created_at=0, used_at=0, metadata={})
             await self.raw.conversations.create(new, [])
         lives = asyncio.create_task(self._several() if self.several else self._one_after_the_other())
         for n in range(len(self.tales)):
@@ -392,16 +392,16 @@ class World:
                 pass
 
     async def _submitted(self, engine: Engine, body: Json, key: str) -> str:
-        run = await engine.responses.accept(body, Caller(OWNER, key))
+        run = await engine.responses.accept(body, Caller(PROJECT, key))
         return (await engine.background.submit(run)).id
 
     async def _deleted(self, engine: Engine, id: str) -> bool:
-        await engine.responses.delete(OWNER, id)
+        await engine.responses.delete(PROJECT, id)
         return True
 
     async def _cancel(self, id: str, dice: random.Random) -> None:
         for _ in range(3):
-            found = await self._asked(dice, lambda engine: engine.responses.cancel(OWNER, id))
+            found = await self._asked(dice, lambda engine: engine.responses.cancel(PROJECT, id))
             if found is not None and found.status == "cancelled":
                 self.cancelled[id] = len(await self._log(id))
                 return
@@ -411,7 +411,7 @@ class World:
         self.seen.setdefault(id, []).append(seen)
         while True:
             process = await self._process(dice)
-            tail = process.engine.background.tail(OWNER, id, len(seen) - 1)
+            tail = process.engine.background.tail(PROJECT, id, len(seen) - 1)
             with suppress(TimeoutError, Interrupted, StoreUnavailable):
                 async with asyncio.timeout(dice.random() * 20), tail.pieces() as pieces:
                     async for lines in pieces:
@@ -420,7 +420,7 @@ class World:
             await asyncio.sleep(dice.random())
 
     async def _log(self, id: str) -> list[bytes]:
-        piece = await self.raw.runs.read_events(OWNER, id, after=-1, bytes_max=1 << 30)
+        piece = await self.raw.runs.read_events(PROJECT, id, after=-1, bytes_max=1 << 30)
         return list(piece.batch.events) if piece else []
 
     # What must hold
@@ -440,7 +440,7 @@ class World:
 
     async def _was_deleted(self, id: str) -> bool:
         # By a client that did not hear of it.
-        return await self.raw.responses.get(OWNER, id) is None
+        return await self.raw.responses.get(PROJECT, id) is None
 
     async def _check_response(self, record: Record) -> None:
         id, log = record.id, await self._log(record.id)
@@ -475,7 +475,7 @@ class World:
 
     async def _check_conversations(self, records: Sequence[Record]) -> None:
         for n in range(2):
-            found = [item.id for item in await self.raw.conversations.load_history(OWNER, f"conv_{n}") or ()]
+            found = [item.id for item in await self.raw.conversations.load_history(PROJECT, f"conv_{n}") or ()]
             for record in records:
                 if record.conversation_id != f"conv_{n}":
                     continue
@@ -485,7 +485,7 @@ class World:
                     self.wrong(f"{record.id} is {record.status}, and conversation {n} holds {found}")
             last = self.processes[-1]
             try:
-                await last.store.conversations.lock(OWNER, f"conv_{n}")
+                await last.store.conversations.lock(PROJECT, f"conv_{n}")
             except Exception:
                 self.wrong(f"conversation {n} is locked for ever")
 

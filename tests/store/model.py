@@ -48,7 +48,7 @@ class Model:
         self._kept: dict[Id, _Kept] = {}
         self._children: Counter[tuple[str, Id | None]] = Counter()
         self._shelf = Shelf()
-        # By owner and id, who holds the item, the newest last.
+        # By project and id, who holds the item, the newest last.
         self._holders: dict[tuple[str, Id], dict[Id, StoredItem]] = {}
 
     def __len__(self) -> int:
@@ -58,34 +58,34 @@ class Model:
     async def commit(self, record: Record) -> None:
         """See ``ResponseStore.commit``; here it lasts as long as the process."""
         items, conversation = (*record.input, *record.output), record.conversation_id
-        shelved = self._shelf.check(record.owner, conversation, items) if conversation else None
+        shelved = self._shelf.check(record.project, conversation, items) if conversation else None
         if record.id in self._kept:
             raise DuplicateResponse(record.id)
         before = append(shelved, items, record.created_at) if shelved else 0
         self._kept[record.id] = _Kept(record, before)
-        self._children[record.owner, record.previous_response_id] += 1
-        self._hold(record.owner, record.id, items)
+        self._children[record.project, record.previous_response_id] += 1
+        self._hold(record.project, record.id, items)
         if conversation:
             self._shelf.users[conversation] += 1
-            self._hold(record.owner, conversation, items)
+            self._hold(record.project, conversation, items)
 
-    async def get(self, owner: str, id: Id) -> Record | None:
+    async def get(self, project: str, id: Id) -> Record | None:
         """See ``ResponseStore.get``."""
-        record = self._visible(owner, id)
+        record = self._visible(project, id)
         return msgspec.structs.replace(record, input=()) if record else None
 
     async def items(
-        self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+        self, project: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
     ) -> Page | None:
         """See ``ResponseStore.items``."""
-        record = self._visible(owner, id)
+        record = self._visible(project, id)
         if record is None:
             return None
         return page(record.input, after, limit, order)
 
-    async def history(self, owner: str, id: Id) -> list[StoredItem] | None:
+    async def history(self, project: str, id: Id) -> list[StoredItem] | None:
         """See ``ResponseStore.history``."""
-        record = self._visible(owner, id)
+        record = self._visible(project, id)
         if record is None:
             return None
         oldest_first = list(self._chain(record))[::-1]
@@ -93,15 +93,15 @@ class Model:
         said = self._shelf.before(first.conversation_id, self._kept[first.id].before) if first.conversation_id else ()
         return [*said, *chain.from_iterable((*turn.input, *turn.output) for turn in oldest_first)]
 
-    async def responses(self, owner: str, query: ListQuery) -> Slice[Record]:
+    async def responses(self, project: str, query: ListQuery) -> Slice[Record]:
         """See ``ResponseStore.responses``."""
-        seen = [kept.record for kept in self._kept.values() if not kept.hidden and kept.record.owner == owner]
+        seen = [kept.record for kept in self._kept.values() if not kept.hidden and kept.record.project == project]
         found = selected(seen, query, lambda record: _is_asked(record, query))
         return msgspec.structs.replace(found, found=[msgspec.structs.replace(each, input=()) for each in found.found])
 
-    async def delete(self, owner: str, id: Id) -> bool:
+    async def delete(self, project: str, id: Id) -> bool:
         """See ``ResponseStore.delete``."""
-        record = self._visible(owner, id)
+        record = self._visible(project, id)
         if record is None:
             return False
         self._delete(record)
@@ -109,9 +109,9 @@ class Model:
 
     def _delete(self, record: Record) -> None:
         self._kept[record.id].hidden = True
-        self._let_go(record.owner, record.id, (*record.input, *record.output))
+        self._let_go(record.project, record.id, (*record.input, *record.output))
         for turn in list(self._chain(record)):
-            if not self._kept[turn.id].hidden or self._children[record.owner, turn.id]:
+            if not self._kept[turn.id].hidden or self._children[record.project, turn.id]:
                 break
             self._remove(turn)
 
@@ -132,100 +132,100 @@ class Model:
         """See ``ConversationStore.create_conversation``."""
         refuse_twice(items)
         self._shelf.add(conversation)
-        self._append(conversation.owner, conversation.id, items, conversation.used_at)
+        self._append(conversation.project, conversation.id, items, conversation.used_at)
 
-    async def conversation(self, owner: str, id: Id) -> Conversation | None:
+    async def conversation(self, project: str, id: Id) -> Conversation | None:
         """See ``ConversationStore.conversation``."""
-        shelved = self._shelved(owner, id)
+        shelved = self._shelved(project, id)
         return shelved and shelved.conversation
 
-    async def conversations(self, owner: str, query: ListQuery) -> Slice[Conversation]:
+    async def conversations(self, project: str, query: ListQuery) -> Slice[Conversation]:
         """See ``ConversationStore.conversations``."""
-        seen = [shelved.conversation for shelved in self._shelf if shelved.conversation.owner == owner]
+        seen = [shelved.conversation for shelved in self._shelf if shelved.conversation.project == project]
         return selected(seen, query, lambda each: query.metadata.items() <= each.metadata.items())
 
-    async def update_conversation(self, owner: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
+    async def update_conversation(self, project: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
         """See ``ConversationStore.update_conversation``."""
-        shelved = self._shelved(owner, id)
+        shelved = self._shelved(project, id)
         if shelved is None:
             return None
         shelved.conversation = msgspec.structs.replace(shelved.conversation, metadata=metadata)
         return shelved.conversation
 
-    async def delete_conversation(self, owner: str, id: Id) -> bool:
+    async def delete_conversation(self, project: str, id: Id) -> bool:
         """See ``ConversationStore.delete_conversation``."""
-        shelved = self._shelved(owner, id)
+        shelved = self._shelved(project, id)
         if shelved is None:
             return False
         shelved.hidden = True
-        self._let_go(owner, id, shelved.entries.values())
+        self._let_go(project, id, shelved.entries.values())
         self._shelf.remove_unneeded(id)
         return True
 
-    async def append(self, owner: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
+    async def append(self, project: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
         """See ``ConversationStore.append``."""
-        self._shelf.check(owner, id, items)
-        self._append(owner, id, items, at)
+        self._shelf.check(project, id, items)
+        self._append(project, id, items, at)
 
     async def conversation_items(
-        self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+        self, project: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
     ) -> Page | None:
         """See ``ConversationStore.conversation_items``."""
-        shelved = self._shelved(owner, id)
+        shelved = self._shelved(project, id)
         return shelved and page(list(shelved.entries.values()), after, limit, order)
 
-    async def conversation_history(self, owner: str, id: Id) -> list[StoredItem] | None:
+    async def conversation_history(self, project: str, id: Id) -> list[StoredItem] | None:
         """See ``ConversationStore.conversation_history``."""
-        shelved = self._shelved(owner, id)
+        shelved = self._shelved(project, id)
         return list(shelved.entries.values()) if shelved else None
 
-    async def conversation_item(self, owner: str, id: Id, item_id: Id) -> StoredItem | None:
+    async def conversation_item(self, project: str, id: Id, item_id: Id) -> StoredItem | None:
         """See ``ConversationStore.conversation_item``."""
-        shelved = self._shelved(owner, id)
+        shelved = self._shelved(project, id)
         found = shelved.entries.values() if shelved else ()
         return next((item for item in found if item.id == item_id), None)
 
-    async def remove_item(self, owner: str, id: Id, item_id: Id) -> bool:
+    async def remove_item(self, project: str, id: Id, item_id: Id) -> bool:
         """See ``ConversationStore.remove_item``."""
-        shelved = self._shelved(owner, id)
+        shelved = self._shelved(project, id)
         entries = shelved.entries if shelved else {}
         place = next((pos for pos, item in entries.items() if item.id == item_id), None)
         if place is None:
             return False
         item = entries.pop(place)
-        self._let_go(owner, id, [item])
+        self._let_go(project, id, [item])
         return True
 
     async def idle(self, limit: int) -> list[Conversation]:
         """See ``ConversationStore.idle``."""
         return heapq.nsmallest(limit, (shelved.conversation for shelved in self._shelf), key=lambda each: each.used_at)
 
-    async def referenced(self, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
+    async def referenced(self, project: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
         """See ``ConversationStore.referenced``."""
-        held = {id: self._holders.get((owner, id)) for id in ids}
+        held = {id: self._holders.get((project, id)) for id in ids}
         return {id: list(holders.values())[-1] for id, holders in held.items() if holders}
 
-    def _visible(self, owner: str, id: Id) -> Record | None:
+    def _visible(self, project: str, id: Id) -> Record | None:
         kept = self._kept.get(id)
-        return kept.record if kept and not kept.hidden and kept.record.owner == owner else None
+        return kept.record if kept and not kept.hidden and kept.record.project == project else None
 
     def _all_visible(self) -> Iterator[Record]:
         return (kept.record for kept in self._kept.values() if not kept.hidden)
 
     def _chain(self, record: Record) -> Iterator[Record]:
-        """The record and what came before it, newest first, to where the owner changes or a link is gone."""
+        """The record and what came before it, newest first, to where the project changes or a link is gone."""
         link: Id | None = record.id
         # No chain is longer than what is kept, not even a ring.
         for _ in range(len(self._kept)):
             kept = self._kept.get(link) if link else None
-            if kept is None or kept.record.owner != record.owner:
+            if kept is None or kept.record.project != record.project:
                 return
             yield kept.record
             link = kept.record.previous_response_id
 
     def _remove(self, record: Record) -> None:
         del self._kept[record.id]
-        parent = (record.owner, record.previous_response_id)
+        parent = (record.project, record.previous_response_id)
         self._children[parent] -= 1
         if not self._children[parent]:
             del self._children[parent]
@@ -233,29 +233,29 @@ class Model:
             self._shelf.users[record.conversation_id] -= 1
             self._shelf.remove_unneeded(record.conversation_id)
 
-    def _shelved(self, owner: str, id: Id) -> Shelved | None:
-        return self._shelf.visible(owner, id)
+    def _shelved(self, project: str, id: Id) -> Shelved | None:
+        return self._shelf.visible(project, id)
 
-    def _append(self, owner: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
-        append(self._shelf.check(owner, id, items), items, at)
-        self._hold(owner, id, items)
+    def _append(self, project: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
+        append(self._shelf.check(project, id, items), items, at)
+        self._hold(project, id, items)
 
-    def _hold(self, owner: str, holder: Id, items: Iterable[StoredItem]) -> None:
+    def _hold(self, project: str, holder: Id, items: Iterable[StoredItem]) -> None:
         for item in items:
-            self._holders.setdefault((owner, item.id), {})[holder] = item
+            self._holders.setdefault((project, item.id), {})[holder] = item
 
-    def _let_go(self, owner: str, holder: Id, items: Iterable[StoredItem]) -> None:
+    def _let_go(self, project: str, holder: Id, items: Iterable[StoredItem]) -> None:
         for item in items:
-            holders = self._holders.get((owner, item.id), {})
+            holders = self._holders.get((project, item.id), {})
             holders.pop(holder, None)
             if not holders:
-                self._holders.pop((owner, item.id), None)
+                self._holders.pop((project, item.id), None)
 
 
 def _is_chosen(record: Record, selection: Selection) -> bool:
     if selection.before is not None and record.created_at >= selection.before:
         return False
-    if selection.owner is not None and record.owner != selection.owner:
+    if selection.project is not None and record.project != selection.project:
         return False
     if selection.key_id is not None and record.key_id != selection.key_id:
         return False
@@ -302,23 +302,23 @@ class Shelf:
         """Keep a new one."""
         self._kept[conversation.id] = Shelved(conversation)
 
-    def visible(self, owner: str, id: Id) -> Shelved | None:
+    def visible(self, project: str, id: Id) -> Shelved | None:
         """The one of that id, if the owner may see it."""
         found = self._kept.get(id)
-        return found if found and not found.hidden and found.conversation.owner == owner else None
+        return found if found and not found.hidden and found.conversation.project == project else None
 
     def before(self, id: Id, place: int) -> list[StoredItem]:
         """The items before a place, of a hidden conversation as well."""
         found = self._kept[id].entries
         return [item for pos, item in found.items() if pos < place]
 
-    def check(self, owner: str, id: Id, items: Sequence[StoredItem]) -> Shelved:
+    def check(self, project: str, id: Id, items: Sequence[StoredItem]) -> Shelved:
         """The conversation, when the items can be appended.
 
         Raises:
             UnknownConversation, DuplicateItem: they cannot.
         """
-        found = self.visible(owner, id)
+        found = self.visible(project, id)
         if found is None:
             raise UnknownConversation(id)
         refuse_twice(items)

@@ -15,7 +15,7 @@ from antiphon.store.keys import Allowance, Spent, mint_key
 from antiphon.store.migrations import HEAD
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.store.sqlite import keys as statements
-from antiphon.testing.check_store import OWNER, a_record
+from antiphon.testing.check_store import PROJECT, a_record
 
 WITHOUT_KEYS = Path(__file__).parents[1] / "upgrade" / "0001.sql"
 
@@ -68,7 +68,7 @@ async def test_another_process_makes_and_closes_keys_while_a_store_owns_the_fold
     await asyncio.to_thread(command, "revoke", key.id)
     (key,) = await store.keys.read_keys()
     assert key.revoked_at is not None
-    assert await store.responses.get(OWNER, "r1") is not None
+    assert await store.responses.get(PROJECT, "r1") is not None
     await store.close()
 
 

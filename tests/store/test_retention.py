@@ -19,7 +19,7 @@ from antiphon.store.deliveries import Attempt
 from antiphon.store.sqlite import DATABASE_NAME, MEMORY_BYTES_MAX, SqliteStore
 from antiphon.testing import FakeClock
 from antiphon.testing.check_deliveries import a_delivery, end
-from antiphon.testing.check_store import OWNER, OpenStore, a_record, history_ids
+from antiphon.testing.check_store import PROJECT, OpenStore, a_record, history_ids
 from antiphon.testing.records import a_conversation, an_item
 
 DAY_S = 86_400
@@ -46,7 +46,7 @@ async def test_what_is_past_its_time_goes(open_store: OpenStore) -> None:
         clock.now += 1
         assert (await sweeper(store, clock, days=0).sweep()).responses == 0, "0 is for ever"
         assert (await sweeper(store, clock, days=30).sweep()).responses == count
-        assert await store.responses.get(OWNER, "r0") is None
+        assert await store.responses.get(PROJECT, "r0") is None
         assert await history_ids(store, "child") == ["r0_in", "r0_out", "child_in", "child_out"]
         clock.now += 10 * DAY_S
         assert (await sweeper(store, clock, days=30).sweep()).responses == 1
@@ -88,9 +88,9 @@ async def test_idle_conversations_go_too_where_there_is_no_room(open_store: Open
             await store.responses.commit(
                 a_record(f"r{n:02}", created_at=SAME_AGE_S * n, output=[f"o{n}_{m}" for m in range(40)])
             )
-        await store.conversations.append(OWNER, "c03", [an_item("again")], SAME_AGE_S * 100)
+        await store.conversations.append(PROJECT, "c03", [an_item("again")], SAME_AGE_S * 100)
         await store.responses.commit(a_record("last", conversation="c05", created_at=SAME_AGE_S * 100))
-        held = await store.conversations.lock(OWNER, "c07")
+        held = await store.conversations.lock(PROJECT, "c07")
         assert await sweeper(store, FakeClock(), days=1).sweep() == (61, 0), "time is no conversation's end"
         for n in range(60):
             await store.responses.commit(
@@ -106,7 +106,7 @@ async def test_idle_conversations_go_too_where_there_is_no_room(open_store: Open
         oldest = int(idle[1][1:])
         assert idle == ["c07", *(f"c{n}" for n in range(oldest, 60)), "c03", "c05"], "not the longest idle went"
         assert oldest in (swept.responses - 1, swept.responses), "one kind went for the other"
-        assert len(await store.conversations.load_history(OWNER, "c07") or ()) == 40
+        assert len(await store.conversations.load_history(PROJECT, "c07") or ()) == 40
 
         await sweeper(store, FakeClock(), bytes_max=1).sweep()
         assert [each.id for each in await store.retention.find_idle(99)] == ["c07"]
@@ -120,15 +120,15 @@ async def test_a_conversation_that_was_used_meanwhile_stays(
     async with open_store() as store:
         lock = store.conversations.lock
 
-        async def lock_and_use(owner: str, id: str) -> ConversationLock:
-            held = await lock(owner, id)
-            await store.conversations.append(owner, id, [], 9)
+        async def lock_and_use(project: str, id: str) -> ConversationLock:
+            held = await lock(project, id)
+            await store.conversations.append(project, id, [], 9)
             return held
 
         await store.conversations.create(a_conversation("c1", created_at=1), [an_item("a")])
         monkeypatch.setattr(store.conversations, "lock", lock_and_use)
         assert await sweeper(store, FakeClock(), bytes_max=1).sweep() == (0, 0)
-        assert await store.conversations.get(OWNER, "c1") is not None
+        assert await store.conversations.get(PROJECT, "c1") is not None
 
 
 def test_a_store_in_memory_has_a_bound_in_any_case() -> None:

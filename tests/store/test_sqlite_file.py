@@ -19,7 +19,7 @@ import pytest
 from antiphon.store import Record, StoredItem, StoreUnavailable
 from antiphon.store.sqlite import DATABASE_NAME, FolderInUse, Limits, SqliteStore, owner_of
 from antiphon.store.sqlite.connection import unavailable
-from antiphon.testing.check_store import OWNER, a_record, history_ids
+from antiphon.testing.check_store import PROJECT, a_record, history_ids
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="modes and signals of POSIX")
 
@@ -82,11 +82,11 @@ async def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> No
     store = await SqliteStore.open(tmp_path)
     await store.responses.commit(a_record("r1"))
     await store.responses.commit(a_record("r2", previous="r1"))
-    await store.responses.delete(OWNER, "r1")
+    await store.responses.delete(PROJECT, "r1")
     await store.close()
     store = await SqliteStore.open(tmp_path)
     assert await history_ids(store, "r2") == ["r1_in", "r1_out", "r2_in", "r2_out"]
-    assert await store.responses.get(OWNER, "r1") is None
+    assert await store.responses.get(PROJECT, "r1") is None
     await store.close()
     assert contents(tmp_path).keys() == {DATABASE_NAME, "owner.lock"}
 
@@ -98,7 +98,7 @@ async def test_close_finishes_what_is_queued(tmp_path: Path) -> None:
     await store.close()
     assert await asyncio.gather(*commits) == [None] * 50
     store = await SqliteStore.open(tmp_path)
-    assert all([await store.responses.get(OWNER, f"r{n}") for n in range(50)])
+    assert all([await store.responses.get(PROJECT, f"r{n}") for n in range(50)])
     await store.close()
 
 
@@ -106,7 +106,7 @@ async def test_a_deleted_text_is_in_no_file(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
     await store.responses.commit(a_record("r1", output=["remember-me"]))
     await store.responses.commit(a_record("r2"))
-    await store.responses.delete(OWNER, "r1")
+    await store.responses.delete(PROJECT, "r1")
     await store.close()
     assert not any(b"remember-me" in content for content in contents(tmp_path).values())
 
@@ -114,7 +114,7 @@ async def test_a_deleted_text_is_in_no_file(tmp_path: Path) -> None:
 async def test_more_callers_than_slots_all_get_through(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path, limits=Limits(pending_max=2, group_max=2, readers=1))
     await asyncio.gather(*(store.responses.commit(a_record(f"r{n}")) for n in range(40)))
-    assert all(await asyncio.gather(*(store.responses.get(OWNER, f"r{n}") for n in range(40))))
+    assert all(await asyncio.gather(*(store.responses.get(PROJECT, f"r{n}") for n in range(40))))
     await store.close()
 
 
@@ -127,7 +127,7 @@ async def test_a_cancelled_caller_does_not_use_up_a_slot(tmp_path: Path) -> None
         await asyncio.gather(commit, return_exceptions=True)
     async with asyncio.timeout(30):
         await store.responses.commit(a_record("last"))
-    assert await store.responses.get(OWNER, "last")
+    assert await store.responses.get(PROJECT, "last")
     await store.close()
 
 
@@ -142,7 +142,7 @@ async def test_only_the_user_may_look(tmp_path: Path) -> None:
     await store.close()
 
 
-# ---- one owner
+# ---- one project
 
 
 async def test_a_second_store_of_this_process_is_refused(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ async def test_owner_of_tells_who_and_where(tmp_path: Path) -> None:
     assert owner_of(tmp_path) is None
 
 
-async def test_a_glance_at_the_owner_keeps_nobody_out(tmp_path: Path) -> None:
+async def test_a_glance_at_the_project_keeps_nobody_out(tmp_path: Path) -> None:
     done = asyncio.Event()
 
     async def glance() -> None:
@@ -254,8 +254,8 @@ async def test_a_full_database_refuses_one_and_reads_on(tmp_path: Path) -> None:
     assert isinstance(results[1], StoreUnavailable) and "full" in str(results[1])
     for id in ("small", "before", "after"):
         assert await history_ids(store, id) == [f"{id}_in", f"{id}_out"]
-    assert await store.responses.get(OWNER, "large") is None
-    assert await store.responses.delete(OWNER, "small"), "deleting is the way out"
+    assert await store.responses.get(PROJECT, "large") is None
+    assert await store.responses.delete(PROJECT, "small"), "deleting is the way out"
     await store.close()
     store = await SqliteStore.open(tmp_path)
     await store.responses.commit(large)
@@ -287,7 +287,7 @@ async def test_a_disk_that_refuses_writes(tmp_path: Path) -> None:
         assert all(isinstance(result, StoreUnavailable) for result in results), results
         assert "input/output error" in str(results[0]) or "full" in str(results[0])
         assert await history_ids(store, "before") == ["before_in", "before_out"]
-        assert await store.responses.get(OWNER, "r0") is None
+        assert await store.responses.get(PROJECT, "r0") is None
     for n in range(5):
         await store.responses.commit(a_record(f"r{n}"))
     await store.close()
@@ -303,9 +303,9 @@ async def test_a_database_that_turned_read_only(tmp_path: Path) -> None:
     await store._writer.run(lambda db: db.execute("PRAGMA query_only = ON"))
     with pytest.raises(StoreUnavailable, match="read-only"):
         await store.responses.commit(a_record("r1"))
-    assert await store.responses.get(OWNER, "before") is not None
+    assert await store.responses.get(PROJECT, "before") is not None
     with pytest.raises(StoreUnavailable, match="read-only"):
-        await store.responses.delete(OWNER, "before")
+        await store.responses.delete(PROJECT, "before")
     await store.close()
 
 
@@ -325,7 +325,7 @@ async def test_pages_that_were_damaged(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
     with pytest.raises(StoreUnavailable, match="damaged"):
         for n in range(200):
-            await store.items.load_history(OWNER, f"r{n}")
+            await store.items.load_history(PROJECT, f"r{n}")
     await store.close()
 
 
@@ -341,14 +341,14 @@ async def test_a_group_that_cannot_commit_is_tried_one_by_one(tmp_path: Path) ->
         # A deferred foreign key fails at COMMIT, not before.
         db.execute("PRAGMA defer_foreign_keys = ON")
         db.execute(
-            "INSERT INTO item (owner, response_id, dir, pos, id, type, doc) VALUES ('', 'no', 'in', 0, '', '', '')"
+            "INSERT INTO item (project, response_id, dir, pos, id, type, doc) VALUES ('', 'no', 'in', 0, '', '', '')"
         )
 
     results = await asyncio.gather(
         store.responses.commit(a_record("r1")), store._writer.run(dangling), return_exceptions=True
     )
     assert results[0] is None and isinstance(results[1], sqlite3.IntegrityError), results
-    assert await store.responses.get(OWNER, "r1") is not None
+    assert await store.responses.get(PROJECT, "r1") is not None
     await store.responses.commit(a_record("r2"))
     await store.close()
 
@@ -362,7 +362,7 @@ async def test_another_program_that_holds_the_database(tmp_path: Path) -> None:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable, match="another program holds"):
             await store.responses.commit(a_record("r1"))
-        assert await store.responses.get(OWNER, "before") is not None
+        assert await store.responses.get(PROJECT, "before") is not None
         other.execute("ROLLBACK")
     await store.responses.commit(a_record("r1"))
     await store.close()

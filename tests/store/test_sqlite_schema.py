@@ -31,7 +31,7 @@ from antiphon.store.sqlite import (
 )
 from antiphon.store.sqlite.connection import make_file
 from antiphon.store.sqlite.upgrade import SCRIPTS, bring_up_to_date
-from antiphon.testing.check_store import OWNER, a_record, history_ids
+from antiphon.testing.check_store import PROJECT, a_record, history_ids
 from antiphon.testing.records import a_conversation
 from antiphon.wire.listing import ListQuery
 
@@ -157,7 +157,7 @@ async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
         bring_up_to_date(path, Limits(), head="9999", scripts=scripts)
     assert schema_of(path) == before
     store = await SqliteStore.open(tmp_path / "store")
-    assert await store.responses.get(OWNER, "r1") is not None
+    assert await store.responses.get(PROJECT, "r1") is not None
     await store.close()
 
 
@@ -192,7 +192,7 @@ print(sorted({"alembic", "sqlalchemy", "mako"} & set(sys.modules)))
 
 async def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
     path = await filled(tmp_path)
-    named = {"owner": OWNER, "id": "r2", "after": "r2_in", "limit": 5, "before": 5}
+    named = {"project": PROJECT, "id": "r2", "after": "r2_in", "limit": 5, "before": 5}
     queries = [
         responses._GET,
         *items._PAGES.values(),
@@ -216,12 +216,12 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
 async def test_conversations_find_their_way(tmp_path: Path) -> None:
     """Also what SQLite does by itself when a conversation goes: it looks for what points at it."""
     path = await filled(tmp_path)
-    named = {"owner": OWNER, "id": "c1", "item_id": "i", "after": "i", "limit": 5, "ids": "[]", "count": 1, "at": 1}
+    named = {"project": PROJECT, "id": "c1", "item_id": "i", "after": "i", "limit": 5, "ids": "[]", "count": 1, "at": 1}
     query = ListQuery(after="c1", created_after=1, metadata={"a": "b"})
     with closing(sqlite3.connect(path)) as db:
         conversations.create(db, a_conversation("c1"), [])
         db.execute("UPDATE response SET conversation_id = 'c1', id = 'c1' WHERE id = 'r2'")
-        named |= listing.build_conditions("conversation", db, OWNER, query).values
+        named |= listing.build_conditions("conversation", db, PROJECT, query).values
         queries = [
             conversations._GET,
             conversations._HIDE,
@@ -237,10 +237,10 @@ async def test_conversations_find_their_way(tmp_path: Path) -> None:
             "SELECT 1 FROM response WHERE conversation_id = :id",
             "DELETE FROM item WHERE conversation_id = :id",
             conversations._LIST.format(
-                filters=listing.build_conditions("conversation", db, OWNER, query).filters, order="desc"
+                filters=listing.build_conditions("conversation", db, PROJECT, query).filters, order="desc"
             ),
             responses._LIST.format(
-                filters=listing.build_conditions("response", db, OWNER, query).filters, order="desc"
+                filters=listing.build_conditions("response", db, PROJECT, query).filters, order="desc"
             ),
         ]
         for query in queries:

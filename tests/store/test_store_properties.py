@@ -33,7 +33,7 @@ from antiphon.wire.listing import ListQuery
 
 Call = tuple[Any, ...]
 
-owners = st.sampled_from(["a", "a", "a", "b"])
+projects = st.sampled_from(["a", "a", "a", "b"])
 ids = st.sampled_from([f"r{n}" for n in range(8)])
 item_ids = st.sampled_from(["i0", "i1", "i2", "i3"])
 listed = st.lists(item_ids, max_size=4)
@@ -42,66 +42,68 @@ times = st.integers(1, 4)
 users = st.none() | st.sampled_from(["u", "v"])
 
 commits = st.builds(
-    lambda id, previous, owner, input, output, created_at, user: (
+    lambda id, previous, project, input, output, created_at, user: (
         "commit",
-        a_record(id, previous=previous, owner=owner, input=input, output=output, created_at=created_at, user=user),
+        a_record(id, previous=previous, project=project, input=input, output=output, created_at=created_at, user=user),
     ),
     ids,
     st.none() | ids,
-    owners,
+    projects,
     listed,
     listed,
     times,
     users,
 ).filter(lambda call: call[1].id != call[1].previous_response_id)
 pages = st.tuples(
-    st.just("items"), owners, ids, st.none() | item_ids, st.integers(1, 3), st.sampled_from(["asc", "desc"])
+    st.just("items"), projects, ids, st.none() | item_ids, st.integers(1, 3), st.sampled_from(["asc", "desc"])
 )
-named = st.tuples(st.sampled_from(["get", "history", "delete", "delete"]), owners, ids)
+named = st.tuples(st.sampled_from(["get", "history", "delete", "delete"]), projects, ids)
 
 conversation_ids = st.sampled_from(["c0", "c1", "c2"])
 several = listed.map(lambda ids: [an_item(id) for id in ids])
 turns = st.builds(
-    lambda id, conversation, owner, input, output, at, key_id: (
+    lambda id, conversation, project, input, output, at, key_id: (
         "commit",
-        a_record(id, conversation=conversation, owner=owner, input=input, output=output, created_at=at, key_id=key_id),
+        a_record(
+            id, conversation=conversation, project=project, input=input, output=output, created_at=at, key_id=key_id
+        ),
     ),
     ids,
     conversation_ids,
-    owners,
+    projects,
     listed,
     listed,
     times,
     st.none() | st.just("k"),
 )
 made = st.builds(
-    lambda id, owner, items, n, at: (
+    lambda id, project, items, n, at: (
         "create_conversation",
-        a_conversation(id, owner=owner, metadata={"n": n}, created_at=at),
+        a_conversation(id, project=project, metadata={"n": n}, created_at=at),
         items,
     ),
     conversation_ids,
-    owners,
+    projects,
     several,
     st.sampled_from("01"),
     times,
 )
 entries = st.one_of(
-    st.tuples(st.just("append"), owners, conversation_ids, several, times),
-    st.tuples(st.sampled_from(["remove_item", "conversation_item"]), owners, conversation_ids, item_ids),
-    st.tuples(st.just("referenced"), owners, st.lists(item_ids, max_size=4)),
+    st.tuples(st.just("append"), projects, conversation_ids, several, times),
+    st.tuples(st.sampled_from(["remove_item", "conversation_item"]), projects, conversation_ids, item_ids),
+    st.tuples(st.just("referenced"), projects, st.lists(item_ids, max_size=4)),
     st.tuples(
         st.just("conversation_items"),
-        owners,
+        projects,
         conversation_ids,
         st.none() | item_ids,
         st.integers(1, 3),
         st.sampled_from(["asc", "desc"]),
     ),
     st.tuples(
-        st.sampled_from(["conversation", "conversation_history", "delete_conversation"]), owners, conversation_ids
+        st.sampled_from(["conversation", "conversation_history", "delete_conversation"]), projects, conversation_ids
     ),
-    st.tuples(st.just("update_conversation"), owners, conversation_ids, st.just({"n": "2"})),
+    st.tuples(st.just("update_conversation"), projects, conversation_ids, st.just({"n": "2"})),
     st.tuples(st.just("idle"), st.integers(1, 3)),
 )
 queries = st.builds(
@@ -113,13 +115,13 @@ queries = st.builds(
     created_before=st.sampled_from([None, None, 3, NOW + 1]),
     metadata=st.sampled_from([{}, {}, {"n": "1"}, {"m": "1"}]),
 )
-lists = st.tuples(st.sampled_from(["responses", "conversations"]), owners, queries)
+lists = st.tuples(st.sampled_from(["responses", "conversations"]), projects, queries)
 purges = st.tuples(
     st.just("purge"),
     st.builds(
         Selection,
         before=st.none() | times,
-        owner=st.none() | owners,
+        project=st.none() | projects,
         user=users,
         key_id=st.sampled_from([None, None, "k"]),
     ),
@@ -154,8 +156,8 @@ PORTS = {
 async def called(store: Store | Model, call: Call) -> Any:
     method = getattr(store, call[0]) if isinstance(store, Model) else attrgetter(PORTS[call[0]])(store)
     match call:
-        case ("items" | "conversation_items", owner, id, after, limit, order):
-            return await method(owner, id, after=after, limit=limit, order=order)
+        case ("items" | "conversation_items", project, id, after, limit, order):
+            return await method(project, id, after=after, limit=limit, order=order)
         case ("records", after, limit):
             return [comparable(record, whole=True) for record in await method(after=after, limit=limit)]
         case (_, *arguments):
@@ -197,7 +199,7 @@ async def compare(sequence: list[Call], folder: Path) -> None:
     model, sqlite = Model(), await SqliteStore.open(folder)
     try:
         # One is there from the start, so that most calls meet a conversation.
-        for call in possible([("create_conversation", a_conversation("c0", owner="a"), []), *sequence]):
+        for call in possible([("create_conversation", a_conversation("c0", project="a"), []), *sequence]):
             if call == ("reopen",):
                 await sqlite.close()
                 sqlite = await SqliteStore.open(folder)
@@ -212,12 +214,12 @@ async def compare(sequence: list[Call], folder: Path) -> None:
 
 
 async def remove_all(model: Model, sqlite: SqliteStore) -> None:
-    for owner in "ab":
+    for project in "ab":
         for n in range(8):
-            call = ("delete", owner, f"r{n}")
+            call = ("delete", project, f"r{n}")
             assert await answer(sqlite, call) == await answer(model, call), call
         for n in range(3):
-            call = ("delete_conversation", owner, f"c{n}")
+            call = ("delete_conversation", project, f"c{n}")
             assert await answer(sqlite, call) == await answer(model, call), call
     assert model._holders == {}
     assert len(model) == 0, "what nobody needs is kept"

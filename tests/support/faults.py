@@ -174,9 +174,9 @@ class _FaultyConversations(_FaultyPort):
         super().__init__(name, port, call)
         self._locks = Locks()
 
-    async def lock(self, owner: str, id: Id) -> ConversationLock:
+    async def lock(self, project: str, id: Id) -> ConversationLock:
         """See ``ConversationStore.lock``."""
-        return self._locks.take(owner, id)
+        return self._locks.take(project, id)
 
 
 def _subject(args: tuple[Any, ...]) -> str:

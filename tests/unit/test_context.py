@@ -209,7 +209,7 @@ def test_a_trigger_is_the_last_item_or_it_is_refused() -> None:
     assert (caught.value.code, caught.value.param) == ("invalid_value", "input[0]")
 
 
-def test_a_compaction_of_another_owner_is_refused() -> None:
+def test_a_compaction_of_another_project_is_refused() -> None:
     foreign = compaction() | {"encrypted_content": Sealer(["x" * 32]).seal({}, "ada", "compaction")}
     with pytest.raises(InvalidRequest) as caught:
         build(Prompt(items=(user("a"), foreign)), [], OFFERS, supports_images=False, unseal=unseal)

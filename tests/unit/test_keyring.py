@@ -49,14 +49,14 @@ class Ring:
 async def test_without_any_key_nobody_is_asked() -> None:
     ring = await Keyring(MemoryKeys(), MemoryKeys()).open()
     assert not ring.asks
-    assert ring.caller(None).owner == ring.caller("anything").owner == ""
+    assert ring.caller(None).project == ring.caller("anything").project == ""
 
 
 async def test_a_key_opens_until_it_is_revoked_and_the_doors_stay_shut() -> None:
     made = Ring()
     ring = await made.ring.open()
     caller = ring.caller(made.secret)
-    assert (caller.owner, caller.key_id) == ("p", made.key.id)
+    assert (caller.project, caller.key_id) == ("p", made.key.id)
     for wrong in (None, "", made.secret[:-1], made.secret + "0", made.key.digest, made.key.id):
         with pytest.raises(Unauthorized):
             ring.caller(wrong)
@@ -188,7 +188,7 @@ async def test_days_are_kept_apart() -> None:
     assert [spent.day for spent in await made.store.read_usage(listed[0].day, listed[0].day)] == [ring.day()]
 
 
-async def test_another_owner_sees_none_of_it() -> None:
+async def test_another_project_sees_none_of_it() -> None:
     made = Ring()
     ring = await made.ring.open()
     made.use(1)

@@ -1,4 +1,4 @@
-"""Sealed values: opened by their owner, by whoever has the secret, and by nobody else."""
+"""Sealed values: opened by their project, by whoever has the secret, and by nobody else."""
 
 import base64
 import threading
@@ -32,11 +32,11 @@ def test_secrets_rotate() -> None:
         Sealer([NEW]).open(sealed, "ada", "reasoning")
 
 
-@pytest.mark.parametrize(("owner", "purpose"), [("bob", "reasoning"), ("", "reasoning"), ("ada", "compaction")])
-def test_it_is_bound_to_its_owner_and_purpose(owner: str, purpose: str) -> None:
+@pytest.mark.parametrize(("project", "purpose"), [("bob", "reasoning"), ("", "reasoning"), ("ada", "compaction")])
+def test_it_is_bound_to_its_project_and_purpose(project: str, purpose: str) -> None:
     sealer = Sealer([NEW])
     with pytest.raises(Unsealable):
-        sealer.open(sealer.seal(VALUE, "ada", "reasoning"), owner, purpose)  # pyright: ignore[reportArgumentType]
+        sealer.open(sealer.seal(VALUE, "ada", "reasoning"), project, purpose)  # pyright: ignore[reportArgumentType]
 
 
 def test_every_change_is_noticed() -> None:
@@ -62,7 +62,7 @@ def test_a_short_secret_is_refused() -> None:
             Sealer(secrets)
 
 
-def test_a_secret_is_kept_where_only_its_owner_reads_it(tmp_path: Path) -> None:
+def test_a_secret_is_kept_where_only_its_project_reads_it(tmp_path: Path) -> None:
     file = tmp_path / "new" / "sealing.key"
     secret = kept_secret(file)
     assert len(secret) >= len(new_secret()) and kept_secret(file) == secret

@@ -75,9 +75,9 @@ def test_each_endpoint_is_told_of_what_it_wants() -> None:
     def told(**record: Any) -> list[str]:
         return [each.endpoint.removeprefix(URL) for each in outbox.deliveries(a_record("resp_1", **record))]
 
-    assert told(owner="mine") == ["", "/m"]
-    assert told(owner="", status="failed") == ["", "/f", "/d"]
-    assert told(owner="other", status="cancelled") == [""]
+    assert told(project="mine") == ["", "/m"]
+    assert told(project="", status="failed") == ["", "/f", "/d"]
+    assert told(project="other", status="cancelled") == [""]
 
 
 def test_the_event_is_one_and_the_deliveries_are_several() -> None:

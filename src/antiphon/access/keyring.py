@@ -38,9 +38,9 @@ _SHOWN_FROM_CHARS = 24
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Whom a request acts for. ``owner`` owns what it stores; ``key_id`` pays. Both empty: nobody asked for a key."""
+    """Whom a request acts for. ``project`` owns what it stores; ``key_id`` pays. Both empty: nobody asked for a key."""
 
-    owner: str = ""
+    project: str = ""
     key_id: str = ""
 
 
@@ -195,8 +195,8 @@ class Keyring:
                 headers[f"x-ratelimit-reset-{name}"] = duration(bucket.full_s(now))
         return headers
 
-    async def usage(self, owner: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
-        """What the owner's keys used, what is not written down yet included; the newest day first.
+    async def usage(self, project: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
+        """What the project's keys used, what is not written down yet included; the newest day first.
 
         Raises:
             StoreUnavailable: it cannot be read.
@@ -209,7 +209,7 @@ class Keyring:
                     merged[place] = merged[place] + spent if place in merged else spent
         keys = {key.id: key for key in self._keys}
         listed = [(spent, keys.get(spent.key_id)) for spent in sort_usage(merged.values())]
-        return [(spent, key) for spent, key in listed if (key.project if key else "") == owner]
+        return [(spent, key) for spent, key in listed if (key.project if key else "") == project]
 
     async def look(self) -> None:
         """Take over what has changed in the store.

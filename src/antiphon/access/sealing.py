@@ -1,11 +1,12 @@
 """What a client carries for us, and must neither read nor change: reasoning, and compacted conversations.
 
-A value is sealed with AES-256-GCM for one owner and one purpose. Sealed values outlive this server: any other one with
-the same secret, and the same name for the owner, opens them. Secrets rotate: the first one seals, all of them open.
+A value is sealed with AES-256-GCM for one project and one purpose. Sealed values outlive this server: any other one
+with the same secret, and the same name for the project, opens them. Secrets rotate: the first one seals, all of them
+open.
 
 The text is ``antiphon.1.`` and base64url of: 4 bytes that name the secret, 16 bytes of salt, the ciphertext with its
 tag. Each value has a key of its own, derived from the secret and the salt by HKDF, so that no nonce is ever used twice
-with a key; owner and purpose are authenticated with it.
+with a key; project and purpose are authenticated with it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _NONCE: Final = bytes(12)
 
 
 class Unsealable(Exception):
-    """A text that was not sealed here for that owner, or was changed since. Which of these is not told."""
+    """A text that was not sealed here for that project, or was changed since. Which of these is not told."""
 
 
 class WeakSecret(ValueError):
@@ -65,18 +66,18 @@ class Sealer:
         self._sealing = _name(secrets[0])
         self._random = random
 
-    def seal(self, value: Json, owner: str, purpose: Purpose) -> str:
-        """The value as a text that only this owner can bring back."""
+    def seal(self, value: Json, project: str, purpose: Purpose) -> str:
+        """The value as a text that only this project can bring back."""
         salt = self._random(_SALT_BYTES)
         key = _derived(self._secrets[self._sealing], salt)
-        sealed = key.encrypt(_NONCE, msgspec.json.encode(value), _bound_to(owner, purpose))
+        sealed = key.encrypt(_NONCE, msgspec.json.encode(value), _bound_to(project, purpose))
         return _PREFIX + base64.urlsafe_b64encode(self._sealing + salt + sealed).decode()
 
-    def open(self, text: str, owner: str, purpose: Purpose) -> Json:
+    def open(self, text: str, project: str, purpose: Purpose) -> Json:
         """The value that was sealed.
 
         Raises:
-            Unsealable: it was not, or not for this owner and purpose, or it was changed.
+            Unsealable: it was not, or not for this project and purpose, or it was changed.
         """
         data = _decoded(text)
         name, salt, sealed = data[:_NAME_BYTES], data[_NAME_BYTES:][:_SALT_BYTES], data[_NAME_BYTES + _SALT_BYTES :]
@@ -84,7 +85,7 @@ class Sealer:
         if secret is None or len(salt) < _SALT_BYTES:
             raise Unsealable
         try:
-            return msgspec.json.decode(_derived(secret, salt).decrypt(_NONCE, sealed, _bound_to(owner, purpose)))
+            return msgspec.json.decode(_derived(secret, salt).decrypt(_NONCE, sealed, _bound_to(project, purpose)))
         except InvalidTag:
             raise Unsealable from None
 
@@ -98,8 +99,8 @@ def _derived(secret: bytes, salt: bytes) -> AESGCM:
     return AESGCM(HKDF(algorithm=SHA256(), length=32, salt=salt, info=b"antiphon sealing").derive(secret))
 
 
-def _bound_to(owner: str, purpose: Purpose) -> bytes:
-    return f"{purpose}\0{owner}".encode()
+def _bound_to(project: str, purpose: Purpose) -> bytes:
+    return f"{purpose}\0{project}".encode()
 
 
 def _decoded(text: str) -> bytes:

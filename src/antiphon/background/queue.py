@@ -51,7 +51,7 @@ class Background:
     Args:
         prepare: makes a run of a job, with the context that its response has now; raises ``ApiError``.
         running_max: how many run at the same time; ``queued_max`` and ``per_project_max`` how many may wait, in
-            all and of one owner.
+            all and of one project.
         attempts_max: how often one is taken up.
         clock: Unix seconds.
         outbox: who is told of what has ended; nobody by default.
@@ -113,7 +113,7 @@ class Background:
             job = msgspec.json.decode(claimed.job, type=Job)
         except msgspec.DecodeError as error:
             raise ServerError("The response was queued by another version of this server.") from error
-        return await self._prepare(claimed.owner, claimed.id, job)
+        return await self._prepare(claimed.project, claimed.id, job)
 
     async def submit(self, run: Run) -> Response:
         """Queue an accepted run; the response is durable when this returns.
@@ -157,25 +157,25 @@ class Background:
         if not queuing.cancelled():
             queuing.exception()
 
-    async def cancel(self, owner: str, id: Id) -> bool:
+    async def cancel(self, project: str, id: Id) -> bool:
         """Cancel a run for ever; False when there is none that could be."""
         with self._worker.recheck_on_error():
-            epoch = await ask_store(self._runs.cancel(owner, id))
+            epoch = await ask_store(self._runs.cancel(project, id))
         if epoch is not None:
-            await ask_store(self._worker.write_cancelled(owner, id, epoch))
+            await ask_store(self._worker.write_cancelled(project, id, epoch))
         return epoch is not None
 
-    async def delete(self, owner: str, id: Id) -> bool:
+    async def delete(self, project: str, id: Id) -> bool:
         """Delete a response; nobody works on it any more. False when there is none."""
         with self._worker.recheck_on_error():
-            deleted = await ask_store(self._responses.delete(owner, id))
+            deleted = await ask_store(self._responses.delete(project, id))
             if deleted:
                 await self._worker.stop(id)
             return deleted
 
-    def tail(self, owner: str, id: Id, after: int, first: Sequence[bytes] = ()) -> Tail:
+    def tail(self, project: str, id: Id, after: int, first: Sequence[bytes] = ()) -> Tail:
         """A reader of the log, from the event behind number ``after`` on, with ``first`` in front."""
-        return Tail(self._runs, self._notifier, owner, id, after, first)
+        return Tail(self._runs, self._notifier, project, id, after, first)
 
     async def recheck(self) -> None:
         """Responses were deleted, perhaps some that run."""
@@ -185,7 +185,7 @@ class Background:
         """A response that has not ended, as its readers have seen it, and the number of the last event in it; None
         when nothing can be said of it.
         """
-        events = await ask_store(read_log(self._runs, record.owner, record.id))
+        events = await ask_store(read_log(self._runs, record.project, record.id))
         return (progress_of(events, msgspec.convert(record.status, Status)), len(events) - 1) if events else None
 
 
@@ -204,5 +204,7 @@ def new_run(run: Run, job: bytes) -> tuple[NewRun, Response]:
     response = msgspec.structs.replace(run.plan.response, status="queued")
     writer.emit("response.created", response=response)
     writer.emit("response.queued", response=response)
-    record = record_of(run.owner, response, input=to_stored_items(run.plan.input), key_id=run.account.admission.key_id)
+    record = record_of(
+        run.project, response, input=to_stored_items(run.plan.input), key_id=run.account.admission.key_id
+    )
     return NewRun(record=record, job=job, events=events, priority=run.plan.priority), response

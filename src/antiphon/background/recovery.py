@@ -145,7 +145,7 @@ async def _finish(run: Run, turn: TurnContext, log: RunLog) -> None:
         response = ended_response(state.response, finish, turn.progress.known, int(run.clock()))
         timer.response = response
         turn.writer.end(response)
-        await log.finish(record_of(run.owner, response), expiry(response, run.clock()))
+        await log.finish(record_of(run.project, response), expiry(response, run.clock()))
 
 
 def fold(events: Sequence[Json]) -> State:
@@ -161,7 +161,7 @@ def expiry(response: Response, now: float) -> int | None:
     return None if response.store else int(now) + KEPT_S
 
 
-async def give_up(log: RunLog, events: Sequence[Json], error: ApiError, owner: str, now: float) -> None:
+async def give_up(log: RunLog, events: Sequence[Json], error: ApiError, project: str, now: float) -> None:
     """End a run in failure, from where its ``events`` end. Its conversation gets nothing.
 
     Raises:
@@ -170,7 +170,7 @@ async def give_up(log: RunLog, events: Sequence[Json], error: ApiError, owner: s
     writer = Writer(log.append, _no_ids, fold(events))
     writer.fail(error, response_code(error))
     response = writer.state.response
-    await log.finish(record_of(owner, response, conversation=False), expiry(response, now))
+    await log.finish(record_of(project, response, conversation=False), expiry(response, now))
 
 
 def _no_ids(prefix: str) -> str:

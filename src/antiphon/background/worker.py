@@ -102,7 +102,7 @@ class Worker:
             if each.status in UNFINISHED and each.conversation_id is not None:
                 # Locked already: two wait for one conversation, and the first keeps others out.
                 with suppress(ConversationLocked):
-                    self._locks[each.id] = await self._conversations.lock(each.owner, each.conversation_id)
+                    self._locks[each.id] = await self._conversations.lock(each.project, each.conversation_id)
         await self._tidy_up(found)
 
     @contextmanager
@@ -222,7 +222,7 @@ class Worker:
                     await asyncio.shield(self._runs.release(claimed.id, claimed.epoch))
 
     async def _attempt(self, claimed: Claimed, tool_activity: ToolActivity) -> None:
-        events = await read_log(self._runs, claimed.owner, claimed.id)
+        events = await read_log(self._runs, claimed.project, claimed.id)
         if not events:
             raise Fenced(claimed.id)
         if claimed.attempt > self._attempts_max:
@@ -244,10 +244,10 @@ class Worker:
             log.error(
                 "run failed run_id=%s code=%s %s", claimed.id, error.code, error.internal, exc_info=error.__cause__
             )
-        events = await read_log(self._runs, claimed.owner, claimed.id)
+        events = await read_log(self._runs, claimed.project, claimed.id)
         if not events:
             raise Fenced(claimed.id)
-        await give_up(self._writing(claimed, events), events, error, claimed.owner, self._clock())
+        await give_up(self._writing(claimed, events), events, error, claimed.project, self._clock())
 
     def _writing(self, claimed: Claimed, events: Sequence[Json]) -> RunLog:
         return RunLog(self._runs, self._notifier, claimed.id, claimed.epoch, len(events), self._outbox)
@@ -297,7 +297,7 @@ class Worker:
                 continue
             try:
                 if each.status == "cancelled":
-                    await self._write_cancelled(each.owner, each.id, each.epoch)
+                    await self._write_cancelled(each.project, each.id, each.epoch)
                 else:
                     await self._runs.seal(each.id)
             except StoreUnavailable as error:
@@ -306,7 +306,7 @@ class Worker:
             except Exception:
                 log.exception("end failed run_id=%s", each.id)
 
-    async def write_cancelled(self, owner: str, id: Id, epoch: int) -> None:
+    async def write_cancelled(self, project: str, id: Id, epoch: int) -> None:
         """Stop a run that was cancelled, and write its response as its readers have seen it.
 
         Raises:
@@ -314,14 +314,14 @@ class Worker:
         """
         with self.recheck_on_error():
             await self.stop(id)
-            await self._write_cancelled(owner, id, epoch)
+            await self._write_cancelled(project, id, epoch)
 
-    async def _write_cancelled(self, owner: str, id: Id, epoch: int) -> None:
-        events = await read_log(self._runs, owner, id)
+    async def _write_cancelled(self, project: str, id: Id, epoch: int) -> None:
+        events = await read_log(self._runs, project, id)
         if not events:
             return
         response = cancel(events)
-        record = record_of(owner, response, conversation=False)
+        record = record_of(project, response, conversation=False)
         told, batch = self._outbox.deliveries(record), Batch(len(events), [])
         with suppress(Fenced):
             await self._runs.finish(id, epoch, batch, record, expiry(response, self._clock()), told)

@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
     actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = actions.add_parser("create", help="make a key and show it, once")
     create.add_argument("--name", default="", help="what people call it")
-    create.add_argument("--project", default=DEFAULT_PROJECT, help="the owner of what it stores (default)")
+    create.add_argument("--project", default=DEFAULT_PROJECT, help="the project of what it stores (default)")
     create.add_argument("--rpm", type=_count, metavar="N", help="responses per minute (no limit)")
     create.add_argument("--tpm", type=_count, metavar="N", help="tokens per minute, input and output (no limit)")
     create.add_argument("--budget-tokens-per-day", type=_count, metavar="N", help="tokens per UTC day (no limit)")

@@ -100,12 +100,10 @@ def moment(text: str) -> int:
 
 
 def export(data: Path, file: Path) -> int:
-    """Write every stored response to ``file``, one JSON object per line: ``owner``, ``key_id``, ``response`` as the API
-    shows it, and its ``input_items``. Says how many. Works beside a running server. The file is whole, or not there.
-
-    Raises:
-        antiphon.store.StoreUnavailable: no database, or one of another schema.
-        OSError: the file cannot be written.
+    """Write every stored response to ``file``, one JSON object per line: ``project``, ``key_id``, ``response`` as the
+    API shows it, and its ``input_items``. Says how many. Works beside a running server. The file is whole, or not
+    there. Raises: antiphon.store.StoreUnavailable: no database, or one of another schema. OSError: the file cannot be
+    written.
     """
     unfinished = file.with_name(f"{file.name}.unfinished")
     count = 0
@@ -127,7 +125,7 @@ def _line(record: Record) -> bytes:
     items = [msgspec.Raw(item.doc) for item in record.input]
     return (
         msgspec.json.encode(
-            {"owner": record.owner, "key_id": record.key_id, "response": response, "input_items": items}
+            {"project": record.project, "key_id": record.key_id, "response": response, "input_items": items}
         )
         + b"\n"
     )

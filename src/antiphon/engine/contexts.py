@@ -88,7 +88,7 @@ class Contexts:
 
     def _answer(self, response: Response, caller: Caller) -> CompactedResponse:
         item = response.output[-1]
-        opened = self._sealer.open(item["encrypted_content"], caller.owner, "compaction")
+        opened = self._sealer.open(item["encrypted_content"], caller.project, "compaction")
         made = msgspec.convert(opened, Compaction)
         return CompactedResponse(
             id=response.id,

@@ -49,7 +49,7 @@ class _Queue:
 
 
 class Conversations:
-    """The conversations of a store. Every method takes the ``owner`` it acts for; ``clock`` gives Unix seconds.
+    """The conversations of a store. Every method takes the ``project`` it acts for; ``clock`` gives Unix seconds.
 
     A conversation that is missing, deleted or another's is the same ``NotFound``. Whoever adds or takes away items is
     alone in doing so, as a running response is: they wait for each other, and get ``conversation_locked`` beside a
@@ -65,89 +65,91 @@ class Conversations:
         self._clock = clock
         self._queues: WeakValueDictionary[tuple[str, Id], _Queue] = WeakValueDictionary()
 
-    async def create(self, owner: str, params: ConversationParams) -> Conversation:
+    async def create(self, project: str, params: ConversationParams) -> Conversation:
         """A new conversation with its first items."""
         now = int(self._clock())
         metadata = dict(params.metadata)
-        new = Conversation(id=self._ids("conv"), owner=owner, created_at=now, used_at=now, metadata=metadata)
-        items = await self.resolve_references(owner, params.items, "items")
+        new = Conversation(id=self._ids("conv"), project=project, created_at=now, used_at=now, metadata=metadata)
+        items = await self.resolve_references(project, params.items, "items")
         await ask_store(self._store.create(new, to_stored_items(items)))
         return new
 
-    async def retrieve(self, owner: str, id: Id) -> Conversation:
+    async def retrieve(self, project: str, id: Id) -> Conversation:
         """The conversation."""
-        return _there(await ask_store(self._store.get(owner, id)), id)
+        return _there(await ask_store(self._store.get(project, id)), id)
 
-    async def list(self, owner: str, query: ListQuery) -> Slice[Conversation]:
+    async def list(self, project: str, query: ListQuery) -> Slice[Conversation]:
         """A page of all conversations."""
         try:
-            return await ask_store(self._store.read_page(owner, query))
+            return await ask_store(self._store.read_page(project, query))
         except UnknownCursor as error:
             raise unknown_cursor(query, "Conversation") from error
 
-    async def update(self, owner: str, id: Id, metadata: dict[str, str]) -> Conversation:
+    async def update(self, project: str, id: Id, metadata: dict[str, str]) -> Conversation:
         """Replace the metadata."""
-        return _there(await ask_store(self._store.update(owner, id, metadata)), id)
+        return _there(await ask_store(self._store.update(project, id, metadata)), id)
 
-    async def delete(self, owner: str, id: Id) -> None:
+    async def delete(self, project: str, id: Id) -> None:
         """Delete the conversation; stored responses keep their items."""
-        async with self._claim(owner, id):
-            if not await ask_store(self._store.delete(owner, id)):
+        async with self._claim(project, id):
+            if not await ask_store(self._store.delete(project, id)):
                 raise missing(id)
 
-    async def add(self, owner: str, id: Id, items: Sequence[Json]) -> Sequence[Json]:
+    async def add(self, project: str, id: Id, items: Sequence[Json]) -> Sequence[Json]:
         """Add items at the end; they are returned whole."""
-        async with self._claim(owner, id):
-            resolve_references = await self.resolve_references(owner, items, "items")
+        async with self._claim(project, id):
+            resolve_references = await self.resolve_references(project, items, "items")
             try:
-                await ask_store(self._store.append(owner, id, to_stored_items(resolve_references), int(self._clock())))
+                await ask_store(
+                    self._store.append(project, id, to_stored_items(resolve_references), int(self._clock()))
+                )
             except UnknownConversation as error:
                 raise missing(id) from error
             except DuplicateItem as error:
                 raise duplicate(error.id, "items") from error
             return resolve_references
 
-    async def items(self, owner: str, id: Id, query: PageQuery) -> Page:
+    async def items(self, project: str, id: Id, query: PageQuery) -> Page:
         """A page of the items."""
-        answer = self._store.read_items(owner, id, after=query.after, limit=query.limit, order=query.order)
+        answer = self._store.read_items(project, id, after=query.after, limit=query.limit, order=query.order)
         try:
             return _there(await ask_store(answer), id)
         except UnknownCursor as error:
             raise InvalidRequest(f"Item with id '{query.after}' not found in this list.", param="after") from error
 
-    async def item(self, owner: str, id: Id, item_id: Id) -> Json:
+    async def item(self, project: str, id: Id, item_id: Id) -> Json:
         """One item."""
-        found = await ask_store(self._store.get_item(owner, id, item_id))
+        found = await ask_store(self._store.get_item(project, id, item_id))
         if found is None:
-            raise await self._missing_item(owner, id, item_id)
+            raise await self._missing_item(project, id, item_id)
         return msgspec.json.decode(found.doc)
 
-    async def remove(self, owner: str, id: Id, item_id: Id) -> Conversation:
+    async def remove(self, project: str, id: Id, item_id: Id) -> Conversation:
         """Take an item out; the conversation."""
-        async with self._claim(owner, id):
-            if not await ask_store(self._store.remove_item(owner, id, item_id)):
-                raise await self._missing_item(owner, id, item_id)
-        return await self.retrieve(owner, id)
+        async with self._claim(project, id):
+            if not await ask_store(self._store.remove_item(project, id, item_id)):
+                raise await self._missing_item(project, id, item_id)
+        return await self.retrieve(project, id)
 
-    async def claim(self, owner: str, id: Id) -> ConversationLock:
+    async def claim(self, project: str, id: Id) -> ConversationLock:
         """Become the one who writes to it, behind those who only change its items.
 
         Raises:
             InvalidRequest: ``conversation_locked``: a response is being made in it, or too many wait.
         """
-        async with self._turn(owner, id):
-            return await self._lock(owner, id)
+        async with self._turn(project, id):
+            return await self._lock(project, id)
 
-    async def _lock(self, owner: str, id: Id) -> ConversationLock:
+    async def _lock(self, project: str, id: Id) -> ConversationLock:
         try:
-            return await ask_store(self._store.lock(owner, id))
+            return await ask_store(self._store.lock(project, id))
         except ConversationLocked as error:
             raise _locked() from error
 
     @asynccontextmanager
-    async def _turn(self, owner: str, id: Id) -> AsyncGenerator[None]:
+    async def _turn(self, project: str, id: Id) -> AsyncGenerator[None]:
         """Changes that take milliseconds wait for each other, in their order."""
-        queue = self._queues.setdefault((owner, id), _Queue())
+        queue = self._queues.setdefault((project, id), _Queue())
         if queue.waiting >= WAITING_MAX:
             raise _locked()
         queue.waiting += 1
@@ -163,36 +165,36 @@ class Conversations:
         finally:
             queue.lock.release()
 
-    async def history(self, owner: str, id: Id) -> list[Json]:
+    async def history(self, project: str, id: Id) -> list[Json]:
         """All of its items, for a response that continues it."""
-        items = await ask_store(self._store.load_history(owner, id))
+        items = await ask_store(self._store.load_history(project, id))
         return [msgspec.json.decode(item.doc) for item in _there(items, id, param="conversation")]
 
-    async def resolve_references(self, owner: str, items: Sequence[Json], member: str) -> tuple[Json, ...]:
+    async def resolve_references(self, project: str, items: Sequence[Json], member: str) -> tuple[Json, ...]:
         """The items with stored ones in place of references; ``member`` of the body holds them.
 
         Raises:
-            NotFound: a reference to what the owner has not stored.
+            NotFound: a reference to what the project has not stored.
             InvalidRequest: one item twice.
         """
         ids = context.references(items)
         if not ids:
             return tuple(items)
-        found = await ask_store(self._items.find(owner, ids))
+        found = await ask_store(self._items.find(project, ids))
         docs: dict[Id, Json] = {id: msgspec.json.decode(item.doc) for id, item in found.items()}
         return context.resolved(items, docs, member=member)
 
     @asynccontextmanager
-    async def _claim(self, owner: str, id: Id) -> AsyncGenerator[None]:
-        async with self._turn(owner, id):
-            lock = await self._lock(owner, id)
+    async def _claim(self, project: str, id: Id) -> AsyncGenerator[None]:
+        async with self._turn(project, id):
+            lock = await self._lock(project, id)
             try:
                 yield
             finally:
                 await lock.release()
 
-    async def _missing_item(self, owner: str, id: Id, item_id: Id) -> NotFound:
-        await self.retrieve(owner, id)
+    async def _missing_item(self, project: str, id: Id, item_id: Id) -> NotFound:
+        await self.retrieve(project, id)
         return NotFound(f"Item with id '{item_id}' not found in conversation with id '{id}'.")
 
 

@@ -20,7 +20,7 @@ BATCH_LIFETIME_S = 30 * 86400
 
 
 class Files:
-    """The files of a store. Every method takes the ``owner`` it acts for.
+    """The files of a store. Every method takes the ``project`` it acts for.
 
     Args:
         clock: Unix seconds.
@@ -62,12 +62,12 @@ class Files:
         """The file is not added after all."""
         await self._blobs.delete(id)
 
-    async def add(self, owner: str, id: Id, filename: str, size: int, form: FileForm) -> File:
+    async def add(self, project: str, id: Id, filename: str, size: int, form: FileForm) -> File:
         """A new file, whose bytes have been received."""
         now = int(self._clock())
         file = File(
             id=id,
-            owner=owner,
+            project=project,
             filename=filename,
             purpose=form.purpose,
             bytes=size,
@@ -77,18 +77,18 @@ class Files:
         await ask_store(self._store.add(file))
         return file
 
-    async def retrieve(self, owner: str, id: Id) -> File:
+    async def retrieve(self, project: str, id: Id) -> File:
         """The file.
 
         Raises:
             NotFound: there is none of that id.
         """
-        file = await ask_store(self._store.get(owner, id))
+        file = await ask_store(self._store.get(project, id))
         if file is None or (file.expires_at is not None and file.expires_at <= self._clock()):
             raise missing(id)
         return file
 
-    async def list(self, owner: str, query: FileListQuery) -> Slice[File]:
+    async def list(self, project: str, query: FileListQuery) -> Slice[File]:
         """A page of the files.
 
         Raises:
@@ -96,18 +96,18 @@ class Files:
         """
         page = FileQuery(after=query.after, limit=query.limit, order=query.order, purpose=query.purpose)
         try:
-            return await ask_store(self._store.list(owner, page))
+            return await ask_store(self._store.list(project, page))
         except UnknownCursor as error:
             text = f"File with id '{query.after}' not found in this list."
             raise InvalidRequest(text, param="after") from error
 
-    async def delete(self, owner: str, id: Id) -> None:
+    async def delete(self, project: str, id: Id) -> None:
         """Delete the file, and what vector stores hold of it.
 
         Raises:
             NotFound: there is none of that id.
         """
-        if not await ask_store(self._store.delete(owner, id)):
+        if not await ask_store(self._store.delete(project, id)):
             raise missing(id)
         await self._blobs.delete(id)
         self._ingestion.tidy_soon()
@@ -126,7 +126,7 @@ class Files:
 
     # Uploads
 
-    async def create_upload(self, owner: str, new: NewUpload) -> Upload:
+    async def create_upload(self, project: str, new: NewUpload) -> Upload:
         """Announce a file that comes in parts.
 
         Raises:
@@ -138,7 +138,7 @@ class Files:
         now = int(self._clock())
         upload = Upload(
             id=self._ids("upload"),
-            owner=owner,
+            project=project,
             filename=new.filename,
             purpose=new.purpose,
             mime_type=new.mime_type,
@@ -151,8 +151,8 @@ class Files:
         await ask_store(self._store.add_upload(upload))
         return upload
 
-    async def _pending(self, owner: str, id: Id) -> Upload:
-        upload = await ask_store(self._store.get_upload(owner, id))
+    async def _pending(self, project: str, id: Id) -> Upload:
+        upload = await ask_store(self._store.get_upload(project, id))
         if upload is None:
             raise NotFound(f"No such Upload object: {id}")
         expired = upload.status == "pending" and upload.expires_at <= self._clock()
@@ -161,28 +161,28 @@ class Files:
             raise InvalidRequest(f"The upload '{id}' is {state}.", code="upload_not_pending", param="upload_id")
         return upload
 
-    async def add_part(self, owner: str, upload_id: Id, pieces: AsyncIterator[bytes]) -> UploadPart:
+    async def add_part(self, project: str, upload_id: Id, pieces: AsyncIterator[bytes]) -> UploadPart:
         """A part of an upload.
 
         Raises:
             NotFound, InvalidRequest: there is no such upload, or it has ended. BodyTooLarge: the part is too large.
         """
-        await self._pending(owner, upload_id)
+        await self._pending(project, upload_id)
         id = self._ids("part")
         size = await self._blobs.put(id, _bounded(pieces, PART_BYTES_MAX))
         part = UploadPart(id=id, upload_id=upload_id, bytes=size, created_at=int(self._clock()))
         if not await ask_store(self._store.add_part(part)):
             await self._blobs.delete(id)
-            await self._pending(owner, upload_id)
+            await self._pending(project, upload_id)
         return part
 
-    async def complete_upload(self, owner: str, id: Id, told: CompletedUpload) -> tuple[Upload, File]:
+    async def complete_upload(self, project: str, id: Id, told: CompletedUpload) -> tuple[Upload, File]:
         """Make a file of the parts, in the order that the request names them.
 
         Raises:
             NotFound, InvalidRequest: there is no such upload, or its parts are not what was announced.
         """
-        upload = await self._pending(owner, id)
+        upload = await self._pending(project, id)
         parts = {part.id: part for part in await ask_store(self._store.get_parts(id))}
         _refuse_wrong_parts(upload, parts, told)
         file_id, digest = self.new_id(), hashlib.md5(usedforsecurity=False)
@@ -192,7 +192,7 @@ class Files:
         expiry = FileExpiry("created_at", after) if after else None
         file = File(
             id=file_id,
-            owner=owner,
+            project=project,
             filename=upload.filename,
             purpose=upload.purpose,
             bytes=size,
@@ -202,11 +202,11 @@ class Files:
         is_wrong = told.md5 is not None and digest.hexdigest() != told.md5.lower()
         if is_wrong or not await ask_store(self._store.end_upload(id, "completed", file)):
             await self._blobs.delete(file_id)
-            await self._pending(owner, id)
+            await self._pending(project, id)
             text = "The MD5 digest of the parts is not the one that the request names."
             raise InvalidRequest(text, code="md5_mismatch", param="md5")
         await self._drop(parts)
-        ended = await ask_store(self._store.get_upload(owner, id))
+        ended = await ask_store(self._store.get_upload(project, id))
         assert ended is not None
         return ended, file
 
@@ -216,18 +216,18 @@ class Files:
                 see(piece)
                 yield piece
 
-    async def cancel_upload(self, owner: str, id: Id) -> Upload:
+    async def cancel_upload(self, project: str, id: Id) -> Upload:
         """Give an upload up.
 
         Raises:
             NotFound, InvalidRequest: there is no such upload, or it has ended.
         """
-        await self._pending(owner, id)
+        await self._pending(project, id)
         parts = {part.id: part for part in await ask_store(self._store.get_parts(id))}
         if not await ask_store(self._store.end_upload(id, "cancelled")):
-            await self._pending(owner, id)
+            await self._pending(project, id)
         await self._drop(parts)
-        ended = await ask_store(self._store.get_upload(owner, id))
+        ended = await ask_store(self._store.get_upload(project, id))
         assert ended is not None
         return ended
 

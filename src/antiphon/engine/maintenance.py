@@ -23,12 +23,12 @@ class Maintenance:
         return await ask_store(self._store.read_stats())
 
     async def purge(self, purge: Purge) -> Purged:
-        """Delete some of what is meant, of all owners; see ``purge_step``."""
+        """Delete some of what is meant, of all projects; see ``purge_step``."""
         step = await ask_store(purge_step(self._store, purge))
         if step.responses:
             await self._background.recheck()
         return step
 
-    async def usage(self, owner: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
-        """What the owner's keys used per UTC day, both days included; the newest first. None: without a key."""
-        return await ask_store(self._keyring.usage(owner, first_day, last_day))
+    async def usage(self, project: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
+        """What the project's keys used per UTC day, both days included; the newest first. None: without a key."""
+        return await ask_store(self._keyring.usage(project, first_day, last_day))

@@ -70,7 +70,7 @@ class Sink(Protocol):
 
 
 class Responses:
-    """The responses of one engine. Every method takes the ``owner`` it acts for."""
+    """The responses of one engine. Every method takes the ``project`` it acts for."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Responses:
     async def _queue(self, run: Run, sink: Sink) -> None:
         response = await self.background.submit(run)
         if run.plan.stream:
-            await sink.follow(await self.follow(run.owner, response.id, -1))
+            await sink.follow(await self.follow(run.project, response.id, -1))
         else:
             await sink.send(response)
 
@@ -180,18 +180,18 @@ class Responses:
         account = Account.open(self._keyring, caller.key_id, lambda: _estimate_tokens(plan))
         model = await self._roster.find(plan.response.model)
         timer.model = model.name
-        owner, id = caller.owner, plan.conversation_id
-        claim = None if id is None else await self._conversations.claim(owner, id)
+        project, id = caller.project, plan.conversation_id
+        claim = None if id is None else await self._conversations.claim(project, id)
         try:
             if context.references(plan.input):
-                plan = plan.with_input(await self._conversations.resolve_references(owner, plan.input, "input"))
-            history = await self._history(owner, plan, memory)
-            offers, prompt = self._build_prompt(owner, plan, history, model)
+                plan = plan.with_input(await self._conversations.resolve_references(project, plan.input, "input"))
+            history = await self._history(project, plan, memory)
+            offers, prompt = self._build_prompt(project, plan, history, model)
         except BaseException:
             if claim is not None:
                 await claim.release()
             raise
-        run = self._run_of(plan, prompt, offers, model, owner, timer, account)
+        run = self._run_of(plan, prompt, offers, model, project, timer, account)
         return msgspec.structs.replace(run, history=history, claim=claim)
 
     async def preview(self, body: Json, caller: Caller) -> tuple[Model, Prompt]:
@@ -204,9 +204,9 @@ class Responses:
         Account.open(self._keyring, caller.key_id, lambda: 0)
         model = await self._roster.find(plan.response.model)
         if context.references(plan.input):
-            plan = plan.with_input(await self._conversations.resolve_references(caller.owner, plan.input, "input"))
-        history = await self._history(caller.owner, plan, None)
-        return model, self._build_prompt(caller.owner, plan, history, model)[1]
+            plan = plan.with_input(await self._conversations.resolve_references(caller.project, plan.input, "input"))
+        history = await self._history(caller.project, plan, None)
+        return model, self._build_prompt(caller.project, plan, history, model)[1]
 
     def _run_of(
         self,
@@ -214,7 +214,7 @@ class Responses:
         prompt: Prompt,
         offers: Offers,
         model: Model,
-        owner: str,
+        project: str,
         timer: ResponseTimer,
         account: Account,
     ) -> Run:
@@ -223,7 +223,7 @@ class Responses:
             plan,
             prompt,
             model,
-            owner,
+            project,
             self._store,
             self._clock,
             self._ids,
@@ -236,7 +236,7 @@ class Responses:
             sealer=self._sealer,
         )
 
-    async def _prepare(self, owner: str, id: Id, job: Job) -> Run:
+    async def _prepare(self, project: str, id: Id, job: Job) -> Run:
         """A queued response as a run, in the context that it was accepted in.
 
         Raises:
@@ -245,12 +245,12 @@ class Responses:
         timer = ResponseTimer(self._meter)
         model = await self._roster.find(job.plan.response.model)
         timer.model = model.name
-        items = await self._store.items.load_context(owner, id)
+        items = await self._store.items.load_context(project, id)
         history = [msgspec.json.decode(item.doc) for item in items or ()]
-        offers, prompt = self._build_prompt(owner, job.plan, history, model)
-        return self._run_of(job.plan, prompt, offers, model, owner, timer, Account(self._keyring, job.admission))
+        offers, prompt = self._build_prompt(project, job.plan, history, model)
+        return self._run_of(job.plan, prompt, offers, model, project, timer, Account(self._keyring, job.admission))
 
-    def _build_prompt(self, owner: str, plan: Plan, history: Sequence[Json], model: Model) -> tuple[Offers, Prompt]:
+    def _build_prompt(self, project: str, plan: Plan, history: Sequence[Json], model: Model) -> tuple[Offers, Prompt]:
         if plan.generate and not history and all(item["type"] == "compaction_trigger" for item in plan.input):
             raise nothing_asked()
         offers = self._toolbox.offers(plan.tools, (*history, *plan.input))
@@ -261,22 +261,22 @@ class Responses:
             supports_images=model.supports_images,
             note_images=self._config.unsupported_images == "note",
             source="previous_response_id" if plan.conversation_id is None else "conversation",
-            unseal=partial(self._sealer.open, owner=owner),
+            unseal=partial(self._sealer.open, project=project),
         )
 
-    async def _history(self, owner: str, plan: Plan, memory: LaneMemory | None) -> Sequence[Json]:
+    async def _history(self, project: str, plan: Plan, memory: LaneMemory | None) -> Sequence[Json]:
         if plan.conversation_id is not None:
-            return await self._conversations.history(owner, plan.conversation_id)
+            return await self._conversations.history(project, plan.conversation_id)
         previous = plan.previous_response_id
         if previous is None:
             return ()
         recalled = memory.recall(previous) if memory else None
-        return await self._stored_history(owner, previous) if recalled is None else recalled
+        return await self._stored_history(project, previous) if recalled is None else recalled
 
-    async def _stored_history(self, owner: str, previous: Id) -> Sequence[Json]:
+    async def _stored_history(self, project: str, previous: Id) -> Sequence[Json]:
         param = "previous_response_id"
         try:
-            items = await ask_store(self._store.items.load_history(owner, previous))
+            items = await ask_store(self._store.items.load_history(project, previous))
         except StillRunning as error:
             text = f"Previous response with id '{previous}' has not ended yet. Wait until it has."
             raise InvalidRequest(text, code="previous_response_not_ended", param=param) from error
@@ -299,21 +299,21 @@ class Responses:
 
     # What is stored
 
-    async def retrieve(self, owner: str, id: Id) -> Response:
+    async def retrieve(self, project: str, id: Id) -> Response:
         """A stored response as it ended, or as far as it has come.
 
         Raises:
             NotFound: there is none of that id.
         """
-        return (await self.retrieve_with_cursor(owner, id))[0]
+        return (await self.retrieve_with_cursor(project, id))[0]
 
-    async def retrieve_with_cursor(self, owner: str, id: Id) -> tuple[Response, int | None]:
+    async def retrieve_with_cursor(self, project: str, id: Id) -> tuple[Response, int | None]:
         """The same, and the number of the last event in it where it has not ended, if that can be said.
 
         Raises:
             NotFound: there is none of that id.
         """
-        record = await ask_store(self._store.responses.get(owner, id))
+        record = await ask_store(self._store.responses.get(project, id))
         if record is None:
             raise _missing(id)
         response = self._decode(record)
@@ -322,7 +322,7 @@ class Responses:
             return await self.background.so_far(record) or (response, None)
         return response, None
 
-    async def follow(self, owner: str, id: Id, after: int, *, snapshot: bool = False) -> Reader:
+    async def follow(self, project: str, id: Id, after: int, *, snapshot: bool = False) -> Reader:
         """The stream of a response behind event number ``after``: kept while it ran in the background, else
         synthesized from its items. With ``snapshot`` it begins with what stands for the events up to that number.
 
@@ -330,41 +330,41 @@ class Responses:
             NotFound: there is none of that id.
             InvalidRequest: there is no event of that number.
         """
-        log = await ask_store(self._store.runs.read_events(owner, id, after=-1, bytes_max=1))
+        log = await ask_store(self._store.runs.read_events(project, id, after=-1, bytes_max=1))
         if log is None:
             raise _missing(id)
-        lines = synthesize(await self.retrieve(owner, id)) if log.last < 0 else []
+        lines = synthesize(await self.retrieve(project, id)) if log.last < 0 else []
         last = log.last if log.last >= 0 else len(lines) - 1
         if after > last:
             text = f"Invalid 'starting_after': the last event so far is number {last}, but got {after}."
             raise InvalidRequest(text, code="invalid_value", param="starting_after")
         first: Sequence[bytes] = ()
         if snapshot and after >= 0:
-            told = [decode_event(line) for line in lines] or await ask_store(read_log(self._store.runs, owner, id))
+            told = [decode_event(line) for line in lines] or await ask_store(read_log(self._store.runs, project, id))
             first = take_snapshot(told[: after + 1]) if told else ()
-        return StaticReader([*first, *lines[after + 1 :]]) if lines else self.background.tail(owner, id, after, first)
+        return StaticReader([*first, *lines[after + 1 :]]) if lines else self.background.tail(project, id, after, first)
 
-    async def cancel(self, owner: str, id: Id) -> Response:
+    async def cancel(self, project: str, id: Id) -> Response:
         """Cancel a response that runs in the background; one that has ended is returned as it is.
 
         Raises:
             NotFound: there is none of that id.
             InvalidRequest: it does not run in the background.
         """
-        await self.background.cancel(owner, id)
-        response = await self.retrieve(owner, id)
+        await self.background.cancel(project, id)
+        response = await self.retrieve(project, id)
         if not response.background:
             raise InvalidRequest("Cannot cancel a synchronous response.", param="response_id")
         return response
 
-    async def list(self, owner: str, query: ListQuery) -> Slice[Response]:
+    async def list(self, project: str, query: ListQuery) -> Slice[Response]:
         """A page of the stored responses.
 
         Raises:
             InvalidRequest: ``after`` is none of them.
         """
         try:
-            page = await ask_store(self._store.responses.read_page(owner, query))
+            page = await ask_store(self._store.responses.read_page(project, query))
         except UnknownCursor as error:
             raise unknown_cursor(query, "Response") from error
         found = [self._decode(record) for record in page.found]
@@ -378,7 +378,7 @@ class Responses:
         return response
 
     async def input_items(
-        self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+        self, project: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
     ) -> Page:
         """A page of the input items of a stored response.
 
@@ -387,20 +387,20 @@ class Responses:
             InvalidRequest: ``after`` is not one of its items.
         """
         try:
-            page = await ask_store(self._store.items.read_input(owner, id, after=after, limit=limit, order=order))
+            page = await ask_store(self._store.items.read_input(project, id, after=after, limit=limit, order=order))
         except UnknownCursor as error:
             raise InvalidRequest(f"Item with id '{after}' not found in this list.", param="after") from error
         if page is None:
             raise _missing(id)
         return page
 
-    async def delete(self, owner: str, id: Id) -> None:
+    async def delete(self, project: str, id: Id) -> None:
         """Delete a stored response; those that continue it keep working.
 
         Raises:
             NotFound: there is none of that id.
         """
-        if not await self.background.delete(owner, id):
+        if not await self.background.delete(project, id):
             raise _missing(id)
 
 

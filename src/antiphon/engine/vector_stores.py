@@ -44,7 +44,7 @@ TOUCH_S = 60
 
 
 class VectorStores:
-    """The vector stores of a store. Every method takes the ``owner`` it acts for.
+    """The vector stores of a store. Every method takes the ``project`` it acts for.
 
     Args:
         clock: Unix seconds.
@@ -73,7 +73,7 @@ class VectorStores:
         """Unix seconds."""
         return int(self._clock())
 
-    async def create(self, owner: str, new: NewVectorStore) -> VectorStore:
+    async def create(self, project: str, new: NewVectorStore) -> VectorStore:
         """A new vector store, with its first files on their way.
 
         Raises:
@@ -82,7 +82,7 @@ class VectorStores:
         now = self.now
         store = VectorStore(
             id=self._ids("vs"),
-            owner=owner,
+            project=project,
             name=new.name or "",
             description=new.description,
             metadata=new.metadata or {},
@@ -96,40 +96,40 @@ class VectorStores:
             chunking = _chunking(new.chunking_strategy)
             files = [_entry(store.id, id, now, chunking) for id in dict.fromkeys(new.file_ids)]
             try:
-                await self._add(owner, store.id, files)
+                await self._add(project, store.id, files)
             except BaseException:
-                await ask_store(self._store.delete(owner, store.id))
+                await ask_store(self._store.delete(project, store.id))
                 raise
-        return await self.retrieve(owner, store.id)
+        return await self.retrieve(project, store.id)
 
-    async def retrieve(self, owner: str, id: Id) -> VectorStore:
+    async def retrieve(self, project: str, id: Id) -> VectorStore:
         """The vector store.
 
         Raises:
             NotFound: there is none of that id.
         """
-        found = await ask_store(self._store.get(owner, id))
+        found = await ask_store(self._store.get(project, id))
         if found is None:
             raise missing(id)
         return found
 
-    async def usable(self, owner: str, id: Id) -> VectorStore:
+    async def usable(self, project: str, id: Id) -> VectorStore:
         """The vector store, to be searched or filled.
 
         Raises:
             NotFound: there is none of that id, or it has expired.
         """
-        found = await self.retrieve(owner, id)
+        found = await self.retrieve(project, id)
         if found.status(self._clock()) == "expired":
             raise NotFound(f"Vector store with id ['{id}'] has expired.")
         return found
 
-    async def list(self, owner: str, query: StoreListQuery) -> Slice[VectorStore]:
+    async def list(self, project: str, query: StoreListQuery) -> Slice[VectorStore]:
         """A page of them."""
         page = ListingQuery(after=query.after, before=query.before, limit=query.limit, order=query.order)
-        return await _paged(self._store.list(owner, page))
+        return await _paged(self._store.list(project, page))
 
-    async def update(self, owner: str, id: Id, told: ChangedVectorStore) -> VectorStore:
+    async def update(self, project: str, id: Id, told: ChangedVectorStore) -> VectorStore:
         """Change what the request names."""
         changes: dict[str, Any] = {}
         if told.name is not UNSET:
@@ -138,51 +138,53 @@ class VectorStores:
             changes["metadata"] = told.metadata or {}
         if told.expires_after is not UNSET:
             changes["expires_days"] = told.expires_after and told.expires_after.days
-        found = await ask_store(self._store.update(owner, id, changes))
+        found = await ask_store(self._store.update(project, id, changes))
         if found is None:
             raise missing(id)
         return found
 
-    async def delete(self, owner: str, id: Id) -> None:
+    async def delete(self, project: str, id: Id) -> None:
         """Delete it; its files stay."""
-        if not await ask_store(self._store.delete(owner, id)):
+        if not await ask_store(self._store.delete(project, id)):
             raise missing(id)
         self._ingestion.tidy_soon()
 
     # Files
 
-    async def _add(self, owner: str, id: Id, files: Sequence[StoreFile], batch: Id | None = None) -> None:
+    async def _add(self, project: str, id: Id, files: Sequence[StoreFile], batch: Id | None = None) -> None:
         try:
-            await ask_store(self._store.add_files(owner, id, files, self.now, batch))
+            await ask_store(self._store.add_files(project, id, files, self.now, batch))
         except UnknownFiles as error:
             raise NotFound(f"Files {list(error.ids)} not found.") from error
         self._ingestion.wake()
 
-    async def add_file(self, owner: str, id: Id, new: NewStoreFile) -> StoreFile:
+    async def add_file(self, project: str, id: Id, new: NewStoreFile) -> StoreFile:
         """Add a file. One that is there already, or on its way, is taken in again where it is to be cut differently."""
-        await self.usable(owner, id)
+        await self.usable(project, id)
         entry = _entry(id, new.file_id, self.now, _chunking(new.chunking_strategy), new.attributes)
-        await self._add(owner, id, [entry])
-        return await self.retrieve_file(owner, id, new.file_id)
+        await self._add(project, id, [entry])
+        return await self.retrieve_file(project, id, new.file_id)
 
-    async def retrieve_file(self, owner: str, id: Id, file_id: Id) -> StoreFile:
+    async def retrieve_file(self, project: str, id: Id, file_id: Id) -> StoreFile:
         """A file of it.
 
         Raises:
             NotFound: it is not there.
         """
-        found = await ask_store(self._store.get_file(owner, id, file_id))
+        found = await ask_store(self._store.get_file(project, id, file_id))
         if found is None:
-            await self.retrieve(owner, id)
+            await self.retrieve(project, id)
             raise _file_missing(id, file_id)
         return found
 
-    async def list_files(self, owner: str, id: Id, query: StoreListQuery, batch: Id | None = None) -> Slice[StoreFile]:
+    async def list_files(
+        self, project: str, id: Id, query: StoreListQuery, batch: Id | None = None
+    ) -> Slice[StoreFile]:
         """A page of its files, or of those of a batch."""
         if batch is None:
-            await self.retrieve(owner, id)
+            await self.retrieve(project, id)
         else:
-            await self.retrieve_batch(owner, id, batch)
+            await self.retrieve_batch(project, id, batch)
         page = StoreFileQuery(
             after=query.after,
             before=query.before,
@@ -191,31 +193,31 @@ class VectorStores:
             filter=query.filter,
             batch=batch,
         )
-        return await _paged(self._store.list_files(owner, id, page))
+        return await _paged(self._store.list_files(project, id, page))
 
-    async def set_attributes(self, owner: str, id: Id, file_id: Id, attributes: dict[str, Any]) -> StoreFile:
+    async def set_attributes(self, project: str, id: Id, file_id: Id, attributes: dict[str, Any]) -> StoreFile:
         """Replace a file's attributes."""
-        found = await ask_store(self._store.set_attributes(owner, id, file_id, attributes))
+        found = await ask_store(self._store.set_attributes(project, id, file_id, attributes))
         if found is None:
             raise _file_missing(id, file_id)
         return found
 
-    async def remove_file(self, owner: str, id: Id, file_id: Id) -> None:
+    async def remove_file(self, project: str, id: Id, file_id: Id) -> None:
         """Take a file out; the file itself stays."""
-        if not await ask_store(self._store.remove_file(owner, id, file_id)):
+        if not await ask_store(self._store.remove_file(project, id, file_id)):
             raise _file_missing(id, file_id)
         self._ingestion.tidy_soon()
 
-    async def content(self, owner: str, id: Id, file_id: Id) -> Sequence[ChunkRow]:
+    async def content(self, project: str, id: Id, file_id: Id) -> Sequence[ChunkRow]:
         """The chunks of a file, in order."""
-        found = await ask_store(self._store.read_chunks(owner, id, file_id))
+        found = await ask_store(self._store.read_chunks(project, id, file_id))
         if found is None:
             raise _file_missing(id, file_id)
         return found
 
     # Batches
 
-    async def create_batch(self, owner: str, id: Id, new: NewFileBatch) -> FileBatch:
+    async def create_batch(self, project: str, id: Id, new: NewFileBatch) -> FileBatch:
         """Add files together.
 
         Raises:
@@ -224,7 +226,7 @@ class VectorStores:
         if (new.file_ids is None) == (new.files is None):
             text = "Give either 'file_ids' or 'files'."
             raise InvalidRequest(text, code="mutually_exclusive_parameters", param="file_ids")
-        await self.usable(owner, id)
+        await self.usable(project, id)
         batch = self._ids("vsfb")
         entries = new.files or [
             NewStoreFile(file_id=each, attributes=new.attributes, chunking_strategy=new.chunking_strategy)
@@ -234,40 +236,40 @@ class VectorStores:
             each.file_id: _entry(id, each.file_id, self.now, _chunking(each.chunking_strategy), each.attributes)
             for each in entries
         }
-        await self._add(owner, id, list(files.values()), batch)
-        return await self.retrieve_batch(owner, id, batch)
+        await self._add(project, id, list(files.values()), batch)
+        return await self.retrieve_batch(project, id, batch)
 
-    async def retrieve_batch(self, owner: str, id: Id, batch: Id) -> FileBatch:
+    async def retrieve_batch(self, project: str, id: Id, batch: Id) -> FileBatch:
         """A batch.
 
         Raises:
             NotFound: there is none of that id.
         """
-        found = await ask_store(self._store.get_batch(owner, id, batch))
+        found = await ask_store(self._store.get_batch(project, id, batch))
         if found is None:
-            await self.retrieve(owner, id)
+            await self.retrieve(project, id)
             raise NotFound(f"No file batch found with id '{batch}' in vector store '{id}'.")
         return found
 
-    async def cancel_batch(self, owner: str, id: Id, batch: Id) -> FileBatch:
+    async def cancel_batch(self, project: str, id: Id, batch: Id) -> FileBatch:
         """Cancel those of its files that are not done."""
-        await ask_store(self._store.cancel_batch(owner, id, batch))
+        await ask_store(self._store.cancel_batch(project, id, batch))
         self._ingestion.tidy_soon()
-        return await self.retrieve_batch(owner, id, batch)
+        return await self.retrieve_batch(project, id, batch)
 
     # Search
 
-    async def resolve(self, owner: str, name: str) -> Id:
+    async def resolve(self, project: str, name: str) -> Id:
         """The id of the vector store of that id, or the newest of that name.
 
         Raises:
             NotFound: there is none.
         """
-        if (found := await ask_store(self._store.get(owner, name))) is not None:
+        if (found := await ask_store(self._store.get(project, name))) is not None:
             return found.id
         query = ListingQuery(limit=100)
         while True:
-            page = await ask_store(self._store.list(owner, query))
+            page = await ask_store(self._store.list(project, query))
             for store in page.found:
                 if store.name == name:
                     return store.id
@@ -275,13 +277,13 @@ class VectorStores:
                 raise missing(name)
             query = ListingQuery(limit=100, after=page.found[-1].id)
 
-    async def search(self, owner: str, ids: Sequence[Id], request: SearchRequest) -> list[Hit]:
+    async def search(self, project: str, ids: Sequence[Id], request: SearchRequest) -> list[Hit]:
         """The best hits in some vector stores.
 
         Raises:
             NotFound: one is not there, or has expired. InvalidRequest: the filter means nothing.
         """
-        stores = [await self.usable(owner, id) for id in dict.fromkeys(ids)]
+        stores = [await self.usable(project, id) for id in dict.fromkeys(ids)]
         queries = [request.query] if isinstance(request.query, str) else request.query
         hits = await ask_store(
             self._search.find(

@@ -154,7 +154,7 @@ class Ingestion:
         now = int(self._clock())
         steps = await self._files.expire(now)
         for file in await self._store.files.find_expired(now, 1000):
-            if await self._store.files.delete(file.owner, file.id):
+            if await self._store.files.delete(file.project, file.id):
                 await self._blobs.delete(file.id)
                 steps += 1
         for upload in await self._store.files.find_expired_uploads(now, 1000):

@@ -267,7 +267,7 @@ class HttpApp:
 
     async def _handle(self, exchange: Exchange, route: Route | ApiError) -> None:
         caller = caller_of(exchange.scope, exchange.header, self.engine.keyring, self.engine.config.cors_origins)
-        exchange.owner, exchange.key_id = caller.owner, caller.key_id
+        exchange.project, exchange.key_id = caller.project, caller.key_id
         if isinstance(route, ApiError):
             raise route
         assert self._pulse is not None, "the server runs the application's lifespan"
@@ -281,7 +281,7 @@ class HttpApp:
             if route.forgets == "*":
                 self._replays.forget_all()
             elif route.forgets:
-                self._replays.forget(exchange.owner, exchange.params[route.forgets])
+                self._replays.forget(exchange.project, exchange.params[route.forgets])
         finally:
             self._pulse.exchanges.discard(exchange)
 

@@ -37,7 +37,7 @@ class Exchange:
         headers: extra headers of the answer.
         started: whether the answer's head has been sent.
         profile: the form of the API that the client reads.
-        owner: whom the request acts for; the owner of what it stores, and of what it can see.
+        project: whom the request acts for; the project of what it stores, and of what it can see.
         key_id: the key it came with; empty without one.
         share: what its body takes of the room for bodies; None where that is taken already.
         failed: whether an error was answered, in the middle of a stream too.
@@ -53,7 +53,7 @@ class Exchange:
         self.status = 0
         self.failed = False
         self.share: BodyShare | None = None
-        self.owner = ""
+        self.project = ""
         # Of several of one name, the first.
         self._asked: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
         self.profile = profile_of(self._asked, engine.config.profile)
@@ -72,7 +72,7 @@ class Exchange:
     @property
     def caller(self) -> Caller:
         """Whom the request acts for, and with which key."""
-        return Caller(self.owner, self.key_id)
+        return Caller(self.project, self.key_id)
 
     def header(self, name: bytes) -> str | None:
         """The request's first header of that name, which is in lower case; None without one."""
@@ -191,7 +191,7 @@ class Exchange:
 
         unread = [body]
         other = Exchange(self.scope, receive, send, self.engine, self.params)
-        other.request_id, other.owner, other.key_id = self.request_id, self.owner, self.key_id
+        other.request_id, other.project, other.key_id = self.request_id, self.project, self.key_id
         return other
 
     async def relay(self, message: Message) -> None:

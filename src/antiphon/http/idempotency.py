@@ -30,9 +30,9 @@ Perform = Callable[[Exchange], Awaitable[None]]
 
 
 class _Place(NamedTuple):
-    """Keys of different owners do not meet."""
+    """Keys of different projects do not meet."""
 
-    owner: str
+    project: str
     key: str
 
 
@@ -105,7 +105,7 @@ class Replays:
                 code="invalid_value",
             )
         body = await exchange.body()
-        place = _Place(exchange.owner, key)
+        place = _Place(exchange.project, key)
         recording = self._found(place, hashlib.sha256(body).digest())
         if recording.work is None:
             recording.work = asyncio.create_task(self._performed(place, recording, exchange, body, perform))
@@ -114,10 +114,10 @@ class Replays:
         with exchange.attended():
             await self._played(place, recording, exchange)
 
-    def forget(self, owner: str, id: str) -> None:
-        """Play no answer of that owner any more in which the object ``id`` is: it has been deleted."""
+    def forget(self, project: str, id: str) -> None:
+        """Play no answer of that project any more in which the object ``id`` is: it has been deleted."""
         for place, recording in list(self._kept.items()):
-            if place.owner == owner and recording.holds(id):
+            if place.project == project and recording.holds(id):
                 self._forget(place, recording)
 
     def forget_all(self) -> None:
@@ -147,7 +147,7 @@ class Replays:
             if recording.over:
                 self._forget(old, recording)
         if place not in self._kept:
-            self._make_room(place.owner)
+            self._make_room(place.project)
         recording = self._kept.setdefault(place, _Recording(digest, now))
         if recording.digest != digest:
             raise InvalidRequest(
@@ -157,13 +157,13 @@ class Replays:
             )
         return recording
 
-    def _make_room(self, owner: str) -> None:
+    def _make_room(self, project: str) -> None:
         """For one more answer of a project, out of that project's own.
 
         Raises:
             RateLimited: all that it may have are still being made.
         """
-        own = [(place, recording) for place, recording in self._kept.items() if place.owner == owner]
+        own = [(place, recording) for place, recording in self._kept.items() if place.project == project]
         if len(own) < ANSWERS_MAX:
             return
         oldest = next(((place, recording) for place, recording in own if recording.over), None)
@@ -198,9 +198,9 @@ class Replays:
         while self._bytes > BYTES_MAX:
             taken: Counter[str] = Counter()
             for other_place, other in self._kept.items():
-                taken[other_place.owner] += other.weight
+                taken[other_place.project] += other.weight
             most = taken.most_common(1)[0][0]
-            self._forget(*next((p, r) for p, r in self._kept.items() if p.owner == most and r.weight))
+            self._forget(*next((p, r) for p, r in self._kept.items() if p.project == most and r.weight))
 
     def _forget(self, place: _Place, recording: _Recording) -> None:
         """Play it to nobody new."""

@@ -29,7 +29,7 @@ async def purge_step(store: Store, purge: Purge) -> Purged:
 async def _conversations(store: Store, before: int | None) -> int:
     """Also those that a response is being made in: it fails, for there is nothing to add to."""
     idle = [each for each in await store.retention.find_idle(STEP) if before is None or each.used_at < before]
-    return sum([await store.conversations.delete(each.owner, each.id) for each in idle])
+    return sum([await store.conversations.delete(each.project, each.id) for each in idle])
 
 
 async def purge_whole(store: Store, purge: Purge) -> Purged:

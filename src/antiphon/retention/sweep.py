@@ -170,16 +170,16 @@ class _Idle:
     async def remove(self) -> bool:
         """Delete it, unless somebody writes to it, or has done so meanwhile: then it is not found again."""
         conversation = self._found.popleft()
-        owner, id = conversation.owner, conversation.id
+        project, id = conversation.project, conversation.id
         try:
-            claim = await self._store.conversations.lock(owner, id)
+            claim = await self._store.conversations.lock(project, id)
         except ConversationLocked:
             self._spared.add(id)
             return False
         try:
-            now = await self._store.conversations.get(owner, id)
+            now = await self._store.conversations.get(project, id)
             if now is not None and now.used_at == conversation.used_at:
-                return await self._store.conversations.delete(owner, id)
+                return await self._store.conversations.delete(project, id)
             self._spared.add(id)
             return False
         finally:

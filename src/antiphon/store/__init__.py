@@ -1,7 +1,7 @@
 """What the rest of the system asks of a store: one port for each resource, and ``Store``, which holds them all.
 
-Where something belongs to somebody, a call takes the ``owner``; another owner's id is answered as a missing one. Every
-method may raise ``StoreUnavailable``. A method that returned has done all of its work durably (a store in memory
+Where something belongs to somebody, a call takes the ``project``; another project's id is answered as a missing one.
+Every method may raise ``StoreUnavailable``. A method that returned has done all of its work durably (a store in memory
 excepted); one that raised has done nothing, unless it says so.
 
 What would not hold if several processes shared a store is named in the docstring of its port, as "Needs a single

@@ -21,7 +21,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: Id
-    owner: str
+    project: str
     created_at: int
     used_at: int
     metadata: dict[str, str]
@@ -55,11 +55,11 @@ class ConversationStore(Protocol):
         """
         ...
 
-    async def get(self, owner: str, id: Id) -> Conversation | None:
+    async def get(self, project: str, id: Id) -> Conversation | None:
         """The visible conversation."""
         ...
 
-    async def read_page(self, owner: str, query: ListQuery) -> Slice[Conversation]:
+    async def read_page(self, project: str, query: ListQuery) -> Slice[Conversation]:
         """A page of the visible conversations that ``query`` selects, by time and id; ``model`` and ``status`` are
         passed over.
 
@@ -68,11 +68,11 @@ class ConversationStore(Protocol):
         """
         ...
 
-    async def update(self, owner: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
+    async def update(self, project: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
         """Replace the metadata; the conversation as it is now, or None when there is none."""
         ...
 
-    async def delete(self, owner: str, id: Id) -> bool:
+    async def delete(self, project: str, id: Id) -> bool:
         """Hide the conversation for ever. False when there is none.
 
         Stored responses keep the items that they hold, and responses that continued it keep it in their history. It
@@ -80,7 +80,7 @@ class ConversationStore(Protocol):
         """
         ...
 
-    async def append(self, owner: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
+    async def append(self, project: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
         """Add items at the end, in order; ``at`` is now, in Unix seconds.
 
         Raises:
@@ -90,7 +90,7 @@ class ConversationStore(Protocol):
         ...
 
     async def read_items(
-        self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+        self, project: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
     ) -> Page | None:
         """A page of the conversation's items; None when there is no such conversation.
 
@@ -99,19 +99,19 @@ class ConversationStore(Protocol):
         """
         ...
 
-    async def load_history(self, owner: str, id: Id) -> list[StoredItem] | None:
+    async def load_history(self, project: str, id: Id) -> list[StoredItem] | None:
         """All items in order, in one query; None when there is no such conversation."""
         ...
 
-    async def get_item(self, owner: str, id: Id, item_id: Id) -> StoredItem | None:
+    async def get_item(self, project: str, id: Id, item_id: Id) -> StoredItem | None:
         """One item of a visible conversation."""
         ...
 
-    async def remove_item(self, owner: str, id: Id, item_id: Id) -> bool:
+    async def remove_item(self, project: str, id: Id, item_id: Id) -> bool:
         """Take an item out of a visible conversation; False when it is not there."""
         ...
 
-    async def lock(self, owner: str, id: Id) -> ConversationLock:
+    async def lock(self, project: str, id: Id) -> ConversationLock:
         """Become the one who writes to the conversation; whether it exists is not looked at. A lock ends with
         ``release``, or with the process. ``append``, ``commit`` and ``remove_item`` do not ask for it.
 

@@ -51,8 +51,8 @@ class Fenced(Exception):
 
 
 class QueueFull(Exception):
-    """There is no room for one more; nothing was written. ``mine``: it is the owner's own share that is full."""
+    """There is no room for one more; nothing was written. ``mine``: it is the project's own share that is full."""
 
     def __init__(self, *, mine: bool) -> None:
-        super().__init__("the owner's share of the queue is full" if mine else "the queue is full")
+        super().__init__("the project's share of the queue is full" if mine else "the queue is full")
         self.mine = mine

@@ -21,7 +21,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: Id
-    owner: str
+    project: str
     filename: str
     purpose: str
     bytes: int
@@ -40,7 +40,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: Id
-    owner: str
+    project: str
     filename: str
     purpose: str
     mime_type: str
@@ -77,11 +77,11 @@ class FileStore(Protocol):
         """Keep a new file."""
         ...
 
-    async def get(self, owner: str, id: Id) -> File | None:
+    async def get(self, project: str, id: Id) -> File | None:
         """The file."""
         ...
 
-    async def list(self, owner: str, query: FileQuery) -> Slice[File]:
+    async def list(self, project: str, query: FileQuery) -> Slice[File]:
         """A page of the files.
 
         Raises:
@@ -89,7 +89,7 @@ class FileStore(Protocol):
         """
         ...
 
-    async def delete(self, owner: str, id: Id) -> bool:
+    async def delete(self, project: str, id: Id) -> bool:
         """Forget the file, and all that vector stores hold of it, in one transaction. False when there is none."""
         ...
 
@@ -101,7 +101,7 @@ class FileStore(Protocol):
         """Keep a new upload."""
         ...
 
-    async def get_upload(self, owner: str, id: Id) -> Upload | None:
+    async def get_upload(self, project: str, id: Id) -> Upload | None:
         """The upload."""
         ...
 

@@ -40,7 +40,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         id: ``key_…``, 128 random bits; names the key to people, opens nothing.
         digest: SHA-256 of the secret, 64 hexadecimal digits.
         hint: the secret's last four characters, by which people recognise it.
-        project: the owner of all that is stored with this key; empty for the default project.
+        project: whose all is that is stored with this key; empty for the default project.
         created_at, revoked_at: Unix seconds.
     """
 

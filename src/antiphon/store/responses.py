@@ -35,7 +35,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: Id
-    owner: str
+    project: str
     created_at: int
     status: str
     model: str
@@ -68,7 +68,7 @@ class ResponseStore(Protocol):
         """Keep a finished response: one transaction, durable when it returns.
 
         Its input and its output are added to its conversation in the same transaction, if it has one. A
-        ``previous_response_id`` that is not kept (removed meanwhile, or another owner's) adds nothing to the
+        ``previous_response_id`` that is not kept (removed meanwhile, or another project's) adds nothing to the
         history. A caller that is cancelled while it waits does not know whether the response was kept.
 
         Raises:
@@ -78,11 +78,11 @@ class ResponseStore(Protocol):
         """
         ...
 
-    async def get(self, owner: str, id: Id) -> Record | None:
+    async def get(self, project: str, id: Id) -> Record | None:
         """The response with its output; ``input`` is empty here (page through ``ItemStore.read_input``)."""
         ...
 
-    async def read_page(self, owner: str, query: ListQuery) -> Slice[Record]:
+    async def read_page(self, project: str, query: ListQuery) -> Slice[Record]:
         """A page of the visible responses that ``query`` selects, each with its output, by time and id.
 
         Raises:
@@ -90,7 +90,7 @@ class ResponseStore(Protocol):
         """
         ...
 
-    async def delete(self, owner: str, id: Id) -> bool:
+    async def delete(self, project: str, id: Id) -> bool:
         """Hide the response for ever; its children keep working. False when there is none. If it runs in the
         background, that ends; its log goes.
 
@@ -103,7 +103,7 @@ class ItemStore(Protocol):
     """The items that responses and conversations hold. Needs no single process: every call is one consistent read."""
 
     async def read_input(
-        self, owner: str, response_id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+        self, project: str, response_id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
     ) -> Page | None:
         """A page of the response's own input items; None when there is no such response.
 
@@ -117,7 +117,7 @@ class ItemStore(Protocol):
         """
         ...
 
-    async def load_history(self, owner: str, response_id: Id) -> list[StoredItem] | None:
+    async def load_history(self, project: str, response_id: Id) -> list[StoredItem] | None:
         """The whole context up to and including the response: input and output of every response of its
         chain, oldest first, input before output, in one query. None when it is missing or deleted; a
         deleted ancestor still contributes. Where the chain's first response continued a conversation, the
@@ -129,11 +129,11 @@ class ItemStore(Protocol):
         """
         ...
 
-    async def load_context(self, owner: str, response_id: Id) -> list[StoredItem] | None:
+    async def load_context(self, project: str, response_id: Id) -> list[StoredItem] | None:
         """The same for a response that runs in the background itself, up to its own input."""
         ...
 
-    async def find(self, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
+    async def find(self, project: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
         """Those of the items that a visible response or conversation holds, by id; where several have one id, the
         newest.
         """

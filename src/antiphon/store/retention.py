@@ -20,7 +20,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         before: created before that time, in Unix seconds.
         expired: kept for a time of their own that was over then, in Unix seconds.
         ended: True for those that do not run in the background any more.
-        owner: of that owner.
+        project: of that project.
         user: whose request named that ``user`` or ``safety_identifier``.
         key_id: made with that key.
     """
@@ -28,7 +28,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     before: int | None = None
     expired: int | None = None
     ended: Literal[True] | None = None
-    owner: str | None = None
+    project: str | None = None
     user: str | None = None
     key_id: str | None = None
 
@@ -65,8 +65,8 @@ class Purged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetentionStore(Protocol):
-    """Responses and conversations of all owners, and the room that they take. Nothing here needs a single process, but
-    for ``shrink`` and ``scrub``, which are about files; a store without files of its own answers 0 and True.
+    """Responses and conversations of all projects, and the room that they take. Nothing here needs a single process,
+    but for ``shrink`` and ``scrub``, which are about files; a store without files of its own answers 0 and True.
     """
 
     async def purge(self, selection: Selection, limit: int) -> int:

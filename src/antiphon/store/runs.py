@@ -46,7 +46,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: Id
-    owner: str
+    project: str
     epoch: int
     attempt: int
     job: bytes
@@ -57,7 +57,7 @@ class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
     """A run that has not been sealed, as a look around finds it."""
 
     id: Id
-    owner: str
+    project: str
     status: RunStatus
     epoch: int
     conversation_id: Id | None
@@ -96,7 +96,7 @@ class RunStore(Protocol):
         """Keep a response and queue it, in one transaction.
 
         Args:
-            queued_max: how many runs may wait in all; ``per_project_max`` how many of one owner.
+            queued_max: how many runs may wait in all; ``per_project_max`` how many of one project.
 
         Raises:
             QueueFull: so many wait already.
@@ -106,7 +106,7 @@ class RunStore(Protocol):
         ...
 
     async def claim(self, node: str, limit: int) -> list[Claimed]:
-        """Take up to ``limit`` queued runs over: those of the highest priority first, among them those whose owner
+        """Take up to ``limit`` queued runs over: those of the highest priority first, among them those whose project
         has the fewest in progress, then the oldest.
         """
         ...
@@ -160,13 +160,13 @@ class RunStore(Protocol):
         """
         ...
 
-    async def cancel(self, owner: str, id: Id) -> int | None:
+    async def cancel(self, project: str, id: Id) -> int | None:
         """Stop a run for ever: from now on nobody can add to its log. Its new epoch, with which ``finish`` writes the
         last record; None when there is no run to cancel.
         """
         ...
 
-    async def read_events(self, owner: str, id: Id, *, after: int, bytes_max: int) -> Excerpt | None:
+    async def read_events(self, project: str, id: Id, *, after: int, bytes_max: int) -> Excerpt | None:
         """The events behind number ``after``, about ``bytes_max`` bytes of them at most but one event at least; None
         when there is no such response. A response that did not run in the background has an empty log that ended.
         """

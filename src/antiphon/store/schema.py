@@ -36,7 +36,7 @@ conversation = Table(
     "conversation",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("owner", Text, nullable=False),
+    Column("project", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False, comment="Unix seconds"),
     Column("deleted_at", BigInteger, comment="Unix seconds; hidden since"),
     # A counter, not the last item's place: the place of an item that was removed is not given to another.
@@ -48,8 +48,8 @@ conversation = Table(
 
 _conversation_visible = conversation.c.deleted_at.is_(None)
 Index(
-    "ix_conversation_owner_created_at_id",
-    conversation.c.owner,
+    "ix_conversation_project_created_at_id",
+    conversation.c.project,
     conversation.c.created_at,
     conversation.c.id,
     sqlite_where=_conversation_visible,
@@ -60,7 +60,7 @@ response = Table(
     "response",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("owner", Text, nullable=False),
+    Column("project", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("model", Text, nullable=False),
     # No foreign key: the parent may be removed while its child is still being answered.
@@ -92,8 +92,8 @@ Index(
 )
 _response_visible = response.c.deleted_at.is_(None)
 Index(
-    "ix_response_owner_created_at_id",
-    response.c.owner,
+    "ix_response_project_created_at_id",
+    response.c.project,
     response.c.created_at,
     response.c.id,
     sqlite_where=_response_visible,
@@ -111,7 +111,7 @@ item = Table(
     "item",
     metadata,
     Column("pk", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("owner", Text, nullable=False),
+    Column("project", Text, nullable=False),
     Column("response_id", Text, ForeignKey("response.id", ondelete="CASCADE")),
     # "in" sorts before "out": a response's input comes first in its history.
     Column("dir", Text),
@@ -124,7 +124,7 @@ item = Table(
     UniqueConstraint("response_id", "dir", "pos"),
     CheckConstraint("dir IN ('in', 'out')", name="dir"),
     CheckConstraint("response_id IS NOT NULL OR conversation_id IS NOT NULL", name="held"),
-    Index("ix_item_owner_id", "owner", "id"),
+    Index("ix_item_project_id", "project", "id"),
 )
 """An item is held by a response, by a conversation, or by one of each."""
 
@@ -142,7 +142,7 @@ api_key = Table(
     Column("digest", Text, nullable=False, comment="SHA-256 of the secret, hexadecimal"),
     Column("hint", Text, nullable=False, comment="the secret's last four characters"),
     Column("name", Text, nullable=False),
-    Column("project", Text, nullable=False, comment="owner of what is stored with the key"),
+    Column("project", Text, nullable=False, comment="whose all is that is stored with the key"),
     Column("created_at", BigInteger, nullable=False, comment="Unix seconds"),
     Column("revoked_at", BigInteger, comment="Unix seconds; opens nothing since"),
     Column("rpm", BigInteger, comment="responses per minute"),
@@ -170,7 +170,7 @@ run = Table(
     "run",
     metadata,
     Column("response_id", Text, ForeignKey("response.id", ondelete="CASCADE"), primary_key=True),
-    Column("owner", Text, nullable=False),
+    Column("project", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("priority", Integer, nullable=False),
     Column("node", Text, comment="the process that works on it"),
@@ -179,7 +179,7 @@ run = Table(
     Column("progress", Text, comment="JSON; what a worker noted"),
     Column("job", Text, nullable=False, comment="JSON; what a worker needs"),
     CheckConstraint(f"status IN {join_for_sql(RUN_STATUSES)}", name="status"),
-    Index("ix_run_status_owner", "status", "owner"),
+    Index("ix_run_status_project", "status", "project"),
 )
 """What runs in the background, and nothing else: a row goes when its response has ended and its log is sealed."""
 
@@ -249,13 +249,13 @@ file = Table(
     "file",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("owner", Text, nullable=False),
+    Column("project", Text, nullable=False),
     Column("filename", Text, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False, comment="Unix seconds"),
     Column("expires_at", BigInteger, comment="Unix seconds; NULL for ever"),
-    Index("ix_file_owner_created_at_id", "owner", "created_at", "id"),
+    Index("ix_file_project_created_at_id", "project", "created_at", "id"),
     Index("ix_file_expires_at", "expires_at"),
 )
 """Files; their bytes are blobs."""
@@ -264,7 +264,7 @@ upload = Table(
     "upload",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("owner", Text, nullable=False),
+    Column("project", Text, nullable=False),
     Column("filename", Text, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("mime_type", Text, nullable=False),
@@ -295,7 +295,7 @@ vector_store = Table(
     metadata,
     Column("pk", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("id", Text, nullable=False, unique=True),
-    Column("owner", Text, nullable=False),
+    Column("project", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("description", Text),
     Column("metadata", Text, nullable=False, comment="JSON object of strings"),
@@ -305,7 +305,7 @@ vector_store = Table(
     Column("embedder", Text, nullable=False, comment="whose vectors it holds; empty for none"),
     Column("version", BigInteger, nullable=False, comment="rises with every change of what can be found"),
     Column("untidy", Integer, nullable=False, comment="1 while its full text holds what was deleted"),
-    Index("ix_vector_store_owner_created_at_id", "owner", "created_at", "id"),
+    Index("ix_vector_store_project_created_at_id", "project", "created_at", "id"),
 )
 """Vector stores. Each has a full-text table of its own, fts_<pk>."""
 

@@ -33,7 +33,7 @@ class VectorStore(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: Id
-    owner: str
+    project: str
     name: str
     description: str | None = None
     metadata: dict[str, str] = {}
@@ -170,11 +170,11 @@ class VectorStoreStore(Protocol):
         """Keep a new one."""
         ...
 
-    async def get(self, owner: str, id: Id) -> VectorStore | None:
+    async def get(self, project: str, id: Id) -> VectorStore | None:
         """The vector store."""
         ...
 
-    async def list(self, owner: str, query: ListingQuery) -> Slice[VectorStore]:
+    async def list(self, project: str, query: ListingQuery) -> Slice[VectorStore]:
         """A page of them.
 
         Raises:
@@ -182,7 +182,7 @@ class VectorStoreStore(Protocol):
         """
         ...
 
-    async def update(self, owner: str, id: Id, changes: Mapping[str, Any]) -> VectorStore | None:
+    async def update(self, project: str, id: Id, changes: Mapping[str, Any]) -> VectorStore | None:
         """Change ``name``, ``metadata`` or ``expires_days``; as it is now."""
         ...
 
@@ -190,12 +190,12 @@ class VectorStoreStore(Protocol):
         """They are used at that time, in Unix seconds."""
         ...
 
-    async def delete(self, owner: str, id: Id) -> bool:
+    async def delete(self, project: str, id: Id) -> bool:
         """Forget it with all that it holds, in one transaction; the files themselves stay."""
         ...
 
     async def add_files(
-        self, owner: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None = None
+        self, project: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None = None
     ) -> None:
         """Add files, to be taken in; one that is there, or on its way, with the same settings stays as it is.
 
@@ -204,11 +204,11 @@ class VectorStoreStore(Protocol):
         """
         ...
 
-    async def get_file(self, owner: str, id: Id, file_id: Id) -> StoreFile | None:
+    async def get_file(self, project: str, id: Id, file_id: Id) -> StoreFile | None:
         """A file of the vector store."""
         ...
 
-    async def list_files(self, owner: str, id: Id, query: StoreFileQuery) -> Slice[StoreFile]:
+    async def list_files(self, project: str, id: Id, query: StoreFileQuery) -> Slice[StoreFile]:
         """A page of them.
 
         Raises:
@@ -216,23 +216,23 @@ class VectorStoreStore(Protocol):
         """
         ...
 
-    async def set_attributes(self, owner: str, id: Id, file_id: Id, attributes: Attributes) -> StoreFile | None:
+    async def set_attributes(self, project: str, id: Id, file_id: Id, attributes: Attributes) -> StoreFile | None:
         """Replace the attributes; the file as it is now."""
         ...
 
-    async def remove_file(self, owner: str, id: Id, file_id: Id) -> bool:
+    async def remove_file(self, project: str, id: Id, file_id: Id) -> bool:
         """Take a file out, with all that was kept of it; the file itself stays."""
         ...
 
-    async def read_chunks(self, owner: str, id: Id, file_id: Id) -> Sequence[ChunkRow] | None:
+    async def read_chunks(self, project: str, id: Id, file_id: Id) -> Sequence[ChunkRow] | None:
         """The chunks of a file that can be found; None when it is not there."""
         ...
 
-    async def get_batch(self, owner: str, id: Id, batch_id: Id) -> FileBatch | None:
+    async def get_batch(self, project: str, id: Id, batch_id: Id) -> FileBatch | None:
         """A batch of the vector store."""
         ...
 
-    async def cancel_batch(self, owner: str, id: Id, batch_id: Id) -> bool:
+    async def cancel_batch(self, project: str, id: Id, batch_id: Id) -> bool:
         """Cancel those of its files that are not done; False when there is no such batch."""
         ...
 

@@ -8,7 +8,7 @@ from antiphon.store import DuplicateItem, Fenced, Store
 from antiphon.store.deliveries import NO_ENDPOINT, TOO_OLD, Attempt, Delivery
 from antiphon.store.runs import Batch
 from antiphon.testing.check_runs import a_run, build_ended, start_run
-from antiphon.testing.records import NOW, OWNER, a_conversation, an_item
+from antiphon.testing.records import NOW, PROJECT, a_conversation, an_item
 from antiphon.wire import Id
 
 HERE = "https://here.example/hook"
@@ -49,7 +49,7 @@ async def keeps_deliveries_with_the_end(store: Store) -> None:
         )
     assert await store.deliveries.count_waiting() == 2
     await store.runs.seal("r1")
-    await store.responses.delete(OWNER, "r1")
+    await store.responses.delete(PROJECT, "r1")
     assert await store.deliveries.count_waiting() == 2, "a delivery went with its response"
 
 

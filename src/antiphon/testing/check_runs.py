@@ -21,7 +21,7 @@ from antiphon.store import (
 )
 from antiphon.store.runs import Batch, Claimed, NewRun
 from antiphon.store.transitions import RUN_STATUSES, TRANSITIONS, WRITABLE, RunStatus
-from antiphon.testing.records import NOW, OWNER, STRANGER, a_conversation, a_record, an_item
+from antiphon.testing.records import NOW, PROJECT, STRANGER, a_conversation, a_record, an_item
 from antiphon.wire import Id
 from antiphon.wire.response import Status
 
@@ -31,10 +31,10 @@ _BYTES_MAX = 1 << 20
 
 
 def a_run(
-    id: Id, *, priority: int = 0, events: int = 2, owner: str = OWNER, previous: Id | None = None, **fields: Any
+    id: Id, *, priority: int = 0, events: int = 2, project: str = PROJECT, previous: Id | None = None, **fields: Any
 ) -> NewRun:
     """A queued response with one input item, and the first events of its log."""
-    record = a_record(id, owner=owner, previous=previous, output=[], status="queued", **fields)
+    record = a_record(id, project=project, previous=previous, output=[], status="queued", **fields)
     return NewRun(record=record, job=b'{"job":1}', events=lines(0, events), priority=priority)
 
 
@@ -64,11 +64,11 @@ async def start_run(store: Store, run: NewRun, node: str = NODE) -> Claimed:
     return claimed
 
 
-async def all_lines(store: Store, id: Id, after: int = -1, owner: str = OWNER) -> list[bytes]:
+async def all_lines(store: Store, id: Id, after: int = -1, project: str = PROJECT) -> list[bytes]:
     """The log behind a number, read in small pieces until there is no more."""
     found: list[bytes] = []
     while True:
-        piece = await store.runs.read_events(owner, id, after=after + len(found), bytes_max=1)
+        piece = await store.runs.read_events(project, id, after=after + len(found), bytes_max=1)
         assert piece is not None, "the log went away"
         assert piece.batch.first == after + len(found) + 1, "a piece begins elsewhere"
         found += piece.batch.events
@@ -79,9 +79,9 @@ async def all_lines(store: Store, id: Id, after: int = -1, owner: str = OWNER) -
 async def keeps_a_queued_response(store: Store) -> None:
     """It can be seen, with its input and the beginning of its log, before anybody works on it."""
     await enqueue_runs(store, a_run("r1"))
-    found = await store.responses.get(OWNER, "r1")
+    found = await store.responses.get(PROJECT, "r1")
     assert found is not None and found.status == "queued", "a queued response is missing"
-    page = await store.items.read_input(OWNER, "r1", after=None, limit=5, order="asc")
+    page = await store.items.read_input(PROJECT, "r1", after=None, limit=5, order="asc")
     assert page is not None and [item.id for item in page.items] == ["r1_in"], "the input is missing"
     assert await all_lines(store, "r1") == lines(0, 2), "the first events changed"
     assert await store.responses.get(STRANGER, "r1") is None
@@ -103,7 +103,7 @@ async def refuses_to_queue_an_id_twice(store: Store) -> None:
 
 
 async def bounds_the_queue(store: Store) -> None:
-    """In all, and for each owner; what is being worked on does not wait."""
+    """In all, and for each project; what is being worked on does not wait."""
     await enqueue_runs(store, a_run("r1"), a_run("r2"))
     for limits, mine in (((2, 9), False), ((9, 2), True)):
         try:
@@ -112,28 +112,28 @@ async def bounds_the_queue(store: Store) -> None:
             assert full.mine is mine, "the wrong bound is named"
         else:
             raise AssertionError("the queue has no bound")
-    assert await store.responses.get(OWNER, "r3") is None, "a refused response was kept"
-    await store.runs.enqueue(a_run("s1", owner=STRANGER), queued_max=9, per_project_max=1)
+    assert await store.responses.get(PROJECT, "r3") is None, "a refused response was kept"
+    await store.runs.enqueue(a_run("s1", project=STRANGER), queued_max=9, per_project_max=1)
     await store.runs.claim(NODE, 1)
     await store.runs.enqueue(a_run("r3"), queued_max=3, per_project_max=2)
 
 
 async def gives_each_run_to_one_worker(store: Store) -> None:
-    """Higher priority first, then the owner with fewer in progress, then the older; none twice."""
-    await enqueue_runs(store, a_run("a1"), a_run("a2"), a_run("low", priority=-1), a_run("b1", owner=STRANGER))
+    """Higher priority first, then the project with fewer in progress, then the older; none twice."""
+    await enqueue_runs(store, a_run("a1"), a_run("a2"), a_run("low", priority=-1), a_run("b1", project=STRANGER))
     await enqueue_runs(store, a_run("high", priority=1))
     order = [run.id for run in await store.runs.claim(NODE, 2)]
     order += [run.id for run in await store.runs.claim(OTHER_NODE, 9)]
     assert order == ["high", "b1", "a1", "a2", "low"], order
     assert await store.runs.claim(NODE, 9) == [], "a run was claimed twice"
-    found = await store.responses.get(OWNER, "a1")
+    found = await store.responses.get(PROJECT, "a1")
     assert found is not None and found.status == "in_progress", "a claimed response still seems to wait"
 
 
 async def gives_the_worker_what_it_needs(store: Store) -> None:
     """The job as it was put, and the progress as it was noted last."""
     run = await start_run(store, a_run("r1"))
-    assert (run.owner, run.job, run.progress, run.attempt) == (OWNER, b'{"job":1}', b"", 1), run
+    assert (run.project, run.job, run.progress, run.attempt) == (PROJECT, b'{"job":1}', b"", 1), run
     await store.runs.append("r1", run.epoch, Batch(2, lines(2, 1)), b'{"turns":1}')
     await store.runs.append("r1", run.epoch, Batch(3, lines(3, 1)))
     await store.runs.recover(OTHER_NODE)
@@ -150,15 +150,15 @@ async def replays_from_any_number(store: Store) -> None:
         await store.runs.append("r1", run.epoch, Batch(first, lines(first, 2)))
     for after in range(-1, 12):
         assert await all_lines(store, "r1", after) == lines(after + 1, 11 - after), f"wrong behind {after}"
-    open_log = await store.runs.read_events(OWNER, "r1", after=11, bytes_max=_BYTES_MAX)
+    open_log = await store.runs.read_events(PROJECT, "r1", after=11, bytes_max=_BYTES_MAX)
     assert open_log is not None and not open_log.ended and open_log.last == 11, "a growing log seems to have ended"
     await store.runs.finish("r1", run.epoch, Batch(12, lines(12, 2)), build_ended(new))
     for _ in range(2):
         for after in range(-1, 14):
             assert await all_lines(store, "r1", after) == lines(after + 1, 13 - after), f"wrong behind {after}"
-        whole = await store.runs.read_events(OWNER, "r1", after=-1, bytes_max=_BYTES_MAX)
+        whole = await store.runs.read_events(PROJECT, "r1", after=-1, bytes_max=_BYTES_MAX)
         assert whole is not None and whole.ended and whole.last == 13, "the end of the log is not known"
-        part = await store.runs.read_events(OWNER, "r1", after=-1, bytes_max=1)
+        part = await store.runs.read_events(PROJECT, "r1", after=-1, bytes_max=1)
         assert part is not None and not part.ended, "a part seems to reach to the end"
         await store.runs.seal("r1")
 
@@ -220,7 +220,7 @@ async def takes_a_write_again(store: Store) -> None:
     for _ in range(2):
         await store.runs.finish("r1", run.epoch, Batch(5, lines(5, 2)), build_ended(new))
     assert await all_lines(store, "r1") == lines(0, 7)
-    found = await store.responses.get(OWNER, "r1")
+    found = await store.responses.get(PROJECT, "r1")
     assert found is not None and [item.id for item in found.output] == ["o1"], found
 
 
@@ -252,11 +252,11 @@ async def finds_what_was_left(store: Store) -> None:
     await start_run(store, a_run("r1", conversation="c1"))
     await start_run(store, a_run("r2"), OTHER_NODE)
     await enqueue_runs(store, a_run("r3"))
-    found = {each.id: (each.owner, each.status, each.conversation_id) for each in await store.runs.recover(NODE)}
+    found = {each.id: (each.project, each.status, each.conversation_id) for each in await store.runs.recover(NODE)}
     assert found == {
-        "r1": (OWNER, "in_progress", "c1"),
-        "r2": (OWNER, "queued", None),
-        "r3": (OWNER, "queued", None),
+        "r1": (PROJECT, "in_progress", "c1"),
+        "r2": (PROJECT, "queued", None),
+        "r3": (PROJECT, "queued", None),
     }, found
 
 
@@ -266,10 +266,10 @@ async def keeps_a_response_as_it_ended(store: Store) -> None:
     new = a_run("r1", previous="p")
     run = await start_run(store, new)
     await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), build_ended(new))
-    found = await store.responses.get(OWNER, "r1")
+    found = await store.responses.get(PROJECT, "r1")
     assert found is not None and found.status == "completed" and b'"ended":true' in found.doc, "the end was not kept"
     assert [item.id for item in found.output] == ["o1"], "the output was not kept"
-    history = await store.items.load_history(OWNER, "r1")
+    history = await store.items.load_history(PROJECT, "r1")
     assert history is not None and [item.id for item in history] == ["p_in", "p_out", "r1_in", "o1"], history
 
 
@@ -279,13 +279,13 @@ async def tells_a_run_its_context(store: Store) -> None:
     """
     await store.responses.commit(a_record("p"))
     await start_run(store, a_run("r1", previous="p"))
-    await store.responses.delete(OWNER, "p")
-    context = await store.items.load_context(OWNER, "r1")
+    await store.responses.delete(PROJECT, "p")
+    context = await store.items.load_context(PROJECT, "r1")
     assert context is not None and [item.id for item in context] == ["p_in", "p_out", "r1_in"], context
     assert await store.items.load_context(STRANGER, "r1") is None
     assert await store.items.load_history(STRANGER, "r1") is None
     try:
-        await store.items.load_history(OWNER, "r1")
+        await store.items.load_history(PROJECT, "r1")
     except StillRunning:
         return
     raise AssertionError("a response that has not ended was continued")
@@ -296,7 +296,7 @@ async def joins_its_conversation_at_the_end(store: Store) -> None:
     await store.conversations.create(a_conversation("c1"), [an_item("first")])
     new = a_run("r1", conversation="c1")
     run = await start_run(store, new)
-    context = await store.items.load_context(OWNER, "r1")
+    context = await store.items.load_context(PROJECT, "r1")
     assert context is not None and [item.id for item in context] == ["first", "r1_in"], context
     assert await _said(store) == ["first"], "the input was added too early"
     for output, refusal in ((["first"], DuplicateItem), (["o1"], None)):
@@ -305,26 +305,26 @@ async def joins_its_conversation_at_the_end(store: Store) -> None:
         except DuplicateItem:
             assert refusal is DuplicateItem and await all_lines(store, "r1") == lines(0, 2)
     assert await _said(store) == ["first", "r1_in", "o1"]
-    await store.responses.delete(OWNER, "r1")
+    await store.responses.delete(PROJECT, "r1")
     assert await _said(store) == ["first", "r1_in", "o1"], "deleting a response took its items out of a conversation"
 
 
 async def _said(store: Store) -> list[Id]:
-    found = await store.conversations.load_history(OWNER, "c1")
+    found = await store.conversations.load_history(PROJECT, "c1")
     assert found is not None, "the conversation is missing"
     return [item.id for item in found]
 
 
 async def refuses_to_queue_in_no_conversation(store: Store) -> None:
-    """Neither one that is not there nor another owner's."""
-    await store.conversations.create(a_conversation("c1", owner=STRANGER), [])
+    """Neither one that is not there nor another project's."""
+    await store.conversations.create(a_conversation("c1", project=STRANGER), [])
     for id in ("c0", "c1"):
         try:
             await enqueue_runs(store, a_run("r1", conversation=id))
         except UnknownConversation:
             continue
         raise AssertionError("a response was queued in a conversation of nobody")
-    assert await store.responses.get(OWNER, "r1") is None
+    assert await store.responses.get(PROJECT, "r1") is None
 
 
 async def moves_as_the_table_says(store: Store) -> None:
@@ -341,10 +341,10 @@ async def moves_as_the_table_says(store: Store) -> None:
             await _attempt(store, run, transition.method, epoch, transition.response[0], allowed=allowed)
             expected = transition.after if allowed else status
             assert await _status_of(store, run) == expected, f"{transition.method} from {status}: not {expected}"
-            record = await store.responses.get(OWNER, run.record.id)
+            record = await store.responses.get(PROJECT, run.record.id)
             if allowed:
                 assert record is not None and record.status in transition.response, f"{transition.method}: {record}"
-            await store.responses.delete(OWNER, run.record.id)
+            await store.responses.delete(PROJECT, run.record.id)
 
 
 async def _bring_to(store: Store, run: NewRun, status: RunStatus) -> int:
@@ -354,7 +354,7 @@ async def _bring_to(store: Store, run: NewRun, status: RunStatus) -> int:
         return 0
     (claimed,) = await store.runs.claim(NODE, 1)
     if status == "cancelled":
-        return await store.runs.cancel(OWNER, run.record.id) or 0
+        return await store.runs.cancel(PROJECT, run.record.id) or 0
     if status == "ended":
         await store.runs.finish(run.record.id, claimed.epoch, Batch(2, []), build_ended(run))
     return claimed.epoch
@@ -380,7 +380,7 @@ async def _attempt(store: Store, run: NewRun, method: str, epoch: int, status: S
             case "requeue_lost":
                 await runs.requeue_lost(NODE, [])
             case "cancel":
-                done = await runs.cancel(OWNER, id) is not None
+                done = await runs.cancel(PROJECT, id) is not None
                 assert done == allowed, f"cancel says {done}, the table {allowed}"
             case "finish":
                 await runs.finish(id, epoch, Batch(2, []), build_ended(run, status=status))
@@ -395,23 +395,23 @@ async def cancels_for_ever(store: Store) -> None:
     (run,) = await store.runs.claim(NODE, 1)
     await enqueue_runs(store, queued)
     assert await store.runs.cancel(STRANGER, "r1") is None, "a stranger cancelled"
-    assert await store.runs.cancel(OWNER, "nothing") is None
+    assert await store.runs.cancel(PROJECT, "nothing") is None
     for new in (queued, running):
         id = new.record.id
-        epoch = await store.runs.cancel(OWNER, id)
+        epoch = await store.runs.cancel(PROJECT, id)
         assert epoch is not None, "a run could not be cancelled"
-        again = await store.runs.cancel(OWNER, id)
+        again = await store.runs.cancel(PROJECT, id)
         assert again is not None, "a second caller is told that there is nothing to cancel"
-        found = await store.responses.get(OWNER, id)
+        found = await store.responses.get(PROJECT, id)
         assert found is not None and found.status == "cancelled"
-        log = await store.runs.read_events(OWNER, id, after=-1, bytes_max=_BYTES_MAX)
+        log = await store.runs.read_events(PROJECT, id, after=-1, bytes_max=_BYTES_MAX)
         assert log is not None and log.ended, "the log of a cancelled response does not end"
         await _assert_fenced(store, new, run.epoch)
         await store.runs.finish(id, again, Batch(2, []), build_ended(new, status="cancelled", output=[f"{id}_out"]))
-        assert await store.runs.cancel(OWNER, id) is None, "a response that ended was cancelled"
+        assert await store.runs.cancel(PROJECT, id) is None, "a response that ended was cancelled"
         await store.runs.seal(id)
     assert await store.runs.claim(NODE, 9) == [], "a cancelled run was claimed"
-    assert await store.items.load_history(OWNER, "r2") is not None, "a cancelled response cannot be continued"
+    assert await store.items.load_history(PROJECT, "r2") is not None, "a cancelled response cannot be continued"
 
 
 async def stops_what_is_deleted(store: Store) -> None:
@@ -420,8 +420,8 @@ async def stops_what_is_deleted(store: Store) -> None:
     run = await start_run(store, new)
     await enqueue_runs(store, a_run("r2"))
     for id in ("r1", "r2"):
-        assert await store.responses.delete(OWNER, id)
-        assert await store.runs.read_events(OWNER, id, after=-1, bytes_max=_BYTES_MAX) is None
+        assert await store.responses.delete(PROJECT, id)
+        assert await store.runs.read_events(PROJECT, id, after=-1, bytes_max=_BYTES_MAX) is None
     assert await store.runs.claim(NODE, 9) == []
     try:
         await store.runs.append("r1", run.epoch, Batch(2, lines(2, 1)))
@@ -436,13 +436,13 @@ async def keeps_some_for_a_short_time(store: Store) -> None:
     run = await start_run(store, new)
     await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), build_ended(new), NOW + 600)
     await store.runs.seal("r1")
-    assert await store.responses.get(OWNER, "r1") is not None
-    assert await store.items.load_history(OWNER, "r1") is None, "what is kept for a short time was continued"
+    assert await store.responses.get(PROJECT, "r1") is not None
+    assert await store.items.load_history(PROJECT, "r1") is None, "what is kept for a short time was continued"
     assert await store.retention.purge(Selection(expired=NOW + 599), 9) == 0, "it went too early"
     await store.responses.commit(a_record("r2"))
     assert await store.retention.purge(Selection(expired=NOW + 600), 9) == 1
-    assert await store.responses.get(OWNER, "r1") is None
-    assert await store.responses.get(OWNER, "r2") is not None
+    assert await store.responses.get(PROJECT, "r1") is None
+    assert await store.responses.get(PROJECT, "r2") is not None
 
 
 async def spares_what_runs(store: Store) -> None:
@@ -459,9 +459,9 @@ async def spares_what_runs(store: Store) -> None:
 async def has_an_empty_log_without_a_run(store: Store) -> None:
     """A response that did not run in the background has nothing to replay."""
     await store.responses.commit(a_record("r1"))
-    log = await store.runs.read_events(OWNER, "r1", after=-1, bytes_max=_BYTES_MAX)
+    log = await store.runs.read_events(PROJECT, "r1", after=-1, bytes_max=_BYTES_MAX)
     assert log is not None and log.ended and log.last == -1 and not log.batch.events
-    assert await store.runs.read_events(OWNER, "r0", after=-1, bytes_max=_BYTES_MAX) is None
+    assert await store.runs.read_events(PROJECT, "r0", after=-1, bytes_max=_BYTES_MAX) is None
 
 
 RUN_CHECKS: tuple[Callable[[Store], Awaitable[None]], ...] = (

@@ -9,8 +9,8 @@ import msgspec
 from antiphon.store import Conversation, Record, StoredItem
 from antiphon.wire import Id, Json
 
-OWNER = "owner_a"
-STRANGER = "owner_b"
+PROJECT = "project_a"
+STRANGER = "project_b"
 NOW = 1_700_000_000
 
 
@@ -23,7 +23,7 @@ def a_record(
     id: Id,
     *,
     previous: Id | None = None,
-    owner: str = OWNER,
+    project: str = PROJECT,
     input: Sequence[Id] | None = None,
     output: Sequence[Id] | None = None,
     conversation: Id | None = None,
@@ -38,7 +38,7 @@ def a_record(
     doc: Json = {"id": id, "output": [], "metadata": metadata or {}, "user": user}
     return Record(
         id=id,
-        owner=owner,
+        project=project,
         created_at=created_at,
         status=status,
         model=model,
@@ -52,7 +52,7 @@ def a_record(
 
 
 def a_conversation(
-    id: Id, *, owner: str = OWNER, created_at: int = NOW, metadata: dict[str, str] | None = None
+    id: Id, *, project: str = PROJECT, created_at: int = NOW, metadata: dict[str, str] | None = None
 ) -> Conversation:
     """A conversation without items."""
-    return Conversation(id=id, owner=owner, created_at=created_at, used_at=created_at, metadata=metadata or {})
+    return Conversation(id=id, project=project, created_at=created_at, used_at=created_at, metadata=metadata or {})

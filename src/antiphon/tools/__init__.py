@@ -80,7 +80,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         sources: the passages that the model has been shown so far, for a tool to add to.
     """
 
-    owner: str
+    project: str
     response_id: Id
     spec: Json
     include: frozenset[str] = frozenset()

@@ -64,9 +64,9 @@ _NOTHING = "Nothing was found. Say so, or search with other words."
 
 
 class Searcher(Protocol):
-    """Searches vector stores of an owner."""
+    """Searches vector stores of a project."""
 
-    async def search(self, owner: str, ids: Sequence[Id], request: SearchRequest) -> list[Hit]:
+    async def search(self, project: str, ids: Sequence[Id], request: SearchRequest) -> list[Hit]:
         """The best hits.
 
         Raises:
@@ -74,7 +74,7 @@ class Searcher(Protocol):
         """
         ...
 
-    async def resolve(self, owner: str, name: str) -> Id:
+    async def resolve(self, project: str, name: str) -> Id:
         """The id of the vector store of that id or name.
 
         Raises:
@@ -149,8 +149,8 @@ class FileSearchTool:
             self._keep(item.id, str(fault))
             return self.failed(str(fault))
         item.phase("searching")
-        ids = scope.spec.get("vector_store_ids") or [await self._searcher.resolve(scope.owner, self._default)]
-        hits = await self._searcher.search(scope.owner, ids, _request(scope.spec, queries))
+        ids = scope.spec.get("vector_store_ids") or [await self._searcher.resolve(scope.project, self._default)]
+        hits = await self._searcher.search(scope.project, ids, _request(scope.spec, queries))
         shown = _fitting(hits, scope.context_tokens)
         self._keep(item.id, _told(shown, scope.sources))
         results = [_result(hit) for hit in hits] if INCLUDE in scope.include else None

@@ -58,7 +58,7 @@ class Endpoint:
 
     def wants(self, record: Record) -> bool:
         """Whether it is told of that response."""
-        return _type(record) in self.events and self.project in (None, record.owner)
+        return _type(record) in self.events and self.project in (None, record.project)
 
 
 class _Table(msgspec.Struct):

@@ -88,7 +88,7 @@ class PermissionDenied(ApiError):
 
 
 class NotFound(ApiError):
-    """404: no such thing, or another owner's."""
+    """404: no such thing, or another project's."""
 
     status, type, code = 404, "invalid_request_error", None
 

@@ -30,12 +30,12 @@ async def create_conversation(exchange: Exchange, pulse: Pulse) -> None:
     engine = exchange.engine
     told = new_conversation(await exchange.json(), engine.ids, strict=engine.config.strict)
     _tell_ignored(exchange, told.ignored)
-    await exchange.reply(_object(await engine.conversations.create(exchange.owner, told)))
+    await exchange.reply(_object(await engine.conversations.create(exchange.project, told)))
 
 
 async def list_conversations(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/conversations``: newest first (not in the official API)."""
-    page = await exchange.engine.conversations.list(exchange.owner, list_query(exchange.query))
+    page = await exchange.engine.conversations.list(exchange.project, list_query(exchange.query))
     data = [_object(conversation) for conversation in page.found]
     first, last = ends([conversation.id for conversation in data])
     await exchange.reply(ConversationList(data=data, first_id=first, last_id=last, has_more=page.has_more))
@@ -43,7 +43,7 @@ async def list_conversations(exchange: Exchange, pulse: Pulse) -> None:
 
 async def retrieve_conversation(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/conversations/{conversation_id}``."""
-    await exchange.reply(_object(await exchange.engine.conversations.retrieve(exchange.owner, _id(exchange))))
+    await exchange.reply(_object(await exchange.engine.conversations.retrieve(exchange.project, _id(exchange))))
 
 
 async def update_conversation(exchange: Exchange, pulse: Pulse) -> None:
@@ -51,13 +51,13 @@ async def update_conversation(exchange: Exchange, pulse: Pulse) -> None:
     engine = exchange.engine
     told = changed_conversation(await exchange.json(), strict=engine.config.strict)
     _tell_ignored(exchange, told.ignored)
-    changed = await engine.conversations.update(exchange.owner, _id(exchange), told.metadata)
+    changed = await engine.conversations.update(exchange.project, _id(exchange), told.metadata)
     await exchange.reply(_object(changed))
 
 
 async def delete_conversation(exchange: Exchange, pulse: Pulse) -> None:
     """``DELETE /v1/conversations/{conversation_id}``."""
-    await exchange.engine.conversations.delete(exchange.owner, _id(exchange))
+    await exchange.engine.conversations.delete(exchange.project, _id(exchange))
     await exchange.reply(ConversationDeleted(_id(exchange)))
 
 
@@ -66,14 +66,14 @@ async def create_items(exchange: Exchange, pulse: Pulse) -> None:
     engine, query = exchange.engine, intake.page_query(exchange.query)
     told = new_items(await exchange.json(), engine.ids, strict=engine.config.strict)
     _tell_ignored(exchange, told.ignored)
-    items = await engine.conversations.add(exchange.owner, _id(exchange), told.items)
+    items = await engine.conversations.add(exchange.project, _id(exchange), told.items)
     await exchange.reply(item_list(items, query, has_more=False))
 
 
 async def list_items(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/conversations/{conversation_id}/items``."""
     query = intake.page_query(exchange.query)
-    page = await exchange.engine.conversations.items(exchange.owner, _id(exchange), query)
+    page = await exchange.engine.conversations.items(exchange.project, _id(exchange), query)
     await exchange.reply(item_page(page, query))
 
 
@@ -81,14 +81,14 @@ async def retrieve_item(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/conversations/{conversation_id}/items/{item_id}``."""
     query = intake.page_query(exchange.query)
     item_id = exchange.params["item_id"]
-    item = await exchange.engine.conversations.item(exchange.owner, _id(exchange), item_id)
+    item = await exchange.engine.conversations.item(exchange.project, _id(exchange), item_id)
     await exchange.reply(shown(item, query))
 
 
 async def delete_item(exchange: Exchange, pulse: Pulse) -> None:
     """``DELETE /v1/conversations/{conversation_id}/items/{item_id}``."""
     item_id = exchange.params["item_id"]
-    await exchange.reply(_object(await exchange.engine.conversations.remove(exchange.owner, _id(exchange), item_id)))
+    await exchange.reply(_object(await exchange.engine.conversations.remove(exchange.project, _id(exchange), item_id)))
 
 
 def _id(exchange: Exchange) -> str:

@@ -30,7 +30,7 @@ async def create_file(exchange: Exchange, pulse: Pulse) -> None:
     try:
         size = await files.receive(id, form.file())
         told = file_form(form.fields)
-        file = await files.add(exchange.owner, id, form.filename or "file", size, told)
+        file = await files.add(exchange.project, id, form.filename or "file", size, told)
     except BaseException:
         await files.forget(id)
         # What is left of the body is not read; the connection cannot be used again.
@@ -41,7 +41,7 @@ async def create_file(exchange: Exchange, pulse: Pulse) -> None:
 
 async def list_files(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/files``."""
-    page = await exchange.engine.files.list(exchange.owner, query_of(exchange.query, FileListQuery))
+    page = await exchange.engine.files.list(exchange.project, query_of(exchange.query, FileListQuery))
     first, last = ends([file.id for file in page.found])
     data = [file_object(file) for file in page.found]
     await exchange.reply(FileList(data=data, first_id=first, last_id=last, has_more=page.has_more))
@@ -49,19 +49,21 @@ async def list_files(exchange: Exchange, pulse: Pulse) -> None:
 
 async def retrieve_file(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/files/{file_id}``."""
-    await exchange.reply(file_object(await exchange.engine.files.retrieve(exchange.owner, exchange.params["file_id"])))
+    await exchange.reply(
+        file_object(await exchange.engine.files.retrieve(exchange.project, exchange.params["file_id"]))
+    )
 
 
 async def delete_file(exchange: Exchange, pulse: Pulse) -> None:
     """``DELETE /v1/files/{file_id}``."""
-    await exchange.engine.files.delete(exchange.owner, exchange.params["file_id"])
+    await exchange.engine.files.delete(exchange.project, exchange.params["file_id"])
     await exchange.reply(FileDeleted(exchange.params["file_id"]))
 
 
 async def read_file(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/files/{file_id}/content``: the bytes as they came."""
     files = exchange.engine.files
-    file = await files.retrieve(exchange.owner, exchange.params["file_id"])
+    file = await files.retrieve(exchange.project, exchange.params["file_id"])
     exchange.headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(file.filename)}"
     exchange.headers["x-content-type-options"] = "nosniff"
     pieces = files.read(file.id)
@@ -76,14 +78,14 @@ async def read_file(exchange: Exchange, pulse: Pulse) -> None:
 async def create_upload(exchange: Exchange, pulse: Pulse) -> None:
     """``POST /v1/uploads``."""
     new = body_of(await exchange.json(), NewUpload, strict=exchange.engine.config.strict)
-    await exchange.reply(_upload(await exchange.engine.files.create_upload(exchange.owner, new)))
+    await exchange.reply(_upload(await exchange.engine.files.create_upload(exchange.project, new)))
 
 
 async def create_part(exchange: Exchange, pulse: Pulse) -> None:
     """``POST /v1/uploads/{upload_id}/parts``: a form with ``data``."""
     form = Form(exchange, "data")
     try:
-        part = await exchange.engine.files.add_part(exchange.owner, exchange.params["upload_id"], form.file())
+        part = await exchange.engine.files.add_part(exchange.project, exchange.params["upload_id"], form.file())
     except BaseException:
         exchange.headers["connection"] = "close"
         raise
@@ -93,14 +95,14 @@ async def create_part(exchange: Exchange, pulse: Pulse) -> None:
 async def complete_upload(exchange: Exchange, pulse: Pulse) -> None:
     """``POST /v1/uploads/{upload_id}/complete``."""
     told = body_of(await exchange.json(), CompletedUpload, strict=exchange.engine.config.strict)
-    upload, file = await exchange.engine.files.complete_upload(exchange.owner, exchange.params["upload_id"], told)
+    upload, file = await exchange.engine.files.complete_upload(exchange.project, exchange.params["upload_id"], told)
     await exchange.reply(_upload(upload, file))
 
 
 async def cancel_upload(exchange: Exchange, pulse: Pulse) -> None:
     """``POST /v1/uploads/{upload_id}/cancel``."""
     await exchange.reply(
-        _upload(await exchange.engine.files.cancel_upload(exchange.owner, exchange.params["upload_id"]))
+        _upload(await exchange.engine.files.cancel_upload(exchange.project, exchange.params["upload_id"]))
     )
 
 

@@ -87,12 +87,12 @@ async def retrieve(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/responses/{response_id}``: as it is now, or its stream."""
     query, id = intake.retrieve_query(exchange.query), exchange.params["response_id"]
     if not query.stream:
-        response, last = await exchange.engine.responses.retrieve_with_cursor(exchange.owner, id)
+        response, last = await exchange.engine.responses.retrieve_with_cursor(exchange.project, id)
         if last is not None:
             exchange.headers["x-antiphon-sequence-number"] = str(last)
         return await exchange.reply(response)
     snapshot = exchange.header(_SNAPSHOT.encode()) == "true"
-    reader = await exchange.engine.responses.follow(exchange.owner, id, query.starting_after, snapshot=snapshot)
+    reader = await exchange.engine.responses.follow(exchange.project, id, query.starting_after, snapshot=snapshot)
     if snapshot:
         exchange.headers[_SNAPSHOT] = "true"
     with exchange.attended():
@@ -119,13 +119,13 @@ async def _follow(exchange: Exchange, reader: Reader, pulse: Pulse, *, obfuscate
 
 async def cancel(exchange: Exchange, pulse: Pulse) -> None:
     """``POST /v1/responses/{response_id}/cancel``."""
-    await exchange.reply(await exchange.engine.responses.cancel(exchange.owner, exchange.params["response_id"]))
+    await exchange.reply(await exchange.engine.responses.cancel(exchange.project, exchange.params["response_id"]))
 
 
 async def delete(exchange: Exchange, pulse: Pulse) -> None:
     """``DELETE /v1/responses/{response_id}``."""
     id = exchange.params["response_id"]
-    await exchange.engine.responses.delete(exchange.owner, id)
+    await exchange.engine.responses.delete(exchange.project, id)
     await exchange.reply(Deleted(id))
 
 
@@ -133,13 +133,13 @@ async def input_items(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/responses/{response_id}/input_items``."""
     query = intake.page_query(exchange.query)
     page = await exchange.engine.responses.input_items(
-        exchange.owner, exchange.params["response_id"], after=query.after, limit=query.limit, order=query.order
+        exchange.project, exchange.params["response_id"], after=query.after, limit=query.limit, order=query.order
     )
     await exchange.reply(item_page(page, query))
 
 
 async def list_responses(exchange: Exchange, pulse: Pulse) -> None:
     """``GET /v1/responses``: the stored responses, newest first (not in the official API)."""
-    page = await exchange.engine.responses.list(exchange.owner, list_query(exchange.query))
+    page = await exchange.engine.responses.list(exchange.project, list_query(exchange.query))
     first, last = ends([response.id for response in page.found])
     await exchange.reply(ResponseList(data=page.found, first_id=first, last_id=last, has_more=page.has_more))

@@ -20,7 +20,7 @@ async def usage(exchange: Exchange, pulse: Pulse) -> None:
     keyring = exchange.engine.keyring
     first = _day(query, "start_date", keyring.day(DAYS - 1))
     last = _day(query, "end_date", keyring.day())
-    rows = await exchange.engine.maintenance.usage(exchange.owner, first, last)
+    rows = await exchange.engine.maintenance.usage(exchange.project, first, last)
     key_id = query.get("key_id")
     priced = bool(exchange.engine.config.prices)
     listed = [_row(spent, key, priced) for spent, key in rows if key_id is None or spent.key_id == key_id]

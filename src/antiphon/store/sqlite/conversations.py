@@ -22,15 +22,15 @@ from antiphon.store.sqlite.locks import Locks
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
 
-_INSERT = "INSERT INTO conversation (id, owner, created_at, used_at, next_pos, metadata) VALUES (?, ?, ?, ?, 0, ?)"
+_INSERT = "INSERT INTO conversation (id, project, created_at, used_at, next_pos, metadata) VALUES (?, ?, ?, ?, 0, ?)"
 
-_VISIBLE = "id = :id AND owner = :owner AND deleted_at IS NULL"
+_VISIBLE = "id = :id AND project = :project AND deleted_at IS NULL"
 
 _GET = f"SELECT created_at, used_at, metadata FROM conversation WHERE {_VISIBLE}"
 
 _LIST = """
 SELECT r.id, r.created_at, r.used_at, r.metadata FROM conversation r
-WHERE r.owner = :owner AND r.deleted_at IS NULL {filters}
+WHERE r.project = :project AND r.deleted_at IS NULL {filters}
 ORDER BY r.created_at {order}, r.id {order} LIMIT :limit + 1"""
 
 _UPDATE = f"UPDATE conversation SET metadata = :metadata WHERE {_VISIBLE}"
@@ -49,12 +49,12 @@ SELECT e.value FROM json_each(:ids) e JOIN item i ON i.conversation_id = :id AND
 ORDER BY e.key LIMIT 1"""
 
 _INSERT_ITEM = """
-INSERT INTO item (owner, conversation_id, conversation_pos, id, type, doc) VALUES (?, ?, ?, ?, ?, ?)"""
+INSERT INTO item (project, conversation_id, conversation_pos, id, type, doc) VALUES (?, ?, ?, ?, ?, ?)"""
 
 _HISTORY = """
 SELECT i.id, i.type, CAST(i.doc AS BLOB)
 FROM conversation c LEFT JOIN item i ON i.conversation_id = c.id
-WHERE c.id = :id AND c.owner = :owner AND c.deleted_at IS NULL
+WHERE c.id = :id AND c.project = :project AND c.deleted_at IS NULL
 ORDER BY i.conversation_pos"""
 
 # As for a response's input: the first column is NULL when ``after`` is unknown, the item's are on an empty page.
@@ -62,7 +62,7 @@ _ITEMS = """
 WITH here(id, pos) AS (
   SELECT c.id, CASE WHEN :after IS NULL THEN {start} ELSE (
     SELECT conversation_pos FROM item WHERE conversation_id = c.id AND id = :after) END
-  FROM conversation c WHERE c.id = :id AND c.owner = :owner AND c.deleted_at IS NULL)
+  FROM conversation c WHERE c.id = :id AND c.project = :project AND c.deleted_at IS NULL)
 SELECT here.pos, i.id, i.type, CAST(i.doc AS BLOB)
 FROM here LEFT JOIN item i ON i.conversation_id = here.id AND i.conversation_pos {behind} here.pos
 ORDER BY i.conversation_pos {order} LIMIT :limit + 1"""
@@ -75,12 +75,12 @@ _PAGES = {
 _ITEM = """
 SELECT i.id, i.type, CAST(i.doc AS BLOB)
 FROM conversation c JOIN item i ON i.conversation_id = c.id AND i.id = :item_id
-WHERE c.id = :id AND c.owner = :owner AND c.deleted_at IS NULL"""
+WHERE c.id = :id AND c.project = :project AND c.deleted_at IS NULL"""
 
 _ENTRY = """
 SELECT i.pk, i.response_id IS NOT NULL
 FROM conversation c JOIN item i ON i.conversation_id = c.id AND i.id = :item_id
-WHERE c.id = :id AND c.owner = :owner AND c.deleted_at IS NULL"""
+WHERE c.id = :id AND c.project = :project AND c.deleted_at IS NULL"""
 
 _LEAVE = "UPDATE item SET conversation_id = NULL, conversation_pos = NULL WHERE pk = ?"
 _DROP = "DELETE FROM item WHERE pk = ?"
@@ -97,42 +97,42 @@ def create(db: sqlite3.Connection, conversation: Conversation, items: Sequence[S
         DuplicateItem: an id occurs twice.
     """
     times = (conversation.created_at, conversation.used_at)
-    db.execute(_INSERT, (conversation.id, conversation.owner, *times, _json(conversation.metadata)))
-    append(db, conversation.owner, conversation.id, items, conversation.used_at)
+    db.execute(_INSERT, (conversation.id, conversation.project, *times, _json(conversation.metadata)))
+    append(db, conversation.project, conversation.id, items, conversation.used_at)
 
 
-def get(db: sqlite3.Connection, owner: str, id: Id) -> Conversation | None:
+def get(db: sqlite3.Connection, project: str, id: Id) -> Conversation | None:
     """The visible conversation."""
-    row = db.execute(_GET, {"owner": owner, "id": id}).fetchone()
-    return build_conversation(owner, id, *row) if row else None
+    row = db.execute(_GET, {"project": project, "id": id}).fetchone()
+    return build_conversation(project, id, *row) if row else None
 
 
-def read_page(db: sqlite3.Connection, owner: str, query: ListQuery) -> Slice[Conversation]:
+def read_page(db: sqlite3.Connection, project: str, query: ListQuery) -> Slice[Conversation]:
     """A page of visible conversations.
 
     Raises:
         UnknownCursor: ``after`` is none of them.
     """
-    chosen = listing.build_conditions("conversation", db, owner, query)
+    chosen = listing.build_conditions("conversation", db, project, query)
     rows = db.execute(_LIST.format(filters=chosen.filters, order=query.order), chosen.values).fetchall()
-    return Slice([build_conversation(owner, *row) for row in rows[: query.limit]], len(rows) > query.limit)
+    return Slice([build_conversation(project, *row) for row in rows[: query.limit]], len(rows) > query.limit)
 
 
-def build_conversation(owner: str, id: Id, created_at: int, used_at: int, metadata: str) -> Conversation:
+def build_conversation(project: str, id: Id, created_at: int, used_at: int, metadata: str) -> Conversation:
     return Conversation(
-        id=id, owner=owner, created_at=created_at, used_at=used_at, metadata=msgspec.json.decode(metadata)
+        id=id, project=project, created_at=created_at, used_at=used_at, metadata=msgspec.json.decode(metadata)
     )
 
 
-def update(db: sqlite3.Connection, owner: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
+def update(db: sqlite3.Connection, project: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
     """Replace the metadata."""
-    db.execute(_UPDATE, {"owner": owner, "id": id, "metadata": _json(metadata)})
-    return get(db, owner, id)
+    db.execute(_UPDATE, {"project": project, "id": id, "metadata": _json(metadata)})
+    return get(db, project, id)
 
 
-def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
+def delete(db: sqlite3.Connection, project: str, id: Id) -> bool:
     """Hide the conversation; remove it at once if no response needs it."""
-    if not db.execute(_HIDE, {"owner": owner, "id": id}).rowcount:
+    if not db.execute(_HIDE, {"project": project, "id": id}).rowcount:
         return False
     remove_unneeded(db, {id})
     return True
@@ -143,58 +143,58 @@ def remove_unneeded(db: sqlite3.Connection, ids: Iterable[Id]) -> None:
     db.executemany(_REMOVE, [(id,) for id in ids])
 
 
-def reserve(db: sqlite3.Connection, owner: str, id: Id, item_ids: Sequence[Id], at: int) -> int:
+def reserve(db: sqlite3.Connection, project: str, id: Id, item_ids: Sequence[Id], at: int) -> int:
     """Take places at the end for items of those ids, at that time; the first place.
 
     Raises:
         UnknownConversation: nothing visible.
         DuplicateItem: an id is there already, or twice among them.
     """
-    if not db.execute(_RESERVE, {"owner": owner, "id": id, "count": len(item_ids), "at": at}).rowcount:
+    if not db.execute(_RESERVE, {"project": project, "id": id, "count": len(item_ids), "at": at}).rowcount:
         raise UnknownConversation(id)
     _refuse_duplicates(db, id, item_ids)
     (end,) = db.execute(_NEXT, {"id": id}).fetchone()
     return end - len(item_ids)
 
 
-def append(db: sqlite3.Connection, owner: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
+def append(db: sqlite3.Connection, project: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
     """Insert items at the end, at that time.
 
     Raises:
         UnknownConversation: nothing visible.
         DuplicateItem: an id is there already, or twice among them.
     """
-    first = reserve(db, owner, id, [item.id for item in items], at)
-    rows = [(owner, id, pos, item.id, item.type, item.doc.decode()) for pos, item in enumerate(items, first)]
+    first = reserve(db, project, id, [item.id for item in items], at)
+    rows = [(project, id, pos, item.id, item.type, item.doc.decode()) for pos, item in enumerate(items, first)]
     db.executemany(_INSERT_ITEM, rows)
 
 
-def load_history(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
+def load_history(db: sqlite3.Connection, project: str, id: Id) -> list[StoredItem] | None:
     """All items of the visible conversation."""
-    rows = db.execute(_HISTORY, {"owner": owner, "id": id}).fetchall()
+    rows = db.execute(_HISTORY, {"project": project, "id": id}).fetchall()
     return to_items(rows) if rows else None
 
 
 def read_items(
-    db: sqlite3.Connection, owner: str, id: Id, after: Id | None, limit: int, order: Literal["asc", "desc"]
+    db: sqlite3.Connection, project: str, id: Id, after: Id | None, limit: int, order: Literal["asc", "desc"]
 ) -> Page | None:
     """A page of the visible conversation's items.
 
     Raises:
         UnknownCursor: ``after`` is not one of them.
     """
-    return fetch_page(db, _PAGES[order], {"owner": owner, "id": id, "after": after, "limit": limit})
+    return fetch_page(db, _PAGES[order], {"project": project, "id": id, "after": after, "limit": limit})
 
 
-def get_item(db: sqlite3.Connection, owner: str, id: Id, item_id: Id) -> StoredItem | None:
+def get_item(db: sqlite3.Connection, project: str, id: Id, item_id: Id) -> StoredItem | None:
     """One item of the visible conversation."""
-    row = db.execute(_ITEM, {"owner": owner, "id": id, "item_id": item_id}).fetchone()
+    row = db.execute(_ITEM, {"project": project, "id": id, "item_id": item_id}).fetchone()
     return StoredItem(*row) if row else None
 
 
-def remove_item(db: sqlite3.Connection, owner: str, id: Id, item_id: Id) -> bool:
+def remove_item(db: sqlite3.Connection, project: str, id: Id, item_id: Id) -> bool:
     """Take an item out; its row stays as long as a response holds it."""
-    row = db.execute(_ENTRY, {"owner": owner, "id": id, "item_id": item_id}).fetchone()
+    row = db.execute(_ENTRY, {"project": project, "id": id, "item_id": item_id}).fetchone()
     if row is None:
         return False
     pk, held = row
@@ -236,44 +236,44 @@ class SqliteConversations:
         """See ``ConversationStore.create``."""
         await self._write(partial(create, conversation=conversation, items=items))
 
-    async def get(self, owner: str, id: Id) -> Conversation | None:
+    async def get(self, project: str, id: Id) -> Conversation | None:
         """See ``ConversationStore.get``."""
-        return await self._read(partial(get, owner=owner, id=id))
+        return await self._read(partial(get, project=project, id=id))
 
-    async def read_page(self, owner: str, query: ListQuery) -> Slice[Conversation]:
+    async def read_page(self, project: str, query: ListQuery) -> Slice[Conversation]:
         """See ``ConversationStore.read_page``."""
-        return await self._read(partial(read_page, owner=owner, query=query))
+        return await self._read(partial(read_page, project=project, query=query))
 
-    async def update(self, owner: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
+    async def update(self, project: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
         """See ``ConversationStore.update``."""
-        return await self._write(partial(update, owner=owner, id=id, metadata=metadata))
+        return await self._write(partial(update, project=project, id=id, metadata=metadata))
 
-    async def delete(self, owner: str, id: Id) -> bool:
+    async def delete(self, project: str, id: Id) -> bool:
         """See ``ConversationStore.delete``."""
-        return await self._write(partial(delete, owner=owner, id=id))
+        return await self._write(partial(delete, project=project, id=id))
 
-    async def append(self, owner: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
+    async def append(self, project: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
         """See ``ConversationStore.append``."""
-        await self._write(partial(append, owner=owner, id=id, items=items, at=at))
+        await self._write(partial(append, project=project, id=id, items=items, at=at))
 
     async def read_items(
-        self, owner: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+        self, project: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
     ) -> Page | None:
         """See ``ConversationStore.read_items``."""
-        return await self._read(partial(read_items, owner=owner, id=id, after=after, limit=limit, order=order))
+        return await self._read(partial(read_items, project=project, id=id, after=after, limit=limit, order=order))
 
-    async def load_history(self, owner: str, id: Id) -> list[StoredItem] | None:
+    async def load_history(self, project: str, id: Id) -> list[StoredItem] | None:
         """See ``ConversationStore.load_history``."""
-        return await self._read(partial(load_history, owner=owner, id=id))
+        return await self._read(partial(load_history, project=project, id=id))
 
-    async def get_item(self, owner: str, id: Id, item_id: Id) -> StoredItem | None:
+    async def get_item(self, project: str, id: Id, item_id: Id) -> StoredItem | None:
         """See ``ConversationStore.get_item``."""
-        return await self._read(partial(get_item, owner=owner, id=id, item_id=item_id))
+        return await self._read(partial(get_item, project=project, id=id, item_id=item_id))
 
-    async def remove_item(self, owner: str, id: Id, item_id: Id) -> bool:
+    async def remove_item(self, project: str, id: Id, item_id: Id) -> bool:
         """See ``ConversationStore.remove_item``."""
-        return await self._write(partial(remove_item, owner=owner, id=id, item_id=item_id))
+        return await self._write(partial(remove_item, project=project, id=id, item_id=item_id))
 
-    async def lock(self, owner: str, id: Id) -> ConversationLock:
+    async def lock(self, project: str, id: Id) -> ConversationLock:
         """See ``ConversationStore.lock``."""
-        return self._locks.take(owner, id)
+        return self._locks.take(project, id)

@@ -37,19 +37,19 @@ def _rows(db: sqlite3.Connection, table: str, kind: type[T], rest: str, values: 
     return [msgspec.convert(dict(zip(fields, row, strict=True)), kind) for row in found]
 
 
-def read_file(db: sqlite3.Connection, owner: str, id: Id) -> File | None:
+def read_file(db: sqlite3.Connection, project: str, id: Id) -> File | None:
     """See ``FileStore.get``."""
-    found = _rows(db, "file", File, "WHERE id = ? AND owner = ?", (id, owner))
+    found = _rows(db, "file", File, "WHERE id = ? AND project = ?", (id, project))
     return found[0] if found else None
 
 
-def list_files(db: sqlite3.Connection, owner: str, query: FileQuery) -> Slice[File]:
+def list_files(db: sqlite3.Connection, project: str, query: FileQuery) -> Slice[File]:
     """See ``FileStore.list``."""
-    conditions, values = "WHERE owner = ?", [owner]
+    conditions, values = "WHERE project = ?", [project]
     if query.purpose is not None:
         conditions, values = conditions + " AND purpose = ?", [*values, query.purpose]
     if query.after is not None:
-        before = read_file(db, owner, query.after)
+        before = read_file(db, project, query.after)
         if before is None:
             raise UnknownCursor(query.after)
         sign = "<" if query.order == "desc" else ">"
@@ -60,9 +60,9 @@ def list_files(db: sqlite3.Connection, owner: str, query: FileQuery) -> Slice[Fi
     return Slice(found[: query.limit], len(found) > query.limit)
 
 
-def delete_file(db: sqlite3.Connection, owner: str, id: Id) -> bool:
+def delete_file(db: sqlite3.Connection, project: str, id: Id) -> bool:
     """See ``FileStore.delete``."""
-    if read_file(db, owner, id) is None:
+    if read_file(db, project, id) is None:
         return False
     places = db.execute("SELECT store_pk, pk FROM store_file WHERE file_id = ?", (id,)).fetchall()
     for store_pk, pk in places:
@@ -111,17 +111,17 @@ class SqliteFiles:
         """See ``FileStore.add``."""
         await self._write(partial(_insert, table="file", row=file))
 
-    async def get(self, owner: str, id: Id) -> File | None:
+    async def get(self, project: str, id: Id) -> File | None:
         """See ``FileStore.get``."""
-        return await self._read(partial(read_file, owner=owner, id=id))
+        return await self._read(partial(read_file, project=project, id=id))
 
-    async def list(self, owner: str, query: FileQuery) -> Slice[File]:
+    async def list(self, project: str, query: FileQuery) -> Slice[File]:
         """See ``FileStore.list``."""
-        return await self._read(partial(list_files, owner=owner, query=query))
+        return await self._read(partial(list_files, project=project, query=query))
 
-    async def delete(self, owner: str, id: Id) -> bool:
+    async def delete(self, project: str, id: Id) -> bool:
         """See ``FileStore.delete``."""
-        return await self._write(partial(delete_file, owner=owner, id=id))
+        return await self._write(partial(delete_file, project=project, id=id))
 
     async def find_expired(self, now: int, limit: int) -> list[File]:
         """See ``FileStore.find_expired``."""
@@ -132,10 +132,10 @@ class SqliteFiles:
         """See ``FileStore.add_upload``."""
         await self._write(partial(_insert, table="upload", row=upload))
 
-    async def get_upload(self, owner: str, id: Id) -> Upload | None:
+    async def get_upload(self, project: str, id: Id) -> Upload | None:
         """See ``FileStore.get_upload``."""
-        rest = "WHERE id = ? AND owner = ?"
-        found = await self._read(partial(_rows, table="upload", kind=Upload, rest=rest, values=(id, owner)))
+        rest = "WHERE id = ? AND project = ?"
+        found = await self._read(partial(_rows, table="upload", kind=Upload, rest=rest, values=(id, project)))
         return found[0] if found else None
 
     async def add_part(self, part: UploadPart) -> bool:

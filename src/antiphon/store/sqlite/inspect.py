@@ -78,7 +78,7 @@ def read_recent_deliveries(path: Path, limit: int) -> list[tuple[Delivery, Seque
 
 
 def read_all_records(path: Path) -> Iterator[Record]:
-    """Every visible response of every owner, whole, in the order of their ids.
+    """Every visible response of every project, whole, in the order of their ids.
 
     Raises:
         StoreUnavailable: no database, or one of another schema.

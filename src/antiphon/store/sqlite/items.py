@@ -23,8 +23,8 @@ _ITEMS = """
 WITH here(id, pos) AS (
   SELECT r.id, CASE WHEN :after IS NULL THEN {start} ELSE (
     SELECT {last}(pos) FROM item
-    WHERE owner = :owner AND id = :after AND response_id = r.id AND dir = 'in') END
-  FROM response r WHERE r.id = :id AND r.owner = :owner AND r.deleted_at IS NULL)
+    WHERE project = :project AND id = :after AND response_id = r.id AND dir = 'in') END
+  FROM response r WHERE r.id = :id AND r.project = :project AND r.deleted_at IS NULL)
 SELECT here.pos, i.id, i.type, CAST(i.doc AS BLOB)
 FROM here LEFT JOIN item i ON i.response_id = here.id AND i.dir = 'in' AND i.pos {behind} here.pos
 ORDER BY i.pos {order} LIMIT :limit + 1"""
@@ -38,11 +38,11 @@ _PAGES = {
 _HISTORY = f"""
 WITH RECURSIVE chain(id, previous, conversation_id, before, depth) AS (
   SELECT id, previous_response_id, conversation_id, conversation_pos, 0 FROM response
-  WHERE id = :id AND owner = :owner AND deleted_at IS NULL
+  WHERE id = :id AND project = :project AND deleted_at IS NULL
   UNION ALL
   SELECT r.id, r.previous_response_id, r.conversation_id, r.conversation_pos, chain.depth + 1
   FROM chain JOIN response r ON r.id = chain.previous
-  WHERE r.owner = :owner AND chain.depth < {CHAIN_RESPONSES_MAX})
+  WHERE r.project = :project AND chain.depth < {CHAIN_RESPONSES_MAX})
 SELECT id, type, doc, (SELECT status FROM run WHERE response_id = :id), EXISTS (
   SELECT 1 FROM expiry WHERE response_id = :id) FROM (
   SELECT chain.depth AS depth, i.dir AS dir, i.pos AS pos, i.id AS id, i.type AS type, CAST(i.doc AS BLOB) AS doc
@@ -54,48 +54,48 @@ ORDER BY depth DESC, dir, pos"""
 
 _REFERENCED = """
 SELECT i.id, i.type, CAST(i.doc AS BLOB)
-FROM json_each(:ids) e JOIN item i ON i.owner = :owner AND i.id = e.value
+FROM json_each(:ids) e JOIN item i ON i.project = :project AND i.id = e.value
 WHERE EXISTS (SELECT 1 FROM response r WHERE r.id = i.response_id AND r.deleted_at IS NULL)
    OR EXISTS (SELECT 1 FROM conversation c WHERE c.id = i.conversation_id AND c.deleted_at IS NULL)
 ORDER BY i.pk"""
 
 
 def read_input(
-    db: sqlite3.Connection, owner: str, id: Id, after: Id | None, limit: int, order: Literal["asc", "desc"]
+    db: sqlite3.Connection, project: str, id: Id, after: Id | None, limit: int, order: Literal["asc", "desc"]
 ) -> Page | None:
     """A page of the visible response's input.
 
     Raises:
         UnknownCursor: ``after`` is not in it.
     """
-    return fetch_page(db, _PAGES[order], {"owner": owner, "id": id, "after": after, "limit": limit})
+    return fetch_page(db, _PAGES[order], {"project": project, "id": id, "after": after, "limit": limit})
 
 
-def load_history(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
+def load_history(db: sqlite3.Connection, project: str, id: Id) -> list[StoredItem] | None:
     """The items of the visible response's whole chain, for a response that continues it.
 
     Raises:
         StillRunning: it has not ended.
     """
-    rows = _read_history(db, owner, id)
+    rows = _read_history(db, project, id)
     if rows and rows[0][3] in UNFINISHED:
         raise StillRunning(id)
     return to_items(row[:3] for row in rows) if rows and not rows[0][4] else None
 
 
-def load_context(db: sqlite3.Connection, owner: str, id: Id) -> list[StoredItem] | None:
+def load_context(db: sqlite3.Connection, project: str, id: Id) -> list[StoredItem] | None:
     """The same up to the response's own input, for the response itself."""
-    rows = _read_history(db, owner, id)
+    rows = _read_history(db, project, id)
     return to_items(row[:3] for row in rows) if rows else None
 
 
-def _read_history(db: sqlite3.Connection, owner: str, id: Id) -> list[tuple[Any, ...]]:
-    return db.execute(_HISTORY, {"owner": owner, "id": id}).fetchall()
+def _read_history(db: sqlite3.Connection, project: str, id: Id) -> list[tuple[Any, ...]]:
+    return db.execute(_HISTORY, {"project": project, "id": id}).fetchall()
 
 
-def find(db: sqlite3.Connection, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
+def find(db: sqlite3.Connection, project: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
     """The visible items of those ids; of several rows the last one counts."""
-    rows = db.execute(_REFERENCED, {"owner": owner, "ids": msgspec.json.encode(list(ids)).decode()}).fetchall()
+    rows = db.execute(_REFERENCED, {"project": project, "ids": msgspec.json.encode(list(ids)).decode()}).fetchall()
     return {found.id: found for found in to_items(rows)}
 
 
@@ -106,19 +106,21 @@ class SqliteItems:
         self._read = read
 
     async def read_input(
-        self, owner: str, response_id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
+        self, project: str, response_id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
     ) -> Page | None:
         """See ``ItemStore.read_input``."""
-        return await self._read(partial(read_input, owner=owner, id=response_id, after=after, limit=limit, order=order))
+        return await self._read(
+            partial(read_input, project=project, id=response_id, after=after, limit=limit, order=order)
+        )
 
-    async def load_history(self, owner: str, response_id: Id) -> list[StoredItem] | None:
+    async def load_history(self, project: str, response_id: Id) -> list[StoredItem] | None:
         """See ``ItemStore.load_history``."""
-        return await self._read(partial(load_history, owner=owner, id=response_id))
+        return await self._read(partial(load_history, project=project, id=response_id))
 
-    async def load_context(self, owner: str, response_id: Id) -> list[StoredItem] | None:
+    async def load_context(self, project: str, response_id: Id) -> list[StoredItem] | None:
         """See ``ItemStore.load_context``."""
-        return await self._read(partial(load_context, owner=owner, id=response_id))
+        return await self._read(partial(load_context, project=project, id=response_id))
 
-    async def find(self, owner: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
+    async def find(self, project: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
         """See ``ItemStore.find``."""
-        return await self._read(partial(find, owner=owner, ids=ids))
+        return await self._read(partial(find, project=project, ids=ids))

@@ -12,7 +12,7 @@ from antiphon.store.errors import UnknownCursor
 from antiphon.store.responses import Page, StoredItem
 from antiphon.wire.listing import ListQuery
 
-_CURSOR = "SELECT created_at FROM {table} WHERE id = ? AND owner = ? AND deleted_at IS NULL"
+_CURSOR = "SELECT created_at FROM {table} WHERE id = ? AND project = ? AND deleted_at IS NULL"
 
 # Both sides of a comparison were written by one encoder, so keys with escapes compare as well.
 _METADATA = """NOT EXISTS (
@@ -33,7 +33,7 @@ class Conditions(NamedTuple):
 
 
 def build_conditions(
-    table: Literal["response", "conversation"], db: sqlite3.Connection, owner: str, query: ListQuery
+    table: Literal["response", "conversation"], db: sqlite3.Connection, project: str, query: ListQuery
 ) -> Conditions:
     """What ``query`` asks for. The cursor's time never changes, so that it may be looked up beforehand.
 
@@ -41,15 +41,15 @@ def build_conditions(
         UnknownCursor: ``after`` is nothing visible.
     """
     values = msgspec.structs.asdict(query) | {
-        "owner": owner,
+        "project": project,
         "metadata": msgspec.json.encode(query.metadata).decode(),
-        "at": None if query.after is None else _time(table, db, owner, query.after),
+        "at": None if query.after is None else _time(table, db, project, query.after),
     }
     return Conditions("".join(f" AND {condition}" for condition in _conditions(table, query)), values)
 
 
-def _time(table: str, db: sqlite3.Connection, owner: str, after: str) -> int:
-    row = db.execute(_CURSOR.format(table=table), (after, owner)).fetchone()
+def _time(table: str, db: sqlite3.Connection, project: str, after: str) -> int:
+    row = db.execute(_CURSOR.format(table=table), (after, project)).fetchone()
     if row is None:
         raise UnknownCursor(after)
     return row[0]

@@ -13,13 +13,13 @@ class Locks:
     def __init__(self) -> None:
         self._held: dict[tuple[str, Id], ConversationLock] = {}
 
-    def take(self, owner: str, id: Id) -> ConversationLock:
+    def take(self, project: str, id: Id) -> ConversationLock:
         """Lock the conversation.
 
         Raises:
             ConversationLocked: it is locked already.
         """
-        key = (owner, id)
+        key = (project, id)
         if key in self._held:
             raise ConversationLocked(id)
         lock = self._held[key] = _Held(self._held, key)

@@ -22,11 +22,11 @@ CHAIN_RESPONSES_MAX = 100_000
 
 _INSERT_RESPONSE = """
 INSERT INTO response
-  (id, owner, status, model, previous_response_id, conversation_id, conversation_pos, created_at, doc, key_id)
+  (id, project, status, model, previous_response_id, conversation_id, conversation_pos, created_at, doc, key_id)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
 
 _INSERT_ITEM = """
-INSERT INTO item (owner, response_id, dir, pos, conversation_id, conversation_pos, id, type, doc)
+INSERT INTO item (project, response_id, dir, pos, conversation_id, conversation_pos, id, type, doc)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 # The document is large: it comes with the first row alone.
@@ -34,25 +34,25 @@ _GET = """
 SELECT r.status, r.model, r.previous_response_id, r.conversation_id, r.created_at, r.key_id,
        CASE WHEN i.pos > 0 THEN NULL ELSE CAST(r.doc AS BLOB) END, i.id, i.type, CAST(i.doc AS BLOB)
 FROM response r LEFT JOIN item i ON i.response_id = r.id AND i.dir = 'out'
-WHERE r.id = :id AND r.owner = :owner AND r.deleted_at IS NULL
+WHERE r.id = :id AND r.project = :project AND r.deleted_at IS NULL
 ORDER BY i.pos"""
 
 _HIDE = """
 UPDATE response SET deleted_at = CAST(strftime('%s', 'now') AS INTEGER)
-WHERE id = :id AND owner = :owner AND deleted_at IS NULL"""
+WHERE id = :id AND project = :project AND deleted_at IS NULL"""
 
 # From a hidden response without children upwards, as long as the next one is hidden and has no other child.
 _DOOMED = f"""
 WITH RECURSIVE doomed(id, previous, depth) AS (
   SELECT id, previous_response_id, 0 FROM response
   WHERE id = :id AND NOT EXISTS (
-    SELECT 1 FROM response child WHERE child.previous_response_id = :id AND child.owner = :owner)
+    SELECT 1 FROM response child WHERE child.previous_response_id = :id AND child.project = :project)
   UNION ALL
   SELECT r.id, r.previous_response_id, doomed.depth + 1 FROM doomed JOIN response r ON r.id = doomed.previous
-  WHERE r.owner = :owner AND r.deleted_at IS NOT NULL AND doomed.depth < {CHAIN_RESPONSES_MAX}
+  WHERE r.project = :project AND r.deleted_at IS NOT NULL AND doomed.depth < {CHAIN_RESPONSES_MAX}
     AND NOT EXISTS (
       SELECT 1 FROM response child
-      WHERE child.previous_response_id = r.id AND child.owner = :owner AND child.id <> doomed.id))
+      WHERE child.previous_response_id = r.id AND child.project = :project AND child.id <> doomed.id))
 SELECT response.id, response.conversation_id FROM doomed JOIN response ON response.id = doomed.id"""
 
 _REMOVE = "DELETE FROM response WHERE id = ?"
@@ -62,7 +62,7 @@ _FORGET = [f"DELETE FROM {table} WHERE response_id = ?" for table in ("run", "ev
 
 _LIST = """
 WITH page(id) AS (
-  SELECT r.id FROM response r WHERE r.owner = :owner AND r.deleted_at IS NULL {filters}
+  SELECT r.id FROM response r WHERE r.project = :project AND r.deleted_at IS NULL {filters}
   ORDER BY r.created_at {order}, r.id {order} LIMIT :limit + 1)
 SELECT r.id, r.status, r.model, r.previous_response_id, r.conversation_id, r.created_at, r.key_id,
        CASE WHEN i.pos > 0 THEN NULL ELSE CAST(r.doc AS BLOB) END, i.id, i.type, CAST(i.doc AS BLOB)
@@ -81,7 +81,7 @@ def commit(db: sqlite3.Connection, record: Record) -> None:
     first = None
     if record.conversation_id is not None:
         ids = [item.id for item in (*record.input, *record.output)]
-        first = conversations.reserve(db, record.owner, record.conversation_id, ids, record.created_at)
+        first = conversations.reserve(db, record.project, record.conversation_id, ids, record.created_at)
     if not insert(db, record, first):
         raise DuplicateResponse(record.id)
     insert_items(db, record, {"in": record.input, "out": record.output}, first)
@@ -91,7 +91,7 @@ def insert(db: sqlite3.Connection, record: Record, place: int | None) -> bool:
     """Insert a response without its items, in front of that place of its conversation; False when the id is taken."""
     row = (
         record.id,
-        record.owner,
+        record.project,
         record.status,
         record.model,
         record.previous_response_id,
@@ -112,31 +112,31 @@ def insert_items(
     for side, items in sides.items():
         for pos, item in enumerate(items):
             joined = (None, None) if place is None else (record.conversation_id, place + len(rows))
-            rows.append((record.owner, record.id, side, pos, *joined, item.id, item.type, item.doc.decode()))
+            rows.append((record.project, record.id, side, pos, *joined, item.id, item.type, item.doc.decode()))
     db.executemany(_INSERT_ITEM, rows)
 
 
-def get(db: sqlite3.Connection, owner: str, id: Id) -> Record | None:
+def get(db: sqlite3.Connection, project: str, id: Id) -> Record | None:
     """The visible response with its output."""
-    rows = db.execute(_GET, {"owner": owner, "id": id}).fetchall()
-    return build_record(owner, id, rows) if rows else None
+    rows = db.execute(_GET, {"project": project, "id": id}).fetchall()
+    return build_record(project, id, rows) if rows else None
 
 
-def read_page(db: sqlite3.Connection, owner: str, query: ListQuery) -> Slice[Record]:
+def read_page(db: sqlite3.Connection, project: str, query: ListQuery) -> Slice[Record]:
     """A page of visible responses.
 
     Raises:
         UnknownCursor: ``after`` is none of them.
     """
-    chosen = listing.build_conditions("response", db, owner, query)
+    chosen = listing.build_conditions("response", db, project, query)
     rows = db.execute(_LIST.format(filters=chosen.filters, order=query.order), chosen.values).fetchall()
-    found = [build_record(owner, id, [row[1:] for row in group]) for id, group in groupby(rows, key=itemgetter(0))]
+    found = [build_record(project, id, [row[1:] for row in group]) for id, group in groupby(rows, key=itemgetter(0))]
     return Slice(found[: query.limit], len(found) > query.limit)
 
 
-def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
+def delete(db: sqlite3.Connection, project: str, id: Id) -> bool:
     """Hide the response, then remove what nobody needs any more; items go with their response."""
-    named = {"owner": owner, "id": id}
+    named = {"project": project, "id": id}
     if not db.execute(_HIDE, named).rowcount:
         return False
     for statement in _FORGET:
@@ -149,12 +149,12 @@ def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
     return True
 
 
-def build_record(owner: str, id: Id, rows: Sequence[Sequence[Any]]) -> Record:
+def build_record(project: str, id: Id, rows: Sequence[Sequence[Any]]) -> Record:
     """A response from its rows, one for each output item, of which the first carries the document."""
     status, model, previous_response_id, conversation_id, created_at, key_id, doc, *_ = rows[0]
     return Record(
         id=id,
-        owner=owner,
+        project=project,
         created_at=created_at,
         status=status,
         model=model,
@@ -178,14 +178,14 @@ class SqliteResponses:
         """See ``ResponseStore.commit``."""
         await self._write(partial(commit, record=record))
 
-    async def get(self, owner: str, id: Id) -> Record | None:
+    async def get(self, project: str, id: Id) -> Record | None:
         """See ``ResponseStore.get``."""
-        return await self._read(partial(get, owner=owner, id=id))
+        return await self._read(partial(get, project=project, id=id))
 
-    async def read_page(self, owner: str, query: ListQuery) -> Slice[Record]:
+    async def read_page(self, project: str, query: ListQuery) -> Slice[Record]:
         """See ``ResponseStore.read_page``."""
-        return await self._read(partial(read_page, owner=owner, query=query))
+        return await self._read(partial(read_page, project=project, query=query))
 
-    async def delete(self, owner: str, id: Id) -> bool:
+    async def delete(self, project: str, id: Id) -> bool:
         """See ``ResponseStore.delete``."""
-        return await self._write(partial(delete, owner=owner, id=id))
+        return await self._write(partial(delete, project=project, id=id))

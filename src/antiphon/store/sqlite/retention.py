@@ -22,21 +22,21 @@ from antiphon.wire import Id
 
 # The newest rows have the largest rowid: of one second, the first that came is the oldest.
 _OLDEST = """
-SELECT owner, id FROM response
+SELECT project, id FROM response
 WHERE deleted_at IS NULL AND {conditions} ORDER BY created_at, rowid LIMIT :limit"""
 
 _CONDITIONS = {
     "before": "created_at < :before",
     "expired": "id IN (SELECT response_id FROM expiry WHERE expires_at <= :expired)",
     "ended": f"NOT EXISTS (SELECT 1 FROM run WHERE run.response_id = response.id AND run.status <> '{FINISH.after}')",
-    "owner": "owner = :owner",
+    "project": "project = :project",
     "key_id": "key_id = :key_id",
     "user": ":user IN (json_extract(doc, '$.user'), json_extract(doc, '$.safety_identifier'))",
 }
 
 # A document is large: it comes with the first row of each side alone.
 _RECORDS = """
-SELECT page.id, page.owner, page.status, page.model, page.previous_response_id, page.conversation_id,
+SELECT page.id, page.project, page.status, page.model, page.previous_response_id, page.conversation_id,
        page.created_at, page.key_id,
        CASE WHEN i.pos > 0 THEN NULL ELSE CAST(page.doc AS BLOB) END, i.dir, i.id, i.type, CAST(i.doc AS BLOB)
 FROM (SELECT * FROM response WHERE deleted_at IS NULL AND id > :after ORDER BY id LIMIT :limit) page
@@ -44,19 +44,19 @@ LEFT JOIN item i ON i.response_id = page.id
 ORDER BY page.id, i.dir, i.pos"""
 
 _IDLE = """
-SELECT owner, id, created_at, used_at, metadata FROM conversation
+SELECT project, id, created_at, used_at, metadata FROM conversation
 WHERE deleted_at IS NULL ORDER BY used_at, rowid LIMIT ?"""
 
 
 def find_selected(db: sqlite3.Connection, selection: Selection, limit: int) -> list[tuple[str, Id]]:
-    """Owners and ids of the oldest of the selected responses."""
+    """Projects and ids of the oldest of the selected responses."""
     named = {name: getattr(selection, name) for name in _CONDITIONS} | {"limit": limit}
     return db.execute(select_oldest(selection), named).fetchall()
 
 
 def delete_all(db: sqlite3.Connection, ids: Sequence[tuple[str, Id]]) -> int:
     """Delete the responses, as ``delete`` does; says how many were there."""
-    return sum(responses.delete(db, owner, id) for owner, id in ids)
+    return sum(responses.delete(db, project, id) for project, id in ids)
 
 
 def select_oldest(selection: Selection) -> str:
@@ -73,14 +73,14 @@ def read_records(db: sqlite3.Connection, after: Id | None, limit: int) -> list[R
 
 def _build_whole(rows: Sequence[Sequence[Any]]) -> Record:
     """A response from its rows, one for each item of either side."""
-    id, owner = rows[0][:2]
+    id, project = rows[0][:2]
     sides = {side: to_items(row[10:] for row in rows if row[9] == side) for side in ("in", "out")}
-    record = responses.build_record(owner, id, [rows[0][2:9]])
+    record = responses.build_record(project, id, [rows[0][2:9]])
     return msgspec.structs.replace(record, input=sides["in"], output=sides["out"])
 
 
 def find_idle(db: sqlite3.Connection, limit: int) -> list[Conversation]:
-    """Visible conversations of all owners, the one that was not used for longest first."""
+    """Visible conversations of all projects, the one that was not used for longest first."""
     return [conversations.build_conversation(*row) for row in db.execute(_IDLE, (limit,))]
 
 

@@ -41,12 +41,12 @@ CHUNK_BYTES = 256 * 1024
 _WAITING = f"""
 SELECT count(*) FROM (SELECT 1 FROM run WHERE status = '{ENQUEUE.after}' AND {{of}} LIMIT :most)"""
 _WAITING_ALL = _WAITING.format(of="TRUE")
-_WAITING_OF_OWNER = _WAITING.format(of="owner = :owner")
+_WAITING_OF_PROJECT = _WAITING.format(of="project = :project")
 
-_NEXT_PLACE = "SELECT next_pos FROM conversation WHERE id = ? AND owner = ? AND deleted_at IS NULL"
+_NEXT_PLACE = "SELECT next_pos FROM conversation WHERE id = ? AND project = ? AND deleted_at IS NULL"
 
 _INSERT_RUN = f"""
-INSERT INTO run (response_id, owner, status, priority, epoch, attempt, job)
+INSERT INTO run (response_id, project, status, priority, epoch, attempt, job)
 VALUES (?, ?, '{ENQUEUE.after}', ?, 0, 0, ?)"""
 
 _INSERT_EVENTS = """
@@ -61,10 +61,10 @@ UPDATE run SET status = '{CLAIM.after}', node = :node, epoch = epoch + 1, attemp
 WHERE response_id = (
   SELECT q.response_id FROM run q WHERE q.status IN {join_for_sql(CLAIM.before)}
   ORDER BY q.priority DESC,
-    (SELECT count(*) FROM run busy WHERE busy.status = '{CLAIM.after}' AND busy.owner = q.owner),
+    (SELECT count(*) FROM run busy WHERE busy.status = '{CLAIM.after}' AND busy.project = q.project),
     q.rowid
   LIMIT 1)
-RETURNING response_id, owner, epoch, attempt, job, progress"""
+RETURNING response_id, project, epoch, attempt, job, progress"""
 
 _START = f"UPDATE response SET status = '{CLAIM.response[0]}' WHERE id = ?"
 
@@ -91,12 +91,12 @@ _LOST = f"""
 UPDATE run SET status = '{REQUEUE.after}', node = NULL
 WHERE status IN {join_for_sql(REQUEUE.before)} AND node = ? AND response_id NOT IN (SELECT value FROM json_each(?))"""
 _UNFINISHED = """
-SELECT run.response_id, run.owner, run.status, run.epoch, r.conversation_id
+SELECT run.response_id, run.project, run.status, run.epoch, r.conversation_id
 FROM run JOIN response r ON r.id = run.response_id ORDER BY run.rowid"""
 
 _CANCEL = f"""
 UPDATE run SET status = '{CANCEL.after}', node = NULL, epoch = epoch + 1
-WHERE response_id = :id AND owner = :owner AND status IN {join_for_sql(CANCEL.before)}
+WHERE response_id = :id AND project = :project AND status IN {join_for_sql(CANCEL.before)}
   AND EXISTS (SELECT 1 FROM response r WHERE r.id = :id AND r.deleted_at IS NULL)
 RETURNING epoch"""
 _CANCELLED = f"UPDATE response SET status = '{CANCEL.response[0]}' WHERE id = ?"
@@ -104,7 +104,7 @@ _CANCELLED = f"UPDATE response SET status = '{CANCEL.response[0]}' WHERE id = ?"
 _LOOK = """
 SELECT (SELECT status FROM run WHERE response_id = r.id),
        (SELECT last FROM event WHERE response_id = r.id ORDER BY first DESC LIMIT 1)
-FROM response r WHERE r.id = :id AND r.owner = :owner AND r.deleted_at IS NULL"""
+FROM response r WHERE r.id = :id AND r.project = :project AND r.deleted_at IS NULL"""
 
 # From the row that holds the next number, or would, on.
 _EVENTS = """
@@ -134,20 +134,20 @@ def enqueue(db: sqlite3.Connection, run: NewRun, queued_max: int, per_project_ma
         QueueFull, DuplicateResponse, UnknownConversation: nothing was changed.
     """
     record = run.record
-    for statement, most, mine in ((_WAITING_ALL, queued_max, False), (_WAITING_OF_OWNER, per_project_max, True)):
-        if db.execute(statement, {"most": most, "owner": record.owner}).fetchone()[0] >= most:
+    for statement, most, mine in ((_WAITING_ALL, queued_max, False), (_WAITING_OF_PROJECT, per_project_max, True)):
+        if db.execute(statement, {"most": most, "project": record.project}).fetchone()[0] >= most:
             raise QueueFull(mine=mine)
     if not responses.insert(db, record, _next_place(db, record)):
         raise DuplicateResponse(record.id)
     responses.insert_items(db, record, {"in": record.input}, None)
-    db.execute(_INSERT_RUN, (record.id, record.owner, run.priority, run.job.decode()))
+    db.execute(_INSERT_RUN, (record.id, record.project, run.priority, run.job.decode()))
     _insert(db, record.id, Batch(0, run.events))
 
 
 def _next_place(db: sqlite3.Connection, record: Record) -> int | None:
     if record.conversation_id is None:
         return None
-    row = db.execute(_NEXT_PLACE, (record.conversation_id, record.owner)).fetchone()
+    row = db.execute(_NEXT_PLACE, (record.conversation_id, record.project)).fetchone()
     if row is None:
         raise UnknownConversation(record.conversation_id)
     return row[0]
@@ -171,10 +171,10 @@ def claim(db: sqlite3.Connection, node: str, limit: int) -> list[Claimed]:
         rows = db.execute(_CLAIM, {"node": node}).fetchall()
         if not rows:
             break
-        id, owner, epoch, attempt, job, progress = rows[0]
+        id, project, epoch, attempt, job, progress = rows[0]
         db.execute(_START, (id,))
         noted = (progress or "").encode()
-        found.append(Claimed(id=id, owner=owner, epoch=epoch, attempt=attempt, job=job.encode(), progress=noted))
+        found.append(Claimed(id=id, project=project, epoch=epoch, attempt=attempt, job=job.encode(), progress=noted))
     return found
 
 
@@ -229,7 +229,7 @@ def _join_conversation(db: sqlite3.Connection, record: Record) -> int | None:
         return None
     input = [id for (id,) in db.execute(_INPUT_IDS, (record.id,))]
     place = conversations.reserve(
-        db, record.owner, conversation, [*input, *(item.id for item in record.output)], record.created_at
+        db, record.project, conversation, [*input, *(item.id for item in record.output)], record.created_at
     )
     db.execute(_PLACE_INPUT, {"conversation": conversation, "place": place, "id": record.id})
     db.execute(_PLACE_RESPONSE, (place, record.id))
@@ -255,23 +255,23 @@ def requeue_lost(db: sqlite3.Connection, node: str, held: Sequence[Id]) -> list[
 
 def _unfinished(db: sqlite3.Connection) -> list[Unfinished]:
     return [
-        Unfinished(id=id, owner=owner, status=status, epoch=epoch, conversation_id=conversation)
-        for id, owner, status, epoch, conversation in db.execute(_UNFINISHED)
+        Unfinished(id=id, project=project, status=status, epoch=epoch, conversation_id=conversation)
+        for id, project, status, epoch, conversation in db.execute(_UNFINISHED)
     ]
 
 
-def cancel(db: sqlite3.Connection, owner: str, id: Id) -> int | None:
+def cancel(db: sqlite3.Connection, project: str, id: Id) -> int | None:
     """Mark a run as cancelled; its epoch."""
-    rows = db.execute(_CANCEL, {"owner": owner, "id": id}).fetchall()
+    rows = db.execute(_CANCEL, {"project": project, "id": id}).fetchall()
     if not rows:
         return None
     db.execute(_CANCELLED, (id,))
     return rows[0][0]
 
 
-def read_events(db: sqlite3.Connection, owner: str, id: Id, after: int, bytes_max: int) -> Excerpt | None:
+def read_events(db: sqlite3.Connection, project: str, id: Id, after: int, bytes_max: int) -> Excerpt | None:
     """A piece of the log. That it has ended is read first: then nothing comes between."""
-    row = db.execute(_LOOK, {"owner": owner, "id": id}).fetchone()
+    row = db.execute(_LOOK, {"project": project, "id": id}).fetchone()
     if row is None:
         return None
     status, last = row[0], -1 if row[1] is None else row[1]
@@ -368,13 +368,13 @@ class SqliteRuns:
             return []
         return await self._write(partial(requeue_lost, node=node, held=held))
 
-    async def cancel(self, owner: str, id: Id) -> int | None:
+    async def cancel(self, project: str, id: Id) -> int | None:
         """See ``RunStore.cancel``."""
-        return await self._write(partial(cancel, owner=owner, id=id))
+        return await self._write(partial(cancel, project=project, id=id))
 
-    async def read_events(self, owner: str, id: Id, *, after: int, bytes_max: int) -> Excerpt | None:
+    async def read_events(self, project: str, id: Id, *, after: int, bytes_max: int) -> Excerpt | None:
         """See ``RunStore.read_events``."""
-        return await self._read(partial(read_events, owner=owner, id=id, after=after, bytes_max=bytes_max))
+        return await self._read(partial(read_events, project=project, id=id, after=after, bytes_max=bytes_max))
 
     async def seal(self, id: Id) -> None:
         """See ``RunStore.seal``; packed as a read, so that in a file no commit waits for it."""

@@ -30,7 +30,7 @@ from antiphon.store.vector_stores import (
 from antiphon.wire import Id
 
 _STORE = (
-    "id", "owner", "name", "description", "metadata", "expires_days", "created_at", "last_active_at", "embedder"
+    "id", "project", "name", "description", "metadata", "expires_days", "created_at", "last_active_at", "embedder"
 )  # fmt: skip
 _COUNTS = ", ".join(f"sum(status = '{status}')" for status in STATUSES)
 
@@ -56,9 +56,9 @@ def encode(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def key_of(db: sqlite3.Connection, owner: str, id: Id) -> int | None:
+def key_of(db: sqlite3.Connection, project: str, id: Id) -> int | None:
     """The store's number."""
-    row = db.execute("SELECT pk FROM vector_store WHERE id = ? AND owner = ?", (id, owner)).fetchone()
+    row = db.execute("SELECT pk FROM vector_store WHERE id = ? AND project = ?", (id, project)).fetchone()
     return row[0] if row else None
 
 
@@ -86,16 +86,18 @@ def _counted(counts: Sequence[int | None]) -> dict[str, int]:
     return {status: count or 0 for status, count in zip(STATUSES, counts, strict=True)}
 
 
-def get(db: sqlite3.Connection, owner: str, id: Id) -> VectorStore | None:
+def get(db: sqlite3.Connection, project: str, id: Id) -> VectorStore | None:
     """See ``VectorStoreStore.get``."""
-    pk = key_of(db, owner, id)
+    pk = key_of(db, project, id)
     return None if pk is None else _whole(db, pk)
 
 
-def list_stores(db: sqlite3.Connection, owner: str, query: ListingQuery) -> Slice[VectorStore]:
+def list_stores(db: sqlite3.Connection, project: str, query: ListingQuery) -> Slice[VectorStore]:
     """See ``VectorStoreStore.list``."""
-    cursor = "SELECT created_at, id FROM vector_store WHERE id = ? AND owner = ?"
-    rows = _page(db, "SELECT pk FROM vector_store WHERE owner = ?", [owner], "created_at, id", query, (cursor, owner))
+    cursor = "SELECT created_at, id FROM vector_store WHERE id = ? AND project = ?"
+    rows = _page(
+        db, "SELECT pk FROM vector_store WHERE project = ?", [project], "created_at, id", query, (cursor, project)
+    )
     return Slice([_whole(db, pk) for (pk,) in rows[: query.limit]], len(rows) > query.limit)
 
 
@@ -110,13 +112,13 @@ def _page(
     """One row more than the page has, where there is one. ``before`` ends a page as ``after`` begins it: a page behind
     it in the other direction, turned round.
     """
-    named, owner = cursor
+    named, project = cursor
     values = list(values)
     is_back = query.before is not None and query.after is None
     for id, sign in ((query.after, ">"), (query.before, "<")):
         if id is None:
             continue
-        found = db.execute(named, (id, owner)).fetchone()
+        found = db.execute(named, (id, project)).fetchone()
         if found is None:
             raise UnknownCursor(id)
         if query.order == "desc":
@@ -133,9 +135,9 @@ def _page(
     return found
 
 
-def update(db: sqlite3.Connection, owner: str, id: Id, changes: Mapping[str, Any]) -> VectorStore | None:
+def update(db: sqlite3.Connection, project: str, id: Id, changes: Mapping[str, Any]) -> VectorStore | None:
     """See ``VectorStoreStore.update``."""
-    pk = key_of(db, owner, id)
+    pk = key_of(db, project, id)
     if pk is None:
         return None
     for name, value in changes.items():
@@ -151,9 +153,9 @@ def touch(db: sqlite3.Connection, ids: Sequence[Id], now: int) -> None:
     db.executemany(statement, [(now, id) for id in ids])
 
 
-def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
+def delete(db: sqlite3.Connection, project: str, id: Id) -> bool:
     """See ``VectorStoreStore.delete``."""
-    pk = key_of(db, owner, id)
+    pk = key_of(db, project, id)
     if pk is None:
         return False
     contents.drop_words(db, pk)
@@ -162,13 +164,13 @@ def delete(db: sqlite3.Connection, owner: str, id: Id) -> bool:
 
 
 def add_files(
-    db: sqlite3.Connection, owner: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None
+    db: sqlite3.Connection, project: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None
 ) -> None:
     """See ``VectorStoreStore.add_files``."""
-    pk = key_of(db, owner, id)
+    pk = key_of(db, project, id)
     asked = encode([file.id for file in files])
     known = {id for (id,) in db.execute(
-        "SELECT id FROM file WHERE owner = ? AND id IN (SELECT value FROM json_each(?))", (owner, asked)
+        "SELECT id FROM file WHERE project = ? AND id IN (SELECT value FROM json_each(?))", (project, asked)
     )}  # fmt: skip
     missing = [file.id for file in files if file.id not in known]
     if missing or pk is None:
@@ -216,15 +218,15 @@ def _file(row: Sequence[Any]) -> StoreFile:
     )
 
 
-def get_file(db: sqlite3.Connection, owner: str, id: Id, file_id: Id) -> StoreFile | None:
+def get_file(db: sqlite3.Connection, project: str, id: Id, file_id: Id) -> StoreFile | None:
     """See ``VectorStoreStore.get_file``."""
-    row = db.execute(_FILE + "WHERE s.id = ? AND s.owner = ? AND f.file_id = ?", (id, owner, file_id)).fetchone()
+    row = db.execute(_FILE + "WHERE s.id = ? AND s.project = ? AND f.file_id = ?", (id, project, file_id)).fetchone()
     return _file(row) if row else None
 
 
-def list_files(db: sqlite3.Connection, owner: str, id: Id, query: StoreFileQuery) -> Slice[StoreFile]:
+def list_files(db: sqlite3.Connection, project: str, id: Id, query: StoreFileQuery) -> Slice[StoreFile]:
     """See ``VectorStoreStore.list_files``."""
-    select, values = _FILE + "WHERE s.id = ? AND s.owner = ?", [id, owner]
+    select, values = _FILE + "WHERE s.id = ? AND s.project = ?", [id, project]
     if query.batch is not None:
         select += " AND f.pk IN (SELECT store_file_pk FROM batch_file WHERE batch_id = ?)"
         values.append(query.batch)
@@ -239,19 +241,21 @@ def list_files(db: sqlite3.Connection, owner: str, id: Id, query: StoreFileQuery
     return Slice([_file(row) for row in rows[: query.limit]], len(rows) > query.limit)
 
 
-def set_attributes(db: sqlite3.Connection, owner: str, id: Id, file_id: Id, attributes: Attributes) -> StoreFile | None:
+def set_attributes(
+    db: sqlite3.Connection, project: str, id: Id, file_id: Id, attributes: Attributes
+) -> StoreFile | None:
     """See ``VectorStoreStore.set_attributes``."""
-    pk = key_of(db, owner, id)
+    pk = key_of(db, project, id)
     statement = "UPDATE store_file SET attributes = ? WHERE store_pk = ? AND file_id = ?"
     if not db.execute(statement, (encode(attributes), pk, file_id)).rowcount or pk is None:
         return None
     contents.changed(db, pk)
-    return get_file(db, owner, id, file_id)
+    return get_file(db, project, id, file_id)
 
 
-def remove_file(db: sqlite3.Connection, owner: str, id: Id, file_id: Id) -> bool:
+def remove_file(db: sqlite3.Connection, project: str, id: Id, file_id: Id) -> bool:
     """See ``VectorStoreStore.remove_file``."""
-    pk = key_of(db, owner, id)
+    pk = key_of(db, project, id)
     row = db.execute("SELECT pk FROM store_file WHERE store_pk = ? AND file_id = ?", (pk, file_id)).fetchone()
     if row is None or pk is None:
         return False
@@ -261,21 +265,21 @@ def remove_file(db: sqlite3.Connection, owner: str, id: Id, file_id: Id) -> bool
     return True
 
 
-def read_chunks(db: sqlite3.Connection, owner: str, id: Id, file_id: Id) -> list[ChunkRow] | None:
+def read_chunks(db: sqlite3.Connection, project: str, id: Id, file_id: Id) -> list[ChunkRow] | None:
     """See ``VectorStoreStore.read_chunks``."""
-    if get_file(db, owner, id, file_id) is None:
+    if get_file(db, project, id, file_id) is None:
         return None
     statement = """
     SELECT c.ordinal, c.start, c.end, c.text, c.tokens, c.page, c.heading
     FROM store_file f JOIN chunk c ON c.store_file_pk = f.pk AND c.generation = f.live
     WHERE f.store_pk = ? AND f.file_id = ? ORDER BY c.ordinal"""
-    return [ChunkRow(*row) for row in db.execute(statement, (key_of(db, owner, id), file_id))]
+    return [ChunkRow(*row) for row in db.execute(statement, (key_of(db, project, id), file_id))]
 
 
-def get_batch(db: sqlite3.Connection, owner: str, id: Id, batch_id: Id) -> FileBatch | None:
+def get_batch(db: sqlite3.Connection, project: str, id: Id, batch_id: Id) -> FileBatch | None:
     """See ``VectorStoreStore.get_batch``."""
     statement = "SELECT created_at, is_cancelled FROM file_batch WHERE id = ? AND store_pk = ?"
-    row = db.execute(statement, (batch_id, key_of(db, owner, id))).fetchone()
+    row = db.execute(statement, (batch_id, key_of(db, project, id))).fetchone()
     if row is None:
         return None
     counts = db.execute(
@@ -287,9 +291,9 @@ def get_batch(db: sqlite3.Connection, owner: str, id: Id, batch_id: Id) -> FileB
     )
 
 
-def cancel_batch(db: sqlite3.Connection, owner: str, id: Id, batch_id: Id) -> bool:
+def cancel_batch(db: sqlite3.Connection, project: str, id: Id, batch_id: Id) -> bool:
     """See ``VectorStoreStore.cancel_batch``."""
-    if get_batch(db, owner, id, batch_id) is None:
+    if get_batch(db, project, id, batch_id) is None:
         return False
     pending = """
     SELECT f.store_pk, f.pk, f.generation, f.live FROM store_file f JOIN batch_file b ON b.store_file_pk = f.pk
@@ -327,59 +331,61 @@ class SqliteVectorStores:
         """See ``VectorStoreStore.create``."""
         await self._write(partial(create, store=store))
 
-    async def get(self, owner: str, id: Id) -> VectorStore | None:
+    async def get(self, project: str, id: Id) -> VectorStore | None:
         """See ``VectorStoreStore.get``."""
-        return await self._read(partial(get, owner=owner, id=id))
+        return await self._read(partial(get, project=project, id=id))
 
-    async def list(self, owner: str, query: ListingQuery) -> Slice[VectorStore]:
+    async def list(self, project: str, query: ListingQuery) -> Slice[VectorStore]:
         """See ``VectorStoreStore.list``."""
-        return await self._read(partial(list_stores, owner=owner, query=query))
+        return await self._read(partial(list_stores, project=project, query=query))
 
-    async def update(self, owner: str, id: Id, changes: Mapping[str, Any]) -> VectorStore | None:
+    async def update(self, project: str, id: Id, changes: Mapping[str, Any]) -> VectorStore | None:
         """See ``VectorStoreStore.update``."""
-        return await self._write(partial(update, owner=owner, id=id, changes=changes))
+        return await self._write(partial(update, project=project, id=id, changes=changes))
 
     async def touch(self, ids: Sequence[Id], now: int) -> None:
         """See ``VectorStoreStore.touch``."""
         await self._write(partial(touch, ids=ids, now=now))
 
-    async def delete(self, owner: str, id: Id) -> bool:
+    async def delete(self, project: str, id: Id) -> bool:
         """See ``VectorStoreStore.delete``."""
-        return await self._write(partial(delete, owner=owner, id=id))
+        return await self._write(partial(delete, project=project, id=id))
 
     async def add_files(
-        self, owner: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None = None
+        self, project: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None = None
     ) -> None:
         """See ``VectorStoreStore.add_files``."""
-        await self._write(partial(add_files, owner=owner, id=id, files=files, now=now, batch=batch))
+        await self._write(partial(add_files, project=project, id=id, files=files, now=now, batch=batch))
 
-    async def get_file(self, owner: str, id: Id, file_id: Id) -> StoreFile | None:
+    async def get_file(self, project: str, id: Id, file_id: Id) -> StoreFile | None:
         """See ``VectorStoreStore.get_file``."""
-        return await self._read(partial(get_file, owner=owner, id=id, file_id=file_id))
+        return await self._read(partial(get_file, project=project, id=id, file_id=file_id))
 
-    async def list_files(self, owner: str, id: Id, query: StoreFileQuery) -> Slice[StoreFile]:
+    async def list_files(self, project: str, id: Id, query: StoreFileQuery) -> Slice[StoreFile]:
         """See ``VectorStoreStore.list_files``."""
-        return await self._read(partial(list_files, owner=owner, id=id, query=query))
+        return await self._read(partial(list_files, project=project, id=id, query=query))
 
-    async def set_attributes(self, owner: str, id: Id, file_id: Id, attributes: Attributes) -> StoreFile | None:
+    async def set_attributes(self, project: str, id: Id, file_id: Id, attributes: Attributes) -> StoreFile | None:
         """See ``VectorStoreStore.set_attributes``."""
-        return await self._write(partial(set_attributes, owner=owner, id=id, file_id=file_id, attributes=attributes))
+        return await self._write(
+            partial(set_attributes, project=project, id=id, file_id=file_id, attributes=attributes)
+        )
 
-    async def remove_file(self, owner: str, id: Id, file_id: Id) -> bool:
+    async def remove_file(self, project: str, id: Id, file_id: Id) -> bool:
         """See ``VectorStoreStore.remove_file``."""
-        return await self._write(partial(remove_file, owner=owner, id=id, file_id=file_id))
+        return await self._write(partial(remove_file, project=project, id=id, file_id=file_id))
 
-    async def read_chunks(self, owner: str, id: Id, file_id: Id) -> Sequence[ChunkRow] | None:
+    async def read_chunks(self, project: str, id: Id, file_id: Id) -> Sequence[ChunkRow] | None:
         """See ``VectorStoreStore.read_chunks``."""
-        return await self._read(partial(read_chunks, owner=owner, id=id, file_id=file_id))
+        return await self._read(partial(read_chunks, project=project, id=id, file_id=file_id))
 
-    async def get_batch(self, owner: str, id: Id, batch_id: Id) -> FileBatch | None:
+    async def get_batch(self, project: str, id: Id, batch_id: Id) -> FileBatch | None:
         """See ``VectorStoreStore.get_batch``."""
-        return await self._read(partial(get_batch, owner=owner, id=id, batch_id=batch_id))
+        return await self._read(partial(get_batch, project=project, id=id, batch_id=batch_id))
 
-    async def cancel_batch(self, owner: str, id: Id, batch_id: Id) -> bool:
+    async def cancel_batch(self, project: str, id: Id, batch_id: Id) -> bool:
         """See ``VectorStoreStore.cancel_batch``."""
-        return await self._write(partial(cancel_batch, owner=owner, id=id, batch_id=batch_id))
+        return await self._write(partial(cancel_batch, project=project, id=id, batch_id=batch_id))
 
     async def claim(self, now: int, until: int, limit: int) -> Sequence[IngestionJob]:
         """See ``VectorStoreStore.claim``. Looking costs no commit."""
