@@ -21,7 +21,6 @@ from antiphon.models import ContextTooLong, Model, Prompt, Text, TextFormat, Too
 from antiphon.models.tokens import estimate_prompt
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest, UpstreamError
-from antiphon.wire.textfile import file_text
 
 WINDOW_TOKENS: Final = 8192
 """What is assumed of a model whose window is not known."""
@@ -317,8 +316,6 @@ def _parts_text(content: Any) -> str:
 
 def _part_text(part: Json) -> str:
     match part["type"]:
-        case "input_file":
-            return f"{part.get('filename') or 'file'}:\n{file_text(part) or '[not text]'}"
         case "input_image":
             return "[image]"
         case "refusal":

@@ -106,6 +106,9 @@ class Config:
             in ``data``.
         blobs_options: what fsspec is given for it, such as ``endpoint_url``, ``key`` and ``secret``. Never logged.
         file_bytes_max: largest file; upload_bytes_max: largest file that comes in parts.
+        input_file_bytes_max: largest file that a request shows its model (``input_file``).
+        file_urls: whether a model is shown files from URLs: of ``public`` addresses alone, of ``private`` ones too,
+            which lets callers read what only this server can reach, or not at all (``off``).
         ingestion_workers: how many files are taken into vector stores side by side.
         embedding: what new vector stores are searched by besides words: ``minilm`` in this process, which the extra
             ``embed`` brings, ``upstream`` by ``embedding_url``, or ``none``. ``auto``: the upstream where there is one,
@@ -160,6 +163,8 @@ class Config:
     blobs_options: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     file_bytes_max: int = 512 * 1024 * 1024
     upload_bytes_max: int = 8 * 1024 * 1024 * 1024
+    input_file_bytes_max: int = 50 * 1024 * 1024
+    file_urls: Literal["public", "private", "off"] = "public"
     ingestion_workers: int = 1
     embedding: Literal["auto", "minilm", "upstream", "none"] = "auto"
     embedding_url: str = ""

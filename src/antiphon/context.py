@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import msgspec
 
@@ -15,9 +15,8 @@ from antiphon.tools.computer import check_acknowledged
 from antiphon.tools.toolbox import Offers
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound
-from antiphon.wire.items import refuse_duplicates
+from antiphon.wire.items import content_member, content_parts, refuse_duplicates
 from antiphon.wire.kinds import KINDS, call_id_of, is_call, is_output
-from antiphon.wire.textfile import file_text
 
 _LEFT_OUT = "[An image stood here. It was left out, because this model cannot see images.]"
 
@@ -150,10 +149,10 @@ def _check_safety(items: Sequence[Json]) -> None:
 
 def _refuse_unshowable(items: Sequence[Json], offset: int, supports_images: bool, source: str) -> None:
     for i, item in enumerate(items):
-        for j, part in enumerate(_parts(item)):
+        for j, part in enumerate(content_parts(item)):
             why = _unshowable(part, supports_images)
             if why is not None:
-                param = f"input[{i - offset}].{_member(item)}[{j}]" if i >= offset else source
+                param = f"input[{i - offset}].{content_member(item)}[{j}]" if i >= offset else source
                 raise InvalidRequest(why, code="unsupported_value", param=param)
 
 
@@ -214,29 +213,16 @@ def _unshowable(part: Json, supports_images: bool) -> str | None:
             return "This model does not accept images. Remove the image, or choose a model that sees."
         case "input_image" if not part.get("image_url"):
             return "This server can show a model only images that are given in image_url."
-        case "input_file" if file_text(part) is None:
-            return "This server can show a model only files that are text, given in file_data as a data URL in base64."
+        case "input_file":
+            return "A model reads the text of a file, and there is none of this one."
         case _:
             return None
 
 
 def _noted(item: Json) -> Json:
     """The item with a text in the place of each image."""
-    if not any(part.get("type") == "input_image" for part in _parts(item)):
+    if not any(part.get("type") == "input_image" for part in content_parts(item)):
         return item
     note = {"type": "input_text", "text": _LEFT_OUT}
-    parts = [note if part.get("type") == "input_image" else part for part in _parts(item)]
-    return item | {_member(item): parts}
-
-
-def _member(item: Json) -> str:
-    """Where the item has its parts. What else it carries is nobody's, whatever its name."""
-    return "content" if item["type"] == "message" else "output"
-
-
-def _parts(item: Json) -> Sequence[Json]:
-    if item["type"] != "message" and not is_output(item):
-        return ()
-    content: Any = item.get(_member(item))
-    entries = cast("list[Any]", content) if isinstance(content, list) else ()
-    return [cast(Json, part) for part in entries if isinstance(part, dict)]
+    parts = [note if part.get("type") == "input_image" else part for part in content_parts(item)]
+    return item | {content_member(item): parts}

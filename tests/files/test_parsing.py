@@ -1,6 +1,5 @@
 """Files of each kind give their text, pages and headings; hostile ones give an error and harm nobody."""
 
-import importlib.util
 import os
 import random
 import sys
@@ -9,24 +8,13 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 
+import file_samples as samples
 import pytest
 
 from antiphon.files.document import Document, FileRefused
 from antiphon.files.parsing import ParseLimits, parse_file
 from antiphon.files.parsing.child import parse
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("file_samples", Path(__file__).with_name("samples.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-samples = _load()
 
 
 def heading_of(document: Document, text: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -13,6 +15,9 @@ from hypothesis import strategies as st
 
 from antiphon import context, intake
 from antiphon.assembly import toolbox_of
+from antiphon.engine.file_inputs import FileInputs
+from antiphon.engine.files import missing
+from antiphon.files.blobs import LocalBlobs
 from antiphon.http.listing import shown
 from antiphon.models.chat.body import body as chat_body
 from antiphon.models.chat.config import ChatConfig
@@ -126,6 +131,14 @@ def bent(draw: st.DrawFn) -> list[Json]:
     return items
 
 
+class NoFiles:
+    async def retrieve(self, project: str, id: str) -> Any:
+        raise missing(id)
+
+
+FILE_INPUTS = FileInputs(NoFiles(), LocalBlobs(Path("none")), bytes_max=100, urls="off")  # type: ignore[arg-type]
+
+
 def read(items: list[Json], *, images: bool, note: bool) -> tuple[Json, ...]:
     """All that becomes of a request's items on their way to a model, and of stored ones that come back."""
     numbers = count()
@@ -141,7 +154,9 @@ def read(items: list[Json], *, images: bool, note: bool) -> tuple[Json, ...]:
     for history in ((), plan.input):
         offers = TOOLBOX.offers(plan.tools, (*history, *plan.input))
         prompt = plan.prompt if not history else msgspec.structs.replace(plan.prompt, items=(text("go on"),))
-        whole = context.build(prompt, history, offers, supports_images=images, note_images=note)
+        before, own = asyncio.run(FILE_INPUTS.shown("", history, prompt.items))
+        prompt = msgspec.structs.replace(prompt, items=tuple(own))
+        whole = context.build(prompt, before, offers, supports_images=images, note_images=note)
         msgspec.json.encode(chat_body(whole, ChatConfig(base_url="http://model/v1", model="m", supports_images=images)))
         estimate_prompt(whole)
         drop_oldest(whole, 0.5)

@@ -238,15 +238,12 @@ def test_parts_become_text_and_pictures_only_for_a_model_that_sees() -> None:
         {"type": "input_text", "text": "Look"},
         {"type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "original"},
         {"type": "input_image", "image_url": "https://x/y.png", "detail": "low"},
-        {"type": "input_file", "file_id": "file_1"},
-        {"type": "input_file", "filename": "a.txt", "file_data": "data:text/plain;base64,aGk="},
     ]
-    assert messages(say("user", parts)) == [{"role": "user", "content": "Look\na.txt:\nhi"}]
+    assert messages(say("user", parts)) == [{"role": "user", "content": "Look"}]
     assert messages(say("user", parts), with_config=config(supports_images=True))[0]["content"] == [
         {"type": "text", "text": "Look"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
         {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "low"}},
-        {"type": "text", "text": "a.txt:\nhi"},
     ]
 
 

@@ -118,10 +118,6 @@ def test_a_call_that_was_cut_off_was_never_made() -> None:
     "part",
     [
         {"type": "input_file", "file_id": "file_1"},
-        {"type": "input_file", "file_url": "https://x"},
-        {"type": "input_file", "file_data": "data:application/pdf;base64,AA=="},
-        {"type": "input_file", "file_data": "data:text/plain,hello"},
-        {"type": "input_file", "file_data": "data:text/plain;base64,not base64"},
         {"type": "input_image", "file_id": "file_1"},
         {"type": "input_image"},
     ],

@@ -16,6 +16,7 @@ from antiphon.config import Config
 from antiphon.engine.contexts import Contexts
 from antiphon.engine.conversations import Conversations
 from antiphon.engine.embeddings import Embeddings
+from antiphon.engine.file_inputs import FileInputs
 from antiphon.engine.files import Files
 from antiphon.engine.maintenance import Maintenance
 from antiphon.engine.responses import Responses
@@ -101,6 +102,7 @@ class Engine:
             ids=self._make_id,
             toolbox=toolbox,
             sealer=sealer,
+            file_inputs=FileInputs(self.files, blobs, bytes_max=config.input_file_bytes_max, urls=config.file_urls),
         )
         self.contexts = Contexts(self.responses, roster, sealer)
         self.background = self.responses.background

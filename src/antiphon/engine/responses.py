@@ -22,6 +22,7 @@ from antiphon.access.sealing import Sealer
 from antiphon.background.queue import Background, Job
 from antiphon.config import Config
 from antiphon.engine.conversations import Conversations, unknown_cursor
+from antiphon.engine.file_inputs import FileInputs
 from antiphon.engine.memory import LaneMemory
 from antiphon.engine.synthesis import synthesize, take_snapshot
 from antiphon.intake import Plan
@@ -86,6 +87,7 @@ class Responses:
         ids: Callable[[str], str],
         toolbox: Toolbox,
         sealer: Sealer,
+        file_inputs: FileInputs,
     ) -> None:
         self._config = config
         self._roster = roster
@@ -97,6 +99,7 @@ class Responses:
         self._ids = ids
         self._toolbox = toolbox
         self._sealer = sealer
+        self._file_inputs = file_inputs
         self._in_flight = InFlight()
         self._closing = False
         self._defaults = intake.Defaults(strict=config.strict, toolbox=toolbox)
@@ -186,7 +189,7 @@ class Responses:
             if context.references(plan.input):
                 plan = plan.with_input(await self._conversations.resolve_references(project, plan.input, "input"))
             history = await self._history(project, plan, memory)
-            offers, prompt = self._build_prompt(project, plan, history, model)
+            offers, prompt = await self._build_prompt(project, plan, history, model)
         except BaseException:
             if claim is not None:
                 await claim.release()
@@ -206,7 +209,8 @@ class Responses:
         if context.references(plan.input):
             plan = plan.with_input(await self._conversations.resolve_references(caller.project, plan.input, "input"))
         history = await self._history(caller.project, plan, None)
-        return model, self._build_prompt(caller.project, plan, history, model)[1]
+        _, prompt = await self._build_prompt(caller.project, plan, history, model)
+        return model, prompt
 
     def _run_of(
         self,
@@ -247,15 +251,18 @@ class Responses:
         timer.model = model.name
         items = await self._store.items.load_context(project, id)
         history = [msgspec.json.decode(item.doc) for item in items or ()]
-        offers, prompt = self._build_prompt(project, job.plan, history, model)
+        offers, prompt = await self._build_prompt(project, job.plan, history, model)
         return self._run_of(job.plan, prompt, offers, model, project, timer, Account(self._keyring, job.admission))
 
-    def _build_prompt(self, project: str, plan: Plan, history: Sequence[Json], model: Model) -> tuple[Offers, Prompt]:
+    async def _build_prompt(
+        self, project: str, plan: Plan, history: Sequence[Json], model: Model
+    ) -> tuple[Offers, Prompt]:
         if plan.generate and not history and all(item["type"] == "compaction_trigger" for item in plan.input):
             raise nothing_asked()
         offers = self._toolbox.offers(plan.tools, (*history, *plan.input))
+        history, own = await self._file_inputs.shown(project, history, plan.prompt.items)
         return offers, context.build(
-            plan.prompt,
+            msgspec.structs.replace(plan.prompt, items=tuple(own)),
             history,
             offers,
             supports_images=model.supports_images,

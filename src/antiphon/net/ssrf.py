@@ -1,8 +1,9 @@
 """Requests to addresses that others may have chosen: never to what only this machine, or its network, can reach.
 
 A name is resolved, and each address looked at when a socket to it is made: it is that address which is connected to, so
-that no second answer of a name server can lead elsewhere. Redirects are not followed, proxies of the environment not
-used, no cookies kept, and nothing of the answer is read but its status.
+that no second answer of a name server can lead elsewhere. Proxies of the environment are not used, no cookies kept. Of
+an answer to a post nothing is read but its status, and no redirect is followed; what is got may be redirected, each
+address being looked at as the first one was.
 """
 
 from __future__ import annotations
@@ -30,12 +31,16 @@ REFUSED = "connection refused"
 UNREACHABLE = "not reachable"
 NO_TLS = "tls"
 BROKEN = "connection broken"
+TOO_LARGE = "too large"
+
+_REDIRECTS_MAX = 5
+_PIECE_BYTES = 64 * 1024
 
 Address = IPv4Address | IPv6Address
 
 
 class Outbound:
-    """Posts to URLs. Belongs to one event loop; a context that closes its connections.
+    """Posts to URLs and gets from them. Belongs to one event loop; a context that closes its connections.
 
     Args:
         private: whether addresses that are not public may be reached.
@@ -80,6 +85,30 @@ class Outbound:
             return TIMED_OUT
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _kind(error)
+
+    async def get(self, url: str, bytes_max: int) -> bytes | str:
+        """What is there, or the kind of the error. Never fails, and takes no more than so many bytes."""
+        assert self._session is not None, "entered"
+        # Not packed: what a few bytes unpack to has no bound.
+        headers = {"accept-encoding": "identity"}
+        try:
+            async with self._session.get(url, headers=headers, max_redirects=_REDIRECTS_MAX) as answer:
+                return await _content(answer, bytes_max)
+        except TimeoutError:
+            return TIMED_OUT
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return _kind(error)
+
+
+async def _content(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes | str:
+    if answer.status != 200:
+        return f"status {answer.status}"
+    found = bytearray()
+    async for piece in answer.content.iter_chunked(_PIECE_BYTES):
+        found += piece
+        if len(found) > bytes_max:
+            return TOO_LARGE
+    return bytes(found)
 
 
 def _kind(error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, cast
 
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
-from antiphon.wire.kinds import KINDS
+from antiphon.wire.kinds import KINDS, is_output
 from antiphon.wire.validation import Fault, Path, too_long, wrong_value
 
 Ids: TypeAlias = Callable[[str], Id]
@@ -106,6 +106,20 @@ def _with_detail(part: Json) -> Json:
 def _bounded(text: object, path: Path, chars_max: int) -> None:
     if isinstance(text, str) and len(text) > chars_max:
         raise too_long(path, len(text), chars_max).error()
+
+
+def content_member(item: Json) -> str:
+    """Where an item has its parts. What else it carries is nobody's, whatever its name."""
+    return "content" if item["type"] == "message" else "output"
+
+
+def content_parts(item: Json) -> Sequence[Json]:
+    """The parts of a message, or of a call's output; none where it has no list of them."""
+    if item["type"] != "message" and not is_output(item):
+        return ()
+    content: Any = item.get(content_member(item))
+    entries = cast("list[Any]", content) if isinstance(content, list) else ()
+    return [cast(Json, part) for part in entries if isinstance(part, dict)]
 
 
 def refuse_duplicates(items: Sequence[Json], member: str, before: Iterable[Json] = ()) -> None:

@@ -18,7 +18,6 @@ from antiphon.models.chat.arguments import compact
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.control_tokens import neutralize, tokens_for
 from antiphon.wire import Json
-from antiphon.wire.textfile import file_text
 
 _ROLES: Final = {"assistant": "assistant", "system": "system", "developer": "developer"}
 """Any other role speaks as the user."""
@@ -317,9 +316,6 @@ def _parts(content: Any) -> list[Json]:
 def _part_text(part: Json) -> str:
     """The text of a part; empty when it has none."""
     kind = part.get("type", "")
-    if kind == "input_file":
-        text = file_text(part)
-        return "" if text is None else f"{part.get('filename') or 'file'}:\n{text}"
     said: Any = part.get(_TEXT_FIELD.get(kind, ""))
     return said if isinstance(said, str) else ""
 
