@@ -116,9 +116,13 @@ def nothing_is_left(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFi
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_ADMIN_KEY"):
         monkeypatch.delenv(name, raising=False)
     yield
-    for host in list(HOSTS._hosts):
-        assert host.closing, "a client was not closed"
+    hosts = list(HOSTS._hosts)
+    left = [host for host in hosts if not host.closing]
+    for host in left:
+        host.stop()  # this test fails; those that follow begin with nothing
+    for host in hosts:
         host.wait_until_closed(20)
+    assert not left, "a client was not closed"
     assert HOSTS._hosts == []
     assert [thread for thread in threading.enumerate() if thread.name.startswith("antiphon")] == []
     assert [record for record in caplog.records if record.name == "antiphon.client"] == []
