@@ -169,7 +169,7 @@ def _traced(engine: Engine) -> Traces:
         traces = Traces()
     except CannotTrace as error:
         raise CannotOpen(str(error)) from error
-    engine.meter.listener = traces.take
+    engine.meter.listener = traces.record
     return traces
 
 

@@ -354,14 +354,14 @@ async def _sample_shortened(turn: TurnContext, prompt: Prompt, assembler: Assemb
 
 async def _sample(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Finish:
     log, timer = turn.log, turn.timer
-    timer.ask()
+    timer.note_request()
     async with turn.model.sample(prompt) as batches:
         async for batch in batches:
-            if not timer.spoke:
-                timer.hear()
+            if not timer.first_delta:
+                timer.note_first_delta()
             assembler.feed(batch)
             await log.flush()
-    timer.finish()
+    timer.note_finish()
     if assembler.finish is None:
         raise UpstreamError("The model's answer ended in the middle.", code="upstream_ended")
     return assembler.finish

@@ -370,7 +370,7 @@ async def test_a_client_that_leaves_while_its_answer_is_stored(
         with pytest.raises(openai.APITimeoutError):
             await asking
         await storing.wait()
-        # Several beats of the server's pulse, in which it sees that the client has left.
+        # Several checks of the server's connection monitor, in which it sees that the client has left.
         await asyncio.sleep(0.7)
         with pytest.raises(openai.BadRequestError) as caught:
             await client.conversations.items.create(made.id, items=[user("free")])

@@ -93,7 +93,7 @@ async def shut_out(client: AsyncOpenAI) -> bool:
     return not await let_in(client)
 
 
-async def usage_of(client: AsyncOpenAI) -> list[dict[str, Any]]:
+async def to_usage(client: AsyncOpenAI) -> list[dict[str, Any]]:
     return (await client.get("/usage", cast_to=dict[str, Any]))["data"]
 
 
@@ -430,7 +430,7 @@ async def test_usage_is_counted_once_per_response_however_it_ends(monkeypatch: p
             pass
         with pytest.raises(openai.InternalServerError):
             await client.responses.create(model="m", input="json", text={"format": {"type": "json_object"}})
-        (row,) = await usage_of(client)
+        (row,) = await to_usage(client)
         assert (row["requests"], row["input_tokens"], row["output_tokens"]) == (3, 9, 12)
         assert row["input_tokens_details"] == {"cached_tokens": 3}
         assert (row["requests_estimated"], row["key_name"]) == (0, "of p")
@@ -443,15 +443,15 @@ async def test_usage_is_counted_once_per_response_however_it_ends(monkeypatch: p
             await client.with_options(timeout=0.3).responses.create(model="m", input="x" * 400)
 
         async def counted() -> bool:
-            return (await usage_of(client))[0]["requests"] >= 6
+            return (await to_usage(client))[0]["requests"] >= 6
 
         await until(counted)
         await asyncio.sleep(0.05)
-        (row,) = await usage_of(client)
+        (row,) = await to_usage(client)
         assert (row["requests"], row["requests_estimated"]) == (6, 2)
         assert row["output_tokens"] == 12 + 10 + 10
         assert 9 + 100 < row["input_tokens"] < 9 + 120
-        assert await usage_of(other) == []
+        assert await to_usage(other) == []
         with pytest.raises(openai.BadRequestError):
             await client.get("/usage?start_date=yesterday", cast_to=dict[str, Any])
         assert (await client.get("/usage?end_date=2001-01-01", cast_to=dict[str, Any]))["data"] == []
@@ -461,7 +461,7 @@ async def test_usage_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     async with server_of(ScriptedModel([Text("ok"), DONE]), monkeypatch, locked=False) as server:
         client = server.client_with("none")
         await client.responses.create(model="m", input="x")
-        (row,) = await usage_of(client)
+        (row,) = await to_usage(client)
         assert (row["key_id"], row["total_tokens"], row["object"]) == (None, 7, "antiphon.usage")
 
 

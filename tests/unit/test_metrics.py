@@ -6,7 +6,7 @@ from antiphon.telemetry.metrics import (
     Counter,
     Histogram,
     Reading,
-    exposition,
+    render_families,
 )
 from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageTotal
 
@@ -19,7 +19,7 @@ def test_the_text_of_each_kind() -> None:
     histogram = Histogram("wait_seconds", "Waits.", (0.1, 1.0))
     for figure in (0.1, 0.5, 3.0):
         histogram.observe(figure)
-    assert exposition([counter, histogram, Reading("size_bytes", "Size.", 7)]).decode() == (
+    assert render_families([counter, histogram, Reading("size_bytes", "Size.", 7)]).decode() == (
         "# HELP hits_total Hits.\n"
         "# TYPE hits_total counter\n"
         'hits_total{path="/a",status="200"} 3\n'
@@ -47,25 +47,25 @@ def test_labels_are_bounded() -> None:
     assert len(list(counter.lines())) == 4
 
 
-def a_watch(meter: Meter) -> ResponseTimer:
+def a_timer(meter: Meter) -> ResponseTimer:
     timer = ResponseTimer(meter)
-    timer.began, timer.asked, timer.spoke, timer.finished, timer.ended = 10.0, 10.5, 12.0, 20.0, 20.25
+    timer.started, timer.requested, timer.first_delta, timer.finished, timer.ended = 10.0, 10.5, 12.0, 20.0, 20.25
     return timer
 
 
 def test_overhead_is_what_the_model_does_not_take() -> None:
-    timer = a_watch(Meter())
+    timer = a_timer(Meter())
     assert timer.overhead_s == 0.75
-    timer.asked = timer.finished = 0.0
+    timer.requested = timer.finished = 0.0
     assert timer.overhead_s == 10.25
 
 
 def test_a_response_is_counted_once_however_it_ends() -> None:
     meter = Meter()
     usage = UsageTotal(3, InputDetails(), 4, OutputDetails(), 7)
-    done = a_watch(meter)
+    done = a_timer(meter)
     done.response = Response(id="r", created_at=0, model="m", status="incomplete", usage=usage)
-    meter.take(done)
+    meter.record(done)
     for error in (ValueError(), KeyboardInterrupt()):
         try:
             with ResponseTimer(meter):
@@ -79,12 +79,12 @@ def test_a_response_is_counted_once_however_it_ends() -> None:
         "completed": 0,
     }
     assert (meter.tokens.get("input"), meter.tokens.get("output")) == (3, 4)
-    assert (meter.first.count, meter.duration.count, meter.overhead.count) == (1, 3, 1)
+    assert (meter.time_to_first_token.count, meter.duration.count, meter.overhead.count) == (1, 3, 1)
 
 
 def test_every_family_is_named_once_and_by_the_rules() -> None:
     groups = Histogram("antiphon_store_group_size", "Groups.", (1, 2))
-    text = Meter().text(StoreStats(used_bytes=1, groups=groups), streams=0, requests=0).decode()
+    text = Meter().render(StoreStats(used_bytes=1, groups=groups), streams=0, requests=0).decode()
     kinds = dict(line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE"))
     assert len(kinds) == text.count("# TYPE") == 18
     for name, kind in kinds.items():

@@ -19,7 +19,7 @@ from rich.syntax import Syntax
 from antiphon.assembly import CannotOpen, open_engine
 from antiphon.config import Config
 from antiphon.engine import Engine
-from antiphon.http.app import app_of
+from antiphon.http.app import make_app
 from antiphon.http.connection import uvicorn_options
 from antiphon.http.peers import raise_descriptors
 from antiphon.store import StoreUnavailable
@@ -115,7 +115,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: Config, engine: Engine, console: Console, url: str) -> None:
         super().__init__(
             uvicorn.Config(
-                app_of(engine),
+                make_app(engine),
                 loop="none",
                 lifespan="on",
                 log_config=None,

@@ -1,4 +1,4 @@
-"""The edge: one table of routes, one place for what goes wrong. No decisions about responses are made here."""
+"""The edge: one route table, and one place where exceptions become answers. Nothing about responses is decided here."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from antiphon.engine import Engine
 from antiphon.http import openapi
-from antiphon.http.auth import caller_of
-from antiphon.http.body import BodyRoom, BodyShare
+from antiphon.http.auth import authenticate
+from antiphon.http.body import BodyBudget, BodyShare
 from antiphon.http.cors import allow_origins
-from antiphon.http.exchange import ClientGone, Exchange
+from antiphon.http.exchange import ClientDisconnected, Exchange
 from antiphon.http.handlers import (
     chat_completions,
     contexts,
@@ -32,11 +32,11 @@ from antiphon.http.handlers import (
     usage,
     vector_stores,
 )
-from antiphon.http.idempotency import Replays
-from antiphon.http.sse import Pulse
+from antiphon.http.idempotency import IdempotencyCache
+from antiphon.http.sse import ConnectionMonitor
 from antiphon.http.websocket import lanes
 from antiphon.http.websocket.socket import METHOD as WEBSOCKET
-from antiphon.http.websocket.socket import Upgrade
+from antiphon.http.websocket.socket import WebSocketExchange
 from antiphon.run import to_api_error
 from antiphon.store import Purge, Purged
 from antiphon.telemetry import logs
@@ -88,17 +88,17 @@ from antiphon.wire.vector_stores import (
 
 access = logging.getLogger("antiphon.access")
 
-Handler = Callable[[Exchange, Pulse], Awaitable[None]]
+Handler = Callable[[Exchange, ConnectionMonitor], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class Route:
-    """One way in.
+    """One route.
 
     Attributes:
         method: ``WEBSOCKET`` for an upgrade.
         path: may hold ``{names}``.
-        answer: what a good answer is, for the API's document.
+        answer: the type of a successful answer, for the OpenAPI document.
         query: the query parameters it reads.
         body: what the request's body is, where it has one.
         forgets: the part of the path that names what is deleted, so that no recorded answer shows it any more; ``*``
@@ -193,9 +193,9 @@ class HttpApp:
     def __init__(self, engine: Engine, routes: tuple[Route, ...] = ROUTES) -> None:
         self.engine = engine
         self.routes = routes
-        self._pulse: Pulse | None = None
-        self._replays = Replays()
-        self._room = BodyRoom(engine.config.bodies_bytes_max)
+        self._monitor: ConnectionMonitor | None = None
+        self._idempotency = IdempotencyCache()
+        self._bodies = BodyBudget(engine.config.bodies_bytes_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
@@ -204,9 +204,9 @@ class HttpApp:
             return
         began = time.perf_counter()
         route, params = self._route(scope)
-        kind = Exchange if scope["type"] == "http" else Upgrade
+        kind = Exchange if scope["type"] == "http" else WebSocketExchange
         exchange = kind(scope, receive, send, self.engine, params)
-        exchange.share = BodyShare(self._room, self.engine.config.body_bytes_max)
+        exchange.share = BodyShare(self._bodies, self.engine.config.body_bytes_max)
         logs.request_id.set(exchange.request_id)
         try:
             await self._attempt(exchange, self._handle(exchange, route))
@@ -221,15 +221,15 @@ class HttpApp:
 
     @asynccontextmanager
     async def alive(self) -> AsyncGenerator[None]:
-        """Requests may come as long as this lasts."""
-        self._pulse = Pulse()
-        beat = asyncio.create_task(self._pulse.beat())
+        """A context in which requests are served."""
+        self._monitor = ConnectionMonitor()
+        task = asyncio.create_task(self._monitor.run())
         try:
             yield
         finally:
-            beat.cancel()
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await beat
+                await task
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -239,12 +239,12 @@ class HttpApp:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _attempt(self, exchange: Exchange, work: Awaitable[None]) -> None:
-        """Do the work; what goes wrong becomes the answer."""
+        """Do the work; an exception becomes the error answer."""
         try:
             await work
         except ApiError as error:
             await exchange.fail(error)
-        except (ClientGone, asyncio.CancelledError):
+        except (ClientDisconnected, asyncio.CancelledError):
             # The client left, or the server has waited long enough at its end.
             exchange.status = 499
         except Exception as error:
@@ -266,31 +266,31 @@ class HttpApp:
         return NotFound(f"Invalid URL ({method} {path})", code="unknown_url"), {}
 
     async def _handle(self, exchange: Exchange, route: Route | ApiError) -> None:
-        caller = caller_of(exchange.scope, exchange.header, self.engine.keyring, self.engine.config.cors_origins)
+        caller = authenticate(exchange.scope, exchange.header, self.engine.keyring, self.engine.config.cors_origins)
         exchange.project, exchange.key_id = caller.project, caller.key_id
         if isinstance(route, ApiError):
             raise route
-        assert self._pulse is not None, "the server runs the application's lifespan"
-        self._pulse.exchanges.add(exchange)
+        assert self._monitor is not None, "the server runs the application's lifespan"
+        self._monitor.exchanges.add(exchange)
         try:
             key = exchange.header(b"idempotency-key") if route.once else None
             if key is None:
-                await route.handler(exchange, self._pulse)
+                await route.handler(exchange, self._monitor)
             else:
-                await self._replay(exchange, key, route.handler, self._pulse)
+                await self._answer_once(exchange, key, route.handler, self._monitor)
             if route.forgets == "*":
-                self._replays.forget_all()
+                self._idempotency.forget_all()
             elif route.forgets:
-                self._replays.forget(exchange.project, exchange.params[route.forgets])
+                self._idempotency.forget(exchange.project, exchange.params[route.forgets])
         finally:
-            self._pulse.exchanges.discard(exchange)
+            self._monitor.exchanges.discard(exchange)
 
-    async def _replay(self, exchange: Exchange, key: str, handler: Handler, pulse: Pulse) -> None:
-        await self._replays.answer(exchange, key, lambda own: self._attempt(own, handler(own, pulse)))
+    async def _answer_once(self, exchange: Exchange, key: str, handler: Handler, monitor: ConnectionMonitor) -> None:
+        await self._idempotency.answer(exchange, key, lambda own: self._attempt(own, handler(own, monitor)))
 
 
-def app_of(engine: Engine) -> ASGIApp:
-    """What a server serves: the application, for the pages of other origins too that may use it."""
+def make_app(engine: Engine) -> ASGIApp:
+    """The application that a server runs, with CORS for the origins that may use it."""
     return allow_origins(HttpApp(engine), engine.config.cors_origins)
 
 

@@ -22,8 +22,8 @@ Header = Callable[[bytes], str | None]
 """A request's first header of a name, which is in lower case; None without one."""
 
 
-def trusted(app: ASGIApp) -> ASGIApp:
-    """The application for those who may read the data folder: no key is asked for; one says whose things they see."""
+def trust_callers(app: ASGIApp) -> ASGIApp:
+    """The application for callers who may read the data folder: needs no key; a key says which project they act for."""
 
     async def open_to_all(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, _TRUSTED: True}, receive, send)
@@ -31,7 +31,7 @@ def trusted(app: ASGIApp) -> ASGIApp:
     return open_to_all
 
 
-def caller_of(scope: Scope, header: Header, keyring: Keyring, origins: Sequence[str]) -> Caller:
+def authenticate(scope: Scope, header: Header, keyring: Keyring, origins: Sequence[str]) -> Caller:
     """Whom the request acts for; pages of ``origins`` may use a server without keys, as those of this machine may.
 
     Raises:
@@ -40,16 +40,16 @@ def caller_of(scope: Scope, header: Header, keyring: Keyring, origins: Sequence[
             the server behind its user's back: as another site, or by a name of its own that it makes lead here.
     """
     if _TRUSTED in scope:
-        return _known(header, keyring)
+        return _try_caller(header, keyring)
     if not keyring.asks:
-        _refuse_two_hosts(scope)
-        _refuse_foreign_names(header(b"host"))
-        _refuse_foreign_pages(header(b"origin"), origins)
+        _refuse_repeated_host(scope)
+        _refuse_rebound_host(header(b"host"))
+        _refuse_cross_origin(header(b"origin"), origins)
         return Caller()
-    return keyring.caller(secret_of(header(b"authorization"))) if _guarded(scope["path"]) else Caller()
+    return keyring.caller(bearer_token(header(b"authorization"))) if _needs_key(scope["path"]) else Caller()
 
 
-def ask_again(scope: Scope, key_id: str, keyring: Keyring) -> None:
+def reauthenticate(scope: Scope, key_id: str, keyring: Keyring) -> None:
     """Look at the caller of a connection that lasts once more.
 
     Raises:
@@ -59,35 +59,35 @@ def ask_again(scope: Scope, key_id: str, keyring: Keyring) -> None:
         keyring.check(key_id)
 
 
-def _known(header: Header, keyring: Keyring) -> Caller:
+def _try_caller(header: Header, keyring: Keyring) -> Caller:
     try:
-        return keyring.caller(secret_of(header(b"authorization")))
+        return keyring.caller(bearer_token(header(b"authorization")))
     except Unauthorized:
         return Caller()
 
 
-def _guarded(path: str) -> bool:
+def _needs_key(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
-def secret_of(authorization: str | None) -> str | None:
+def bearer_token(authorization: str | None) -> str | None:
     """The bearer token; None without one."""
     scheme, _, secret = (authorization or "").partition(" ")
     return secret.strip() if scheme.lower() == "bearer" else None
 
 
-def _refuse_foreign_pages(origin: str | None, origins: Sequence[str]) -> None:
+def _refuse_cross_origin(origin: str | None, origins: Sequence[str]) -> None:
     if origin is not None and not is_allowed(origin, origins):
         raise InvalidRequest("Requests from web pages of other sites are refused.", code="foreign_origin")
 
 
-def _refuse_two_hosts(scope: Scope) -> None:
+def _refuse_repeated_host(scope: Scope) -> None:
     if sum(name == b"host" for name, _ in scope["headers"]) > 1:
         raise InvalidRequest("A request has one Host header.", code="foreign_host")
 
 
-def _refuse_foreign_names(host: str | None) -> None:
-    if host and _can_be_another_sites(host):
+def _refuse_rebound_host(host: str | None) -> None:
+    if host and _is_public_name(host):
         raise InvalidRequest(
             f"This server asks for no key, so it answers to no name that another site could have: {host!r}. Use"
             " 127.0.0.1 or localhost, or make a key with `antiphon keys create`.",
@@ -96,7 +96,7 @@ def _refuse_foreign_names(host: str | None) -> None:
 
 
 @lru_cache(maxsize=_HOSTS_MAX)
-def _can_be_another_sites(host: str) -> bool:
+def _is_public_name(host: str) -> bool:
     """Whether anyone on the internet can have the name, and say to what address it leads. Addresses lead to themselves;
     names of one word, and those with the three endings, are this machine's, its network's or nobody's.
     """

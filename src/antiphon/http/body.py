@@ -1,7 +1,7 @@
-"""Bodies of requests: bounded one by one, all together, and in how many values they hold.
+"""Request bodies: bounded one by one, all together, and in how many JSON values they hold.
 
-A body takes its room from the moment its bytes come until its request has been answered: what was decoded of it lives
-as long.
+A body counts against the shared budget from its first byte until its request has been answered: what was decoded from
+it lives as long.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _STRINGS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _decode = msgspec.json.Decoder().decode
 
 
-class BodyRoom:
-    """The room that all bodies share, in bytes."""
+class BodyBudget:
+    """The bytes that all bodies may take together."""
 
     def __init__(self, bytes_max: int) -> None:
         self._left = bytes_max
 
     def take(self, size: int) -> None:
-        """Take room.
+        """Reserve bytes.
 
         Raises:
-            Unavailable: there is no more; it is worth trying again soon.
+            Unavailable: the budget is used up; it is worth trying again soon.
         """
         if size > self._left:
             raise Unavailable(
@@ -41,19 +41,19 @@ class BodyRoom:
         self._left -= size
 
     def give_back(self, size: int) -> None:
-        """Give back what was taken."""
+        """Release reserved bytes."""
         self._left += size
 
 
 class BodyShare:
-    """What one request takes of the room.
+    """What one request takes of the budget.
 
     Args:
         bytes_max: what one body may have.
     """
 
-    def __init__(self, room: BodyRoom, bytes_max: int) -> None:
-        self._room = room
+    def __init__(self, budget: BodyBudget, bytes_max: int) -> None:
+        self._budget = budget
         self._bytes_max = bytes_max
         self._taken = 0
 
@@ -67,20 +67,20 @@ class BodyShare:
             raise too_large(self._bytes_max)
 
     def take(self, size: int) -> None:
-        """Make room for more of the body.
+        """Reserve bytes for more of the body.
 
         Raises:
             BodyTooLarge: it is longer than it may be.
-            Unavailable: the room that all bodies share is full.
+            Unavailable: the budget that all bodies share is used up.
         """
         if self._taken + size > self._bytes_max:
             raise too_large(self._bytes_max)
-        self._room.take(size)
+        self._budget.take(size)
         self._taken += size
 
     def give_back(self) -> None:
-        """Give back all of it."""
-        self._room.give_back(self._taken)
+        """Release all of it."""
+        self._budget.give_back(self._taken)
         self._taken = 0
 
 

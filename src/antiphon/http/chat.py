@@ -112,7 +112,7 @@ def _items(message: Message) -> Iterator[Json]:
             parts = content if isinstance(content, str) else [_part(part) for part in content]
             yield {"type": "message", "role": "user", "content": parts}
         case AssistantMessage():
-            yield from _said(message)
+            yield from _assistant_items(message)
         case ToolMessage(tool_call_id=call_id, content=content):
             output = content if isinstance(content, str) else "\n".join(part.text for part in content)
             yield {"type": "function_call_output", "call_id": call_id, "output": output}
@@ -135,7 +135,7 @@ def _part(part: UserPart) -> Json:
             return {"type": "input_file", **{name: value for name, value in given.items() if value is not None}}
 
 
-def _said(message: AssistantMessage) -> Iterator[Json]:
+def _assistant_items(message: AssistantMessage) -> Iterator[Json]:
     content = message.content
     given: Sequence[TextPart | RefusalText]
     if isinstance(content, str):
@@ -161,7 +161,7 @@ def _said(message: AssistantMessage) -> Iterator[Json]:
         yield {"type": "function_call", "call_id": call.id, **named}
 
 
-def renamed(error: ApiError) -> ApiError:
+def rename_param(error: ApiError) -> ApiError:
     """The error, with the parameter by the name that the caller knows."""
     param = error.param or ""
     for ours, theirs in _PARAMS.items():
@@ -175,7 +175,7 @@ def renamed(error: ApiError) -> ApiError:
 # An answer
 
 
-def completion_of(response: Response) -> ChatCompletion:
+def to_completion(response: Response) -> ChatCompletion:
     """A response that has ended, as one completion."""
     parts = [part for item in response.output if item["type"] == "message" for part in item["content"]]
     text = "".join(part["text"] for part in parts if part["type"] == "output_text")
@@ -199,8 +199,8 @@ def completion_of(response: Response) -> ChatCompletion:
         id=completion_id(response),
         created=response.created_at,
         model=response.model,
-        choices=[Choice(message=message, finish_reason=finish_reason(response), logprobs=logprobs_of(logprobs))],
-        usage=usage_of(response),
+        choices=[Choice(message=message, finish_reason=finish_reason(response), logprobs=to_logprobs(logprobs))],
+        usage=to_usage(response),
         service_tier=response.service_tier,
     )
 
@@ -217,7 +217,7 @@ def finish_reason(response: Response) -> str:
     return "tool_calls" if any(item["type"] == "function_call" for item in response.output) else "stop"
 
 
-def usage_of(response: Response) -> ChatUsage | None:
+def to_usage(response: Response) -> ChatUsage | None:
     """What was used; None where the model did not say."""
     usage = response.usage
     if usage is None:
@@ -236,7 +236,7 @@ def usage_of(response: Response) -> ChatUsage | None:
     )
 
 
-def logprobs_of(entries: Sequence[Json]) -> Json | None:
+def to_logprobs(entries: Sequence[Json]) -> Json | None:
     """The log probabilities of some text."""
     return {"content": list(entries), "refusal": None} if entries else None
 
@@ -272,7 +272,7 @@ class Chunks:
                 yield {"error": event["error"]}
             case _:
                 if (delta := self._delta(event)) is not None:
-                    yield self._chunk(delta, logprobs=logprobs_of(event.get("logprobs") or ()))
+                    yield self._chunk(delta, logprobs=to_logprobs(event.get("logprobs") or ()))
 
     def _delta(self, event: Json) -> Json | None:
         match event["type"]:
@@ -294,7 +294,7 @@ class Chunks:
     def _end(self, response: Response) -> Iterator[Json]:
         yield self._chunk({}, finish_reason=finish_reason(response))
         if self._include_usage:
-            usage = usage_of(response)
+            usage = to_usage(response)
             yield {**self._head, "choices": [], "usage": None if usage is None else msgspec.to_builtins(usage)}
 
     def _chunk(self, delta: Json, *, finish_reason: str | None = None, logprobs: Any = None) -> Json:

@@ -145,7 +145,7 @@ class Protocol(HttpToolsProtocol):
         not read are refused.
         """
         if any(len(name) + len(value) > UPGRADE_LINE_BYTES_MAX for name, value in self.headers):
-            return self._hang_up("a header of an upgrade is longer than a WebSocket's may be")
+            return self._drop_silently("a header of an upgrade is longer than a WebSocket's may be")
         self._stop_timer()
         self._peers.leave(self)
         return super().handle_websocket_upgrade()
@@ -214,16 +214,16 @@ class Protocol(HttpToolsProtocol):
         raise _Refused
 
     def _expect_head(self) -> None:
-        self._timer = self.loop.call_later(HEAD_S, self._lose_patience)
+        self._timer = self.loop.call_later(HEAD_S, self._time_out)
 
-    def _lose_patience(self) -> None:
-        self._hang_up(f"its head did not come within {HEAD_S:g} s" if self._head_begun else "it said nothing")
+    def _time_out(self) -> None:
+        self._drop_silently(f"its head did not come within {HEAD_S:g} s" if self._head_begun else "it said nothing")
 
     def _look_at_body(self) -> None:
         """Only what we would take is missed: a client is not to blame that nobody reads its body yet."""
         came, self._body_bytes = self._body_bytes, 0
         if came < BODY_BYTES_PER_LOOK and not self.flow.read_paused:
-            self._hang_up(f"{came} bytes of a body came within {BODY_LOOK_S:g} s")
+            self._drop_silently(f"{came} bytes of a body came within {BODY_LOOK_S:g} s")
         else:
             self._timer = self.loop.call_later(BODY_LOOK_S, self._look_at_body)
 
@@ -239,7 +239,7 @@ class Protocol(HttpToolsProtocol):
         self._refused = True
         self._stop_timer()
         self._unset_keepalive_if_required()
-        if not self._break_off():
+        if not self._disconnect_app():
             self.transport.close()
             return
         self.transport.write(refusal.answer())
@@ -248,17 +248,17 @@ class Protocol(HttpToolsProtocol):
             self.transport.write_eof()
         self._timer = self.loop.call_later(LINGER_S, self.transport.close)
 
-    def _hang_up(self, why: str) -> None:
-        """Close without an answer: who is so slow, or no client of ours, reads none."""
+    def _drop_silently(self, why: str) -> None:
+        """Close without an answer: a client that slow, or none of ours, reads none."""
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
-        self._break_off()
+        self._disconnect_app()
         log.info("closed a connection: %s", why)
         self.transport.close()
 
-    def _break_off(self) -> bool:
-        """Tell who works on a request that its client is not heard any more; says whether it can still be answered."""
+    def _disconnect_app(self) -> bool:
+        """Tell the application that its client disconnected; returns whether it can still be answered."""
         cycle: Any = self.cycle
         if cycle is None or cycle.response_complete:
             return True

@@ -1,4 +1,4 @@
-"""Bodies that come compressed: unpacked within the bound that holds for all bodies."""
+"""Compressed request bodies: decompressed within the bound that holds for all bodies."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def unpack(body: bytes, encoding: str | None, bytes_max: int) -> bytes:
     return body
 
 
-def _bounded(data: bytes | bytearray, bytes_max: int) -> bytes:
+def _refuse_too_large(data: bytes | bytearray, bytes_max: int) -> bytes:
     if len(data) > bytes_max:
         raise BodyTooLarge(f"The request body is larger than {bytes_max} bytes.")
     return bytes(data)
@@ -58,7 +58,7 @@ def _inflate(body: bytes, bytes_max: int) -> bytes:
         return _gunzip(body, bytes_max)
     except zlib.error:
         unpacker = zlib.decompressobj(_RAW_DEFLATE)
-        return _bounded(unpacker.decompress(body, bytes_max + 1), bytes_max)
+        return _refuse_too_large(unpacker.decompress(body, bytes_max + 1), bytes_max)
 
 
 def _gunzip(body: bytes, bytes_max: int) -> bytes:
@@ -66,7 +66,7 @@ def _gunzip(body: bytes, bytes_max: int) -> bytes:
     while body:
         unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
         whole += unpacker.decompress(body, bytes_max + 1 - len(whole))
-        _bounded(whole, bytes_max)
+        _refuse_too_large(whole, bytes_max)
         if not unpacker.eof:
             raise EOFError
         body = unpacker.unused_data
@@ -75,7 +75,7 @@ def _gunzip(body: bytes, bytes_max: int) -> bytes:
 
 def _unzstd(body: bytes, bytes_max: int) -> bytes:
     with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True) as reader:
-        return _bounded(reader.read(bytes_max + 1), bytes_max)
+        return _refuse_too_large(reader.read(bytes_max + 1), bytes_max)
 
 
 def _unbrotli(body: bytes, bytes_max: int) -> bytes:
@@ -86,7 +86,7 @@ def _unbrotli(body: bytes, bytes_max: int) -> bytes:
         if not more:
             raise EOFError
         whole += more
-    return _bounded(whole, bytes_max)
+    return _refuse_too_large(whole, bytes_max)
 
 
 _UNPACK: Final[Mapping[str, Callable[[bytes, int], bytes]]] = {

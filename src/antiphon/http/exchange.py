@@ -17,15 +17,15 @@ from antiphon.access.keyring import Caller
 from antiphon.engine import Engine
 from antiphon.http.body import BodyShare, decode_json
 from antiphon.http.encoding import unpack
-from antiphon.http.profile import profile_of
+from antiphon.http.profile import choose_profile
 from antiphon.wire.errors import ApiError, BodyTooLarge, InvalidRequest, ServerError, Unavailable
 
 log = logging.getLogger("antiphon.http.app")
 _encode = msgspec.json.Encoder().encode
 
 
-class ClientGone(Exception):
-    """The client closed its connection before the answer was whole."""
+class ClientDisconnected(Exception):
+    """The client closed its connection before the answer was complete."""
 
 
 class Exchange:
@@ -39,7 +39,7 @@ class Exchange:
         profile: the form of the API that the client reads.
         project: whom the request acts for; the project of what it stores, and of what it can see.
         key_id: the key it came with; empty without one.
-        share: what its body takes of the room for bodies; None where that is taken already.
+        share: what its body takes of the budget for bodies; None where that is taken already.
         failed: whether an error was answered, in the middle of a stream too.
     """
 
@@ -55,10 +55,10 @@ class Exchange:
         self.share: BodyShare | None = None
         self.project = ""
         # Of several of one name, the first.
-        self._asked: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
-        self.profile = profile_of(self._asked, engine.config.profile)
+        self._headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
+        self.profile = choose_profile(self._headers, engine.config.profile)
         self.key_id = ""
-        self._gave_up = False
+        self._abandoned = False
         self._work: asyncio.Task[Any] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._receive = receive
@@ -75,8 +75,8 @@ class Exchange:
         return Caller(self.project, self.key_id)
 
     def header(self, name: bytes) -> str | None:
-        """The request's first header of that name, which is in lower case; None without one."""
-        value = self._asked.get(name)
+        """The request's first header of that name (lower case); None without one."""
+        value = self._headers.get(name)
         return None if value is None else value.decode("latin-1")
 
     async def json(self) -> Any:
@@ -93,7 +93,7 @@ class Exchange:
 
         Raises:
             BodyTooLarge: over ``body_bytes_max``, also when it is unpacked.
-            Unavailable: the room that all bodies share is full.
+            Unavailable: the budget that all bodies share is used up.
             UnsupportedEncoding, InvalidRequest: it comes in an encoding that cannot be read.
         """
         bytes_max = self.engine.config.body_bytes_max
@@ -104,7 +104,7 @@ class Exchange:
             while True:
                 message = await self._receive()
                 if message["type"] == "http.disconnect":
-                    raise ClientGone
+                    raise ClientDisconnected
                 chunks.append(message.get("body", b""))
                 if self.share is not None:
                     self.share.take(len(chunks[-1]))
@@ -116,9 +116,9 @@ class Exchange:
             raise
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         encoding = self.header(b"content-encoding")
-        return body if encoding is None else self._unpacked(body, encoding, bytes_max)
+        return body if encoding is None else self._unpack(body, encoding, bytes_max)
 
-    def _unpacked(self, body: bytes, encoding: str, bytes_max: int) -> bytes:
+    def _unpack(self, body: bytes, encoding: str, bytes_max: int) -> bytes:
         whole = unpack(body, encoding, bytes_max)
         if self.share is not None and len(whole) > len(body):
             self.share.take(len(whole) - len(body))
@@ -135,17 +135,17 @@ class Exchange:
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise ClientGone
+                raise ClientDisconnected
             if piece := message.get("body", b""):
                 yield piece
             if not message.get("more_body"):
                 return
 
-    def attended(self) -> Self:
-        """A context: work inside as long as the client is there; ``watch`` is called when the work takes its time.
+    def while_connected(self) -> Self:
+        """A context that is cancelled when the client disconnects; ``watch`` is called when the work takes long.
 
         Raises:
-            ClientGone: it left; what was running inside has been cancelled.
+            ClientDisconnected: it disconnected; the work inside has been cancelled.
         """
         return self
 
@@ -156,33 +156,33 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         work, self._work = self._work, None
-        left = self._gave_up
+        left = self._abandoned
         if self._watch is not None:
             left = left or self._watch.done()
             self._watch.cancel()
         if left and work is not None and isinstance(error, asyncio.CancelledError):
             work.uncancel()
-            raise ClientGone from None
+            raise ClientDisconnected from None
 
     def watch(self) -> None:
-        """Cancel the work that is attended once the client leaves. Harmless when called again."""
+        """Cancel the work under ``while_connected`` once the client leaves. Harmless when called again."""
         if self._watch is None and self._work is not None:
-            self._watch = asyncio.create_task(self._until_gone(self._work))
+            self._watch = asyncio.create_task(self._await_disconnect(self._work))
 
-    def give_up(self) -> None:
-        """Treat a client that is there, and takes nothing, as one that left. Its connection is dropped."""
-        if self._work is not None and not self._gave_up:
-            self._gave_up = True
+    def abandon(self) -> None:
+        """Treat a client that reads nothing as one that disconnected. Its connection is dropped."""
+        if self._work is not None and not self._abandoned:
+            self._abandoned = True
             self._work.cancel()
 
-    async def _until_gone(self, work: asyncio.Task[Any]) -> None:
+    async def _await_disconnect(self, work: asyncio.Task[Any]) -> None:
         message: Message = {}
         while message.get("type") != "http.disconnect":
             message = await self._receive()
         work.cancel()
 
-    def sibling(self, body: bytes, send: Send) -> Exchange:
-        """The same request, answered to ``send``; its client never leaves."""
+    def duplicate(self, body: bytes, send: Send) -> Exchange:
+        """The same request, answered to ``send``; its client never disconnects."""
 
         async def receive() -> Message:
             if unread:
@@ -195,7 +195,7 @@ class Exchange:
         return other
 
     async def relay(self, message: Message) -> None:
-        """Send what a sibling sent, under this request's id and with its extra headers."""
+        """Send on a message of a duplicate, under this request's id and with its extra headers."""
         if message["type"] == "http.response.start":
             own = {"x-request-id": self.request_id, **self.headers}
             pairs = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in own.items()]
@@ -227,7 +227,7 @@ class Exchange:
 
     async def fail(self, error: ApiError) -> None:
         """Answer with an error in the documented envelope, unless the answer has begun."""
-        self.note(error)
+        self.log_error(error)
         if self.started:
             return
         self.headers |= error.headers
@@ -237,8 +237,8 @@ class Exchange:
         with suppress(OSError):
             await self.reply({"error": self.profile.error(error.body(), error.status)}, error.status)
 
-    def note(self, error: ApiError) -> None:
-        """Write the error to the log, under the request's id. Its public text stays out: it may quote the answer."""
+    def log_error(self, error: ApiError) -> None:
+        """Log the error under the request's id, without its public text: that may quote the answer."""
         self.failed = True
         code = error.code or error.type
         self.engine.meter.errors.add(1, code)

@@ -1,8 +1,8 @@
-"""``Idempotency-Key``: a request sent again is answered again, not done again.
+"""``Idempotency-Key``: a repeated request gets the first one's answer, and is not executed again.
 
-What a request with a key is answered is recorded as it is sent, byte for byte, and played to whoever sends the same
-request with the same key: from the beginning, while the first is still being answered too. The records lie in memory,
-bounded in number, bytes and age. An answer that failed is not kept: trying that again is what the caller wants.
+The answer to a request with a key is recorded as it is sent, byte for byte, and replayed from its beginning to whoever
+sends the same request with the same key, also while the first is still being answered. The records lie in memory,
+bounded in number, bytes and age. A failed answer is not kept: the caller repeats the request to try again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from antiphon.http.exchange import Exchange
 from antiphon.wire.errors import InvalidRequest, RateLimited
 
 ANSWERS_MAX = 1000
-"""Answers that are kept of one project; of those, the oldest that is over goes for a new one."""
+"""Answers kept for one project; the oldest complete one makes room for a new one."""
 BYTES_MAX = 64 << 20
 AGE_S = 24 * 60 * 60.0
 _KEY_CHARS_MAX = 255
 
 Perform = Callable[[Exchange], Awaitable[None]]
-"""Answers an exchange, whatever happens; never raises."""
+"""Answers an exchange; never raises."""
 
 
 class _Place(NamedTuple):
@@ -37,21 +37,21 @@ class _Place(NamedTuple):
 
 
 class _Recording:
-    """One answer, and the work behind it as long as that goes on.
+    """One answer, and the task that makes it until it is complete.
 
     Attributes:
         digest: of the request's body.
-        readers: how many exchanges it is being played to.
-        over: whether all of it is there.
-        bytes: how much of a body there is so far.
-        weight: what it counts for among the kept answers; nothing while it is not over.
+        readers: how many exchanges it is being replayed to.
+        complete: whether all of it has been recorded.
+        bytes: size of the body so far.
+        weight: bytes that count among the kept answers; 0 until it is complete.
     """
 
     def __init__(self, digest: bytes, began: float) -> None:
         self.digest = digest
         self.began = began
         self.readers = 0
-        self.over = False
+        self.complete = False
         self.bytes = 0
         self.weight = 0
         self.work: asyncio.Task[None] | None = None
@@ -59,24 +59,24 @@ class _Recording:
         self._moved = asyncio.Event()
 
     async def record(self, message: Message) -> None:
-        """Take the next message; it waits for no reader."""
+        """Record the next message; waits for no reader."""
         self._messages.append(message)
         self.bytes += len(message.get("body", b""))
-        self.move()
+        self.wake_readers()
 
-    def move(self) -> None:
-        """Let the readers look again."""
+    def wake_readers(self) -> None:
+        """Let the readers look for more."""
         self._moved.set()
         self._moved = asyncio.Event()
 
-    def holds(self, id: str) -> bool:
+    def contains(self, id: str) -> bool:
         """Whether the object of that id is in the answer, as far as it has been recorded."""
         return any(b'"id":"%s"' % id.encode() in message.get("body", b"") for message in self._messages)
 
     async def play(self, exchange: Exchange) -> None:
         """Send all of it, and what is still to come."""
         sent = 0
-        while sent < len(self._messages) or not self.over:
+        while sent < len(self._messages) or not self.complete:
             if sent == len(self._messages):
                 await self._moved.wait()
                 continue
@@ -84,8 +84,8 @@ class _Recording:
             sent += 1
 
 
-class Replays:
-    """The recorded answers of one server. ``now`` gives seconds that never go back."""
+class IdempotencyCache:
+    """The recorded answers of one server. ``now``: a monotonic clock, in seconds."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -96,8 +96,8 @@ class Replays:
         """Answer as the first request with this key was answered; if this is the first, by ``perform``.
 
         Raises:
-            InvalidRequest: the key is no key, or came with another body before.
-            antiphon.http.exchange.ClientGone: the client left. If it was the last one, so does the work.
+            InvalidRequest: the key is too long, or was used with another body.
+            antiphon.http.exchange.ClientDisconnected: the client disconnected; with the last one the work is cancelled.
         """
         if not 0 < len(key) <= _KEY_CHARS_MAX:
             raise InvalidRequest(
@@ -106,45 +106,45 @@ class Replays:
             )
         body = await exchange.body()
         place = _Place(exchange.project, key)
-        recording = self._found(place, hashlib.sha256(body).digest())
+        recording = self._find_or_begin(place, hashlib.sha256(body).digest())
         if recording.work is None:
-            recording.work = asyncio.create_task(self._performed(place, recording, exchange, body, perform))
+            recording.work = asyncio.create_task(self._perform(place, recording, exchange, body, perform))
         else:
             exchange.headers["x-antiphon-replayed"] = "true"
-        with exchange.attended():
-            await self._played(place, recording, exchange)
+        with exchange.while_connected():
+            await self._play(place, recording, exchange)
 
     def forget(self, project: str, id: str) -> None:
-        """Play no answer of that project any more in which the object ``id`` is: it has been deleted."""
+        """Forget the answers of that project that contain the object ``id``: it has been deleted."""
         for place, recording in list(self._kept.items()):
-            if place.project == project and recording.holds(id):
+            if place.project == project and recording.contains(id):
                 self._forget(place, recording)
 
     def forget_all(self) -> None:
-        """Play no answer any more that is over: what was in it may have been deleted."""
+        """Forget all complete answers: what they contain may have been deleted."""
         for place, recording in list(self._kept.items()):
-            if recording.over:
+            if recording.complete:
                 self._forget(place, recording)
 
-    async def _played(self, place: _Place, recording: _Recording, exchange: Exchange) -> None:
+    async def _play(self, place: _Place, recording: _Recording, exchange: Exchange) -> None:
         recording.readers += 1
         try:
             await recording.play(exchange)
         finally:
             recording.readers -= 1
-            if not recording.readers and not recording.over:
+            if not recording.readers and not recording.complete:
                 self._forget(place, recording)
                 assert recording.work is not None
                 recording.work.cancel()
                 await asyncio.wait([recording.work])
 
-    def _found(self, place: _Place, digest: bytes) -> _Recording:
-        """The recording of that key, begun if there is none."""
+    def _find_or_begin(self, place: _Place, digest: bytes) -> _Recording:
+        """The recording of that key; a new one if there is none."""
         now = self._now()
         for old, recording in list(self._kept.items()):
             if now - recording.began <= AGE_S:
                 break
-            if recording.over:
+            if recording.complete:
                 self._forget(old, recording)
         if place not in self._kept:
             self._make_room(place.project)
@@ -158,40 +158,40 @@ class Replays:
         return recording
 
     def _make_room(self, project: str) -> None:
-        """For one more answer of a project, out of that project's own.
+        """Make room for one more answer of a project among that project's own.
 
         Raises:
-            RateLimited: all that it may have are still being made.
+            RateLimited: all that it may have are still being answered.
         """
         own = [(place, recording) for place, recording in self._kept.items() if place.project == project]
         if len(own) < ANSWERS_MAX:
             return
-        oldest = next(((place, recording) for place, recording in own if recording.over), None)
+        oldest = next(((place, recording) for place, recording in own if recording.complete), None)
         if oldest is None:
             text = f"There are {ANSWERS_MAX} requests with an Idempotency-Key under way already. Retry in a moment."
             raise RateLimited(text, code="too_many_keys", headers={"Retry-After": "2"})
         self._forget(*oldest)
 
-    async def _performed(
+    async def _perform(
         self, place: _Place, recording: _Recording, first: Exchange, body: bytes, perform: Perform
     ) -> None:
-        """Answer an exchange of our own, that no client's leaving breaks off, into the recording."""
-        own = first.sibling(body, recording.record)
+        """Answer a duplicate of the exchange into the recording; no client's disconnect interrupts it."""
+        own = first.duplicate(body, recording.record)
         try:
             await perform(own)
         except asyncio.CancelledError:
             own.failed = True
             raise
         finally:
-            recording.over = True
+            recording.complete = True
             if own.failed:
                 self._forget(place, recording)
             else:
-                self._weigh(place, recording)
-            recording.move()
+                self._count_bytes(place, recording)
+            recording.wake_readers()
 
-    def _weigh(self, place: _Place, recording: _Recording) -> None:
-        """Count its bytes; where there are too many, the oldest of the project that has most of them go."""
+    def _count_bytes(self, place: _Place, recording: _Recording) -> None:
+        """Count its bytes; when there are too many, drop the oldest of the project that takes most."""
         if self._kept.get(place) is recording:
             recording.weight = recording.bytes
             self._bytes += recording.weight
@@ -203,7 +203,7 @@ class Replays:
             self._forget(*next((p, r) for p, r in self._kept.items() if p.project == most and r.weight))
 
     def _forget(self, place: _Place, recording: _Recording) -> None:
-        """Play it to nobody new."""
+        """Replay it to no new request."""
         if self._kept.get(place) is recording:
             del self._kept[place]
             self._bytes -= recording.weight

@@ -17,15 +17,17 @@ from antiphon.wire.validation import checked, wrong_type
 T = TypeVar("T")
 
 
-def ends(ids: Sequence[Id]) -> tuple[Id | None, Id | None]:
+def first_and_last(ids: Sequence[Id]) -> tuple[Id | None, Id | None]:
     """The first and the last of a page's ids."""
     return (ids[0], ids[-1]) if ids else (None, None)
 
 
 def item_list(items: Sequence[Json], query: PageQuery, has_more: bool) -> ItemList:
     """The list object of items, each with what the request includes."""
-    first, last = ends([item["id"] for item in items])
-    return ItemList(data=[shown(item, query) for item in items], first_id=first, last_id=last, has_more=has_more)
+    first, last = first_and_last([item["id"] for item in items])
+    return ItemList(
+        data=[apply_include(item, query) for item in items], first_id=first, last_id=last, has_more=has_more
+    )
 
 
 def item_page(page: Page, query: PageQuery) -> ItemList:
@@ -33,8 +35,8 @@ def item_page(page: Page, query: PageQuery) -> ItemList:
     return item_list([msgspec.json.decode(item.doc) for item in page.items], query, page.has_more)
 
 
-def shown(item: Json, query: PageQuery) -> Json:
-    """The item without what is large, unless the request includes it."""
+def apply_include(item: Json, query: PageQuery) -> Json:
+    """The item without its large members, unless the request includes them."""
     for hidden in KINDS[item["type"]].hidden:
         if hidden.include not in query.include and item.get(hidden.member) is not None:
             item = item | {hidden.member: _without(item[hidden.member], hidden.part)}
@@ -53,7 +55,7 @@ def _without(member: Any, part: str | None) -> Any:
     return {**whole, part: None} if part in whole else whole
 
 
-def query_of(params: Iterable[tuple[str, str]], kind: type[T]) -> T:
+def parse_query(params: Iterable[tuple[str, str]], kind: type[T]) -> T:
     """The query of a list as one of our structs; unknown keys are passed over.
 
     Raises:

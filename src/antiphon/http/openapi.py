@@ -17,10 +17,10 @@ from antiphon.wire.request import CreateRequest
 
 if TYPE_CHECKING:
     from antiphon.http.app import Route
-    from antiphon.http.sse import Pulse
+    from antiphon.http.sse import ConnectionMonitor
 
 
-async def document(exchange: Exchange, pulse: Pulse) -> None:
+async def document(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /openapi.json``."""
     await exchange.reply(_document())
 
@@ -47,7 +47,7 @@ def _document() -> Json:
                 *(_parameter(name, "path") for name in route.pattern.groupindex),
                 *(_parameter(name, "query") for name in route.query),
             ],
-            "responses": {"200": _good(route, answer), "default": _json(failure, "What went wrong")},
+            "responses": {"200": _success(route, answer), "default": _json(failure, "What went wrong")},
             "security": [{"key": []}, {}] if path.startswith(("/v1/", "/antiphon/")) else [],
         }
         if route.body is not None:
@@ -81,7 +81,7 @@ def _parameter(name: str, place: str) -> Json:
     return {"name": name, "in": place, "required": place == "path", "schema": schema}
 
 
-def _good(route: Route, answer: Json) -> Json:
+def _success(route: Route, answer: Json) -> Json:
     """A good answer, in the media types that it may have."""
     if route.answer is str:
         return {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}

@@ -65,7 +65,7 @@ OPENAI: Final = Profile("openai", {})
 OPEN_RESPONSES: Final = Profile("openresponses", EVENT_NAMES)
 
 
-def profile_of(headers: Container[bytes], configured: str) -> Profile:
+def choose_profile(headers: Container[bytes], configured: str) -> Profile:
     """What a request with headers of these names is answered in, where ``configured`` is the server's own setting."""
     if configured == OPEN_RESPONSES.name or VERSION_HEADER in headers:
         return OPEN_RESPONSES

@@ -1,7 +1,7 @@
 """The server's own log: a line per event, as text or as JSON, with the id of the request it belongs to.
 
-A line never holds what a caller or a model wrote, nor a key. Exceptions are told by their types and places in the
-code, not by their messages: those quote whatever they failed on.
+A line never holds what a caller or a model wrote, nor a key. Of an exception it holds the type
+and the stack, not the message: a message may quote whatever the code failed on.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _loop = logging.getLogger("antiphon.loop")
 
 
 def set_up(format: LogFormat, level: str | int, stream: Any = None) -> logging.Handler:
-    """Send all loggers' lines from ``level`` on to ``stream`` (standard error), and return what does so. Of libraries,
-    nothing below INFO is taken: they write out what goes over the wire.
+    """Send all loggers' lines from ``level`` on to ``stream`` (standard error), and return the handler. Of libraries,
+    nothing below INFO is logged: their debug lines show what goes over the wire.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.addFilter(_is_ours_or_no_detail)
@@ -48,7 +48,7 @@ def _is_ours_or_no_detail(record: logging.LogRecord) -> bool:
 
 class JsonLines(logging.Formatter):
     """One JSON object per line: ``time`` (UTC), ``level``, ``logger``, ``message``, ``request_id``, what the line's
-    ``fields`` hold, and ``exception`` as a list of places.
+    ``fields`` hold, and ``exception`` as the lines of ``describe_exception``.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -63,7 +63,7 @@ class JsonLines(logging.Formatter):
             line["request_id"] = id
         line |= record.__dict__.get("fields", {})
         if error := _error(record):
-            line["exception"] = places(error)
+            line["exception"] = describe_exception(error)
         return msgspec.json.encode(line).decode()
 
 
@@ -77,8 +77,8 @@ class TextLines(logging.Formatter):
         fields: dict[str, Any] = record.__dict__.get("fields", {})
         line += "".join(f" {name}={value}" for name, value in fields.items())
         if error := _error(record):
-            line += "".join(f"\n  {place}" for place in places(error))
-        # One event is one line, or lines that are seen to belong to it: nobody can write a line of his own.
+            line += "".join(f"\n  {frame}" for frame in describe_exception(error))
+        # A record is one line, or a line and indented ones: no text in it can pass for another record.
         return line.replace("\r", " ").replace("\n", "\n  ") if "\n" in line else line
 
 
@@ -90,17 +90,17 @@ def _error(record: logging.LogRecord) -> BaseException | None:
     return record.exc_info[1] if record.exc_info else None
 
 
-def places(error: BaseException) -> list[str]:
-    """The exception and its causes as types and lines of code, newest call first; no message of any."""
-    told: list[str] = []
+def describe_exception(error: BaseException) -> list[str]:
+    """The exception and its causes as types and stack frames, innermost call first, without their messages."""
+    lines: list[str] = []
     cause: BaseException | None = error
     for _ in range(_CAUSES_MAX):
         if cause is None:
             break
-        told.append(f"{'caused by ' if told else ''}{type(cause).__module__}.{type(cause).__qualname__}")
-        told += _frames(cause.__traceback__)
+        lines.append(f"{'caused by ' if lines else ''}{type(cause).__module__}.{type(cause).__qualname__}")
+        lines += _frames(cause.__traceback__)
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-    return told
+    return lines
 
 
 def _frames(trace: TracebackType | None) -> list[str]:
@@ -109,5 +109,5 @@ def _frames(trace: TracebackType | None) -> list[str]:
 
 
 def note_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """An event loop's exception handler. The usual one writes the task out, the exception's message with it."""
+    """An event loop's exception handler. The default one logs the task, and with it the exception's message."""
     _loop.error("%s", context.get("message", "Unhandled error"), exc_info=context.get("exception"))

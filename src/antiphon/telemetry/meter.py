@@ -1,6 +1,6 @@
 """What a server measures of itself: one ``ResponseTimer`` per response, one ``Meter`` per engine.
 
-A figure tells how much and how long, never what: no text of a prompt, an answer or an error comes here.
+Metrics say how much and how long, never what: no text of a prompt, an answer or an error comes here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from antiphon.telemetry.metrics import (
     Family,
     Histogram,
     Reading,
-    exposition,
+    render_families,
 )
 from antiphon.wire.response import Response
 
@@ -26,10 +26,10 @@ class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
     """How large and how busy a store is.
 
     Attributes:
-        used_bytes: what its content takes, free space within files not counted.
-        file_bytes: what it takes of the disk; 0 for a store in memory.
-        writes: writes that wait or are under way; and ``reads``.
-        deliveries: webhooks that wait to be delivered.
+        used_bytes: size of its content, without free space within files.
+        file_bytes: size on disk; 0 for a store in memory.
+        writes: writes waiting or under way; ``reads`` likewise.
+        deliveries: webhooks waiting to be delivered.
         groups: how many requests shared each transaction; None where there are no transactions.
     """
 
@@ -45,11 +45,11 @@ class ResponseTimer:
     """The stopwatch of one response; a context that ends with it. Times are ``perf_counter`` seconds, 0.0 until then.
 
     Attributes:
-        began_at: Unix seconds.
-        began: the request was there, whole.
-        asked: the model was asked for the first time.
-        spoke: its first delta came.
-        finished: its last word came.
+        started_at: Unix seconds.
+        started: the whole request had arrived.
+        requested: the model was first asked.
+        first_delta: the model's first delta arrived.
+        finished: the model's last delta arrived.
         ended: the terminal event had been handed to the client's connection.
         response: the response as it ended; None when it failed or its client left.
         error: what it failed with; None when it did not.
@@ -59,39 +59,39 @@ class ResponseTimer:
     """
 
     __slots__ = (
-        "asked",
-        "began",
-        "began_at",
         "ended",
         "error",
         "finished",
+        "first_delta",
         "meter",
         "model",
         "parent",
         "request_id",
+        "requested",
         "response",
-        "spoke",
+        "started",
+        "started_at",
     )
 
     def __init__(self, meter: Meter | None = None) -> None:
         self.meter = meter
-        self.began_at = time()
-        self.began = perf_counter()
-        self.asked = self.spoke = self.finished = self.ended = 0.0
+        self.started_at = time()
+        self.started = perf_counter()
+        self.requested = self.first_delta = self.finished = self.ended = 0.0
         self.response: Response | None = None
         self.error: BaseException | None = None
         self.model = self.request_id = self.parent = ""
 
-    def ask(self) -> None:
-        """The model is asked, perhaps once more."""
-        self.asked = self.asked or perf_counter()
+    def note_request(self) -> None:
+        """The model is about to be asked, perhaps again."""
+        self.requested = self.requested or perf_counter()
 
-    def hear(self) -> None:
-        """The model's first delta is there."""
-        self.spoke = perf_counter()
+    def note_first_delta(self) -> None:
+        """The model's first delta has arrived."""
+        self.first_delta = perf_counter()
 
-    def finish(self) -> None:
-        """The model said its last word."""
+    def note_finish(self) -> None:
+        """The model's last delta has arrived."""
         self.finished = perf_counter()
 
     def __enter__(self) -> Self:
@@ -103,23 +103,23 @@ class ResponseTimer:
         self.error = error
         self.ended = perf_counter()
         if self.meter is not None:
-            self.meter.take(self)
+            self.meter.record(self)
 
     @property
     def overhead_s(self) -> float:
         """Seconds in which the client waited for this server and not for the model: before the model was asked, and
-        after its last word. What is done to a delta while the model makes the next one is nobody's wait.
+        after its last delta. Work on a delta while the model makes the next one keeps nobody waiting.
         """
         if not self.finished:
-            return self.ended - self.began
-        return self.asked - self.began + self.ended - self.finished
+            return self.ended - self.started
+        return self.requested - self.started + self.ended - self.finished
 
 
 class Meter:
-    """The figures of one engine; every method is called on its event loop.
+    """The metrics of one engine; every method is called on its event loop.
 
     Attributes:
-        listener: is given every watch that ended, after it was counted; for traces.
+        listener: called with every timer that ended, after it was counted; for traces.
     """
 
     def __init__(self) -> None:
@@ -130,7 +130,9 @@ class Meter:
         self.errors = Counter("antiphon_errors_total", "Errors that were answered, by their code.", ("code",))
         self.responses = Counter("antiphon_responses_total", "Responses, by how they ended.", ("status",))
         self.tokens = Counter("antiphon_tokens_total", "Tokens the model counted.", ("direction",))
-        self.first = Histogram("antiphon_time_to_first_token_seconds", "From the request to the model's first delta.")
+        self.time_to_first_token = Histogram(
+            "antiphon_time_to_first_token_seconds", "From the request to the model's first delta."
+        )
         self.duration = Histogram("antiphon_response_duration_seconds", "From the request to the end of the response.")
         self.overhead = Histogram(
             "antiphon_overhead_seconds", "Of the duration: before the model was asked and after its last word."
@@ -140,11 +142,11 @@ class Meter:
         )
         self.webhooks_given_up = Counter("antiphon_webhooks_given_up_total", "Webhooks that will not be delivered.")
 
-    def take(self, timer: ResponseTimer) -> None:
+    def record(self, timer: ResponseTimer) -> None:
         """Count a response that ended, however it did."""
-        self.duration.observe(timer.ended - timer.began)
-        if timer.spoke:
-            self.first.observe(timer.spoke - timer.began)
+        self.duration.observe(timer.ended - timer.started)
+        if timer.first_delta:
+            self.time_to_first_token.observe(timer.first_delta - timer.started)
         response = timer.response
         if response is None:
             self.responses.add(1, "failed" if isinstance(timer.error, Exception) else "cancelled")
@@ -157,24 +159,24 @@ class Meter:
         if self.listener is not None:
             self.listener(timer)
 
-    def text(self, store: StoreStats, *, streams: int, requests: int) -> bytes:
-        """All figures for Prometheus.
+    def render(self, store: StoreStats, *, streams: int, requests: int) -> bytes:
+        """All metrics in Prometheus's render_families format.
 
         Args:
             streams: responses that are being streamed.
             requests: HTTP requests that are being served.
         """
         families: list[Family] = [
-            self.requests, self.errors, self.responses, self.tokens, self.first, self.duration, self.overhead,
-            self.webhook_attempts, self.webhooks_given_up,
+            self.requests, self.errors, self.responses, self.tokens,
+            self.time_to_first_token, self.duration, self.overhead, self.webhook_attempts, self.webhooks_given_up,
             Reading("antiphon_open_requests", "HTTP requests being served.", requests),
             Reading("antiphon_open_streams", "Responses being streamed.", streams),
-            *_of_store(store),
+            *_store_families(store),
         ]  # fmt: skip
-        return exposition(families)
+        return render_families(families)
 
 
-def _of_store(store: StoreStats) -> list[Family]:
+def _store_families(store: StoreStats) -> list[Family]:
     families: list[Family] = [
         Reading("antiphon_store_writes_pending", "Writes that wait for the store or are under way.", store.writes),
         Reading("antiphon_store_reads_pending", "Reads that wait for the store or are under way.", store.reads),

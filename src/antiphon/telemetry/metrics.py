@@ -1,6 +1,6 @@
 """Counters and histograms, and their text for Prometheus (exposition format 0.0.4).
 
-Own, because the usual client takes 50 ms to import and 5 to 8 µs per request, most of it for locks: here each figure
+Our own, because the usual client takes 50 ms to import and 5 to 8 µs per request, most of it for locks: here each value
 has one thread that writes it, and a reader may be one step behind.
 """
 
@@ -13,14 +13,14 @@ from typing import Literal
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 SERIES_MAX = 200
-"""How many combinations of label values a family keeps; whatever comes later is counted as ``other``."""
+"""How many combinations of label values a family keeps; later ones are counted as ``other``."""
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Upper bounds that fit everything from a commit to a long answer, in seconds."""
 
 
 class Counter:
-    """A family of counts that only grow, told apart by their labels' values."""
+    """A family of counts that only grow, one for each combination of label values."""
 
     kind = "counter"
 
@@ -53,7 +53,7 @@ class Counter:
 
 
 class Histogram:
-    """How often a figure was below each of some bounds."""
+    """A distribution: how many observed values are at most each of some bounds."""
 
     kind = "histogram"
 
@@ -65,16 +65,16 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many figures were seen."""
+        """How many values were observed."""
         return sum(self._counts)
 
-    def observe(self, figure: float) -> None:
-        """Take one figure, in the unit that the name ends in."""
-        self._counts[bisect_left(self._bounds, figure)] += 1
-        self._sum += figure
+    def observe(self, value: float) -> None:
+        """Add one value, in the unit that the metric's name ends in."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
 
     def lines(self) -> Iterator[str]:
-        """The samples, as text: each bucket holds those before it."""
+        """The samples, as text: each bucket includes those before it."""
         below = 0
         for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
             below += count
@@ -84,7 +84,7 @@ class Histogram:
 
 
 class Reading:
-    """One figure as it is now: a gauge, or a count that is kept elsewhere."""
+    """One value as it is now: a gauge, or a count that is kept elsewhere."""
 
     def __init__(self, name: str, text: str, value: float, kind: Literal["gauge", "counter"] = "gauge") -> None:
         self.name, self.text, self.kind = name, text, kind
@@ -98,8 +98,8 @@ class Reading:
 Family = Counter | Histogram | Reading
 
 
-def exposition(families: Sequence[Family]) -> bytes:
-    """The families as Prometheus reads them."""
+def render_families(families: Sequence[Family]) -> bytes:
+    """The families in Prometheus's render_families format."""
     lines: list[str] = []
     for family in families:
         lines += (f"# HELP {family.name} {family.text}", f"# TYPE {family.name} {family.kind}", *family.lines())
@@ -107,10 +107,10 @@ def exposition(families: Sequence[Family]) -> bytes:
 
 
 def _sample(name: str, labels: Mapping[str, str], value: float) -> str:
-    shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+    shown = ",".join(f'{label}="{_escape(text)}"' for label, text in labels.items())
     number = str(int(value)) if value == int(value) else repr(value)
     return f"{name}{{{shown}}} {number}" if shown else f"{name} {number}"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,7 +1,7 @@
 """OpenTelemetry spans with the GenAI conventions, one per response, made after it ended. Imported only when they are
 asked for (``OTEL_EXPORTER_OTLP_ENDPOINT``); needs the extra ``antiphon[otel]``.
 
-A span tells which model, how long and how many tokens; no prompt, no answer, no error message.
+A span says which model, how long and how many tokens; no prompt, no answer, no error message.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ MISSING = f"{ENDPOINT} is set, but the packages for traces are missing: pip inst
 
 
 class CannotTrace(Exception):
-    """The packages for traces are not there; the text says how to get them."""
+    """The packages for traces are not installed; the text says how to install them."""
 
 
 class Traces:
-    """Sends a span for every watch it is given.
+    """Exports a span for every response that ended.
 
     Args:
         exporter: where spans go; OTLP over HTTP, as the environment says, when None.
@@ -43,13 +43,13 @@ class Traces:
         self._tracer = provider.get_tracer("antiphon", __version__)
         self._propagator = self._otel["TraceContextTextMapPropagator"]()
 
-    def take(self, timer: ResponseTimer) -> None:
-        """Note a response that ended. Costs tens of microseconds; the sending is another thread's work."""
+    def record(self, timer: ResponseTimer) -> None:
+        """Record a response that ended. Costs tens of microseconds; another thread sends the span."""
         parent = self._propagator.extract({"traceparent": timer.parent}) if timer.parent else self._otel["Context"]()
-        began_ns = int(timer.began_at * 1e9)
+        began_ns = int(timer.started_at * 1e9)
 
         def at(moment: float) -> int:
-            return began_ns + int((moment - timer.began) * 1e9)
+            return began_ns + int((moment - timer.started) * 1e9)
 
         span = self._tracer.start_span(
             f"chat {timer.model}".strip(),
@@ -59,8 +59,8 @@ class Traces:
             attributes=attributes(timer),
         )
         for name, moment in (
-            ("model.asked", timer.asked),
-            ("model.first_delta", timer.spoke),
+            ("model.asked", timer.requested),
+            ("model.first_delta", timer.first_delta),
             ("model.finished", timer.finished),
         ):
             if moment:
@@ -70,13 +70,13 @@ class Traces:
         span.end(end_time=at(timer.ended))
 
     def close(self) -> None:
-        """Send what is left. Blocks as long as the exporter's timeout."""
+        """Send the remaining spans. Blocks for at most the exporter's timeout."""
         self._provider.shutdown()
 
 
 def attributes(timer: ResponseTimer) -> dict[str, str | int | float | bool | list[str]]:
-    """What a span says of a response, by the GenAI semantic conventions; our own names begin with ``antiphon.``."""
-    told: dict[str, str | int | float | bool | list[str]] = {
+    """A response as span attributes, by the GenAI semantic conventions; our own names begin with ``antiphon.``."""
+    values: dict[str, str | int | float | bool | list[str]] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "antiphon",
         "gen_ai.response.model": timer.model,
@@ -84,11 +84,11 @@ def attributes(timer: ResponseTimer) -> dict[str, str | int | float | bool | lis
         "antiphon.overhead_s": timer.overhead_s,
     }
     if timer.error is not None:
-        told["error.type"] = _kind(timer.error)
+        values["error.type"] = _kind(timer.error)
     response = timer.response
     if response is None:
-        return told
-    told |= {
+        return values
+    values |= {
         "gen_ai.request.model": response.model,
         "gen_ai.request.temperature": response.temperature,
         "gen_ai.request.top_p": response.top_p,
@@ -96,11 +96,11 @@ def attributes(timer: ResponseTimer) -> dict[str, str | int | float | bool | lis
         "gen_ai.response.finish_reasons": [_finish(response.incomplete_details)],
     }
     if response.max_output_tokens is not None:
-        told["gen_ai.request.max_tokens"] = response.max_output_tokens
+        values["gen_ai.request.max_tokens"] = response.max_output_tokens
     if response.usage is not None:
-        told["gen_ai.usage.input_tokens"] = response.usage.input_tokens
-        told["gen_ai.usage.output_tokens"] = response.usage.output_tokens
-    return told
+        values["gen_ai.usage.input_tokens"] = response.usage.input_tokens
+        values["gen_ai.usage.output_tokens"] = response.usage.output_tokens
+    return values
 
 
 def _finish(incomplete: Mapping[str, Any] | None) -> str:
@@ -115,7 +115,7 @@ def _kind(error: BaseException) -> str:
 
 
 def packages() -> dict[str, Any]:
-    """What is used of OpenTelemetry, by name.
+    """The names that are used of OpenTelemetry.
 
     Raises:
         CannotTrace: it is not installed.

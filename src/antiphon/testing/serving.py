@@ -21,7 +21,7 @@ from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.files.blobs import BlobStore, LocalBlobs
 from antiphon.files.embedding import Embedder
-from antiphon.http.app import app_of
+from antiphon.http.app import make_app
 from antiphon.http.connection import uvicorn_options
 from antiphon.models import Model, Roster
 from antiphon.store import Store
@@ -114,7 +114,7 @@ async def _listening(engine: Engine) -> AsyncGenerator[str]:
         listener.bind(("127.0.0.1", 0))
         server = _Server(
             uvicorn.Config(
-                app_of(engine),
+                make_app(engine),
                 loop="none",
                 lifespan="on",
                 log_config=None,

@@ -251,7 +251,7 @@ class Host:
     async def _serve(self, located: Settings | None) -> None:
         from antiphon.client.inprocess.socket_server import SocketServer, open_socket_file
         from antiphon.http.app import HttpApp
-        from antiphon.http.auth import trusted
+        from antiphon.http.auth import trust_callers
 
         over = asyncio.Event()
         self._set_halt(cast("asyncio.Task[None]", asyncio.current_task()).cancel)
@@ -266,7 +266,7 @@ class Host:
             stack.push_async_callback(socket_server.close)
             if file is not None:
                 await socket_server.listen(file)
-            self._app = trusted(app)
+            self._app = trust_callers(app)
             self._set_halt(over.set)
             self._opened.set_result(None)
             await over.wait()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from antiphon.config import Config
-from antiphon.http.auth import trusted
+from antiphon.http.auth import trust_callers
 from antiphon.http.connection import uvicorn_options
 from antiphon.store.sqlite import UNIX
 
@@ -134,7 +134,7 @@ class SocketServer:
             from uvicorn.server import ServerState
 
             config = uvicorn.Config(
-                trusted(self._app),
+                trust_callers(self._app),
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from antiphon.http.chat import Chunks, completion_of, renamed, to_responses
+from antiphon.http.chat import Chunks, rename_param, to_completion, to_responses
 from antiphon.http.exchange import Exchange
 from antiphon.http.handlers.responses import HttpSink
-from antiphon.http.sse import EventStream, Pulse
+from antiphon.http.sse import ConnectionMonitor, EventStream
 from antiphon.log import encode
 from antiphon.wire import Json
 from antiphon.wire.chat import ChatRequest
@@ -16,18 +16,18 @@ from antiphon.wire.response import Response
 from antiphon.wire.validation import checked
 
 
-async def create(exchange: Exchange, pulse: Pulse) -> None:
+async def create(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``POST /v1/chat/completions``."""
     request, ignored = _read(await exchange.json(), strict=exchange.engine.config.strict)
     options = request.stream_options
-    sink = _ChatSink(exchange, pulse, include_usage=options is not None and bool(options.include_usage))
+    sink = _ChatSink(exchange, monitor, include_usage=options is not None and bool(options.include_usage))
     if ignored:
         exchange.headers["x-antiphon-ignored"] = ", ".join(ignored)
     try:
-        with exchange.attended():
+        with exchange.while_connected():
             await exchange.engine.responses.respond(to_responses(request), exchange.caller, sink)
     except ApiError as error:
-        raise renamed(error) from error.__cause__
+        raise rename_param(error) from error.__cause__
     finally:
         sink.drop()
 
@@ -43,27 +43,27 @@ def _read(body: Any, *, strict: bool) -> tuple[ChatRequest, tuple[str, ...]]:
 class _ChatStream(EventStream):
     """An event stream whose events are chunks."""
 
-    def __init__(self, exchange: Exchange, pulse: Pulse, chunks: Chunks) -> None:
-        super().__init__(exchange, pulse, obfuscate=False)
+    def __init__(self, exchange: Exchange, monitor: ConnectionMonitor, chunks: Chunks) -> None:
+        super().__init__(exchange, monitor, obfuscate=False)
         self._chunks = chunks
 
     def append(self, event: Json) -> None:
         """See ``Log.append``."""
         for chunk in self._chunks.of(event):
-            self.put(b"data: " + encode(chunk) + b"\n\n")
+            self.append_frame(b"data: " + encode(chunk) + b"\n\n")
 
 
 class _ChatSink(HttpSink):
     """The answer as a completion; see ``Sink``."""
 
-    def __init__(self, exchange: Exchange, pulse: Pulse, *, include_usage: bool) -> None:
-        super().__init__(exchange, pulse)
+    def __init__(self, exchange: Exchange, monitor: ConnectionMonitor, *, include_usage: bool) -> None:
+        super().__init__(exchange, monitor)
         self._chunks = Chunks(include_usage=include_usage)
 
     async def send(self, response: Response) -> None:
         """Answer with one completion."""
-        await self._exchange.reply(completion_of(response))
+        await self._exchange.reply(to_completion(response))
 
     def make_stream(self) -> EventStream:
         """A stream of chunks."""
-        return _ChatStream(self._exchange, self._pulse, self._chunks)
+        return _ChatStream(self._exchange, self._monitor, self._chunks)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from antiphon import intake
 from antiphon.http.exchange import Exchange
 from antiphon.http.listing import (
-    ends,
+    apply_include,
+    first_and_last,
     item_list,
     item_page,
-    shown,
 )
-from antiphon.http.sse import Pulse
+from antiphon.http.sse import ConnectionMonitor
 from antiphon.store import Conversation
 from antiphon.wire.conversation import (
     ConversationDeleted,
@@ -25,67 +25,67 @@ from antiphon.wire.conversation import (
 from antiphon.wire.listing import list_query
 
 
-async def create_conversation(exchange: Exchange, pulse: Pulse) -> None:
+async def create_conversation(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``POST /v1/conversations``."""
     engine = exchange.engine
     told = new_conversation(await exchange.json(), engine.ids, strict=engine.config.strict)
-    _tell_ignored(exchange, told.ignored)
+    _report_ignored(exchange, told.ignored)
     await exchange.reply(_object(await engine.conversations.create(exchange.project, told)))
 
 
-async def list_conversations(exchange: Exchange, pulse: Pulse) -> None:
+async def list_conversations(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/conversations``: newest first (not in the official API)."""
     page = await exchange.engine.conversations.list(exchange.project, list_query(exchange.query))
     data = [_object(conversation) for conversation in page.found]
-    first, last = ends([conversation.id for conversation in data])
+    first, last = first_and_last([conversation.id for conversation in data])
     await exchange.reply(ConversationList(data=data, first_id=first, last_id=last, has_more=page.has_more))
 
 
-async def retrieve_conversation(exchange: Exchange, pulse: Pulse) -> None:
+async def retrieve_conversation(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/conversations/{conversation_id}``."""
     await exchange.reply(_object(await exchange.engine.conversations.retrieve(exchange.project, _id(exchange))))
 
 
-async def update_conversation(exchange: Exchange, pulse: Pulse) -> None:
+async def update_conversation(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``POST /v1/conversations/{conversation_id}``."""
     engine = exchange.engine
     told = changed_conversation(await exchange.json(), strict=engine.config.strict)
-    _tell_ignored(exchange, told.ignored)
+    _report_ignored(exchange, told.ignored)
     changed = await engine.conversations.update(exchange.project, _id(exchange), told.metadata)
     await exchange.reply(_object(changed))
 
 
-async def delete_conversation(exchange: Exchange, pulse: Pulse) -> None:
+async def delete_conversation(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``DELETE /v1/conversations/{conversation_id}``."""
     await exchange.engine.conversations.delete(exchange.project, _id(exchange))
     await exchange.reply(ConversationDeleted(_id(exchange)))
 
 
-async def create_items(exchange: Exchange, pulse: Pulse) -> None:
+async def create_items(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``POST /v1/conversations/{conversation_id}/items``."""
     engine, query = exchange.engine, intake.page_query(exchange.query)
     told = new_items(await exchange.json(), engine.ids, strict=engine.config.strict)
-    _tell_ignored(exchange, told.ignored)
+    _report_ignored(exchange, told.ignored)
     items = await engine.conversations.add(exchange.project, _id(exchange), told.items)
     await exchange.reply(item_list(items, query, has_more=False))
 
 
-async def list_items(exchange: Exchange, pulse: Pulse) -> None:
+async def list_items(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/conversations/{conversation_id}/items``."""
     query = intake.page_query(exchange.query)
     page = await exchange.engine.conversations.items(exchange.project, _id(exchange), query)
     await exchange.reply(item_page(page, query))
 
 
-async def retrieve_item(exchange: Exchange, pulse: Pulse) -> None:
+async def retrieve_item(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/conversations/{conversation_id}/items/{item_id}``."""
     query = intake.page_query(exchange.query)
     item_id = exchange.params["item_id"]
     item = await exchange.engine.conversations.item(exchange.project, _id(exchange), item_id)
-    await exchange.reply(shown(item, query))
+    await exchange.reply(apply_include(item, query))
 
 
-async def delete_item(exchange: Exchange, pulse: Pulse) -> None:
+async def delete_item(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``DELETE /v1/conversations/{conversation_id}/items/{item_id}``."""
     item_id = exchange.params["item_id"]
     await exchange.reply(_object(await exchange.engine.conversations.remove(exchange.project, _id(exchange), item_id)))
@@ -99,6 +99,6 @@ def _object(conversation: Conversation) -> ConversationObject:
     return ConversationObject(id=conversation.id, created_at=conversation.created_at, metadata=conversation.metadata)
 
 
-def _tell_ignored(exchange: Exchange, ignored: Sequence[str]) -> None:
+def _report_ignored(exchange: Exchange, ignored: Sequence[str]) -> None:
     if ignored:
         exchange.headers["x-antiphon-ignored"] = ", ".join(ignored)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from antiphon.http.exchange import Exchange
-from antiphon.http.sse import Pulse
+from antiphon.http.sse import ConnectionMonitor
 from antiphon.models import Roster
 from antiphon.models.roster import not_found
 from antiphon.wire.catalogue import CatalogueEntry, ModelCatalogue, catalogue_entry
@@ -18,17 +18,17 @@ READY_S: Final = 0.8
 """How long the model may take to say that it is there: whoever asks wants to know it now."""
 
 
-async def list_models(exchange: Exchange, pulse: Pulse) -> None:
+async def list_models(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/models``; agents that say their ``client_version`` are told more of each."""
     names = await exchange.engine.roster.names()
     listed = [Model(name) for name in names]
     if dict(exchange.query).get("client_version"):
-        await exchange.reply(ModelCatalogue(listed, await _described(exchange.engine.roster, names)))
+        await exchange.reply(ModelCatalogue(listed, await _describe(exchange.engine.roster, names)))
     else:
         await exchange.reply(ModelList(listed))
 
 
-async def _described(roster: Roster, names: Sequence[str]) -> list[CatalogueEntry]:
+async def _describe(roster: Roster, names: Sequence[str]) -> list[CatalogueEntry]:
     models = [await roster.find(name) for name in names]
     return [
         catalogue_entry(name, place, model.context_tokens, sees=model.supports_images)
@@ -36,7 +36,7 @@ async def _described(roster: Roster, names: Sequence[str]) -> list[CatalogueEntr
     ]
 
 
-async def retrieve_model(exchange: Exchange, pulse: Pulse) -> None:
+async def retrieve_model(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/models/{model}``."""
     name = exchange.params["model"]
     if name not in await exchange.engine.roster.names():
@@ -45,12 +45,12 @@ async def retrieve_model(exchange: Exchange, pulse: Pulse) -> None:
     await exchange.reply(Model(name))
 
 
-async def health(exchange: Exchange, pulse: Pulse) -> None:
+async def health(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /health``: the process answers."""
     await exchange.reply(Health("ok"))
 
 
-async def ready(exchange: Exchange, pulse: Pulse) -> None:
+async def ready(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /readyz``: a request would find a model."""
     try:
         async with asyncio.timeout(READY_S):

@@ -6,14 +6,14 @@ import hmac
 
 import msgspec
 
-from antiphon.http.auth import secret_of
+from antiphon.http.auth import bearer_token
 from antiphon.http.exchange import Exchange
-from antiphon.http.sse import Pulse
+from antiphon.http.sse import ConnectionMonitor
 from antiphon.store import Purge
 from antiphon.wire.errors import InvalidRequest, Unauthorized
 
 
-async def purge(exchange: Exchange, pulse: Pulse) -> None:
+async def purge(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``POST /antiphon/purge``: for the command ``antiphon purge``, which knows the token in the data folder."""
     _refuse_strangers(exchange)
     try:
@@ -24,6 +24,6 @@ async def purge(exchange: Exchange, pulse: Pulse) -> None:
 
 
 def _refuse_strangers(exchange: Exchange) -> None:
-    token, told = exchange.engine.token, secret_of(exchange.header(b"authorization")) or ""
+    token, told = exchange.engine.token, bearer_token(exchange.header(b"authorization")) or ""
     if not token or not hmac.compare_digest(token.encode(), told.encode()):
         raise Unauthorized("This is for those who can read the server's data folder: use antiphon purge.")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from antiphon import intake
-from antiphon.http.exchange import ClientGone, Exchange
-from antiphon.http.listing import ends, item_page
-from antiphon.http.sse import EventStream, Pulse
+from antiphon.http.exchange import ClientDisconnected, Exchange
+from antiphon.http.listing import first_and_last, item_page
+from antiphon.http.sse import ConnectionMonitor, EventStream
 from antiphon.log import Interrupted, Reader
 from antiphon.run import Run
 from antiphon.wire.errors import ApiError
@@ -18,11 +18,11 @@ _SNAPSHOT = "x-antiphon-snapshot"
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-async def create(exchange: Exchange, pulse: Pulse) -> None:
+async def create(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``POST /v1/responses``."""
     body = await exchange.json()
-    with exchange.attended():
-        sink = HttpSink(exchange, pulse)
+    with exchange.while_connected():
+        sink = HttpSink(exchange, monitor)
         try:
             await exchange.engine.responses.respond(body, exchange.caller, sink)
         finally:
@@ -32,9 +32,9 @@ async def create(exchange: Exchange, pulse: Pulse) -> None:
 class HttpSink:
     """The answer to a request over HTTP; see ``Sink``."""
 
-    def __init__(self, exchange: Exchange, pulse: Pulse) -> None:
+    def __init__(self, exchange: Exchange, monitor: ConnectionMonitor) -> None:
         self._exchange = exchange
-        self._pulse = pulse
+        self._monitor = monitor
         self._obfuscate = True
         self._stream: EventStream | None = None
 
@@ -61,7 +61,7 @@ class HttpSink:
 
     def make_stream(self) -> EventStream:
         """A stream of events."""
-        return EventStream(self._exchange, self._pulse, obfuscate=self._obfuscate)
+        return EventStream(self._exchange, self._monitor, obfuscate=self._obfuscate)
 
     async def end(self, error: ApiError | None) -> None:
         """Close the stream; an error of which nothing was sent is a plain answer instead."""
@@ -70,12 +70,12 @@ class HttpSink:
         if error is not None and not self._exchange.started:
             raise error
         if error is not None:
-            self._exchange.note(error)
+            self._exchange.log_error(error)
         await self._stream.end()
 
     async def follow(self, reader: Reader) -> None:
         """Show a log that is kept."""
-        await _follow(self._exchange, reader, self._pulse, obfuscate=self._obfuscate)
+        await _follow(self._exchange, reader, self._monitor, obfuscate=self._obfuscate)
 
     def drop(self) -> None:
         """Nothing more is sent."""
@@ -83,7 +83,7 @@ class HttpSink:
             self._stream.drop()
 
 
-async def retrieve(exchange: Exchange, pulse: Pulse) -> None:
+async def retrieve(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/responses/{response_id}``: as it is now, or its stream."""
     query, id = intake.retrieve_query(exchange.query), exchange.params["response_id"]
     if not query.stream:
@@ -95,14 +95,14 @@ async def retrieve(exchange: Exchange, pulse: Pulse) -> None:
     reader = await exchange.engine.responses.follow(exchange.project, id, query.starting_after, snapshot=snapshot)
     if snapshot:
         exchange.headers[_SNAPSHOT] = "true"
-    with exchange.attended():
-        return await _follow(exchange, reader, pulse, obfuscate=query.include_obfuscation)
+    with exchange.while_connected():
+        return await _follow(exchange, reader, monitor, obfuscate=query.include_obfuscation)
 
 
-async def _follow(exchange: Exchange, reader: Reader, pulse: Pulse, *, obfuscate: bool) -> None:
+async def _follow(exchange: Exchange, reader: Reader, monitor: ConnectionMonitor, *, obfuscate: bool) -> None:
     """Show a log, from where the reader stands to its end."""
     exchange.headers |= _STREAM_HEADERS
-    stream = EventStream(exchange, pulse, obfuscate=obfuscate)
+    stream = EventStream(exchange, monitor, obfuscate=obfuscate)
     try:
         await stream.open()
         async with reader.pieces() as pieces:
@@ -111,25 +111,25 @@ async def _follow(exchange: Exchange, reader: Reader, pulse: Pulse, *, obfuscate
                 await stream.flush()
     except Interrupted as error:
         # Cut off, and not ended: so the client can tell, and goes on later.
-        raise ClientGone from error
+        raise ClientDisconnected from error
     finally:
         stream.drop()
     await stream.end()
 
 
-async def cancel(exchange: Exchange, pulse: Pulse) -> None:
+async def cancel(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``POST /v1/responses/{response_id}/cancel``."""
     await exchange.reply(await exchange.engine.responses.cancel(exchange.project, exchange.params["response_id"]))
 
 
-async def delete(exchange: Exchange, pulse: Pulse) -> None:
+async def delete(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``DELETE /v1/responses/{response_id}``."""
     id = exchange.params["response_id"]
     await exchange.engine.responses.delete(exchange.project, id)
     await exchange.reply(Deleted(id))
 
 
-async def input_items(exchange: Exchange, pulse: Pulse) -> None:
+async def input_items(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/responses/{response_id}/input_items``."""
     query = intake.page_query(exchange.query)
     page = await exchange.engine.responses.input_items(
@@ -138,8 +138,8 @@ async def input_items(exchange: Exchange, pulse: Pulse) -> None:
     await exchange.reply(item_page(page, query))
 
 
-async def list_responses(exchange: Exchange, pulse: Pulse) -> None:
+async def list_responses(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/responses``: the stored responses, newest first (not in the official API)."""
     page = await exchange.engine.responses.list(exchange.project, list_query(exchange.query))
-    first, last = ends([response.id for response in page.found])
+    first, last = first_and_last([response.id for response in page.found])
     await exchange.reply(ResponseList(data=page.found, first_id=first, last_id=last, has_more=page.has_more))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from antiphon.http.exchange import Exchange
-from antiphon.http.sse import Pulse
+from antiphon.http.sse import ConnectionMonitor
 from antiphon.store.keys import Key, Spent
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest
@@ -14,7 +14,7 @@ DAYS = 30
 ROWS_MAX = 1000
 
 
-async def usage(exchange: Exchange, pulse: Pulse) -> None:
+async def usage(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/usage``: an extension; what the caller's project used, per key and UTC day."""
     query = dict(exchange.query)
     keyring = exchange.engine.keyring

@@ -16,11 +16,11 @@ from typing import Any, Final, cast
 import msgspec
 
 from antiphon.engine.memory import Memory
-from antiphon.http.auth import ask_again
-from antiphon.http.exchange import ClientGone, Exchange
+from antiphon.http.auth import reauthenticate
+from antiphon.http.exchange import ClientDisconnected, Exchange
 from antiphon.http.profile import OPEN_RESPONSES, Profile
-from antiphon.http.sse import Pulse
-from antiphon.http.websocket.socket import SocketStream, Upgrade
+from antiphon.http.sse import ConnectionMonitor
+from antiphon.http.websocket.socket import SocketStream, WebSocketExchange
 from antiphon.log import Reader, encode
 from antiphon.run import Run, to_api_error
 from antiphon.wire import Json
@@ -40,17 +40,17 @@ _HTTP_ONLY: Final = ("stream", "stream_options", "background")
 _decode = msgspec.json.Decoder().decode
 
 
-async def converse(exchange: Exchange, pulse: Pulse) -> None:
+async def converse(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``/v1/responses`` as a WebSocket: ``response.create`` frames in, the events of their responses out."""
-    assert isinstance(exchange, Upgrade), "the table of routes has this under the method of upgrades"
-    if sum(isinstance(other, Upgrade) for other in pulse.exchanges) > exchange.engine.config.websockets_max:
+    assert isinstance(exchange, WebSocketExchange), "the table of routes has this under the method of upgrades"
+    if sum(isinstance(other, WebSocketExchange) for other in monitor.exchanges) > exchange.engine.config.websockets_max:
         raise RateLimited(
             "Too many WebSocket connections are open on this server. Try again when some have closed.",
             code="websocket_connections_limit_reached",
             headers={"retry-after": "10"},
         )
     await exchange.accept()
-    await Connection(exchange, pulse).run()
+    await Connection(exchange, monitor).run()
 
 
 class Create(msgspec.Struct, frozen=True):
@@ -72,9 +72,9 @@ class Lane(msgspec.Struct):
 class Connection:
     """One client's lanes."""
 
-    def __init__(self, socket: Upgrade, pulse: Pulse) -> None:
+    def __init__(self, socket: WebSocketExchange, monitor: ConnectionMonitor) -> None:
         self._socket = socket
-        self._pulse = pulse
+        self._monitor = monitor
         self._lanes: dict[str | None, Lane] = {}
         self._room = asyncio.Semaphore(RUNNING_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,11 +86,11 @@ class Connection:
         try:
             async with asyncio.timeout(life_s):
                 while True:
-                    await self._take(await self._socket.hear())
-        except ClientGone:
+                    await self._take(await self._socket.receive_text())
+        except ClientDisconnected:
             pass
         except TimeoutError:
-            await self._socket.say_error(_too_old(life_s))
+            await self._socket.send_error(_lifetime_over(life_s))
         finally:
             await self._stop()
         await self._socket.close()
@@ -107,12 +107,12 @@ class Connection:
         try:
             frame = _frame(text)
             if frame["type"] == "response.steer":
-                await self._socket.say(encode(_unsteered(frame)))
+                await self._socket.send_text(encode(_refuse_steering(frame)))
                 return
             stream_id = _stream_id(frame)
             self._enqueue(stream_id, _create(frame, len(text or ""), self._socket.profile))
         except ApiError as error:
-            await self._socket.say_error(error, stream_id)
+            await self._socket.send_error(error, stream_id)
 
     def _enqueue(self, stream_id: str | None, create: Create) -> None:
         lane = self._lane(stream_id)
@@ -149,13 +149,13 @@ class Connection:
 
     async def _answer(self, stream_id: str | None, create: Create) -> None:
         socket, engine = self._socket, self._socket.engine
-        sink = SocketSink(SocketStream(socket, self._pulse, stream_id), socket, stream_id)
+        sink = SocketSink(SocketStream(socket, self._monitor, stream_id), socket, stream_id)
         try:
-            ask_again(socket.scope, socket.key_id, engine.keyring)
+            reauthenticate(socket.scope, socket.key_id, engine.keyring)
             lane = self._memory.lane(stream_id)
             await engine.responses.respond(create.body, socket.caller, sink, memory=lane, generate=create.generate)
         except Exception as cause:
-            await socket.say_error(to_api_error(cause), stream_id)
+            await socket.send_error(to_api_error(cause), stream_id)
         finally:
             sink.drop()
 
@@ -163,7 +163,7 @@ class Connection:
 class SocketSink:
     """The answer to a frame; see ``Sink``. What HTTP alone can ask for was refused before."""
 
-    def __init__(self, log: SocketStream, socket: Upgrade, stream_id: str | None) -> None:
+    def __init__(self, log: SocketStream, socket: WebSocketExchange, stream_id: str | None) -> None:
         self._log = log
         self._socket = socket
         self._stream_id = stream_id
@@ -182,9 +182,9 @@ class SocketSink:
         if error is None:
             return
         if not self._log.shown:
-            await self._socket.say_error(error, self._stream_id)
+            await self._socket.send_error(error, self._stream_id)
             return
-        self._socket.note(error)
+        self._socket.log_error(error)
         await self._log.flush()
 
     async def send(self, response: Response) -> None:
@@ -248,7 +248,7 @@ def _create(frame: Json, chars: int, profile: Profile) -> Create:
     return Create(body | {"stream": True}, generate is not False, chars)
 
 
-def _unsteered(frame: Json) -> Json:
+def _refuse_steering(frame: Json) -> Json:
     """The answer to ``response.steer``, which hands the input back."""
     return {
         "type": "response.steer.failed",
@@ -262,7 +262,7 @@ def _unsteered(frame: Json) -> Json:
     }
 
 
-def _too_old(life_s: float) -> InvalidRequest:
+def _lifetime_over(life_s: float) -> InvalidRequest:
     return InvalidRequest(
         f"Responses websocket connection limit reached ({life_s / 60:g} minutes). "
         "Create a new websocket connection to continue.",

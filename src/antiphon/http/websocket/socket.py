@@ -13,8 +13,8 @@ from contextlib import suppress
 from starlette.types import Message, Receive, Scope, Send
 
 from antiphon.engine import Engine
-from antiphon.http.exchange import ClientGone, Exchange
-from antiphon.http.sse import LATE_S, Pulse, message
+from antiphon.http.exchange import ClientDisconnected, Exchange
+from antiphon.http.sse import FLUSH_AFTER_S, ConnectionMonitor, encode_message
 from antiphon.log import encode
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError
@@ -28,7 +28,7 @@ waits for us.
 """
 
 
-class Upgrade(Exchange):
+class WebSocketExchange(Exchange):
     """A request to speak WebSocket; once it is accepted, the socket."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, engine: Engine, params: dict[str, str]) -> None:
@@ -45,25 +45,25 @@ class Upgrade(Exchange):
         headers = [(b"x-request-id", self.request_id.encode())]
         await self._speak({"type": "websocket.accept", "headers": headers})
 
-    async def hear(self) -> str | None:
+    async def receive_text(self) -> str | None:
         """The next text frame; None for a binary one.
 
         Raises:
-            ClientGone: there is none, for the socket is closed.
+            ClientDisconnected: there is none, for the socket is closed.
         """
         heard = await self._receive()
         if heard["type"] == "websocket.disconnect":
-            raise ClientGone
+            raise ClientDisconnected
         return heard.get("text")
 
-    async def say(self, text: bytes) -> None:
-        """Send a text frame; waits while the client is slow. Where it has gone, ``hear`` says so, and this nothing."""
+    async def send_text(self, text: bytes) -> None:
+        """Send a text frame; wait while the client is slow. If it has disconnected, only ``receive_text`` says so."""
         with suppress(OSError, RuntimeError):
             await self._speak({"type": "websocket.send", "text": text.decode()})
 
-    async def say_error(self, error: ApiError, stream_id: str | None = None) -> None:
+    async def send_error(self, error: ApiError, stream_id: str | None = None) -> None:
         """Send an error frame: ``{"type": "error", "status", "error": {…}}``, and the lane it belongs to."""
-        self.note(error)
+        self.log_error(error)
         body = self.profile.error(error.body(), error.status)
         frame: Json = {
             "type": "error",
@@ -72,7 +72,7 @@ class Upgrade(Exchange):
         }
         if error.headers:
             frame["error"]["headers"] = dict(error.headers)
-        await self.say(encode(frame | ({} if stream_id is None else {"stream_id": stream_id})))
+        await self.send_text(encode(frame | ({} if stream_id is None else {"stream_id": stream_id})))
 
     async def close(self, code: int = 1000) -> None:
         """Close the socket, if it is still open."""
@@ -88,35 +88,35 @@ class SocketStream:
         shown: whether the client has been sent anything of it.
     """
 
-    def __init__(self, socket: Upgrade, pulse: Pulse, stream_id: str | None) -> None:
+    def __init__(self, socket: WebSocketExchange, monitor: ConnectionMonitor, stream_id: str | None) -> None:
         self.obfuscate = True
         self.shown = False
         self._socket = socket
-        self._pulse = pulse
+        self._monitor = monitor
         self._lane: Json = {} if stream_id is None else {"stream_id": stream_id}
         self._frames: deque[bytes] = deque()
         self._turn = asyncio.Lock()
-        self._moved = pulse.now()
-        pulse.streams.add(self)
+        self._moved = monitor.now()
+        monitor.streams.add(self)
 
     def append(self, event: Json) -> None:
         """See ``Log.append``."""
         named = self._socket.profile.event(event)
-        self._frames.append(message(named | self._lane, obfuscate=self.obfuscate))
+        self._frames.append(encode_message(named | self._lane, obfuscate=self.obfuscate))
 
     async def flush(self) -> None:
-        """See ``Log.flush``. The lock keeps the order where the pulse flushes too."""
+        """See ``Log.flush``. The lock keeps the order where the monitor flushes too."""
         async with self._turn:
             while self._frames:
                 self.shown = True
-                await self._socket.say(self._frames.popleft())
-        self._moved = self._pulse.now()
+                await self._socket.send_text(self._frames.popleft())
+        self._moved = self._monitor.now()
 
-    async def beat(self, now: float) -> None:
-        """Show what waits too long."""
-        if self._frames and not self._turn.locked() and now - self._moved > LATE_S:
+    async def check(self, now: float) -> None:
+        """Flush frames that have waited too long."""
+        if self._frames and not self._turn.locked() and now - self._moved > FLUSH_AFTER_S:
             await self.flush()
 
     def drop(self) -> None:
-        """Nothing more is written."""
-        self._pulse.streams.discard(self)
+        """Write nothing more."""
+        self._monitor.streams.discard(self)
