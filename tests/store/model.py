@@ -50,6 +50,9 @@ class Model:
         self._shelf = Shelf()
         # By project and id, who holds the item, the newest last.
         self._holders: dict[tuple[str, Id], dict[Id, StoredItem]] = {}
+        # Where what was deleted stood: times of responses and conversations, by project; places, by conversation.
+        self._times: dict[tuple[type[Record] | type[Conversation], str, Id], int] = {}
+        self._places: dict[tuple[Id, Id], int] = {}
 
     def __len__(self) -> int:
         """How many responses and conversations are kept, hidden ones included."""
@@ -96,7 +99,8 @@ class Model:
     async def responses(self, project: str, query: ListQuery) -> Slice[Record]:
         """See ``ResponseStore.responses``."""
         seen = [kept.record for kept in self._kept.values() if not kept.hidden and kept.record.project == project]
-        found = selected(seen, query, lambda record: _is_asked(record, query))
+        gone = self._gone(Record, project, query)
+        found = selected(seen, query, gone, lambda record: _is_asked(record, query))
         return msgspec.structs.replace(found, found=[msgspec.structs.replace(each, input=()) for each in found.found])
 
     async def delete(self, project: str, id: Id) -> bool:
@@ -107,7 +111,11 @@ class Model:
         self._delete(record)
         return True
 
+    def _gone(self, kind: type[Record] | type[Conversation], project: str, query: ListQuery) -> int | None:
+        return self._times.get((kind, project, query.after)) if query.after else None
+
     def _delete(self, record: Record) -> None:
+        self._times[Record, record.project, record.id] = record.created_at
         self._kept[record.id].hidden = True
         self._let_go(record.project, record.id, (*record.input, *record.output))
         for turn in list(self._chain(record)):
@@ -142,7 +150,8 @@ class Model:
     async def conversations(self, project: str, query: ListQuery) -> Slice[Conversation]:
         """See ``ConversationStore.conversations``."""
         seen = [shelved.conversation for shelved in self._shelf if shelved.conversation.project == project]
-        return selected(seen, query, lambda each: query.metadata.items() <= each.metadata.items())
+        gone = self._gone(Conversation, project, query)
+        return selected(seen, query, gone, lambda each: query.metadata.items() <= each.metadata.items())
 
     async def update_conversation(self, project: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
         """See ``ConversationStore.update_conversation``."""
@@ -158,6 +167,7 @@ class Model:
         if shelved is None:
             return False
         shelved.hidden = True
+        self._times[Conversation, project, id] = shelved.conversation.created_at
         self._let_go(project, id, shelved.entries.values())
         self._shelf.remove_unneeded(id)
         return True
@@ -172,7 +182,13 @@ class Model:
     ) -> Page | None:
         """See ``ConversationStore.conversation_items``."""
         shelved = self._shelved(project, id)
-        return shelved and page(list(shelved.entries.values()), after, limit, order)
+        if shelved is None:
+            return None
+        listed, place = list(shelved.entries.values()), self._places.get((id, after)) if after else None
+        if place is None or any(item.id == after for item in listed):
+            return page(listed, after, limit, order)
+        behind = [item for pos, item in shelved.entries.items() if (pos > place) == (order == "asc")]
+        return page(behind, None, limit, order)
 
     async def conversation_history(self, project: str, id: Id) -> list[StoredItem] | None:
         """See ``ConversationStore.conversation_history``."""
@@ -193,6 +209,7 @@ class Model:
         if place is None:
             return False
         item = entries.pop(place)
+        self._places[id, item_id] = place
         self._let_go(project, id, [item])
         return True
 
@@ -378,18 +395,24 @@ def _behind(after: Id, listed: Sequence[StoredItem]) -> Sequence[StoredItem]:
     return listed[places[-1] + 1 :]
 
 
-def selected(seen: list[_Listed], query: ListQuery, asked: Callable[[_Listed], bool]) -> Slice[_Listed]:
-    """The page of ``query`` from all that the owner may see.
+def selected(
+    seen: list[_Listed], query: ListQuery, gone: int | None, asked: Callable[[_Listed], bool]
+) -> Slice[_Listed]:
+    """The page of ``query`` from all that the project may see. ``gone``: when what ``after`` names was made, should it
+    have been deleted.
 
     Raises:
         UnknownCursor: its ``after`` is none of them.
     """
-    seen.sort(key=lambda each: (each.created_at, each.id), reverse=query.order == "desc")
+    is_down = query.order == "desc"
+    seen.sort(key=lambda each: (each.created_at, each.id), reverse=is_down)
     if query.after is not None:
-        place = next((n for n, each in enumerate(seen) if each.id == query.after), None)
-        if place is None:
+        at = next((each.created_at for each in seen if each.id == query.after), gone)
+        if at is None:
             raise UnknownCursor(query.after)
-        seen = seen[place + 1 :]
+        place = (at, query.after)
+        seen = [each for each in seen if (each.created_at, each.id) != place]
+        seen = [each for each in seen if ((each.created_at, each.id) < place) == is_down]
     low, high = query.created_after, query.created_before
     found = [
         each

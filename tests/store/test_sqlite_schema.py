@@ -30,6 +30,7 @@ from antiphon.store.sqlite import (
     retention,
 )
 from antiphon.store.sqlite.connection import make_file
+from antiphon.store.sqlite.places import Places
 from antiphon.store.sqlite.upgrade import SCRIPTS, bring_up_to_date
 from antiphon.testing.check_store import PROJECT, a_record, history_ids
 from antiphon.testing.records import a_conversation
@@ -217,11 +218,12 @@ async def test_conversations_find_their_way(tmp_path: Path) -> None:
     """Also what SQLite does by itself when a conversation goes: it looks for what points at it."""
     path = await filled(tmp_path)
     named = {"project": PROJECT, "id": "c1", "item_id": "i", "after": "i", "limit": 5, "ids": "[]", "count": 1, "at": 1}
+    named["place"] = None
     query = ListQuery(after="c1", created_after=1, metadata={"a": "b"})
     with closing(sqlite3.connect(path)) as db:
         conversations.create(db, a_conversation("c1"), [])
         db.execute("UPDATE response SET conversation_id = 'c1', id = 'c1' WHERE id = 'r2'")
-        named |= listing.build_conditions("conversation", db, PROJECT, query).values
+        named |= listing.build_conditions("conversation", db, Places(), PROJECT, query).values
         queries = [
             conversations._GET,
             conversations._HIDE,
@@ -237,10 +239,10 @@ async def test_conversations_find_their_way(tmp_path: Path) -> None:
             "SELECT 1 FROM response WHERE conversation_id = :id",
             "DELETE FROM item WHERE conversation_id = :id",
             conversations._LIST.format(
-                filters=listing.build_conditions("conversation", db, PROJECT, query).filters, order="desc"
+                filters=listing.build_conditions("conversation", db, Places(), PROJECT, query).filters, order="desc"
             ),
             responses._LIST.format(
-                filters=listing.build_conditions("response", db, PROJECT, query).filters, order="desc"
+                filters=listing.build_conditions("response", db, Places(), PROJECT, query).filters, order="desc"
             ),
         ]
         for query in queries:

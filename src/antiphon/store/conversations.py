@@ -64,7 +64,7 @@ class ConversationStore(Protocol):
         passed over.
 
         Raises:
-            UnknownCursor: ``after`` is no visible conversation.
+            UnknownCursor: ``after`` is no visible conversation, nor one that was deleted lately.
         """
         ...
 
@@ -95,7 +95,7 @@ class ConversationStore(Protocol):
         """A page of the conversation's items; None when there is no such conversation.
 
         Raises:
-            UnknownCursor: ``after`` is not one of them.
+            UnknownCursor: ``after`` is not one of them, nor one that was removed lately.
         """
         ...
 

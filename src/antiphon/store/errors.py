@@ -6,7 +6,7 @@ from antiphon.wire import Id
 
 
 class UnknownCursor(Exception):
-    """``after`` names nothing in that list."""
+    """``after`` names nothing in that list, and nothing that was deleted from it lately: paging goes on behind that."""
 
 
 class DuplicateResponse(Exception):

@@ -85,7 +85,7 @@ class FileStore(Protocol):
         """A page of the files.
 
         Raises:
-            UnknownCursor: ``after`` is none of them.
+            UnknownCursor: ``after`` is none of them, nor one that was deleted lately.
         """
         ...
 

@@ -86,7 +86,7 @@ class ResponseStore(Protocol):
         """A page of the visible responses that ``query`` selects, each with its output, by time and id.
 
         Raises:
-            UnknownCursor: ``after`` is no visible response.
+            UnknownCursor: ``after`` is no visible response, nor one that was deleted lately.
         """
         ...
 

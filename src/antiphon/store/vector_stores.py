@@ -178,7 +178,7 @@ class VectorStoreStore(Protocol):
         """A page of them.
 
         Raises:
-            UnknownCursor: ``after`` or ``before`` is none of them.
+            UnknownCursor: ``after`` or ``before`` is none of them, nor one that was deleted lately.
         """
         ...
 
@@ -212,7 +212,7 @@ class VectorStoreStore(Protocol):
         """A page of them.
 
         Raises:
-            UnknownCursor: ``after`` or ``before`` is none of them.
+            UnknownCursor: ``after`` or ``before`` is none of them, nor one that was deleted lately.
         """
         ...
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
+import msgspec
+
 from antiphon.store import (
     ConversationLocked,
     DuplicateItem,
@@ -88,7 +90,7 @@ async def refuses_a_response_twice_in_a_conversation(store: Store) -> None:
 
 
 async def pages_through_a_conversation(store: Store) -> None:
-    """Both ways, to the end, also where items were taken out."""
+    """Both ways, to the end, also where items were taken out; behind the place of one that is no more, too."""
     ids = [f"i{n}" for n in range(8)]
     await store.conversations.create(a_conversation("c1"), [an_item(id) for id in ids])
     assert await store.conversations.remove_item(PROJECT, "c1", "i3")
@@ -96,7 +98,15 @@ async def pages_through_a_conversation(store: Store) -> None:
     assert await _paged(store, "c1", "asc") == [ids[:3], ids[3:6], ids[6:]]
     ids.reverse()
     assert await _paged(store, "c1", "desc") == [ids[:3], ids[3:6], ids[6:]]
-    await _refused(store.conversations.read_items(PROJECT, "c1", after="i3", limit=3, order="asc"), UnknownCursor)
+    up = await store.conversations.read_items(PROJECT, "c1", after="i3", limit=2, order="asc")
+    down = await store.conversations.read_items(PROJECT, "c1", after="i3", limit=2, order="desc")
+    assert up is not None and [item.id for item in up.items] == ["i4", "i5"]
+    assert down is not None and [item.id for item in down.items] == ["i2", "i1"]
+    await store.conversations.create(a_conversation("c2"), [an_item("i0")])
+    for after in ("i3", "nothing"):
+        unknown = store.conversations.read_items(PROJECT, "c2", after=after, limit=3, order="asc")
+        await _refused(unknown, UnknownCursor)
+    assert await _emptied(store, "c1") == ["i0", "i1", "i2", "i4", "i5", "i6", "i7"]
 
 
 async def takes_an_item_out_of_one_list_only(store: Store) -> None:
@@ -255,8 +265,12 @@ async def lists_responses(store: Store) -> None:
     first = (await store.responses.read_page(PROJECT, ListQuery(limit=1))).found[0]
     assert (list(first.input), list(first.output)) == ([], [an_item("r8_out")])
     assert first.doc == a_record("r8", metadata={"n": "0", 'a"\\/.$[é': "x"}).doc
-    for after in ("r_other", "r_gone", "nothing"):
+    for after in ("r_other", "nothing"):
         await _refused(store.responses.read_page(PROJECT, ListQuery(after=after)), UnknownCursor)
+    assert await store.responses.delete(PROJECT, "r4")
+    assert await _listed(store, after="r4") == ["r3", "r2", "r1", "r0"]
+    assert await _listed(store, after="r4", order="asc") == ["r5", "r6", "r7", "r8"]
+    await _refused(store.responses.read_page(STRANGER, ListQuery(after="r4")), UnknownCursor)
 
 
 async def lists_conversations(store: Store) -> None:
@@ -278,8 +292,12 @@ async def lists_conversations(store: Store) -> None:
         a_conversation("c2", created_at=NOW + 1, metadata={"n": "0"}),
         a_conversation("c4", created_at=NOW + 2, metadata={"n": "0"}),
     ]
-    for after in ("c_other", "c_gone", "nothing"):
+    for after in ("c_other", "nothing"):
         await _refused(store.conversations.read_page(PROJECT, ListQuery(after=after)), UnknownCursor)
+    assert await store.conversations.delete(PROJECT, "c3")
+    page = await store.conversations.read_page(PROJECT, ListQuery(after="c3"))
+    assert [each.id for each in page.found] == ["c2", "c1", "c0"]
+    await _refused(store.conversations.read_page(STRANGER, ListQuery(after="c3")), UnknownCursor)
 
 
 async def refuses_conversations_when_closed(store: Store) -> None:
@@ -340,7 +358,7 @@ async def _listed(store: Store, **asked: Any) -> list[Id]:
         ids += [record.id for record in page.found]
         if not page.has_more:
             return ids
-        query = ListQuery(limit=2, after=ids[-1], **asked)
+        query = msgspec.structs.replace(query, after=ids[-1])
     raise AssertionError("paging does not end")
 
 
@@ -355,6 +373,21 @@ async def _paged(store: Store, id: Id, order: Literal["asc", "desc"]) -> list[li
             return pages
         after = pages[-1][-1]
     raise AssertionError("paging does not end")
+
+
+async def _emptied(store: Store, id: Id) -> list[Id]:
+    """What is seen by who removes the items of each page before asking for the next."""
+    seen: list[Id] = []
+    after: Id | None = None
+    while True:
+        page = await store.conversations.read_items(PROJECT, id, after=after, limit=2, order="asc")
+        assert page is not None
+        for item in page.items:
+            assert await store.conversations.remove_item(PROJECT, id, item.id)
+            seen.append(item.id)
+        if not page.has_more:
+            return seen
+        after = page.items[-1].id
 
 
 async def _refused(attempt: Awaitable[object], kind: type[Exception]) -> None:

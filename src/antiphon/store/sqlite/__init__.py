@@ -32,6 +32,7 @@ from antiphon.store.sqlite.index import SqliteIndex
 from antiphon.store.sqlite.items import SqliteItems
 from antiphon.store.sqlite.keys import SqliteKeys, SqliteUsage
 from antiphon.store.sqlite.lock import UNIX, FolderInUse, FolderLock, Owner, owner_of
+from antiphon.store.sqlite.places import Places
 from antiphon.store.sqlite.responses import SqliteResponses
 from antiphon.store.sqlite.retention import SqliteRetention
 from antiphon.store.sqlite.runs import SqliteRuns
@@ -77,17 +78,18 @@ class SqliteStore:
         self._readers = Executor("antiphon-store-reader", limits.pending_max, reads) if reads else None
         write = self._writer.run
         read = self._read = self._readers.run if self._readers else partial(self._writer.run, alone=True)
-        self.responses = SqliteResponses(read, write)
+        places = Places()
+        self.responses = SqliteResponses(read, write, places)
         self.items = SqliteItems(read)
-        self.conversations = SqliteConversations(read, write)
+        self.conversations = SqliteConversations(read, write, places)
         self.runs = SqliteRuns(read, write)
         self.deliveries = SqliteDeliveries(read, write)
         self.keys = SqliteKeys(read)
         self.usage = SqliteUsage(read, write)
-        self.files = SqliteFiles(read, write)
-        self.vector_stores = SqliteVectorStores(read, write)
+        self.files = SqliteFiles(read, write, places)
+        self.vector_stores = SqliteVectorStores(read, write, places)
         self.index = SqliteIndex(read)
-        self.retention = SqliteRetention(read, self._writer)
+        self.retention = SqliteRetention(read, self._writer, places)
 
     @classmethod
     async def open(cls, folder: Path, *, limits: Limits | None = None) -> Self:

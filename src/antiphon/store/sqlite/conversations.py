@@ -19,6 +19,7 @@ from antiphon.store.sqlite import listing
 from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.listing import fetch_page, to_items
 from antiphon.store.sqlite.locks import Locks
+from antiphon.store.sqlite.places import Places
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
 
@@ -35,7 +36,9 @@ ORDER BY r.created_at {order}, r.id {order} LIMIT :limit + 1"""
 
 _UPDATE = f"UPDATE conversation SET metadata = :metadata WHERE {_VISIBLE}"
 
-_HIDE = f"UPDATE conversation SET deleted_at = CAST(strftime('%s', 'now') AS INTEGER) WHERE {_VISIBLE}"
+_HIDE = (
+    f"UPDATE conversation SET deleted_at = CAST(strftime('%s', 'now') AS INTEGER) WHERE {_VISIBLE} RETURNING created_at"
+)
 
 _REMOVE = """
 DELETE FROM conversation WHERE id = ? AND deleted_at IS NOT NULL
@@ -58,10 +61,11 @@ WHERE c.id = :id AND c.project = :project AND c.deleted_at IS NULL
 ORDER BY i.conversation_pos"""
 
 # As for a response's input: the first column is NULL when ``after`` is unknown, the item's are on an empty page.
+# An item that was removed lately stood at ``place``.
 _ITEMS = """
 WITH here(id, pos) AS (
-  SELECT c.id, CASE WHEN :after IS NULL THEN {start} ELSE (
-    SELECT conversation_pos FROM item WHERE conversation_id = c.id AND id = :after) END
+  SELECT c.id, CASE WHEN :after IS NULL THEN {start} ELSE coalesce((
+    SELECT conversation_pos FROM item WHERE conversation_id = c.id AND id = :after), :place) END
   FROM conversation c WHERE c.id = :id AND c.project = :project AND c.deleted_at IS NULL)
 SELECT here.pos, i.id, i.type, CAST(i.doc AS BLOB)
 FROM here LEFT JOIN item i ON i.conversation_id = here.id AND i.conversation_pos {behind} here.pos
@@ -78,7 +82,7 @@ FROM conversation c JOIN item i ON i.conversation_id = c.id AND i.id = :item_id
 WHERE c.id = :id AND c.project = :project AND c.deleted_at IS NULL"""
 
 _ENTRY = """
-SELECT i.pk, i.response_id IS NOT NULL
+SELECT i.pk, i.response_id IS NOT NULL, i.conversation_pos
 FROM conversation c JOIN item i ON i.conversation_id = c.id AND i.id = :item_id
 WHERE c.id = :id AND c.project = :project AND c.deleted_at IS NULL"""
 
@@ -107,13 +111,13 @@ def get(db: sqlite3.Connection, project: str, id: Id) -> Conversation | None:
     return build_conversation(project, id, *row) if row else None
 
 
-def read_page(db: sqlite3.Connection, project: str, query: ListQuery) -> Slice[Conversation]:
+def read_page(db: sqlite3.Connection, places: Places, project: str, query: ListQuery) -> Slice[Conversation]:
     """A page of visible conversations.
 
     Raises:
-        UnknownCursor: ``after`` is none of them.
+        UnknownCursor: ``after`` is none of them, nor one that was deleted lately.
     """
-    chosen = listing.build_conditions("conversation", db, project, query)
+    chosen = listing.build_conditions("conversation", db, places, project, query)
     rows = db.execute(_LIST.format(filters=chosen.filters, order=query.order), chosen.values).fetchall()
     return Slice([build_conversation(project, *row) for row in rows[: query.limit]], len(rows) > query.limit)
 
@@ -130,10 +134,12 @@ def update(db: sqlite3.Connection, project: str, id: Id, metadata: dict[str, str
     return get(db, project, id)
 
 
-def delete(db: sqlite3.Connection, project: str, id: Id) -> bool:
+def delete(db: sqlite3.Connection, places: Places, project: str, id: Id) -> bool:
     """Hide the conversation; remove it at once if no response needs it."""
-    if not db.execute(_HIDE, {"project": project, "id": id}).rowcount:
+    hidden = db.execute(_HIDE, {"project": project, "id": id}).fetchone()
+    if hidden is None:
         return False
+    places.keep("conversation", project, id, hidden)
     remove_unneeded(db, {id})
     return True
 
@@ -176,14 +182,22 @@ def load_history(db: sqlite3.Connection, project: str, id: Id) -> list[StoredIte
 
 
 def read_items(
-    db: sqlite3.Connection, project: str, id: Id, after: Id | None, limit: int, order: Literal["asc", "desc"]
+    db: sqlite3.Connection,
+    places: Places,
+    project: str,
+    id: Id,
+    after: Id | None,
+    limit: int,
+    order: Literal["asc", "desc"],
 ) -> Page | None:
     """A page of the visible conversation's items.
 
     Raises:
-        UnknownCursor: ``after`` is not one of them.
+        UnknownCursor: ``after`` is not one of them, nor one that was removed lately.
     """
-    return fetch_page(db, _PAGES[order], {"project": project, "id": id, "after": after, "limit": limit})
+    (place,) = places.find("item", id, after) or (None,)
+    named = {"project": project, "id": id, "after": after, "limit": limit, "place": place}
+    return fetch_page(db, _PAGES[order], named)
 
 
 def get_item(db: sqlite3.Connection, project: str, id: Id, item_id: Id) -> StoredItem | None:
@@ -192,12 +206,13 @@ def get_item(db: sqlite3.Connection, project: str, id: Id, item_id: Id) -> Store
     return StoredItem(*row) if row else None
 
 
-def remove_item(db: sqlite3.Connection, project: str, id: Id, item_id: Id) -> bool:
+def remove_item(db: sqlite3.Connection, places: Places, project: str, id: Id, item_id: Id) -> bool:
     """Take an item out; its row stays as long as a response holds it."""
     row = db.execute(_ENTRY, {"project": project, "id": id, "item_id": item_id}).fetchone()
     if row is None:
         return False
-    pk, held = row
+    pk, held, place = row
+    places.keep("item", id, item_id, (place,))
     db.execute(_LEAVE if held else _DROP, (pk,))
     return True
 
@@ -227,9 +242,10 @@ class SqliteConversations:
     written down.
     """
 
-    def __init__(self, read: Execute, write: Execute) -> None:
+    def __init__(self, read: Execute, write: Execute, places: Places) -> None:
         self._read = read
         self._write = write
+        self._places = places
         self._locks = Locks()
 
     async def create(self, conversation: Conversation, items: Sequence[StoredItem]) -> None:
@@ -242,7 +258,7 @@ class SqliteConversations:
 
     async def read_page(self, project: str, query: ListQuery) -> Slice[Conversation]:
         """See ``ConversationStore.read_page``."""
-        return await self._read(partial(read_page, project=project, query=query))
+        return await self._read(partial(read_page, places=self._places, project=project, query=query))
 
     async def update(self, project: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
         """See ``ConversationStore.update``."""
@@ -250,7 +266,7 @@ class SqliteConversations:
 
     async def delete(self, project: str, id: Id) -> bool:
         """See ``ConversationStore.delete``."""
-        return await self._write(partial(delete, project=project, id=id))
+        return await self._write(partial(delete, places=self._places, project=project, id=id))
 
     async def append(self, project: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
         """See ``ConversationStore.append``."""
@@ -260,7 +276,9 @@ class SqliteConversations:
         self, project: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
     ) -> Page | None:
         """See ``ConversationStore.read_items``."""
-        return await self._read(partial(read_items, project=project, id=id, after=after, limit=limit, order=order))
+        return await self._read(
+            partial(read_items, places=self._places, project=project, id=id, after=after, limit=limit, order=order)
+        )
 
     async def load_history(self, project: str, id: Id) -> list[StoredItem] | None:
         """See ``ConversationStore.load_history``."""
@@ -272,7 +290,7 @@ class SqliteConversations:
 
     async def remove_item(self, project: str, id: Id, item_id: Id) -> bool:
         """See ``ConversationStore.remove_item``."""
-        return await self._write(partial(remove_item, project=project, id=id, item_id=item_id))
+        return await self._write(partial(remove_item, places=self._places, project=project, id=id, item_id=item_id))
 
     async def lock(self, project: str, id: Id) -> ConversationLock:
         """See ``ConversationStore.lock``."""

@@ -14,6 +14,7 @@ from antiphon.store.files import File, FileQuery, Upload, UploadPart, UploadStat
 from antiphon.store.responses import Slice
 from antiphon.store.sqlite import contents
 from antiphon.store.sqlite.executor import Execute
+from antiphon.store.sqlite.places import Places
 from antiphon.wire import Id
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -43,31 +44,37 @@ def read_file(db: sqlite3.Connection, project: str, id: Id) -> File | None:
     return found[0] if found else None
 
 
-def list_files(db: sqlite3.Connection, project: str, query: FileQuery) -> Slice[File]:
+def list_files(db: sqlite3.Connection, places: Places, project: str, query: FileQuery) -> Slice[File]:
     """See ``FileStore.list``."""
     conditions, values = "WHERE project = ?", [project]
     if query.purpose is not None:
         conditions, values = conditions + " AND purpose = ?", [*values, query.purpose]
     if query.after is not None:
         before = read_file(db, project, query.after)
-        if before is None:
+        place = (before.created_at, before.id) if before else places.find("file", project, query.after)
+        if place is None:
             raise UnknownCursor(query.after)
         sign = "<" if query.order == "desc" else ">"
         conditions += f" AND (created_at, id) {sign} (?, ?)"
-        values = [*values, before.created_at, before.id]
+        values = [*values, *place]
     order = f" ORDER BY created_at {query.order}, id {query.order} LIMIT ?"
     found = _rows(db, "file", File, conditions + order, [*values, query.limit + 1])
     return Slice(found[: query.limit], len(found) > query.limit)
 
 
-def delete_file(db: sqlite3.Connection, project: str, id: Id) -> bool:
+def delete_file(db: sqlite3.Connection, places: Places, project: str, id: Id) -> bool:
     """See ``FileStore.delete``."""
-    if read_file(db, project, id) is None:
+    file = read_file(db, project, id)
+    if file is None:
         return False
-    places = db.execute("SELECT store_pk, pk FROM store_file WHERE file_id = ?", (id,)).fetchall()
-    for store_pk, pk in places:
+    places.keep("file", project, id, (file.created_at, id))
+    in_stores = """
+    SELECT f.store_pk, f.pk, s.id, f.created_at FROM store_file f JOIN vector_store s ON s.pk = f.store_pk
+    WHERE f.file_id = ?"""
+    for store_pk, pk, store, added_at in db.execute(in_stores, (id,)).fetchall():
         contents.drop(db, store_pk, pk)
         contents.changed(db, store_pk)
+        places.keep("store_file", store, id, (added_at, id))
     db.execute("DELETE FROM store_file WHERE file_id = ?", (id,))
     db.execute("DELETE FROM file WHERE id = ?", (id,))
     return True
@@ -103,9 +110,10 @@ def find_unknown(db: sqlite3.Connection, ids: Sequence[Id]) -> list[Id]:
 class SqliteFiles:
     """A ``FileStore``."""
 
-    def __init__(self, read: Execute, write: Execute) -> None:
+    def __init__(self, read: Execute, write: Execute, places: Places) -> None:
         self._read = read
         self._write = write
+        self._places = places
 
     async def add(self, file: File) -> None:
         """See ``FileStore.add``."""
@@ -117,11 +125,11 @@ class SqliteFiles:
 
     async def list(self, project: str, query: FileQuery) -> Slice[File]:
         """See ``FileStore.list``."""
-        return await self._read(partial(list_files, project=project, query=query))
+        return await self._read(partial(list_files, places=self._places, project=project, query=query))
 
     async def delete(self, project: str, id: Id) -> bool:
         """See ``FileStore.delete``."""
-        return await self._write(partial(delete_file, project=project, id=id))
+        return await self._write(partial(delete_file, places=self._places, project=project, id=id))
 
     async def find_expired(self, now: int, limit: int) -> list[File]:
         """See ``FileStore.find_expired``."""

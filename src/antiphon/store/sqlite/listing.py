@@ -10,6 +10,7 @@ import msgspec
 
 from antiphon.store.errors import UnknownCursor
 from antiphon.store.responses import Page, StoredItem
+from antiphon.store.sqlite.places import Places
 from antiphon.wire.listing import ListQuery
 
 _CURSOR = "SELECT created_at FROM {table} WHERE id = ? AND project = ? AND deleted_at IS NULL"
@@ -33,23 +34,27 @@ class Conditions(NamedTuple):
 
 
 def build_conditions(
-    table: Literal["response", "conversation"], db: sqlite3.Connection, project: str, query: ListQuery
+    table: Literal["response", "conversation"],
+    db: sqlite3.Connection,
+    places: Places,
+    project: str,
+    query: ListQuery,
 ) -> Conditions:
     """What ``query`` asks for. The cursor's time never changes, so that it may be looked up beforehand.
 
     Raises:
-        UnknownCursor: ``after`` is nothing visible.
+        UnknownCursor: ``after`` is nothing visible, and nothing that was deleted lately.
     """
     values = msgspec.structs.asdict(query) | {
         "project": project,
         "metadata": msgspec.json.encode(query.metadata).decode(),
-        "at": None if query.after is None else _time(table, db, project, query.after),
+        "at": None if query.after is None else _time(table, db, places, project, query.after),
     }
     return Conditions("".join(f" AND {condition}" for condition in _conditions(table, query)), values)
 
 
-def _time(table: str, db: sqlite3.Connection, project: str, after: str) -> int:
-    row = db.execute(_CURSOR.format(table=table), (after, project)).fetchone()
+def _time(table: str, db: sqlite3.Connection, places: Places, project: str, after: str) -> int:
+    row = db.execute(_CURSOR.format(table=table), (after, project)).fetchone() or places.find(table, project, after)
     if row is None:
         raise UnknownCursor(after)
     return row[0]

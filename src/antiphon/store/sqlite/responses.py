@@ -14,6 +14,7 @@ from antiphon.store.responses import Record, Slice, StoredItem
 from antiphon.store.sqlite import conversations, listing
 from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.listing import to_items
+from antiphon.store.sqlite.places import Places
 from antiphon.wire import Id
 from antiphon.wire.listing import ListQuery
 
@@ -39,7 +40,8 @@ ORDER BY i.pos"""
 
 _HIDE = """
 UPDATE response SET deleted_at = CAST(strftime('%s', 'now') AS INTEGER)
-WHERE id = :id AND project = :project AND deleted_at IS NULL"""
+WHERE id = :id AND project = :project AND deleted_at IS NULL
+RETURNING created_at"""
 
 # From a hidden response without children upwards, as long as the next one is hidden and has no other child.
 _DOOMED = f"""
@@ -122,23 +124,25 @@ def get(db: sqlite3.Connection, project: str, id: Id) -> Record | None:
     return build_record(project, id, rows) if rows else None
 
 
-def read_page(db: sqlite3.Connection, project: str, query: ListQuery) -> Slice[Record]:
+def read_page(db: sqlite3.Connection, places: Places, project: str, query: ListQuery) -> Slice[Record]:
     """A page of visible responses.
 
     Raises:
-        UnknownCursor: ``after`` is none of them.
+        UnknownCursor: ``after`` is none of them, nor one that was deleted lately.
     """
-    chosen = listing.build_conditions("response", db, project, query)
+    chosen = listing.build_conditions("response", db, places, project, query)
     rows = db.execute(_LIST.format(filters=chosen.filters, order=query.order), chosen.values).fetchall()
     found = [build_record(project, id, [row[1:] for row in group]) for id, group in groupby(rows, key=itemgetter(0))]
     return Slice(found[: query.limit], len(found) > query.limit)
 
 
-def delete(db: sqlite3.Connection, project: str, id: Id) -> bool:
+def delete(db: sqlite3.Connection, places: Places, project: str, id: Id) -> bool:
     """Hide the response, then remove what nobody needs any more; items go with their response."""
     named = {"project": project, "id": id}
-    if not db.execute(_HIDE, named).rowcount:
+    hidden = db.execute(_HIDE, named).fetchone()
+    if hidden is None:
         return False
+    places.keep("response", project, id, hidden)
     for statement in _FORGET:
         db.execute(statement, (id,))
     doomed: list[tuple[Id, Id | None]] = db.execute(_DOOMED, named).fetchall()
@@ -170,9 +174,10 @@ def build_record(project: str, id: Id, rows: Sequence[Sequence[Any]]) -> Record:
 class SqliteResponses:
     """A ``ResponseStore`` on the threads of a ``SqliteStore``."""
 
-    def __init__(self, read: Execute, write: Execute) -> None:
+    def __init__(self, read: Execute, write: Execute, places: Places) -> None:
         self._read = read
         self._write = write
+        self._places = places
 
     async def commit(self, record: Record) -> None:
         """See ``ResponseStore.commit``."""
@@ -184,8 +189,8 @@ class SqliteResponses:
 
     async def read_page(self, project: str, query: ListQuery) -> Slice[Record]:
         """See ``ResponseStore.read_page``."""
-        return await self._read(partial(read_page, project=project, query=query))
+        return await self._read(partial(read_page, places=self._places, project=project, query=query))
 
     async def delete(self, project: str, id: Id) -> bool:
         """See ``ResponseStore.delete``."""
-        return await self._write(partial(delete, project=project, id=id))
+        return await self._write(partial(delete, places=self._places, project=project, id=id))

@@ -17,6 +17,7 @@ from antiphon.store.retention import Selection
 from antiphon.store.sqlite import conversations, responses, space
 from antiphon.store.sqlite.executor import Execute, Executor
 from antiphon.store.sqlite.listing import to_items
+from antiphon.store.sqlite.places import Places
 from antiphon.store.transitions import FINISH
 from antiphon.wire import Id
 
@@ -54,9 +55,9 @@ def find_selected(db: sqlite3.Connection, selection: Selection, limit: int) -> l
     return db.execute(select_oldest(selection), named).fetchall()
 
 
-def delete_all(db: sqlite3.Connection, ids: Sequence[tuple[str, Id]]) -> int:
+def delete_all(db: sqlite3.Connection, places: Places, ids: Sequence[tuple[str, Id]]) -> int:
     """Delete the responses, as ``delete`` does; says how many were there."""
-    return sum(responses.delete(db, project, id) for project, id in ids)
+    return sum(responses.delete(db, places, project, id) for project, id in ids)
 
 
 def select_oldest(selection: Selection) -> str:
@@ -87,15 +88,16 @@ def find_idle(db: sqlite3.Connection, limit: int) -> list[Conversation]:
 class SqliteRetention:
     """A ``RetentionStore`` on the threads of a ``SqliteStore``."""
 
-    def __init__(self, read: Execute, writer: Executor) -> None:
+    def __init__(self, read: Execute, writer: Executor, places: Places) -> None:
         self._read = read
         self._writer = writer
+        self._places = places
 
     async def purge(self, selection: Selection, limit: int) -> int:
         """See ``RetentionStore.purge``."""
         # Where nothing points to what is chosen, looking for it takes as long as there are responses.
         while found := await self._read(partial(find_selected, selection=selection, limit=limit)):
-            if deleted := await self._writer.run(partial(delete_all, ids=found)):
+            if deleted := await self._writer.run(partial(delete_all, places=self._places, ids=found)):
                 return deleted
         return 0
 

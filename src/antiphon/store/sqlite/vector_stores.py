@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from antiphon.store.errors import UnknownCursor
 from antiphon.store.responses import Slice
 from antiphon.store.sqlite import contents, ingestion
 from antiphon.store.sqlite.executor import Execute
+from antiphon.store.sqlite.places import Places
 from antiphon.store.vector_stores import (
     STATUSES,
     Attributes,
@@ -92,12 +93,15 @@ def get(db: sqlite3.Connection, project: str, id: Id) -> VectorStore | None:
     return None if pk is None else _whole(db, pk)
 
 
-def list_stores(db: sqlite3.Connection, project: str, query: ListingQuery) -> Slice[VectorStore]:
+def list_stores(db: sqlite3.Connection, places: Places, project: str, query: ListingQuery) -> Slice[VectorStore]:
     """See ``VectorStoreStore.list``."""
-    cursor = "SELECT created_at, id FROM vector_store WHERE id = ? AND project = ?"
-    rows = _page(
-        db, "SELECT pk FROM vector_store WHERE project = ?", [project], "created_at, id", query, (cursor, project)
-    )
+    named = "SELECT created_at, id FROM vector_store WHERE id = ? AND project = ?"
+
+    def place(id: Id) -> Sequence[Any] | None:
+        return db.execute(named, (id, project)).fetchone() or places.find("vector_store", project, id)
+
+    select = "SELECT pk FROM vector_store WHERE project = ?"
+    rows = _page(db, select, [project], "created_at, id", query, place)
     return Slice([_whole(db, pk) for (pk,) in rows[: query.limit]], len(rows) > query.limit)
 
 
@@ -107,18 +111,17 @@ def _page(
     values: Sequence[Any],
     columns: str,
     query: ListingQuery | StoreFileQuery,
-    cursor: tuple[str, Any],
+    place: Callable[[Id], Sequence[Any] | None],
 ) -> list[Any]:
     """One row more than the page has, where there is one. ``before`` ends a page as ``after`` begins it: a page behind
-    it in the other direction, turned round.
+    it in the other direction, turned round. ``place``: the values of ``columns`` of what stands, or stood, there.
     """
-    named, project = cursor
     values = list(values)
     is_back = query.before is not None and query.after is None
     for id, sign in ((query.after, ">"), (query.before, "<")):
         if id is None:
             continue
-        found = db.execute(named, (id, project)).fetchone()
+        found = place(id)
         if found is None:
             raise UnknownCursor(id)
         if query.order == "desc":
@@ -153,13 +156,14 @@ def touch(db: sqlite3.Connection, ids: Sequence[Id], now: int) -> None:
     db.executemany(statement, [(now, id) for id in ids])
 
 
-def delete(db: sqlite3.Connection, project: str, id: Id) -> bool:
+def delete(db: sqlite3.Connection, places: Places, project: str, id: Id) -> bool:
     """See ``VectorStoreStore.delete``."""
     pk = key_of(db, project, id)
     if pk is None:
         return False
     contents.drop_words(db, pk)
-    db.execute("DELETE FROM vector_store WHERE pk = ?", (pk,))
+    place = db.execute("DELETE FROM vector_store WHERE pk = ? RETURNING created_at, id", (pk,)).fetchone()
+    places.keep("vector_store", project, id, place)
     return True
 
 
@@ -224,7 +228,7 @@ def get_file(db: sqlite3.Connection, project: str, id: Id, file_id: Id) -> Store
     return _file(row) if row else None
 
 
-def list_files(db: sqlite3.Connection, project: str, id: Id, query: StoreFileQuery) -> Slice[StoreFile]:
+def list_files(db: sqlite3.Connection, places: Places, project: str, id: Id, query: StoreFileQuery) -> Slice[StoreFile]:
     """See ``VectorStoreStore.list_files``."""
     select, values = _FILE + "WHERE s.id = ? AND s.project = ?", [id, project]
     if query.batch is not None:
@@ -233,11 +237,15 @@ def list_files(db: sqlite3.Connection, project: str, id: Id, query: StoreFileQue
     if query.filter is not None:
         select += " AND f.status = ?"
         values.append(query.filter)
-    cursor = (
+    named = (
         "SELECT f.created_at, f.file_id FROM store_file f JOIN vector_store s ON s.pk = f.store_pk "
         "WHERE f.file_id = ? AND s.id = ?"
     )
-    rows = _page(db, select, values, "f.created_at, f.file_id", query, (cursor, id))
+
+    def place(file_id: Id) -> Sequence[Any] | None:
+        return db.execute(named, (file_id, id)).fetchone() or places.find("store_file", id, file_id)
+
+    rows = _page(db, select, values, "f.created_at, f.file_id", query, place)
     return Slice([_file(row) for row in rows[: query.limit]], len(rows) > query.limit)
 
 
@@ -253,14 +261,15 @@ def set_attributes(
     return get_file(db, project, id, file_id)
 
 
-def remove_file(db: sqlite3.Connection, project: str, id: Id, file_id: Id) -> bool:
+def remove_file(db: sqlite3.Connection, places: Places, project: str, id: Id, file_id: Id) -> bool:
     """See ``VectorStoreStore.remove_file``."""
     pk = key_of(db, project, id)
     row = db.execute("SELECT pk FROM store_file WHERE store_pk = ? AND file_id = ?", (pk, file_id)).fetchone()
     if row is None or pk is None:
         return False
     contents.drop(db, pk, row[0])
-    db.execute("DELETE FROM store_file WHERE pk = ?", row)
+    place = db.execute("DELETE FROM store_file WHERE pk = ? RETURNING created_at, file_id", row).fetchone()
+    places.keep("store_file", id, file_id, place)
     contents.changed(db, pk)
     return True
 
@@ -323,9 +332,10 @@ def expire(db: sqlite3.Connection, now: int) -> int:
 class SqliteVectorStores:
     """A ``VectorStoreStore``."""
 
-    def __init__(self, read: Execute, write: Execute) -> None:
+    def __init__(self, read: Execute, write: Execute, places: Places) -> None:
         self._read = read
         self._write = write
+        self._places = places
 
     async def create(self, store: VectorStore) -> None:
         """See ``VectorStoreStore.create``."""
@@ -337,7 +347,7 @@ class SqliteVectorStores:
 
     async def list(self, project: str, query: ListingQuery) -> Slice[VectorStore]:
         """See ``VectorStoreStore.list``."""
-        return await self._read(partial(list_stores, project=project, query=query))
+        return await self._read(partial(list_stores, places=self._places, project=project, query=query))
 
     async def update(self, project: str, id: Id, changes: Mapping[str, Any]) -> VectorStore | None:
         """See ``VectorStoreStore.update``."""
@@ -349,7 +359,7 @@ class SqliteVectorStores:
 
     async def delete(self, project: str, id: Id) -> bool:
         """See ``VectorStoreStore.delete``."""
-        return await self._write(partial(delete, project=project, id=id))
+        return await self._write(partial(delete, places=self._places, project=project, id=id))
 
     async def add_files(
         self, project: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None = None
@@ -363,7 +373,7 @@ class SqliteVectorStores:
 
     async def list_files(self, project: str, id: Id, query: StoreFileQuery) -> Slice[StoreFile]:
         """See ``VectorStoreStore.list_files``."""
-        return await self._read(partial(list_files, project=project, id=id, query=query))
+        return await self._read(partial(list_files, places=self._places, project=project, id=id, query=query))
 
     async def set_attributes(self, project: str, id: Id, file_id: Id, attributes: Attributes) -> StoreFile | None:
         """See ``VectorStoreStore.set_attributes``."""
@@ -373,7 +383,7 @@ class SqliteVectorStores:
 
     async def remove_file(self, project: str, id: Id, file_id: Id) -> bool:
         """See ``VectorStoreStore.remove_file``."""
-        return await self._write(partial(remove_file, project=project, id=id, file_id=file_id))
+        return await self._write(partial(remove_file, places=self._places, project=project, id=id, file_id=file_id))
 
     async def read_chunks(self, project: str, id: Id, file_id: Id) -> Sequence[ChunkRow] | None:
         """See ``VectorStoreStore.read_chunks``."""
