@@ -98,7 +98,6 @@ def entry(*sources: Source, data: bytes = DATA) -> Entry:
         sha256=hashlib.sha256(data).hexdigest(),
         licence="Apache-2.0",
         context_tokens=1,
-        trained_tokens=1,
         kv_bytes_per_token=1,
         working_bytes=1,
         calls_functions=False,

@@ -9,9 +9,17 @@ import pytest
 
 from antiphon.models.embedded.catalogue import Entry, find, load
 from antiphon.models.embedded.download import fetch
-from antiphon.models.embedded.llamacpp import EmbeddedServer, settings_for
+from antiphon.models.embedded.llamacpp import EmbeddedServer, Settings
+from antiphon.models.embedded.pool import Pool
 
 SMALL = "smollm2-135m-instruct"
+
+
+def small_settings(entry: Entry, model: Path, log: Path, *, slots: int) -> Settings:
+    """Its whole window for every slot, and one thread."""
+    window = entry.context_tokens
+    pool = Pool(window_tokens=window, tokens=slots * window, slots=slots)
+    return Settings(model=model, log=log, alias=entry.name, pool=pool)
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +45,7 @@ def small_server(
     waits for its slowest thread at every step, which on a busy machine costs far more than the second one brings.
     """
     log = tmp_path_factory.mktemp("llamacpp") / "llamacpp.log"
-    server = EmbeddedServer(settings_for(small_entry, small_model_path, log, threads=1))
+    server = EmbeddedServer(small_settings(small_entry, small_model_path, log, slots=2))
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

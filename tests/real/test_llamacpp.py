@@ -14,20 +14,20 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from tests.real.conftest import small_settings
 
-from antiphon.models import Prompt, Text
+from antiphon.models import Finish, Model, Prompt, Text, Usage
 from antiphon.models.chat.model import ChatConfig, ChatModel
-from antiphon.models.embedded import llamacpp
+from antiphon.models.embedded import FILE_POOL, EmbeddedModel, llamacpp
 from antiphon.models.embedded.catalogue import Entry
 from antiphon.models.embedded.child import turn_over
 from antiphon.models.embedded.llamacpp import (
     EmbeddedServer,
     Settings,
     StartFailed,
-    settings_for,
-    settings_of_file,
     speed,
 )
+from antiphon.models.embedded.pool import Pool
 from antiphon.wire.errors import Unavailable
 
 pytestmark = pytest.mark.real
@@ -37,7 +37,7 @@ HELLO = [{"role": "user", "content": "Say hello."}]
 
 @pytest.fixture
 def settings(small_entry: Entry, small_model_path: Path, tmp_path: Path) -> Settings:
-    return settings_for(small_entry, small_model_path, tmp_path / "data" / "llamacpp.log", slots=1, threads=1)
+    return small_settings(small_entry, small_model_path, tmp_path / "data" / "llamacpp.log", slots=1)
 
 
 @pytest.fixture
@@ -96,15 +96,17 @@ async def test_other_users_of_the_machine_are_refused(small_server: EmbeddedServ
 
 
 async def test_a_prompt_longer_than_the_context_is_an_error(small_server: EmbeddedServer) -> None:
-    long = [{"role": "user", "content": "word " * 5000}]
+    long = [{"role": "user", "content": "word " * 9000}]
     said = error(await ask(small_server, messages=long))
     assert said["type"] == "exceed_context_size_error"
     assert said["n_ctx"] == small_server.context_tokens
-    assert said["n_prompt_tokens"] > 5000
+    assert said["n_prompt_tokens"] > 9000
 
 
 async def test_an_answer_that_fills_the_context_ends_there(settings: Settings) -> None:
-    async with EmbeddedServer(msgspec.structs.replace(settings, context_tokens=256)) as server:
+    async with EmbeddedServer(
+        msgspec.structs.replace(settings, pool=Pool(window_tokens=256, tokens=256, slots=1))
+    ) as server:
         status, body = await ask(server, max_tokens=-1, ignore_eos=True)
     assert status == 200
     assert body["choices"][0]["finish_reason"] == "length"
@@ -191,7 +193,7 @@ async def test_nothing_reaches_our_output(settings: Settings, capfd: pytest.Capt
 async def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUF, but no more than that")
-    server = EmbeddedServer(settings_of_file(path, tmp_path / "log", threads=1))
+    server = EmbeddedServer(Settings(model=path, log=tmp_path / "log", alias="broken", pool=FILE_POOL))
     with pytest.raises(StartFailed, match=r"broken\.gguf could not be started: the child ended with code"):
         await server.start()
     assert "failed to load model" in server.last_error
@@ -209,10 +211,11 @@ async def test_loading_is_bounded(settings: Settings) -> None:
 async def test_any_file_is_named_after_itself_and_held_to_its_trained_context(
     small_model_path: Path, small_entry: Entry, tmp_path: Path
 ) -> None:
-    settings = settings_of_file(small_model_path, tmp_path / "log", slots=1, threads=1)
-    beyond = msgspec.structs.replace(settings, context_tokens=2 * small_entry.trained_tokens)
-    async with EmbeddedServer(beyond) as server:
-        assert server.context_tokens == small_entry.trained_tokens
+    beyond = 2 * small_entry.context_tokens
+    pool = Pool(window_tokens=beyond, tokens=beyond, slots=1)
+    settings = Settings(model=small_model_path, log=tmp_path / "log", alias=small_model_path.stem, pool=pool)
+    async with EmbeddedServer(settings) as server:
+        assert server.context_tokens == small_entry.context_tokens
         assert (await ask(server))[1]["model"] == small_model_path.stem
 
 
@@ -349,3 +352,28 @@ async def test_the_log_holds_nothing_of_a_request_and_is_its_projects(own: Embed
     log = own.settings.log
     assert b"secretword" not in log.read_bytes()
     assert (log.stat().st_mode & 0o777, log.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+async def test_requests_of_all_sizes_share_a_pool_that_never_overflows(settings: Settings) -> None:
+    """Three that would take twice the pool: two small ones at the same time, and the large one when it is empty."""
+    pool = Pool(window_tokens=1024, tokens=1024, slots=2, cache="q8_0")
+    async with EmbeddedServer(msgspec.structs.replace(settings, pool=pool)) as server:
+        model = EmbeddedModel(server, (), "off")
+        small = Prompt(items=(said("word " * 300),), max_output_tokens=64)
+        large = Prompt(items=(said("word " * 900),), max_output_tokens=64)
+        found = await model.find("")
+        usages = await asyncio.gather(*(usage_of(found, each) for each in (small, large, small)))
+        assert server.context_tokens == 1024
+        await model.close()
+    assert [usage.input > 900 for usage in usages] == [False, True, False]
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+
+
+async def usage_of(model: Model, prompt: Prompt) -> Usage:
+    async with model.sample(prompt) as batches:
+        last = [batch async for batch in batches][-1][-1]
+    assert isinstance(last, Finish) and last.usage is not None
+    return last.usage

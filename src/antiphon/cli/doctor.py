@@ -140,7 +140,7 @@ def _embedded(config: Config) -> Iterator[Finding]:
         yield _gguf(Path(config.model).expanduser())
         return
     try:
-        entry = embedded.entry_for(config.model, lambda _: None)
+        entry = embedded.choose_model(config.model).entry
     except embedded.CannotEmbed as error:
         yield Finding("FAIL", "model", str(error))
         return

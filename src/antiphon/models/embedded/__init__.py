@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import msgspec
 
-from antiphon.models import Model, ToolHelp
+from antiphon.models import Delta, Model, Prompt, ToolHelp
 from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.embedded.catalogue import (
-    Entry,
+    Choice,
     choose,
     find,
     load,
+    take,
 )
 from antiphon.models.embedded.download import (
     FetchFailed,
@@ -30,13 +33,14 @@ from antiphon.models.embedded.llamacpp import (
     StartFailed,
     cores,
     memory_bytes,
-    settings_for,
-    settings_of_file,
     speed,
 )
+from antiphon.models.embedded.pool import Gate, Pool
 from antiphon.models.embedded.vocabulary import NoVocabulary, control_tokens
 
 SLOTS = 2
+FILE_POOL = Pool(window_tokens=8192, tokens=SLOTS * 8192, slots=SLOTS)
+"""The contexts of a model that is no entry of the catalogue: what they need is not known."""
 IDLE_S = 3600.0
 """How long the model may read before its first token: a full context takes a small machine many minutes."""
 
@@ -61,29 +65,30 @@ def locate(name: str, data: Path, say: Say, threads: int = 0, reporter: Reporter
         path = Path(name).expanduser()
         if not path.is_file():
             raise CannotEmbed(f"there is no file {path}")
-        return settings_of_file(path, log, slots=SLOTS, threads=threads)
-    entry = entry_for(name, say)
+        return Settings(model=path, log=log, alias=path.stem, pool=FILE_POOL, threads=threads)
+    chosen = choose_model(name)
+    say(f"Model: {chosen.why}")
     try:
-        return settings_for(entry, fetch(entry, reporter=reporter), log, slots=SLOTS, threads=threads)
+        model = fetch(chosen.entry, reporter=reporter)
     except FetchFailed as error:
         raise CannotEmbed(str(error)) from error
+    return Settings(model=model, log=log, alias=chosen.entry.name, pool=chosen.pool, threads=threads)
 
 
-def entry_for(name: str, say: Say) -> Entry:
-    """The catalogue's entry of that name, or the one that fits this machine.
+def choose_model(name: str) -> Choice:
+    """The catalogue's entry of that name, or the one that fits this machine; with as much context as this machine has
+    memory for.
 
     Raises:
         CannotEmbed: there is no such name.
     """
-    entries = load()
+    entries, free_bytes = load(), memory_bytes()
     if not name:
-        choice = choose(entries, memory_bytes(), _room(), slots=SLOTS, cached=[e.name for e in entries if cached(e)])
-        say(f"Model: {choice.why}")
-        return choice.entry
+        return choose(entries, free_bytes, _room(), slots=SLOTS, cached=[e.name for e in entries if cached(e)])
     entry = find(entries, name)
     if entry is None:
         raise CannotEmbed(f"there is no model {name!r}; there are {', '.join(e.name for e in entries)}")
-    return entry
+    return take(entry, free_bytes, slots=SLOTS)
 
 
 def _room() -> int:
@@ -127,8 +132,34 @@ async def _tell_speed(server: EmbeddedServer, say: Say) -> None:
     else:
         say(
             f"{settings.alias} loaded in {server.load_s:.1f} s; it reads {pace.read:.0f} and writes {pace.write:.0f} "
-            f"tokens/s here, {settings.slots} requests at once with {server.context_tokens} tokens of context each."
+            f"tokens/s here, with {msgspec.structs.replace(settings.pool, window_tokens=server.context_tokens)}."
         )
+
+
+class _GatedModel(ChatModel):
+    """The model, whose requests wait for room where they share it."""
+
+    def __init__(self, gate: Gate | None, pool: Pool, config: ChatConfig) -> None:
+        super().__init__(config)
+        self._gate = gate
+        self._pool = pool
+
+    def sample(self, prompt: Prompt) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Delta]]]:
+        """See ``Model.sample``.
+
+        Raises:
+            Unavailable: other requests took up the pool for ``IDLE_S``.
+        """
+        if self._gate is None:
+            return super().sample(prompt)
+        return self._sample_within(self._gate, prompt)
+
+    @asynccontextmanager
+    async def _sample_within(self, gate: Gate, prompt: Prompt) -> AsyncGenerator[AsyncIterator[Sequence[Delta]]]:
+        claim = self._pool.claim(await self.count(prompt), prompt.max_output_tokens)
+        bound = msgspec.structs.replace(prompt, max_output_tokens=claim.output_tokens_max)
+        async with gate.hold(claim.tokens, IDLE_S), super().sample(bound) as batches:
+            yield batches
 
 
 class EmbeddedModel:
@@ -136,7 +167,9 @@ class EmbeddedModel:
 
     def __init__(self, server: EmbeddedServer, control_tokens: tuple[str, ...], tool_help: ToolHelp) -> None:
         self._server = server
-        self._model = ChatModel(
+        self._model = _GatedModel(
+            Gate(server.settings.pool) if server.settings.pool.is_shared else None,
+            server.settings.pool,
             ChatConfig(
                 base_url=server.base_url,
                 api_key=server.api_key,
@@ -148,7 +181,7 @@ class EmbeddedModel:
                 counter="llamacpp",
                 control_tokens=control_tokens,
                 idle_s=IDLE_S,
-            )
+            ),
         )
 
     async def find(self, name: str) -> Model:
@@ -169,6 +202,6 @@ class EmbeddedModel:
         return self._server.alive
 
     async def close(self) -> None:
-        """End its process."""
-        await self._model.close()
+        """End its process; then the connections to it have ended too."""
         await self._server.stop()
+        await self._model.close()

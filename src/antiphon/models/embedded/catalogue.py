@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from antiphon.models.embedded.pool import Pool, fit_pool, least_pool
+
 
 class Hub(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="hub"):
     """A model hub: ``{base}/{repo}/resolve/{revision}/{file}``. ``HF_ENDPOINT`` replaces ``base``."""
@@ -75,9 +77,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bytes: the file's exact size.
         sha256: the file's digest, lower-case hex.
         licence: SPDX identifier of the weights.
-        context_tokens: context served per slot.
-        trained_tokens: context the model was trained for.
-        kv_bytes_per_token: attention cache per token of context.
+        context_tokens: context the model was trained for.
+        kv_bytes_per_token: attention cache per token of context, as f16.
         working_bytes: memory beside weights and attention cache.
         calls_functions: whether its chat template shows functions to the model.
         source: where the file can be had, in order of preference.
@@ -89,15 +90,19 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
     licence: str
     context_tokens: int
-    trained_tokens: int
     kv_bytes_per_token: int
     working_bytes: int
     calls_functions: bool
     source: tuple[Source, ...]
 
-    def memory_bytes(self, slots: int) -> int:
-        """Memory needed to serve ``slots`` full contexts at once."""
-        return self.bytes + self.working_bytes + slots * self.context_tokens * self.kv_bytes_per_token
+    def memory_bytes(self, pool: Pool) -> int:
+        """Memory needed to serve it with these contexts."""
+        return self.bytes + self.working_bytes + pool.memory_bytes(self.kv_bytes_per_token)
+
+    def pool_within(self, memory_bytes: int, slots: int) -> Pool | None:
+        """The contexts it can be served with in this much memory; None when it does not fit."""
+        left = memory_bytes - self.bytes - self.working_bytes
+        return fit_pool(self.context_tokens, slots, self.kv_bytes_per_token, left)
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,9 +110,10 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """The entry chosen, and one sentence that says why."""
+    """The entry chosen, its contexts, and one sentence that says why."""
 
     entry: Entry
+    pool: Pool
     why: str
 
 
@@ -124,6 +130,16 @@ def load(toml: bytes | None = None) -> tuple[Entry, ...]:
 def find(entries: Sequence[Entry], name: str) -> Entry | None:
     """The entry of that name, or None."""
     return next((entry for entry in entries if entry.name == name), None)
+
+
+def take(entry: Entry, memory_bytes: int, *, slots: int) -> Choice:
+    """This entry with the contexts that fit; where none do with the smallest, for trying is better than refusing."""
+    pool = entry.pool_within(memory_bytes, slots)
+    if pool is not None:
+        return Choice(entry, pool, f"{entry.name}; it needs {_need(entry, pool, memory_bytes)}.")
+    least = least_pool(entry.context_tokens, slots)
+    lack = _lack(entry.memory_bytes(least), memory_bytes, "memory")
+    return Choice(entry, least, f"{entry.name} {lack}: trying with the smallest context.")
 
 
 def choose(
@@ -145,11 +161,15 @@ def choose(
     lacks: list[str] = []
     for entry in entries:
         missing_bytes = 0 if entry.name in cached else entry.bytes
-        lack = _lack(entry.memory_bytes(slots), memory_bytes, "memory") or _lack(missing_bytes, disk_bytes, "disk")
-        if not lack:
-            return Choice(entry, _because(entry, lacks, memory_bytes, slots))
+        pool = entry.pool_within(memory_bytes, slots)
+        least = entry.memory_bytes(least_pool(entry.context_tokens, slots))
+        lack = _lack(least, memory_bytes, "memory") or _lack(missing_bytes, disk_bytes, "disk")
+        if pool is not None and not lack:
+            return Choice(entry, pool, _because(entry, lacks, memory_bytes, pool))
         lacks.append(f"{entry.name} {lack}")
-    return Choice(entries[-1], f"No model fits for certain ({'; '.join(lacks)}): trying the smallest.")
+    last = entries[-1]
+    why = f"No model fits for certain ({'; '.join(lacks)}): trying the smallest."
+    return Choice(last, least_pool(last.context_tokens, slots), why)
 
 
 def size(count: int) -> str:
@@ -168,8 +188,11 @@ def _lack(need_bytes: int, free_bytes: int, what: str) -> str:
     return f"needs {size(need_bytes)} of {what} and {size(free_bytes)} is free"
 
 
-def _because(entry: Entry, lacks: Sequence[str], memory_bytes: int, slots: int) -> str:
+def _because(entry: Entry, lacks: Sequence[str], memory_bytes: int, pool: Pool) -> str:
     if lacks:
         return f"{entry.name}, because {'; '.join(lacks)}."
-    need = size(entry.memory_bytes(slots))
-    return f"{entry.name}: the best one listed; it needs {need} of the {size(memory_bytes)} of memory free."
+    return f"{entry.name}: the best one listed; it needs {_need(entry, pool, memory_bytes)}."
+
+
+def _need(entry: Entry, pool: Pool, memory_bytes: int) -> str:
+    return f"{size(entry.memory_bytes(pool))} of the {size(memory_bytes)} of memory free"

@@ -81,9 +81,11 @@ def _serve(settings: dict[str, Any]) -> Any:
     params.hostnames = ["127.0.0.1"]
     params.port = settings["port"]
     params.api_keys = [settings["api_key"]]
-    params.n_parallel = settings["slots"]
-    params.n_ctx = settings["slots"] * settings["context_tokens"]
-    params.kv_unified = False  # every slot has its whole context, whatever the others do
+    pool = settings["pool"]
+    params.n_parallel = pool["slots"]
+    params.n_ctx = pool["tokens"]
+    params.kv_unified = pool["is_shared"]  # else every slot has its whole window, whatever the others do
+    params.cache_type_k = params.cache_type_v = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{pool['cache'].upper()}")
     params.fit_params = False  # else the context may shrink to fit a device
     params.ctx_shift = False  # a prompt that is too long is an error, never silently cut
     params.n_predict = -1

@@ -3,8 +3,7 @@
 It speaks chat completions, so ``chat`` is its client like any other server's. A crash in native code ends the requests
 under way and nothing else. The child ends with this process, however that ends.
 
-Memory: each slot has a context of its own (``context_tokens`` x the entry's ``kv_bytes_per_token``), reserved at the
-start; requests beyond the slots wait in the child's queue.
+Memory: the contexts of its slots (``Pool``) are reserved at the start.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from typing import Any, BinaryIO, Self
 import aiohttp
 import msgspec
 
-from antiphon.models.embedded.catalogue import Entry
+from antiphon.models.embedded.pool import Pool
 from antiphon.wire.errors import Unavailable
 
 BACKOFF_FIRST_S = 0.2
@@ -33,7 +32,6 @@ BACKOFF_MAX_S = 30.0
 STEADY_S = 60.0  # a child that lived this long starts the back-off afresh
 STOP_S = 3.0
 LOG_TAIL_BYTES = 4000
-CONTEXT_TOKENS = 8192
 
 
 class StartFailed(Exception):
@@ -46,8 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         model: the ``.gguf`` file.
         alias: the name the server gives in its answers.
-        context_tokens: context per slot; the server lowers it to what the model was trained for.
-        slots: requests worked on at once, each with its own context.
+        pool: the contexts of its slots; the server lowers the window to what the model was trained for.
         threads: threads that compute.
         prompt_cache_bytes: memory for contexts of earlier requests that lost their slot.
         log: where what the child prints goes, until it answers: nothing of a request.
@@ -59,8 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model: Path
     log: Path
     alias: str
-    context_tokens: int = CONTEXT_TOKENS
-    slots: int = 2
+    pool: Pool
     threads: int = 1
     prompt_cache_bytes: int = 256 << 20
     log_bytes_max: int = 1 << 20
@@ -80,23 +76,6 @@ class _Up(msgspec.Struct, frozen=True):
 
     port: int
     load_s: float
-
-
-def settings_for(entry: Entry, model: Path, log: Path, *, slots: int = 2, threads: int = 0) -> Settings:
-    """The settings of a catalogue entry whose file is ``model``. ``threads`` 0: as many as there are cores for us."""
-    return Settings(
-        model=model,
-        log=log,
-        alias=entry.name,
-        context_tokens=entry.context_tokens,
-        slots=slots,
-        threads=threads or cores(),
-    )
-
-
-def settings_of_file(model: Path, log: Path, *, slots: int = 2, threads: int = 0) -> Settings:
-    """The settings of any ``.gguf`` file, named after it."""
-    return Settings(model=model, log=log, alias=model.stem, slots=slots, threads=threads or cores())
 
 
 def cores() -> int:
@@ -141,7 +120,7 @@ class EmbeddedServer:
         base_url: where chat completions are, ``http://127.0.0.1:PORT/v1``; empty before ``start``.
         load_s: how long the latest load took.
         restarts: how often the child was started again.
-        context_tokens: the context of each slot, as the server says.
+        context_tokens: the most that one request may use, as the server says.
         last_error: why the latest start failed; empty when it did not.
     """
 
@@ -150,7 +129,7 @@ class EmbeddedServer:
         self.api_key = secrets.token_urlsafe(24)
         self.load_s = 0.0
         self.restarts = 0
-        self.context_tokens = settings.context_tokens
+        self.context_tokens = settings.pool.window_tokens
         self.last_error = ""
         self._port = 0
         self._process: Process | None = None
@@ -280,10 +259,9 @@ class EmbeddedServer:
             "port": self._port,
             "api_key": self.api_key,
             "parent_pid": os.getpid(),
-            "context_tokens": settings.context_tokens,
-            "slots": settings.slots,
+            "pool": msgspec.to_builtins(settings.pool) | {"is_shared": settings.pool.is_shared},
             "threads": settings.threads,
-            "http_threads": settings.slots + 32,  # a request that waits for a slot holds one
+            "http_threads": settings.pool.slots + 32,  # a request that waits for a slot holds one
             "prompt_cache_mib": settings.prompt_cache_bytes >> 20,
             "log": str(settings.log.absolute()),
             "log_bytes_max": settings.log_bytes_max,
