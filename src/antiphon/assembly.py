@@ -12,8 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antiphon.access.keyring import Keyring, tended
-from antiphon.access.sealing import Sealer, WeakSecret, kept_secret, new_secret
+from antiphon.access.keyring import Keyring, synchronizing
+from antiphon.access.sealing import Sealer, WeakSecret, load_secret, new_secret
 from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.files.blobs import BlobStore, LocalBlobs, RemoteBlobs
@@ -43,7 +43,7 @@ class CannotOpen(Exception):
 
 
 Say = Callable[[str], None]
-"""Where progress goes that people want to read."""
+"""Receives progress messages for people."""
 
 
 @asynccontextmanager
@@ -51,16 +51,16 @@ async def open_engine(
     config: Config,
     say: Say | None,
     url: str = "",
-    located: Settings | None = None,
+    settings: Settings | None = None,
     roster: Roster | None = None,
     tools: Sequence[HostedTool] = (),
 ) -> AsyncGenerator[Engine]:
     """The engine that ``config`` describes, closed at the end.
 
     Args:
-        say: told how the embedded model was chosen and how fast it is; with None, that is not measured.
-        url: where it will be served, for those who find its folder in use.
-        located: the embedded model, where it has been found or fetched already.
+        say: receives lines on which embedded model was chosen and how fast it is; None skips the measurement.
+        url: where it will be served; shown to other processes that find the folder in use.
+        settings: the embedded model, where it has been found or fetched already.
         roster: models in place of those that ``config`` names.
         tools: what this server runs for its models.
 
@@ -68,16 +68,16 @@ async def open_engine(
         CannotOpen: the store or the model could not be opened; the text says why.
     """
     async with AsyncExitStack() as stack:
-        # New with every process: who knows it has read this folder since.
+        # New with every process: whoever knows it can read this folder.
         token = secrets.token_urlsafe(_TOKEN_BYTES)
-        store, keys = await _store(config, url, token)
+        store, keys = await _open_store(config, url, token)
         stack.push_async_callback(store.close)
-        keyring = await stack.enter_async_context(tended(await _keyring(keys, store.usage, config)))
+        keyring = await stack.enter_async_context(synchronizing(await _open_keyring(keys, store.usage, config)))
         if roster is None:
-            roster = await (_upstream(config) if config.upstream else _embedded(config, say, located))
+            roster = await (_open_upstream(config) if config.upstream else _open_embedded(config, say, settings))
         stack.push_async_callback(roster.close)
-        sealer = await asyncio.to_thread(_sealer, config)
-        embedders = embedders_of(config)
+        sealer = await asyncio.to_thread(_make_sealer, config)
+        embedders = make_embedders(config)
         for embedder in embedders:
             stack.push_async_callback(embedder.close)
         engine = Engine(
@@ -86,9 +86,9 @@ async def open_engine(
             store,
             keyring,
             token=token,
-            toolbox=toolbox_of(tools),
+            toolbox=make_toolbox(tools),
             sealer=sealer,
-            blobs=_blobs(config, stack),
+            blobs=_make_blobs(config, stack),
             embedders=embedders,
         )
         await stack.enter_async_context(engine.dispatcher.working())
@@ -97,17 +97,17 @@ async def open_engine(
         except StoreUnavailable as error:
             raise CannotOpen(str(error)) from error
         await stack.enter_async_context(engine.ingestion.working())
-        await stack.enter_async_context(_swept(engine, config))
+        await stack.enter_async_context(_sweeping(engine, config))
         if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-            stack.push_async_callback(_flushed, _traced(engine))
+            stack.push_async_callback(_close_traces, _open_traces(engine))
         yield engine
 
 
-def embedders_of(config: Config) -> Sequence[Embedder]:
-    """The models that embed here: that of new vector stores first, then that of older ones, where it is there too.
+def make_embedders(config: Config) -> Sequence[Embedder]:
+    """The embedding models: the one for new vector stores first, then one that older stores may use.
 
     Raises:
-        CannotOpen: what is configured is not there.
+        CannotOpen: the configured model is not available.
     """
     from antiphon.files.embedding.minilm import MiniLm, is_installed
     from antiphon.files.embedding.upstream import UpstreamEmbedder
@@ -128,7 +128,7 @@ def embedders_of(config: Config) -> Sequence[Embedder]:
     return () if config.embedding == "none" else found
 
 
-def _blobs(config: Config, stack: AsyncExitStack) -> BlobStore:
+def _make_blobs(config: Config, stack: AsyncExitStack) -> BlobStore:
     if config.blobs:
         return RemoteBlobs(config.blobs, dict(config.blobs_options))
     if config.store != "memory":
@@ -136,34 +136,34 @@ def _blobs(config: Config, stack: AsyncExitStack) -> BlobStore:
     return LocalBlobs(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="antiphon-files-"))))
 
 
-def toolbox_of(hosted: Sequence[HostedTool] = (), client: Sequence[ClientTool] = ()) -> Toolbox:
-    """Every tool there is, and those that are given: what this server runs, what callers run, and what only reads items
-    that others made.
+def make_toolbox(hosted: Sequence[HostedTool] = (), client: Sequence[ClientTool] = ()) -> Toolbox:
+    """All built-in tools and the given ones: those that this server runs, those that callers run, and those that only
+    read items made elsewhere.
     """
     callers = (CustomTool(), ApplyPatchTool(), ShellTool(), LocalShellTool(), ComputerTool(), ToolSearchTool())
     return Toolbox(hosted, (*callers, *client), others=(McpItems(),))
 
 
-def _sealer(config: Config) -> Sealer:
-    """With the secrets that are configured; else with one that lasts as long as the store does."""
+def _make_sealer(config: Config) -> Sealer:
+    """A sealer with the configured secrets; else with one that lasts as long as the store."""
     try:
         if config.sealing_keys:
             return Sealer(config.sealing_keys)
-        return Sealer([new_secret() if config.store == "memory" else kept_secret(config.data / "sealing.key")])
+        return Sealer([new_secret() if config.store == "memory" else load_secret(config.data / "sealing.key")])
     except (OSError, WeakSecret) as error:
         raise CannotOpen(f"sealing_keys: {error}") from error
 
 
-async def _flushed(traces: Traces) -> None:
+async def _close_traces(traces: Traces) -> None:
     try:
         await asyncio.to_thread(traces.close)
     except RuntimeError:
-        # The interpreter ends, and its pool of threads takes no more work.
+        # The interpreter is shutting down, and its thread pool takes no more work.
         traces.close()
 
 
-def _traced(engine: Engine) -> Traces:
-    from antiphon.telemetry.traces import CannotTrace, Traces  # brings the packages of an extra in
+def _open_traces(engine: Engine) -> Traces:
+    from antiphon.telemetry.traces import CannotTrace, Traces  # imports the packages of an extra
 
     try:
         traces = Traces()
@@ -174,8 +174,8 @@ def _traced(engine: Engine) -> Traces:
 
 
 @asynccontextmanager
-async def _swept(engine: Engine, config: Config) -> AsyncGenerator[None]:
-    """The store is kept within its bounds as long as this lasts."""
+async def _sweeping(engine: Engine, config: Config) -> AsyncGenerator[None]:
+    """A context in which the retention sweep runs."""
     sweeper = Sweeper(engine.store, retention_days=config.retention_days, bytes_max=_bytes_max(config), clock=time.time)
     sweeping = asyncio.create_task(sweeper.run())
     try:
@@ -186,7 +186,7 @@ async def _swept(engine: Engine, config: Config) -> AsyncGenerator[None]:
 
 
 def _bytes_max(config: Config) -> int:
-    """Where sweeping for room begins. A store in memory refuses what it has no room for: it is never to get there."""
+    """The size at which old responses are swept. A store in memory is swept well before it would refuse writes."""
     if config.store != "memory":
         return config.store_bytes_max
     from antiphon.store.sqlite import MEMORY_BYTES_MAX
@@ -195,14 +195,14 @@ def _bytes_max(config: Config) -> int:
     return min(config.store_bytes_max or most, most)
 
 
-async def _keyring(keys: KeyStore, usage: UsageStore, config: Config) -> Keyring:
+async def _open_keyring(keys: KeyStore, usage: UsageStore, config: Config) -> Keyring:
     try:
         return await Keyring(keys, usage, required=not config.loopback).open()
     except StoreUnavailable as error:
         raise CannotOpen(str(error)) from error
 
 
-async def _store(config: Config, url: str, token: str) -> tuple[Store, KeyStore]:
+async def _open_store(config: Config, url: str, token: str) -> tuple[Store, KeyStore]:
     from antiphon.store.sqlite import SqliteStore, database_of
     from antiphon.store.sqlite.keys import KeysBeside
 
@@ -218,7 +218,7 @@ async def _store(config: Config, url: str, token: str) -> tuple[Store, KeyStore]
     return store, store.keys
 
 
-async def _upstream(config: Config) -> Roster:
+async def _open_upstream(config: Config) -> Roster:
     from antiphon.models.chat.upstream import WrongOptions, upstream_models
 
     try:
@@ -239,13 +239,13 @@ async def _upstream(config: Config) -> Roster:
         raise CannotOpen(str(error)) from error
 
 
-async def _embedded(config: Config, say: Say | None, located: Settings | None) -> Roster:
+async def _open_embedded(config: Config, say: Say | None, settings: Settings | None) -> Roster:
     from antiphon.models import embedded
 
     def keep_quiet(text: str) -> None: ...
 
     try:
-        settings = located or await asyncio.to_thread(
+        settings = settings or await asyncio.to_thread(
             embedded.locate, config.model, config.data, say or keep_quiet, config.threads
         )
         return await embedded.start(settings, say, "repair" if config.tool_help == "auto" else config.tool_help)

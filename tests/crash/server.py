@@ -16,7 +16,7 @@ from typing import Any
 
 from recorder import Recorder
 
-from antiphon.cli.serve import serve
+from antiphon.cli.server import serve
 from antiphon.config import Config
 from antiphon.store.sqlite import threads
 

@@ -130,7 +130,7 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "fetch", "nobody"]) == 2
     assert "there is no model 'nobody' (there are qwen" in capsys.readouterr().err
     assert main(["models", "fetch"]) == 2
-    assert "which model? (there are qwen" in capsys.readouterr().err
+    assert "specify a model to fetch (there are qwen" in capsys.readouterr().err
 
 
 def test_mistakes_are_told(capsys: pytest.CaptureFixture[str]) -> None:

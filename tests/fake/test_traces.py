@@ -99,6 +99,6 @@ async def test_without_the_extra_the_start_says_what_is_missing(
 def test_nothing_of_it_is_imported_unasked() -> None:
     import subprocess
 
-    code = "import antiphon.cli.serve, sys; print([name for name in sys.modules if 'opentelemetry' in name])"
+    code = "import antiphon.cli.server, sys; print([name for name in sys.modules if 'opentelemetry' in name])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"

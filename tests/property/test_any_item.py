@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from antiphon import context, intake
-from antiphon.assembly import toolbox_of
+from antiphon.assembly import make_toolbox
 from antiphon.engine.file_inputs import FileInputs
 from antiphon.engine.files import missing
 from antiphon.files.blobs import LocalBlobs
@@ -101,7 +101,7 @@ VALUES = st.recursive(
     ),
     max_leaves=6,
 )
-TOOLBOX = toolbox_of()
+TOOLBOX = make_toolbox()
 
 
 def places(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

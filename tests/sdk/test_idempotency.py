@@ -133,7 +133,7 @@ async def test_the_work_goes_on_while_somebody_waits_for_it_and_no_longer() -> N
 
 
 async def test_projects_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyring, "LOOK_S", 0.01)
+    monkeypatch.setattr(keyring, "SYNC_S", 0.01)
     keys, secrets = MemoryKeys(), []
     for project in "ab":
         key, secret = mint_key("", project, Allowance(rpm=1), 0)

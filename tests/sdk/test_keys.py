@@ -63,7 +63,7 @@ async def server_of(
     model: ScriptedModel, monkeypatch: pytest.MonkeyPatch, *, locked: bool = True, store: Store | None = None
 ) -> AsyncIterator[Server]:
     """A server that has a key from the beginning if ``locked``, and looks for others all the time."""
-    monkeypatch.setattr(keyring, "LOOK_S", 0.01)
+    monkeypatch.setattr(keyring, "SYNC_S", 0.01)
     keys = MemoryKeys()
     if locked:
         keys.kept.append(mint_key("the first", "", Allowance(), 0)[0])
@@ -471,7 +471,7 @@ async def test_usage_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_command_line_beside_a_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(keyring, "LOOK_S", 0.01)
+    monkeypatch.setattr(keyring, "SYNC_S", 0.01)
 
     def command(*words: str) -> str:
         assert cli.main(["keys", *words, "--data", str(tmp_path)]) == 0

@@ -7,7 +7,7 @@ import pytest
 from openai.types.responses import ResponseOutputItem
 from pydantic import TypeAdapter
 
-from antiphon.assembly import toolbox_of
+from antiphon.assembly import make_toolbox
 from antiphon.models import Function
 from antiphon.tools import CallInvalid, ClientOffer, ToolCall, v4a
 from antiphon.tools.computer import check_acknowledged
@@ -16,7 +16,7 @@ from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.kinds import KINDS
 
-TOOLBOX = toolbox_of()
+TOOLBOX = make_toolbox()
 OUTPUT: TypeAdapter[Any] = TypeAdapter(ResponseOutputItem)
 SCREEN = {"type": "computer_use_preview", "display_width": 1024, "display_height": 768, "environment": "browser"}
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from memory_keys import MemoryKeys
 
-from antiphon.access.keyring import Keyring, tended
+from antiphon.access.keyring import Keyring, synchronizing
 from antiphon.models import Usage
 from antiphon.store import StoreUnavailable
 from antiphon.store.keys import Allowance, Spent, mint_key
@@ -48,7 +48,7 @@ class Ring:
 
 async def test_without_any_key_nobody_is_asked() -> None:
     ring = await Keyring(MemoryKeys(), MemoryKeys()).open()
-    assert not ring.asks
+    assert not ring.requires_key
     assert ring.caller(None).project == ring.caller("anything").project == ""
 
 
@@ -61,8 +61,8 @@ async def test_a_key_opens_until_it_is_revoked_and_the_doors_stay_shut() -> None
         with pytest.raises(Unauthorized):
             ring.caller(wrong)
     made.store.kept = [msgspec.structs.replace(made.key, revoked_at=2)]
-    await ring.look()
-    assert ring.asks and not ring.opens
+    await ring.reload()
+    assert ring.requires_key and not ring.has_open_key
     with pytest.raises(Unauthorized):
         ring.caller(made.secret)
 
@@ -140,7 +140,7 @@ async def test_a_budget_lasts_a_day_and_outlives_the_process() -> None:
     with pytest.raises(InsufficientQuota) as caught:
         made.use(1)
     assert caught.value.headers["x-should-retry"] == "false"
-    await ring.write()
+    await ring.write_usage()
     after = await Keyring(made.store, made.store, clock=made.clock).open()
     with pytest.raises(InsufficientQuota):
         after.admit(made.key.id, lambda: 0)
@@ -158,11 +158,11 @@ async def test_usage_is_counted_once_whatever_the_store_does() -> None:
     store.faults = 2
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
-            await ring.write()
+            await ring.write_usage()
         made.use(5)
         assert await made.total() in (10, 15)
-    await ring.write()
-    await ring.write()
+    await ring.write_usage()
+    await ring.write_usage()
     assert await made.total() == 15
     (spent,) = await store.read_usage("0000", "9999")
     assert (spent.requests, spent.tokens) == (3, 15)
@@ -170,7 +170,7 @@ async def test_usage_is_counted_once_whatever_the_store_does() -> None:
 
 async def test_the_end_writes_everything_down() -> None:
     made = Ring()
-    async with tended(await made.ring.open()):
+    async with synchronizing(await made.ring.open()):
         made.use(7)
     (spent,) = await made.store.read_usage("0000", "9999")
     assert spent.tokens == 7
@@ -182,7 +182,7 @@ async def test_days_are_kept_apart() -> None:
     made.use(1)
     made.clock.now += DAY_S
     made.use(2)
-    await ring.write()
+    await ring.write_usage()
     listed = await made.store.read_usage("0000", "9999")
     assert [spent.tokens for spent in listed] == [2, 1]
     assert [spent.day for spent in await made.store.read_usage(listed[0].day, listed[0].day)] == [ring.day()]

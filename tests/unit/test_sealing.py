@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.access.sealing import Sealer, Unsealable, WeakSecret, kept_secret, new_secret
+from antiphon.access.sealing import Sealer, Unsealable, WeakSecret, load_secret, new_secret
 
 OLD, NEW = "o" * 32, "n" * 32
 VALUE = {"summary": "Ada's garden", "count": 3}
@@ -64,15 +64,15 @@ def test_a_short_secret_is_refused() -> None:
 
 def test_a_secret_is_kept_where_only_its_project_reads_it(tmp_path: Path) -> None:
     file = tmp_path / "new" / "sealing.key"
-    secret = kept_secret(file)
-    assert len(secret) >= len(new_secret()) and kept_secret(file) == secret
+    secret = load_secret(file)
+    assert len(secret) >= len(new_secret()) and load_secret(file) == secret
     assert file.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in file.parent.iterdir()] == ["sealing.key"]
 
 
 def test_servers_that_begin_at_once_agree_on_a_secret(tmp_path: Path) -> None:
     found: list[str] = []
-    threads = [threading.Thread(target=lambda: found.append(kept_secret(tmp_path / "key"))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.append(load_secret(tmp_path / "key"))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.access.keyring import Caller
-from antiphon.cli import main
-from antiphon.cli import maintenance as upkeep
+from antiphon.cli import main, maintenance
 from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.log import NullLog
@@ -97,4 +96,4 @@ async def test_an_upgraded_database_gives_space_back_once_rebuilt(old: Path) -> 
     await store.close()
     import asyncio
 
-    assert (await asyncio.to_thread(upkeep.migrate, old)).rebuilt
+    assert (await asyncio.to_thread(maintenance.migrate, old)).rebuilt

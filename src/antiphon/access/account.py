@@ -16,7 +16,7 @@ CountUsage = Callable[[bool], tuple[Usage, bool]]
 
 
 class Bill(msgspec.Struct):
-    """How a response ends, as far as its account is concerned.
+    """What the end of a response means for its account.
 
     Attributes:
         failed: whether it failed; a caller who left did not make it fail.
@@ -36,7 +36,7 @@ class Account(msgspec.Struct, frozen=True):
 
     @classmethod
     def open(cls, keyring: Keyring, key_id: str, tokens: Callable[[], int]) -> Account:
-        """Let a response begin, and take what it will need as far as that is known.
+        """Let a response begin, and reserve the tokens that it is estimated to need.
 
         Raises:
             RateLimited, InsufficientQuota: see ``Keyring.admit``.
@@ -45,7 +45,7 @@ class Account(msgspec.Struct, frozen=True):
 
     @contextmanager
     def settling(self, count: CountUsage) -> Generator[Bill]:
-        """Settle at the end of what is done inside, however it ends: the one exit."""
+        """Settle when the block ends, however it ends: the one exit."""
         bill = Bill()
         try:
             yield bill

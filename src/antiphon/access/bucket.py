@@ -1,7 +1,7 @@
-"""A token bucket: so much at once, so much per minute. Pure: the clock is passed in, in seconds, and never goes back.
+"""A token bucket. Pure: a monotonic clock is passed in, in seconds.
 
-One number is its whole state: when it will be full again. What is in it follows from that, so nothing has to be
-refilled, and a bucket that nobody touches costs nothing.
+Its whole state is one number: when it will be full again. The content follows from that, so nothing has to be
+refilled, and an unused bucket costs nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _DUST_S = 1e-6
 
 
 class Bucket:
-    """Holds ``per_minute`` at most, and fills at that rate. It may owe: what is taken need not be there."""
+    """Holds at most ``per_minute``, and fills at that rate. It may go into debt."""
 
     __slots__ = ("_full_at", "_one_s", "per_minute")
 
@@ -23,21 +23,21 @@ class Bucket:
         self._full_at = float("-inf")
 
     def take(self, amount: int, now: float) -> None:
-        """Take it, or owe it; a negative amount is given back. It never holds more than it can."""
+        """Take ``amount``, going into debt if need be; a negative amount is given back, up to the bucket's size."""
         self._full_at = max(self._full_at, now) + amount * self._one_s
 
     def wait_s(self, amount: int, now: float) -> float:
-        """How long until ``amount`` is there; 0 when it is. More than fits in is waited for as a full bucket is."""
+        """Seconds until ``amount`` is there; 0 when it is. For more than fits in: until the bucket is full."""
         fits = min(amount, self.per_minute)
         wait = self.full_s(now) + fits * self._one_s - _MINUTE_S
         return wait if wait > _DUST_S else 0.0
 
     def full_s(self, now: float) -> float:
-        """How long until it is full."""
+        """Seconds until it is full."""
         return max(0.0, self._full_at - now)
 
     def left(self, now: float) -> int:
-        """How much can be taken now without owing."""
+        """How much can be taken now without debt."""
         return max(0, int((_MINUTE_S - self.full_s(now) + _DUST_S) / self._one_s))
 
 

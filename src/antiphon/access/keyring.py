@@ -1,8 +1,8 @@
-"""Who is asking, what they may use, and what they have used.
+"""Who the caller is, what they may use, and what they have used.
 
-A keyring holds the keys in memory, so that no request waits for the store, and looks for changes every second; it
-counts usage in memory too, and writes it down at the same pace. So a key made or revoked elsewhere counts after a
-second, and a crash forgets the usage of the last one; nothing is ever counted twice.
+A keyring holds the keys in memory, so that no request waits for the store, and reloads them every second; it counts
+usage in memory too, and writes it to the store as often. So a key made or revoked elsewhere takes effect after a
+second, and a crash loses the usage of the last one; nothing is ever counted twice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from antiphon.wire.errors import InsufficientQuota, RateLimited, Unauthorized
 log = logging.getLogger("antiphon.keys")
 
 _DAY_S = 86_400
-LOOK_S = 1.0
+SYNC_S = 1.0
 """How often the store is asked for changed keys, and told of usage."""
 
 _NO_KEY = (
@@ -38,14 +38,14 @@ _SHOWN_FROM_CHARS = 24
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Whom a request acts for. ``project`` owns what it stores; ``key_id`` pays. Both empty: nobody asked for a key."""
+    """Whom a request acts for. ``project`` owns what it stores; ``key_id`` pays. Both empty: no key was needed."""
 
     project: str = ""
     key_id: str = ""
 
 
 class Admission(msgspec.Struct, frozen=True):
-    """A response that may begin. ``reserved``: the tokens taken for it in advance."""
+    """Permission for a response to begin. ``reserved``: the tokens reserved for it."""
 
     key_id: str = ""
     reserved: int = 0
@@ -65,9 +65,9 @@ class Keyring:
     """The keys of one server.
 
     Args:
-        required: whether a key is asked for even where there is none; so it must be wherever others can reach.
-        clock: Unix seconds; tells the day.
-        now: seconds that never go back; the buckets run on it.
+        required: whether requests need a key even if no key exists; so it must be wherever others can connect.
+        clock: Unix seconds; for the day.
+        now: a monotonic clock in seconds; for the buckets.
     """
 
     def __init__(
@@ -94,26 +94,26 @@ class Keyring:
         self._writing = asyncio.Lock()
 
     @property
-    def asks(self) -> bool:
-        """Whether requests need a key. Revoking the last key does not open the doors to those who held it."""
+    def requires_key(self) -> bool:
+        """Whether requests need a key. Revoking the last key does not let its holders in without one."""
         return self._required or bool(self._keys)
 
     @property
-    def opens(self) -> bool:
-        """Whether there is a key that opens anything."""
+    def has_open_key(self) -> bool:
+        """Whether there is a key that is not revoked."""
         return bool(self._by_digest)
 
     def day(self, ago: int = 0) -> str:
-        """The UTC day so many days ago, ``YYYY-MM-DD``."""
+        """The UTC day ``ago`` days before today, ``YYYY-MM-DD``."""
         return (datetime.fromtimestamp(self._clock(), UTC) - timedelta(days=ago)).strftime("%Y-%m-%d")
 
     def caller(self, secret: str | None) -> Caller:
-        """Who holds the secret.
+        """The caller who holds the secret.
 
         Raises:
-            Unauthorized: a key is asked for, and this is none.
+            Unauthorized: a key is needed, and this is none.
         """
-        if not self.asks:
+        if not self.requires_key:
             return Caller()
         if not secret:
             raise _unauthorized(_NO_KEY)
@@ -121,20 +121,20 @@ class Keyring:
         key = self._by_digest.get(digest)
         # How long the look-up takes tells of digests at most, and no digest leads back to a key.
         if key is None or not hmac.compare_digest(key.digest, digest):
-            raise _unauthorized(f"Incorrect API key provided: {_masked(secret)}.")
+            raise _unauthorized(f"Incorrect API key provided: {_mask(secret)}.")
         return Caller(key.project, key.id)
 
     def check(self, key_id: str) -> None:
-        """Ask again for the key of a caller who was let in before, on a connection that lasts.
+        """Check again the key of a caller who was let in before, on a long-lived connection.
 
         Raises:
-            Unauthorized: it was revoked since; or there was none, and one is needed now.
+            Unauthorized: it has been revoked; or there was none, and one is needed now.
         """
-        if self.asks and key_id not in self._meters:
-            raise _unauthorized("The API key of this connection opens nothing any more." if key_id else _NO_KEY)
+        if self.requires_key and key_id not in self._meters:
+            raise _unauthorized("The API key of this connection has been revoked." if key_id else _NO_KEY)
 
     def admit(self, key_id: str, tokens: Callable[[], int]) -> Admission:
-        """Let a response begin, and take what it will need as far as that is known.
+        """Let a response begin, and reserve the tokens that it is estimated to need.
 
         Args:
             tokens: estimates the tokens of the response; only asked for keys with a token limit.
@@ -158,7 +158,7 @@ class Keyring:
         return Admission(key_id, reserved)
 
     def settle(self, admission: Admission, used: Usage, estimated: bool, cost_micros: int = 0) -> None:
-        """Count a response that is over; called once for each that began, however it ended.
+        """Count a response that has ended; called once for each that began, however it ended.
 
         Args:
             estimated: whether the model did not say what it used.
@@ -166,7 +166,7 @@ class Keyring:
         """
         spent = Spent(
             key_id=admission.key_id,
-            day=self._turned(),
+            day=self._start_new_day(),
             requests=1,
             estimated=int(estimated),
             input_tokens=used.input,
@@ -182,7 +182,7 @@ class Keyring:
             meter.tokens.take(spent.tokens - admission.reserved, self._now())
 
     def headers(self, key_id: str) -> dict[str, str]:
-        """``x-ratelimit-*`` as they stand now, for the limits that the key has."""
+        """The ``x-ratelimit-*`` headers as of now, for the limits that the key has."""
         meter = self._meters.get(key_id)
         headers: dict[str, str] = {}
         if meter is None:
@@ -196,7 +196,7 @@ class Keyring:
         return headers
 
     async def usage(self, project: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
-        """What the project's keys used, what is not written down yet included; the newest day first.
+        """What the project's keys used, including what is not yet in the store; the newest day first.
 
         Raises:
             StoreUnavailable: it cannot be read.
@@ -211,22 +211,22 @@ class Keyring:
         listed = [(spent, keys.get(spent.key_id)) for spent in sort_usage(merged.values())]
         return [(spent, key) for spent, key in listed if (key.project if key else "") == project]
 
-    async def look(self) -> None:
-        """Take over what has changed in the store.
+    async def reload(self) -> None:
+        """Load the keys from the store.
 
         Raises:
-            StoreUnavailable: it cannot be read; nothing has changed here.
+            StoreUnavailable: it cannot be read; the keys stay as they were.
         """
         self._keys = list(await self._key_store.read_keys())
         open_keys = [key for key in self._keys if key.revoked_at is None]
         self._by_digest = {key.digest: key for key in open_keys}
         self._meters = {key.id: self._meters.get(key.id) or _Meter(key) for key in open_keys}
 
-    async def write(self) -> None:
-        """Write usage down.
+    async def write_usage(self) -> None:
+        """Write the counted usage to the store.
 
         Raises:
-            StoreUnavailable: it cannot be written, and is kept for the next time.
+            StoreUnavailable: it cannot be written; the usage is kept for the next time.
         """
         async with self._writing:
             spent, self._pending = list(self._pending.values()), {}
@@ -239,12 +239,12 @@ class Keyring:
                 raise
 
     async def open(self) -> Keyring:
-        """Take over the keys, and what they used today before this process began.
+        """Load the keys, and what they used today before this process started.
 
         Raises:
             StoreUnavailable: they cannot be read.
         """
-        await self.look()
+        await self.reload()
         for spent in await self._usage_store.read_usage(self._today, self._today):
             self._spent_today[spent.key_id] = spent.tokens
         return self
@@ -254,8 +254,8 @@ class Keyring:
             place = (spent.key_id, spent.day)
             self._pending[place] = self._pending[place] + spent if place in self._pending else spent
 
-    def _turned(self) -> str:
-        """Today; a new day begins with nothing spent."""
+    def _start_new_day(self) -> str:
+        """Today's date; at the start of a new day nothing is spent."""
         number = int(self._clock() // _DAY_S)
         if number != self._day_number:
             self._day_number, self._today = number, self.day()
@@ -264,7 +264,7 @@ class Keyring:
 
     def _refuse_spent_budget(self, key: Key) -> None:
         budget = key.allowance.budget_tokens_per_day
-        self._turned()
+        self._start_new_day()
         if budget is not None and self._spent_today.get(key.id, 0) >= budget:
             raise InsufficientQuota(
                 f"You exceeded your current quota: the {budget} tokens of this key's day are spent."
@@ -291,33 +291,33 @@ def _unauthorized(message: str) -> Unauthorized:
     return Unauthorized(message, headers={"www-authenticate": "Bearer"})
 
 
-def _masked(secret: str) -> str:
+def _mask(secret: str) -> str:
     return f"{'*' * 8}{secret[-4:]}" if len(secret) >= _SHOWN_FROM_CHARS else "*" * 8
 
 
 @asynccontextmanager
-async def tended(keyring: Keyring) -> AsyncGenerator[Keyring]:
-    """The keyring, kept up to date while inside, and all usage written down at the end."""
+async def synchronizing(keyring: Keyring) -> AsyncGenerator[Keyring]:
+    """The keyring, synchronized with the store while inside; all usage is written at the end."""
     over = asyncio.Event()
-    tending = asyncio.create_task(_tend(keyring, over))
+    task = asyncio.create_task(_synchronize(keyring, over))
     try:
         yield keyring
     finally:
         # Not cancelled: a write that is cancelled may have been done, or not.
         over.set()
-        await tending
+        await task
 
 
-async def _tend(keyring: Keyring, over: asyncio.Event) -> None:
+async def _synchronize(keyring: Keyring, over: asyncio.Event) -> None:
     while not over.is_set():
         with suppress(TimeoutError):
-            await asyncio.wait_for(over.wait(), LOOK_S)
-        await _tried(keyring.look)
-        await _tried(keyring.write)
-    await _tried(keyring.write)
+            await asyncio.wait_for(over.wait(), SYNC_S)
+        await _attempt(keyring.reload)
+        await _attempt(keyring.write_usage)
+    await _attempt(keyring.write_usage)
 
 
-async def _tried(step: Callable[[], Awaitable[None]]) -> None:
+async def _attempt(step: Callable[[], Awaitable[None]]) -> None:
     try:
         await step()
     except StoreUnavailable as error:

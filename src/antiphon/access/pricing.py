@@ -1,4 +1,4 @@
-"""What a response costs, by a table of prices of the operator's. Pure."""
+"""What a response costs, by the operator's price table. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cached_input: _Amount | None = None
 
     def cost_micros(self, used: Usage) -> int:
-        """Of so many tokens, in millionths of the currency."""
+        """The cost of the usage, in millionths of the currency."""
         cached = self.input if self.cached_input is None else self.cached_input
         return round((used.input - used.cached) * self.input + used.cached * cached + used.output * self.output)
 
@@ -35,7 +35,7 @@ def read_prices(value: Any) -> dict[str, Price]:
     """The table from its JSON or TOML form.
 
     Raises:
-        ValueError: it is none; the text says why.
+        ValueError: it is not a price table; the text says why.
     """
     whole = msgspec.json.decode(value) if isinstance(value, str) else value
     return msgspec.convert(whole, dict[str, Price])

@@ -1,4 +1,4 @@
-"""What a client carries for us, and must neither read nor change: reasoning, and compacted conversations.
+"""Values that a client keeps for us and must neither read nor change: reasoning, and compacted conversations.
 
 A value is sealed with AES-256-GCM for one project and one purpose. Sealed values outlive this server: any other one
 with the same secret, and the same name for the project, opens them. Secrets rotate: the first one seals, all of them
@@ -56,7 +56,7 @@ class Sealer:
 
     Args:
         secrets: the first one seals, any of them opens.
-        random: so many bytes that nobody can foresee.
+        random: that many unpredictable bytes.
     """
 
     def __init__(self, secrets: Sequence[str], *, random: Callable[[int], bytes] = os.urandom) -> None:
@@ -69,7 +69,7 @@ class Sealer:
     def seal(self, value: Json, project: str, purpose: Purpose) -> str:
         """The value as a text that only this project can bring back."""
         salt = self._random(_SALT_BYTES)
-        key = _derived(self._secrets[self._sealing], salt)
+        key = _derive_key(self._secrets[self._sealing], salt)
         sealed = key.encrypt(_NONCE, msgspec.json.encode(value), _bound_to(project, purpose))
         return _PREFIX + base64.urlsafe_b64encode(self._sealing + salt + sealed).decode()
 
@@ -79,23 +79,23 @@ class Sealer:
         Raises:
             Unsealable: it was not, or not for this project and purpose, or it was changed.
         """
-        data = _decoded(text)
+        data = _decode(text)
         name, salt, sealed = data[:_NAME_BYTES], data[_NAME_BYTES:][:_SALT_BYTES], data[_NAME_BYTES + _SALT_BYTES :]
         secret = self._secrets.get(name)
         if secret is None or len(salt) < _SALT_BYTES:
             raise Unsealable
         try:
-            return msgspec.json.decode(_derived(secret, salt).decrypt(_NONCE, sealed, _bound_to(project, purpose)))
+            return msgspec.json.decode(_derive_key(secret, salt).decrypt(_NONCE, sealed, _bound_to(project, purpose)))
         except InvalidTag:
             raise Unsealable from None
 
 
 def _name(secret: str) -> bytes:
-    """By which a sealed value tells its secret; it says nothing about it."""
+    """The name by which a sealed value says which secret sealed it; it reveals nothing of the secret."""
     return hashlib.sha256(b"antiphon sealing key name\0" + secret.encode()).digest()[:_NAME_BYTES]
 
 
-def _derived(secret: bytes, salt: bytes) -> AESGCM:
+def _derive_key(secret: bytes, salt: bytes) -> AESGCM:
     return AESGCM(HKDF(algorithm=SHA256(), length=32, salt=salt, info=b"antiphon sealing").derive(secret))
 
 
@@ -103,7 +103,7 @@ def _bound_to(project: str, purpose: Purpose) -> bytes:
     return f"{purpose}\0{project}".encode()
 
 
-def _decoded(text: str) -> bytes:
+def _decode(text: str) -> bytes:
     if not text.startswith(_PREFIX) or len(text) > SEALED_CHARS_MAX:
         raise Unsealable
     try:
@@ -117,8 +117,8 @@ def new_secret() -> str:
     return secrets.token_urlsafe(SECRET_CHARS_MIN)
 
 
-def kept_secret(file: Path) -> str:
-    """The secret in a file that only its owner can read; made where there is none.
+def load_secret(file: Path) -> str:
+    """The secret in a file that only the file's owner can read; created where there is none.
 
     Two servers that begin at once agree on one: the file is written aside, and linked into place.
 

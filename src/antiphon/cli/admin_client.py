@@ -1,5 +1,5 @@
-"""Asks the server that owns a data folder to do what only the owner of the folder may. It knows us by the token that it
-wrote into the folder: who can read that can read all that is in there.
+"""Asks the server that owns a data folder to do what only the owner of the folder may. The proof is the token that
+it wrote into the folder: whoever can read that can read everything in there.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from antiphon.store.sqlite import Owner
 
 _ANSWER_S = 60.0
 """How long the server may take for one step."""
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Addresses to listen on that are none to speak to, and where such a server is found on this machine."""
+_UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses that a server can listen on but nobody can connect to, and where it is reached on this machine."""
 
 
-def purged_by(owner: Owner, purge: Purge) -> Purged:
-    """Have it delete what is meant, step by step, until nothing is left of it.
+def purge_by(owner: Owner, purge: Purge) -> Purged:
+    """Have the server delete the selection, step by step, until nothing is left of it.
 
     Raises:
-        StoreUnavailable: it does not answer as it should; what went before is gone.
+        StoreUnavailable: the server does not answer as it should; earlier steps are done.
     """
     whole = Purged()
     while (step := _purge_step(owner, purge)).any:
@@ -49,15 +49,15 @@ def _purge_step(owner: Owner, purge: Purge) -> Purged:
 
 
 def _connection(owner: Owner) -> http.client.HTTPConnection:
-    """The way to the owner; through no proxy, wherever the environment names one."""
+    """A connection to the owner; never through a proxy that the environment names."""
     if owner.socket:
-        return _ThroughFile(owner.socket)
+        return _UnixConnection(owner.socket)
     place = urlsplit(owner.url or "")
     host = place.hostname or ""
-    return http.client.HTTPConnection(_ANYWHERE.get(host, host), place.port, timeout=_ANSWER_S)
+    return http.client.HTTPConnection(_UNSPECIFIED.get(host, host), place.port, timeout=_ANSWER_S)
 
 
-class _ThroughFile(http.client.HTTPConnection):
+class _UnixConnection(http.client.HTTPConnection):
     """A connection to a socket file."""
 
     def __init__(self, path: str) -> None:

@@ -34,15 +34,15 @@ Ask = Callable[[str], str]
 
 
 def add_parser(commands: Any) -> None:
-    """The command's arguments."""
+    """Add ``agent`` to the commands of an ``argparse`` parser."""
     agent: argparse.ArgumentParser = commands.add_parser("agent", help="have a model do a task on this machine")
-    agent.add_argument("task", help="what is to be done")
+    agent.add_argument("task", help="the task")
     agent.add_argument("--root", type=Path, default=Path(), help="the folder to work in (.)")
     agent.add_argument("--tools", default="apply_patch,shell", help=f"some of {', '.join(TOOLS)} (apply_patch,shell)")
     agent.add_argument("--url", help="computer: where the browser starts, which is also all that it may reach")
     agent.add_argument("--network", action="store_true", help="shell: let commands in the sandbox reach the network")
     agent.add_argument("--yes", action="store_true", help="do not ask before each call")
-    agent.add_argument("--turns", type=int, default=30, help="how often the model is asked at most (30)")
+    agent.add_argument("--turns", type=int, default=30, help="how many times the model is asked at most (30)")
     agent.add_argument("--model", help="the model to ask (the first that there is)")
     agent.add_argument("--base-url", help="a server to use, ending in /v1 (OPENAI_BASE_URL; else none is needed)")
     agent.add_argument("--data", type=Path, metavar="DIR", help="folder of the database, without a server")
@@ -57,16 +57,16 @@ def run(options: Mapping[str, Any]) -> int:
     from rich.console import Console
 
     if not options["yes"] and not sys.stdin.isatty():
-        raise ConfigError("agent: nobody can be asked here, as the input is no terminal; --yes does without")
+        raise ConfigError("agent: the input is not a terminal, so nobody can approve calls; --yes runs them unapproved")
     console = Console(highlight=False, markup=False, emoji=False)
     view = View(console)
     with _runners(options, view.ask) as runners:
         for runner in runners:
             view.introduce(runner)
-        return _work(options, [Watched(runner, view, asking=not options["yes"]) for runner in runners], view)
+        return _work(options, [ApprovedRunner(runner, view, asking=not options["yes"]) for runner in runners], view)
 
 
-def _work(options: Mapping[str, Any], tools: list[Watched], view: View) -> int:
+def _work(options: Mapping[str, Any], tools: list[ApprovedRunner], view: View) -> int:
     import openai
 
     from antiphon.client import EngineError, OpenAI, RunBroken, TurnsExceeded
@@ -75,11 +75,11 @@ def _work(options: Mapping[str, Any], tools: list[Watched], view: View) -> int:
     local: dict[str, Any] = {} if options["base_url"] else {"config": {"unsupported_images": "note"}}
     instructions = _INSTRUCTIONS.format(root=Path(options["root"]).resolve())
     try:
-        seen = list(_seen(tools))
-        first: dict[str, Any] = {"tool_choice": "required"} if seen else {}  # small models talk of clicks instead
+        screens = list(_describe_screens(tools))
+        first: dict[str, Any] = {"tool_choice": "required"} if screens else {}  # small models talk of clicks instead
         with OpenAI(**named, **local) as client:
             result = client.run(
-                "\n\n".join([options["task"], *seen]),
+                "\n\n".join([options["task"], *screens]),
                 model=options["model"] or _first_model(client),
                 tools=tools,
                 instructions=instructions,
@@ -88,7 +88,7 @@ def _work(options: Mapping[str, Any], tools: list[Watched], view: View) -> int:
                 on_event=view.show,
                 **first,
             )
-    except (openai.OpenAIError, EngineError, RunBroken, TurnsExceeded, *_ends()) as error:
+    except (openai.OpenAIError, EngineError, RunBroken, TurnsExceeded, *_stop_errors()) as error:
         view.fail(str(error))
         return 1
     finally:
@@ -97,19 +97,19 @@ def _work(options: Mapping[str, Any], tools: list[Watched], view: View) -> int:
     return 0
 
 
-def _seen(tools: list[Watched]) -> Iterator[str]:
-    """What a computer shows at the beginning."""
+def _describe_screens(tools: list[ApprovedRunner]) -> Iterator[str]:
+    """The computer's screen at the beginning, in words."""
     from antiphon.client.runners import Computer
 
     yield from (tool.runner.look() for tool in tools if isinstance(tool.runner, Computer))
 
 
 def _first_model(client: OpenAI) -> str:
-    """What is asked where no model was named; a server that has none yet says so itself."""
+    """The model to use where none was named; a server without models says so itself."""
     return next((model.id for model in client.models.list()), "default")
 
 
-def _ends() -> tuple[type[Exception], ...]:
+def _stop_errors() -> tuple[type[Exception], ...]:
     """What a runner raises to end the run."""
     from antiphon.client.runners import BrowserMissing, ComputerStopped, SafetyCheckPending
 
@@ -136,7 +136,10 @@ def _runners(options: Mapping[str, Any], ask: Ask) -> Generator[list[ToolRunner]
             if "computer" in names:
 
                 def acknowledge(check: Mapping[str, Any]) -> bool:
-                    return ask(f"The server asks to look: {check.get('message') or check.get('code')}") in ("y", "a")
+                    return ask(f"To check: {check.get('message') or check.get('code')}") in (
+                        "y",
+                        "a",
+                    )
 
                 made.append(left.enter_context(Computer(options["url"], describe=True, acknowledge=acknowledge)))
         except (OSError, ValueError, BrowserMissing) as error:
@@ -144,8 +147,8 @@ def _runners(options: Mapping[str, Any], ask: Ask) -> Generator[list[ToolRunner]
         yield made
 
 
-class Watched:
-    """A runner whose calls the user sees, and approves. What is typed instead of yes or no is told to the model."""
+class ApprovedRunner:
+    """A runner whose calls the user sees and approves. An answer other than yes or no is passed on to the model."""
 
     in_order = True
 
@@ -202,7 +205,7 @@ class View:
             case client.TextDelta():
                 self.rest(end_text=False)
                 self._in_text = True
-                self._console.print(clean(event.delta), end="", soft_wrap=True)
+                self._console.print(strip_control(event.delta), end="", soft_wrap=True)
             case client.CallStarted():
                 pass  # its thread shows it, and may ask about it already
             case client.CallFinished():
@@ -213,7 +216,7 @@ class View:
     def call(self, call: ToolCall) -> None:
         """Shows what a call would do, before anybody is asked about it."""
         self._say(f"● {call.name}", "bold cyan")
-        self._say(_shortened(told(call), _ASKED_LINES_MAX, _ASKED_CHARS_MAX))
+        self._say(_shorten(describe_call(call), _ASKED_LINES_MAX, _ASKED_CHARS_MAX))
 
     def ask(self, question: str) -> str:
         """Asks the user: ``y``, ``n``, ``a`` for always, or why not."""
@@ -221,7 +224,7 @@ class View:
         return self._console.input("[y]es, [n]o, [a]lways, or what to do instead: ", markup=False).strip()
 
     def finish(self, result: RunResult[Any]) -> None:
-        """Says what it took."""
+        """Shows turns, calls and tokens."""
         used = result.usage.total_tokens
         self._say(f"{result.turns} turns, {len(result.calls)} calls, {used:,} tokens", "dim")
 
@@ -240,7 +243,7 @@ class View:
             self._console.print()
 
     def wait(self, doing: str) -> None:
-        """Shows that something goes on, until something else is shown."""
+        """Shows a spinner until something else is shown."""
         self.rest()
         if self._console.is_terminal:
             self._status = self._console.status(doing)
@@ -248,19 +251,19 @@ class View:
 
     def _record(self, record: CallRecord) -> None:
         if record.error is not None:
-            self._say(_shortened(f"✗ {record.error}"), "red")
+            self._say(_shorten(f"✗ {record.error}"), "red")
             return
-        for output in _printed(record.output):
-            self._say(_shortened(output), "dim")
+        for output in _output_texts(record.output):
+            self._say(_shorten(output), "dim")
         self._say(f"✓ {record.duration_s:.1f} s", "green")
 
     def _say(self, text: str, style: str | None = None) -> None:
         self.rest()
-        self._console.print(clean(text), style=style, soft_wrap=True)
+        self._console.print(strip_control(text), style=style, soft_wrap=True)
 
 
-def told(call: ToolCall) -> str:
-    """A call, for somebody who has to decide about it."""
+def describe_call(call: ToolCall) -> str:
+    """A call as text, for whoever decides about it."""
     match call.type:
         case "shell":
             return "\n".join(f"$ {command}" for command in call.item.action.commands)
@@ -272,8 +275,8 @@ def told(call: ToolCall) -> str:
             return call.input
 
 
-def clean(text: str) -> str:
-    """A text without what a terminal would obey: nothing that a model or a program prints can redraw a question."""
+def strip_control(text: str) -> str:
+    """A text without terminal control characters: nothing that a model or a program prints can redraw a question."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "�", text.replace("\r\n", "\n"))
 
 
@@ -281,8 +284,8 @@ def _action(action: Mapping[str, Any]) -> str:
     return " ".join([str(action.get("type")), *(f"{name}={value}" for name, value in action.items() if name != "type")])
 
 
-def _printed(item: Mapping[str, Any]) -> Iterator[str]:
-    """What an output item says that can be read."""
+def _output_texts(item: Mapping[str, Any]) -> Iterator[str]:
+    """The readable outputs of an output item."""
     match item.get("output"):
         case str(log):
             yield log
@@ -295,11 +298,11 @@ def _printed(item: Mapping[str, Any]) -> Iterator[str]:
 def _result(printed: Any) -> str:
     """What a command printed and how it ended."""
     code = printed["outcome"].get("exit_code")
-    ended = "its time was over" if code is None else f"exit code {code}" if code else ""
+    ended = "timed out" if code is None else f"exit code {code}" if code else ""
     return "\n".join(filter(None, [printed["stdout"].rstrip(), printed["stderr"].rstrip(), ended]))
 
 
-def _shortened(text: str, lines_max: int = _SHOWN_LINES_MAX, chars_max: int = _SHOWN_CHARS_MAX) -> str:
+def _shorten(text: str, lines_max: int = _SHOWN_LINES_MAX, chars_max: int = _SHOWN_CHARS_MAX) -> str:
     lines = text.split("\n")
     more = f"\n… {len(lines) - lines_max} more lines" if len(lines) > lines_max else ""
     shown = "\n".join(lines[:lines_max])

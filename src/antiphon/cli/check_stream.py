@@ -1,4 +1,4 @@
-"""Does a recorded stream keep to the grammar? The same fold that builds our responses judges anyone's.
+"""``antiphon check-stream``: checks a recorded stream against the grammar, with the fold that builds our own responses.
 
 Reads the bytes of a ``text/event-stream`` body, ours or another server's, and reports what is wrong with it.
 """
@@ -6,11 +6,15 @@ Reads the bytes of a ``text/event-stream`` body, ours or another server's, and r
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from antiphon.cli.command import EXIT_FAILED, Options
+from antiphon.config import ConfigError
 from antiphon.grammar import EVENTS
 from antiphon.state import GrammarError, State
 from antiphon.wire import Json
@@ -46,8 +50,31 @@ class Report(NamedTuple):
     response: Response | None
 
 
+def add_parser(commands: Any) -> None:
+    """Add ``check-stream`` to the commands of an ``argparse`` parser."""
+    parser = commands.add_parser("check-stream", help="check a recorded event stream against the grammar")
+    parser.add_argument("file", help="file of a text/event-stream body, or - for standard input")
+
+
+def run(options: Options) -> int:
+    """Check the file; returns the exit status.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        body = sys.stdin.buffer.read() if options["file"] == "-" else Path(options["file"]).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{options['file']}: {error.strerror}") from error
+    report = check_stream(body)
+    for finding in report.findings:
+        print(finding)
+    print(f"{report.events} events, {len(report.findings)} findings")
+    return EXIT_FAILED if report.findings else 0
+
+
 def check_stream(body: bytes) -> Report:
-    """Check a whole stream; the fold stops at its first finding, for what follows would be noise."""
+    """Check a whole stream; the fold stops at its first finding, because later ones would only follow from it."""
     state = State()
     try:
         text = body.decode()
@@ -96,7 +123,7 @@ def _fold(frame: Frame, state: State) -> str | None:
         event = msgspec.json.decode(frame.data)
         if frame.event != event["type"]:
             return f"event: {frame.event!r} over data of type {event['type']!r}"
-        state.fold(_typed(event))
+        state.fold(_to_event(event))
     except msgspec.DecodeError as error:
         return f"data is not JSON: {error}"
     except KeyError as error:
@@ -106,7 +133,7 @@ def _fold(frame: Frame, state: State) -> str | None:
     return None
 
 
-def _typed(event: Json) -> Json:
+def _to_event(event: Json) -> Json:
     """The event as the fold takes it. Of the envelope only what the grammar speaks of is read."""
     rule = EVENTS.get(event["type"])
     if rule is None or rule.op != "envelope":

@@ -1,4 +1,4 @@
-"""``antiphon doctor``: looks at everything that a server stands on, and says what is wrong with it."""
+"""The checks of ``antiphon doctor``: everything that a server depends on."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from antiphon.store.sqlite import DATABASE_NAME, inspect, owner_of
 from antiphon.telemetry import traces
 from antiphon.wire.errors import ApiError
 
-ROOM_LITTLE_BYTES = 2_000_000_000
-ROOM_NONE_BYTES = 100_000_000
+DISK_WARN_BYTES = 2_000_000_000
+DISK_FAIL_BYTES = 100_000_000
 
 
 class Finding(NamedTuple):
-    """What was looked at, and how it is. ``FAIL``: a server would not work; ``WARN``: somebody should know."""
+    """The result of one check. ``FAIL``: a server would not work; ``WARN``: it would, but somebody should know."""
 
     level: Literal["OK", "WARN", "FAIL"]
     subject: str
@@ -35,24 +35,24 @@ class Finding(NamedTuple):
         return f"{self.level:4} {self.subject}: {self.text}"
 
 
-def examine(config: Config) -> Iterator[Finding]:
-    """Look at everything, one after the other. Changes nothing, and works beside a running server."""
-    yield from _versions()
-    yield from _folder(config.data)
+def run_checks(config: Config) -> Iterator[Finding]:
+    """Run all checks, one after the other. Changes nothing, and works beside a running server."""
+    yield from _check_versions()
+    yield from _check_folder(config.data)
     if config.store == "sqlite":
-        yield from _database(config.data / DATABASE_NAME)
-    yield from _room(config.data)
-    yield from (_upstream(config) if config.upstream else _embedded(config))
-    yield from _traces()
+        yield from _check_database(config.data / DATABASE_NAME)
+    yield from _check_disk(config.data)
+    yield from (_check_upstream(config) if config.upstream else _check_model(config))
+    yield from _check_traces()
 
 
-def _versions() -> Iterator[Finding]:
+def _check_versions() -> Iterator[Finding]:
     names = ("antiphon", "msgspec", "starlette", "uvicorn", "aiohttp", "xllamacpp")
     packages = ", ".join(f"{name} {version(name)}" for name in names)
     yield Finding("OK", "versions", f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {packages}")
 
 
-def _folder(data: Path) -> Iterator[Finding]:
+def _check_folder(data: Path) -> Iterator[Finding]:
     if not data.exists():
         yield Finding("OK", "data folder", f"{data} is not there yet; the first start makes it")
         return
@@ -67,7 +67,7 @@ def _folder(data: Path) -> Iterator[Finding]:
     yield Finding("OK", "owner", f"in use by {owner}" if owner else "no server runs on it")
 
 
-def _database(path: Path) -> Iterator[Finding]:
+def _check_database(path: Path) -> Iterator[Finding]:
     if not path.exists():
         yield Finding("OK", "database", "there is none yet")
         return
@@ -78,7 +78,7 @@ def _database(path: Path) -> Iterator[Finding]:
     except (StoreUnavailable, sqlite3.Error) as error:
         yield Finding("FAIL", "database", str(error))
         return
-    yield _schema(found)
+    yield _check_schema(found)
     if faults:
         yield Finding("FAIL", "database", f"damaged, restore a backup: {'; '.join(faults)}")
     else:
@@ -87,7 +87,7 @@ def _database(path: Path) -> Iterator[Finding]:
         yield Finding("WARN", "database", "cannot give free space back; antiphon migrate rebuilds it once")
 
 
-def _schema(found: str | None) -> Finding:
+def _check_schema(found: str | None) -> Finding:
     if found == HEAD:
         return Finding("OK", "schema", HEAD)
     if found is not None and found > HEAD:
@@ -95,19 +95,19 @@ def _schema(found: str | None) -> Finding:
     return Finding("WARN", "schema", f"{found} is older than {HEAD}; antiphon migrate, or the next start, upgrades it")
 
 
-def _room(data: Path) -> Iterator[Finding]:
+def _check_disk(data: Path) -> Iterator[Finding]:
     place = data
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    level = "OK" if free > ROOM_LITTLE_BYTES else "WARN" if free > ROOM_NONE_BYTES else "FAIL"
+    level = "OK" if free > DISK_WARN_BYTES else "WARN" if free > DISK_FAIL_BYTES else "FAIL"
     yield Finding(level, "disk", f"{size(free)} free where {place} is")
 
 
-def _upstream(config: Config) -> Iterator[Finding]:
+def _check_upstream(config: Config) -> Iterator[Finding]:
     upstream = hide_password(config.upstream)
     try:
-        names = asyncio.run(_names(config))
+        names = asyncio.run(_list_models(config))
     except ApiError as error:
         yield Finding("FAIL", "upstream", f"{upstream}: {error.message}")
         return
@@ -119,7 +119,7 @@ def _upstream(config: Config) -> Iterator[Finding]:
         yield Finding("OK", "upstream", f"{upstream} offers {', '.join(names[:5])}")
 
 
-async def _names(config: Config) -> list[str]:
+async def _list_models(config: Config) -> list[str]:
     from antiphon.models.chat.upstream import upstream_models
 
     # Asked for its list even when only one model is offered: the question is whether it answers.
@@ -132,12 +132,12 @@ async def _names(config: Config) -> list[str]:
         await roster.close()
 
 
-def _embedded(config: Config) -> Iterator[Finding]:
+def _check_model(config: Config) -> Iterator[Finding]:
     from antiphon.models import embedded
     from antiphon.models.embedded import download
 
     if config.model.endswith(".gguf"):
-        yield _gguf(Path(config.model).expanduser())
+        yield _check_gguf(Path(config.model).expanduser())
         return
     try:
         entry = embedded.choose_model(config.model).entry
@@ -153,7 +153,7 @@ def _embedded(config: Config) -> Iterator[Finding]:
         yield Finding("FAIL", "model", f"{path} is damaged; remove it, and antiphon models fetch {entry.name}")
 
 
-def _gguf(path: Path) -> Finding:
+def _check_gguf(path: Path) -> Finding:
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -164,7 +164,7 @@ def _gguf(path: Path) -> Finding:
     return Finding("OK", "model", f"{path}, {size(path.stat().st_size)}; no checksum is known")
 
 
-def _traces() -> Iterator[Finding]:
+def _check_traces() -> Iterator[Finding]:
     endpoint = os.environ.get(traces.ENDPOINT)
     if not endpoint:
         yield Finding("OK", "traces", f"off; {traces.ENDPOINT} is not set")

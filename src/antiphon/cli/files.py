@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from antiphon.cli.command import EXIT_FAILED, Options, fail
+
 if TYPE_CHECKING:
     from antiphon.client import OpenAI
 
-_FAILED = 1
 _PAUSE_S = 0.5
 _HIDDEN = "."
 _PATH_CHARS_MAX = 512
@@ -40,21 +41,20 @@ def add_parser(commands: Any) -> None:
         each.add_argument("--data", type=Path, metavar="DIR", help="the data folder, where there is no server")
 
 
-def run_files(options: Mapping[str, Any]) -> int:
+def run_files(options: Options) -> int:
     """Do what ``files`` says; returns the exit status."""
     paths = sorted(_expand(options["paths"]))
     if not paths:
-        print("antiphon: there are no such files", file=sys.stderr)
-        return _FAILED
-    return _asking(options, lambda client: _add(client, options["store"], paths))
+        return fail("there are no such files")
+    return _with_client(options, lambda client: _add(client, options["store"], paths))
 
 
-def run_search(options: Mapping[str, Any]) -> int:
+def run_search(options: Options) -> int:
     """Do what ``search`` says; returns the exit status."""
-    return _asking(options, lambda client: _search(client, options))
+    return _with_client(options, lambda client: _search(client, options))
 
 
-def _asking(options: Mapping[str, Any], work: Callable[[OpenAI], int]) -> int:
+def _with_client(options: Options, work: Callable[[OpenAI], int]) -> int:
     import openai
 
     from antiphon.client import EngineError, OpenAI
@@ -68,12 +68,11 @@ def _asking(options: Mapping[str, Any], work: Callable[[OpenAI], int]) -> int:
         with OpenAI(**given) as client:
             return work(client)
     except (openai.OpenAIError, EngineError) as error:
-        print(f"antiphon: {error}", file=sys.stderr)
-        return _FAILED
+        return fail(error)
 
 
 def _expand(patterns: Sequence[str]) -> Iterator[Path]:
-    """The files that are meant, once each; hidden ones only where they are named."""
+    """The files that the patterns name, once each; hidden ones only where they are named."""
     seen: set[Path] = set()
     for pattern in patterns:
         path = Path(pattern).expanduser()
@@ -118,7 +117,7 @@ def _add(client: OpenAI, name: str, paths: Sequence[Path]) -> int:
     for path, why in failed:
         print(f"{path}: {why}", file=sys.stderr)
     print(f"{len(pending) - len(failed)} added, {len(paths) - len(pending)} there already, {len(failed)} failed: {id}")
-    return _FAILED if failed else 0
+    return EXIT_FAILED if failed else 0
 
 
 def _upload(client: OpenAI, id: str, path: Path, known: Mapping[Any, Any]) -> str | None:
@@ -140,12 +139,12 @@ def _upload(client: OpenAI, id: str, path: Path, known: Mapping[Any, Any]) -> st
 
 
 def _wait(client: OpenAI, id: str, pending: Mapping[str, Path], progress: Any) -> list[tuple[Path, str]]:
-    """Until all have been taken in; those that failed, and why."""
-    bar = progress.add_task("taking in", total=len(pending), rate="")
+    """Wait until all have been processed; returns those that failed, and why."""
+    bar = progress.add_task("indexing", total=len(pending), rate="")
     open_ids, failed, began = dict(pending), list[tuple[Path, str]](), time.monotonic()
     while open_ids:
-        on_their_way = {file.id for file in client.vector_stores.files.list(id, filter="in_progress", limit=100)}
-        for file_id in [each for each in open_ids if each not in on_their_way]:
+        in_progress = {file.id for file in client.vector_stores.files.list(id, filter="in_progress", limit=100)}
+        for file_id in [each for each in open_ids if each not in in_progress]:
             file = client.vector_stores.files.retrieve(file_id, vector_store_id=id)
             path = open_ids.pop(file_id)
             if file.last_error is not None:
@@ -157,11 +156,10 @@ def _wait(client: OpenAI, id: str, pending: Mapping[str, Path], progress: Any) -
     return failed
 
 
-def _search(client: OpenAI, options: Mapping[str, Any]) -> int:
+def _search(client: OpenAI, options: Options) -> int:
     id = _store_id(client, options["store"], make=False)
     if id is None:
-        print(f"antiphon: there is no vector store {options['store']!r}", file=sys.stderr)
-        return _FAILED
+        return fail(f"there is no vector store {options['store']!r}")
     for hit in client.vector_stores.search(id, query=options["query"], max_num_results=options["limit"]):
         extra = hit.model_extra or {}
         place = f", page {extra['x_page']}" if "x_page" in extra else ""

@@ -1,27 +1,21 @@
-"""``antiphon keys``: make keys, list them, close them, see what they used. A running server notices within seconds."""
+"""``antiphon keys``: make, list and revoke keys, and see what they used. A running server notices within seconds."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sqlite3
 import sys
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from antiphon.config import load
-from antiphon.store import StoreUnavailable
+from antiphon.cli.command import Options, add_settings, fail, load_config
 from antiphon.store.keys import Allowance, Key, mint_key
 from antiphon.store.sqlite import database_of
 from antiphon.store.sqlite import keys as statements
 
 DEFAULT_PROJECT = "default"
 """What people call the project whose stored name is empty: that of requests without a key."""
-
-_FAILED = 1
 
 
 def add_parser(commands: Any) -> None:
@@ -31,38 +25,36 @@ def add_parser(commands: Any) -> None:
     create = actions.add_parser("create", help="make a key and show it, once")
     create.add_argument("--name", default="", help="what people call it")
     create.add_argument("--project", default=DEFAULT_PROJECT, help="the project of what it stores (default)")
-    create.add_argument("--rpm", type=_count, metavar="N", help="responses per minute (no limit)")
-    create.add_argument("--tpm", type=_count, metavar="N", help="tokens per minute, input and output (no limit)")
-    create.add_argument("--budget-tokens-per-day", type=_count, metavar="N", help="tokens per UTC day (no limit)")
-    listed = actions.add_parser("list", help="list the keys")
-    revoke = actions.add_parser("revoke", help="close a key for ever")
+    create.add_argument("--rpm", type=_parse_count, metavar="N", help="responses per minute (no limit)")
+    create.add_argument("--tpm", type=_parse_count, metavar="N", help="tokens per minute, input and output (no limit)")
+    create.add_argument("--budget-tokens-per-day", type=_parse_count, metavar="N", help="tokens per UTC day (no limit)")
+    shown = actions.add_parser("list", help="list the keys")
+    revoke = actions.add_parser("revoke", help="revoke a key for ever")
     revoke.add_argument("id", metavar="ID", help="the key's id, key_…")
     usage = actions.add_parser("usage", help="what the keys used, per UTC day")
-    usage.add_argument("--days", type=_count, default=30, help="how many days, today included (30)")
-    for action in (create, listed, revoke, usage):
-        action.add_argument("--config", type=Path, help="TOML file of settings")
-        action.add_argument("--data", type=Path, metavar="DIR", help="folder of the database")
+    usage.add_argument("--days", type=_parse_count, default=30, help="how many days, today included (30)")
+    for action in (create, shown, revoke, usage):
+        add_settings(action)
 
 
-def _count(text: str) -> int:
+def _parse_count(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
     return number
 
 
-def run(options: Mapping[str, Any]) -> int:
-    """Do what the command line says; returns the exit status."""
-    config = load({"data": options["data"]}, os.environ, options["config"])
-    try:
-        with statements.open_beside(database_of(config.data)) as db:
-            return _ACTIONS[options["action"]](db, options)
-    except StoreUnavailable as error:
-        print(f"antiphon: {error}", file=sys.stderr)
-        return _FAILED
+def run(options: Options) -> int:
+    """Do what the command line says; returns the exit status.
+
+    Raises:
+        antiphon.store.StoreUnavailable: the database cannot be read or written.
+    """
+    with statements.open_beside(database_of(load_config(options).data)) as db:
+        return _ACTIONS[options["action"]](db, options)
 
 
-def _create(db: sqlite3.Connection, options: Mapping[str, Any]) -> int:
+def _create(db: sqlite3.Connection, options: Options) -> int:
     project = "" if options["project"] == DEFAULT_PROJECT else options["project"]
     allowance = Allowance(**{name: options[name] for name in Allowance.__struct_fields__})
     key, secret = mint_key(options["name"], project, allowance, int(time.time()))
@@ -72,7 +64,7 @@ def _create(db: sqlite3.Connection, options: Mapping[str, Any]) -> int:
     return 0
 
 
-def _list(db: sqlite3.Connection, options: Mapping[str, Any]) -> int:
+def _list(db: sqlite3.Connection, options: Options) -> int:
     for key in statements.read_keys(db):
         state = f"revoked {_day(key.revoked_at)}" if key.revoked_at is not None else "open"
         limits = [f"{name}={value}" for name in Allowance.__struct_fields__ if (value := getattr(key.allowance, name))]
@@ -81,17 +73,16 @@ def _list(db: sqlite3.Connection, options: Mapping[str, Any]) -> int:
     return 0
 
 
-def _revoke(db: sqlite3.Connection, options: Mapping[str, Any]) -> int:
+def _revoke(db: sqlite3.Connection, options: Options) -> int:
     if not statements.revoke(db, options["id"], int(time.time())):
-        print(f"antiphon: there is no open key {options['id']}", file=sys.stderr)
-        return _FAILED
-    print(f"{options['id']} opens nothing any more")
+        return fail(f"there is no open key {options['id']}")
+    print(f"{options['id']} has been revoked")
     if all(key.revoked_at is not None for key in statements.read_keys(db)):
         print("No open key is left: the server refuses everything until you make one.", file=sys.stderr)
     return 0
 
 
-def _usage(db: sqlite3.Connection, options: Mapping[str, Any]) -> int:
+def _usage(db: sqlite3.Connection, options: Options) -> int:
     now = datetime.now(UTC)
     first = now - timedelta(days=options["days"] - 1)
     names = {key.id: key.name for key in statements.read_keys(db)}

@@ -1,4 +1,4 @@
-"""Looking after a data folder by hand: bring it up to date, remove from it, copy out of it."""
+"""Maintenance of a data folder: upgrade it, delete from it, export it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from antiphon.cli.admin_client import purged_by
+from antiphon.cli.admin_client import purge_by
 from antiphon.retention.purge import purge_whole
 from antiphon.store import Purge, Purged, Record
 from antiphon.store.migrations import HEAD
@@ -22,7 +22,7 @@ from antiphon.store.sqlite.upgrade import backup_of, bring_up_to_date, rebuild
 
 @dataclass(frozen=True)
 class Migration:
-    """What ``migrate`` found, and did.
+    """What ``migrate`` found and did.
 
     Attributes:
         found: the schema before; None for an empty database.
@@ -64,20 +64,20 @@ def migrate(data: Path) -> Migration:
 
 
 def purge(data: Path, purge: Purge) -> Purged:
-    """Delete what is meant and give the space back. Where a server owns the folder, it is asked to do so.
+    """Delete the selection and give the space back. Where a server owns the folder, that server does it.
 
     Raises:
-        antiphon.store.StoreUnavailable: not writable, or the server does not answer; what went before is gone.
+        antiphon.store.StoreUnavailable: not writable, or the server does not answer; earlier steps are done.
     """
     try:
-        return asyncio.run(_purged(data, purge))
+        return asyncio.run(_purge_here(data, purge))
     except FolderInUse as error:
         if error.owner is None or not (error.owner.url and error.owner.token):
             raise
-        return purged_by(error.owner, purge)
+        return purge_by(error.owner, purge)
 
 
-async def _purged(data: Path, purge: Purge) -> Purged:
+async def _purge_here(data: Path, purge: Purge) -> Purged:
     store = await SqliteStore.open(data)
     try:
         return await purge_whole(store, purge)
@@ -86,11 +86,11 @@ async def _purged(data: Path, purge: Purge) -> Purged:
 
 
 def backups(data: Path) -> list[Path]:
-    """The copies of the database that upgrades made, and that still hold all there was."""
+    """The copies of the database that upgrades made; they hold everything it held then."""
     return sorted(data.glob(f"{DATABASE_NAME}.before-*"))
 
 
-def moment(text: str) -> int:
+def parse_time(text: str) -> int:
     """Unix seconds of an ISO date or time; without a zone it is this machine's.
 
     Raises:
@@ -101,9 +101,12 @@ def moment(text: str) -> int:
 
 def export(data: Path, file: Path) -> int:
     """Write every stored response to ``file``, one JSON object per line: ``project``, ``key_id``, ``response`` as the
-    API shows it, and its ``input_items``. Says how many. Works beside a running server. The file is whole, or not
-    there. Raises: antiphon.store.StoreUnavailable: no database, or one of another schema. OSError: the file cannot be
-    written.
+    API shows it, and its ``input_items``. Returns how many. Works beside a running server. The file is complete, or
+    not there.
+
+    Raises:
+        antiphon.store.StoreUnavailable: no database, or one of another schema.
+        OSError: the file cannot be written.
     """
     unfinished = file.with_name(f"{file.name}.unfinished")
     count = 0

@@ -34,7 +34,7 @@ class ServerUnusable(ConfigError):
 
 
 def add_parser(commands: Any) -> None:
-    """The command's arguments."""
+    """Add ``run`` to the commands of an ``argparse`` parser."""
     run: argparse.ArgumentParser = commands.add_parser(
         "run", help="run an agent of yours, codex, on a server that is found or started"
     )
@@ -56,10 +56,10 @@ def run(options: Mapping[str, Any]) -> int:
     codex = shutil.which("codex")
     if codex is None:
         raise ConfigError("codex is not installed: npm install -g @openai/codex")
-    with _stoppable(), _server(options) as (url, wanted):
-        model = wanted or _first(url)
+    with _stop_on_signal(), _server(options) as (url, wanted):
+        model = wanted or _first_model(url)
         environ = {KEY: "none", **os.environ}
-        return _attend([codex, *codex_settings(url, model), *options["arguments"]], environ)
+        return _wait_for([codex, *codex_settings(url, model), *options["arguments"]], environ)
 
 
 def codex_settings(url: str, model: str) -> Sequence[str]:
@@ -81,8 +81,8 @@ def codex_settings(url: str, model: str) -> Sequence[str]:
     return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 
 
-def _attend(command: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Waits for a program that has the terminal: Ctrl-C is its, and not ours."""
+def _wait_for(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Waits for a program that owns the terminal: Ctrl-C goes to it, not to us."""
     process = subprocess.Popen(command, env=environ)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -95,8 +95,8 @@ def _attend(command: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Generator[None]:
-    """A signal to stop ends what was started here, too."""
+def _stop_on_signal() -> Generator[None]:
+    """SIGTERM also stops what was started here."""
 
     def stop(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
@@ -121,7 +121,7 @@ def _server(options: Mapping[str, Any]) -> Generator[tuple[str, str]]:
         return
     # The embedded model is the one that was wanted, under its real name.
     embedded = not config.upstream
-    with _started(config, options, "model" if embedded else "upstream") as url:
+    with _start_server(config, options, "model" if embedded else "upstream") as url:
         yield url, "" if embedded else options["model"] or ""
 
 
@@ -137,7 +137,7 @@ def _owner_url(config: Config) -> str | None:
 
 
 @contextlib.contextmanager
-def _started(config: Config, options: Mapping[str, Any], *passed: str) -> Generator[str]:
+def _start_server(config: Config, options: Mapping[str, Any], *passed: str) -> Generator[str]:
     """A server of its own, until this ends; it is given the flags ``passed``, besides those of every server."""
     port = _free_port()
     given = [(name, str(options[name])) for name in ("config", "data", *passed) if options[name]]
@@ -187,7 +187,7 @@ def _await_start(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
     raise ServerUnusable(f"run: the server did not start in {_START_S:.0f} s; {log} may say why")
 
 
-def _first(url: str) -> str:
+def _first_model(url: str) -> str:
     """The name of the server's first model.
 
     Raises:

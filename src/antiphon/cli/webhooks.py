@@ -1,20 +1,17 @@
-"""``antiphon webhooks``: who is told, what became of the latest deliveries, new secrets. No other secret is shown."""
+"""``antiphon webhooks``: the endpoints, the latest deliveries, new secrets. No other secret is shown."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from antiphon.config import load
+from antiphon.cli.command import Options, add_settings, load_config
 from antiphon.store.deliveries import Attempt, Delivery
 from antiphon.store.sqlite import database_of, inspect
 from antiphon.webhooks import outbox as webhooks
 from antiphon.webhooks.outbox import EVENTS, Endpoint
 
-SHOWN = 20
+DELIVERIES_MAX = 20
 """How many deliveries are listed."""
 
 
@@ -22,11 +19,10 @@ def add_parser(commands: Any) -> None:
     """Add ``webhooks`` to the commands of an ``argparse`` parser."""
     parser = commands.add_parser("webhooks", help="list the endpoints and the latest deliveries, or make a secret")
     parser.add_argument("secret", nargs="?", choices=("secret",), help="make a new secret and show it")
-    parser.add_argument("--config", type=Path, help="TOML file of settings")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the database")
+    add_settings(parser)
 
 
-def run(options: Mapping[str, Any]) -> int:
+def run(options: Options) -> int:
     """Do what the command line says; returns the exit status.
 
     Raises:
@@ -35,12 +31,12 @@ def run(options: Mapping[str, Any]) -> int:
     if options["secret"]:
         print(webhooks.fresh_secret())
         return 0
-    config = load({"data": options["data"]}, os.environ, options["config"])
+    config = load_config(options)
     for endpoint in config.webhooks:
         print(_endpoint(endpoint))
     if not config.webhooks:
         print("No endpoint is configured.")
-    for delivery, attempts in inspect.read_recent_deliveries(database_of(config.data), SHOWN):
+    for delivery, attempts in inspect.read_recent_deliveries(database_of(config.data), DELIVERIES_MAX):
         print(f"\n{_delivery(delivery)}")
         for attempt in attempts:
             print(_attempt(attempt))
@@ -59,8 +55,8 @@ def _delivery(delivery: Delivery) -> str:
     status = delivery.status.replace("_", " ")
     due = f", next attempt {_time(delivery.due_at)}" if delivery.due_at is not None and delivery.attempts else ""
     why = f" ({delivery.outcome})" if delivery.status == "given_up" else ""
-    told = f"{delivery.id}  {delivery.type}  {delivery.response_id}  {_time(delivery.created_at)}"
-    return f"{told}\n  to {webhooks.shown(delivery.endpoint)}: {status}{why}{due}"
+    line = f"{delivery.id}  {delivery.type}  {delivery.response_id}  {_time(delivery.created_at)}"
+    return f"{line}\n  to {webhooks.shown(delivery.endpoint)}: {status}{why}{due}"
 
 
 def _attempt(attempt: Attempt) -> str:

@@ -40,11 +40,11 @@ class Engine:
 
     Args:
         toolbox: the tools that its models may call.
-        sealer: seals what callers carry for it; without one, and without ``sealing_keys``, with a secret that ends with
-            the process.
-        blobs: where the bytes of files are; in the configured folder without one.
-        embedders: that there are; new vector stores hold the vectors of the first.
-        token: who can tell it may read the folder that everything is in, and do what its owner may; empty: nobody.
+        sealer: seals what callers keep for it; by default with ``sealing_keys``, else with a secret that ends with the
+            process.
+        blobs: where the bytes of files are kept; by default in the configured folder.
+        embedders: the embedding models; new vector stores use the first.
+        token: proves that a caller can read the data folder, and so may do what its owner may; empty: nobody may.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ def authenticate(scope: Scope, header: Header, keyring: Keyring, origins: Sequen
     """
     if _TRUSTED in scope:
         return _try_caller(header, keyring)
-    if not keyring.asks:
+    if not keyring.requires_key:
         _refuse_repeated_host(scope)
         _refuse_rebound_host(header(b"host"))
         _refuse_cross_origin(header(b"origin"), origins)

@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 
 import uvicorn
 
-from antiphon.access.keyring import Keyring, tended
-from antiphon.assembly import toolbox_of
+from antiphon.access.keyring import Keyring, synchronizing
+from antiphon.assembly import make_toolbox
 from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.files.blobs import BlobStore, LocalBlobs
@@ -90,7 +90,7 @@ async def serving(
         if store is None:
             store = await SqliteStore.in_memory()
             stack.push_async_callback(store.close)
-        keyring = await stack.enter_async_context(tended(await Keyring(keys or store.keys, store.usage).open()))
+        keyring = await stack.enter_async_context(synchronizing(await Keyring(keys or store.keys, store.usage).open()))
         folder = stack.enter_context(TemporaryDirectory(prefix="antiphon-files-"))
         engine = Engine(
             config or Config(),
@@ -98,7 +98,7 @@ async def serving(
             store,
             keyring,
             token=token,
-            toolbox=toolbox_of(tools, client_tools),
+            toolbox=make_toolbox(tools, client_tools),
             blobs=blobs or LocalBlobs(Path(folder)),
             embedders=embedders,
         )
