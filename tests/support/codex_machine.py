@@ -9,13 +9,19 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+import aiohttp
 import msgspec
 
-from antiphon.testing.upstream import Answer, Asked, Upstream, delta, finish, plain, sse, text
+from antiphon.testing.upstream import Answer, Asked, Upstream, delta, finish, plain, sse, text, usage
 
+Provider: TypeAlias = Literal["ours", "with catalogue", "with sockets", "built in"]
+"""How Codex is told of the server: as a provider of the user's, which may say where its models are described or that
+it has WebSockets; or as the address of the one that is built in.
+"""
 _TASK_S = 90
+_KEYS = {"OPENAI_API_KEY": "none", "CODEX_API_KEY": "none"}
 
 
 @dataclass
@@ -44,24 +50,45 @@ class Machine:
         """What the model was asked."""
         return [asked for asked in self.upstream.asked if asked.path.endswith("/chat/completions")]
 
-    async def exec(self, model: str, *args: str, catalogue: bool = False) -> str:
-        """Has Codex do the task; gives what it printed, after it went well."""
-        sandbox = ("--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "-C", str(self.work))
-        return await self.codex_says("exec", "-c", f'model="{model}"', *sandbox, *args, catalogue=catalogue)
+    async def exec(self, model: str, *args: str, provider: Provider = "ours", resume: bool = False) -> str:
+        """Has Codex do the task, in its latest session with ``resume``; gives what it printed, after it went well."""
+        sandbox = ("--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox")
+        session = ("resume", "--last") if resume else ()
+        return await self.codex_says("exec", *session, "-c", f'model="{model}"', *sandbox, *args, provider=provider)
 
-    async def codex_says(self, *args: str, catalogue: bool = False) -> str:
-        """What Codex printed, which goes to the server; ``catalogue``: and asks it for its models."""
-        more = f',model_catalog_url="{self.url}/models",experimental_bearer_token="none"' if catalogue else ""
-        provider = f'model_providers.antiphon={{name="Antiphon",base_url="{self.url}",wire_api="responses"{more}}}'
-        settings = ("-c", 'model_provider="antiphon"', "-c", provider)
-        return await run(self.codex, *settings, *args, environ=self.environ)
+    async def metrics(self) -> str:
+        """The server's, which count the requests that it answered."""
+        return await _read(self.url.removesuffix("/v1") + "/metrics")
+
+    async def codex_says(self, *args: str, provider: Provider = "ours") -> str:
+        """What Codex printed, which goes to the server by way of that provider."""
+        settings = _settings(self.url, provider)
+        return await run(self.codex, *settings, *args, environ=self.environ | _KEYS, cwd=self.work)
 
 
-async def run(*command: str, environ: dict[str, str]) -> str:
+async def _read(url: str) -> str:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return await answer.text()
+
+
+def _settings(url: str, provider: Provider) -> tuple[str, ...]:
+    if provider == "built in":
+        return ("-c", f'openai_base_url="{url}"')
+    more = {
+        "ours": "",
+        "with catalogue": f',model_catalog_url="{url}/models",experimental_bearer_token="none"',
+        "with sockets": ",supports_websockets=true",
+    }[provider]
+    whole = f'model_providers.antiphon={{name="Antiphon",base_url="{url}",wire_api="responses"{more}}}'
+    return ("-c", 'model_provider="antiphon"', "-c", whole)
+
+
+async def run(*command: str, environ: dict[str, str], cwd: Path | None = None) -> str:
     """What a command printed, after it went well."""
     process = await asyncio.create_subprocess_exec(
         *command,
         env=environ,
+        cwd=cwd,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -106,11 +133,13 @@ async def machine(
             await rest
 
 
-def calls(name: str, call_id: str, arguments: Any) -> Answer:
-    """An answer of the model that is one call."""
+def calls(name: str, call_id: str, arguments: Any, *, used: int = 100) -> Answer:
+    """An answer of the model that is one call, after a prompt of ``used`` tokens."""
     function = {"name": name, "arguments": msgspec.json.encode(arguments).decode()}
     return sse(
-        delta(tool_calls=[{"index": 0, "id": call_id, "type": "function", "function": function}]), finish("tool_calls")
+        delta(tool_calls=[{"index": 0, "id": call_id, "type": "function", "function": function}]),
+        finish("tool_calls"),
+        usage(used, 10),
     )
 
 

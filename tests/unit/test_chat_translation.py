@@ -81,6 +81,10 @@ def test_a_plain_prompt() -> None:
     }
 
 
+def test_no_prompt_is_an_empty_one() -> None:
+    assert messages() == [{"role": "user", "content": ""}]
+
+
 def test_sampling_is_sent_where_somebody_asks_for_it() -> None:
     prompt = Prompt(items=(say("user", "Hi"),), top_p=0.5)
     sent = body(prompt, config(sampling={"temperature": 0.7, "top_p": 1.0}))

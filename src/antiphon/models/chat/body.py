@@ -157,6 +157,8 @@ def messages(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) 
     out += _Conversation(items, config).messages()
     if prompt.prefix:
         out.append({"role": "assistant", "content": prompt.prefix})
+    if not out:  # some clients have a model loaded by an empty prompt, and most servers refuse an empty list
+        out.append({"role": "user", "content": ""})
     return neutralize(out, tokens_for(config.model, config.control_tokens))
 
 
