@@ -45,6 +45,7 @@ from antiphon.turn import Compacting, Progress, ToolActivity, TurnContext, take_
 from antiphon.wire import Json
 from antiphon.wire.errors import SORRY, ApiError, NotFound, RateLimited, ServerError
 from antiphon.wire.items import duplicate
+from antiphon.wire.kinds import KINDS
 from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageTotal
 from antiphon.writer import Writer
 
@@ -345,8 +346,9 @@ def record_of(
 
 
 def to_stored_items(items: Sequence[Json]) -> list[StoredItem]:
-    """The items as a store takes them."""
-    return [StoredItem(item["id"], item["type"], msgspec.json.encode(item)) for item in items]
+    """The items as a store takes them: those that are kept."""
+    kept = (item for item in items if KINDS[item["type"]].stored)
+    return [StoredItem(item["id"], item["type"], msgspec.json.encode(item)) for item in kept]
 
 
 def response_code(error: ApiError) -> str:

@@ -173,6 +173,8 @@ async def test_a_trigger_makes_exactly_one_item() -> None:
         asked: Any = [*HISTORY, {"type": "compaction_trigger"}]
         stream = await client.responses.create(model="m", input=asked, stream=True)
         events: list[Any] = [event async for event in stream]
+        listed = [item.type async for item in client.responses.input_items.list(events[0].response.id)]
+    assert listed == ["message"] * len(HISTORY)  # a trigger is of no type that lists have
     assert [event.type for event in events] == [
         "response.created",
         "response.in_progress",
@@ -215,6 +217,8 @@ async def test_a_conversation_goes_on_behind_its_compaction_and_is_as_it_was_whe
         assert len(kept.data) == len(HISTORY)
         model.summary = SUMMARY
         await client.responses.create(model="m", input=trigger, conversation=conversation.id)
+        listed = await client.conversations.items.list(conversation.id, limit=100)
+        assert [item.type for item in listed.data] == ["compaction", *["message"] * len(HISTORY)]
         await client.responses.create(model="m", input="And now?", conversation=conversation.id)
     assert SUMMARY in said(model.prompts[-1])
 
@@ -225,6 +229,19 @@ async def test_a_trigger_stands_last() -> None:
         with pytest.raises(openai.BadRequestError) as caught:
             await client.responses.create(model="m", input=asked)
     assert caught.value.param == "input[0]"
+
+
+async def test_no_conversation_keeps_a_trigger() -> None:
+    trigger: Any = {"type": "compaction_trigger"}
+    async with client_of(Gardener("ok")) as client:
+        conversation = await client.conversations.create()
+        for refused in (
+            client.conversations.create(items=[trigger]),
+            client.conversations.items.create(conversation.id, items=[trigger]),
+        ):
+            with pytest.raises(openai.BadRequestError) as caught:
+                await refused
+            assert (caught.value.code, caught.value.param) == ("invalid_value", "items[0].type")
 
 
 async def test_a_compaction_survives_a_restart(tmp_path: Path) -> None:

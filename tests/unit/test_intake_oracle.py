@@ -89,6 +89,11 @@ def test_normal_items_are_listable(model: type[pydantic.BaseModel]):
     LISTED.validate_python(item)
 
 
+def test_all_kinds_that_are_stored_are_of_a_type_that_lists_have():
+    stored = {kind.type for kind in KINDS.values() if kind.stored} - {"item_reference"}  # what it names stands for it
+    assert stored == {least(model.model_fields["type"].annotation) for model in variants(ResponseItem)}
+
+
 def test_normal_items_are_a_fixpoint():
     first = planned(input=[instance(m) | {"id": f"i{n}"} for n, m in enumerate(variants(ResponseInputItem))])
     assert planned(input=list(first.input)).input == first.input

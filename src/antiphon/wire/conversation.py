@@ -14,8 +14,9 @@ from msgspec import Meta
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.items import Ids, normal, typed
+from antiphon.wire.kinds import KINDS
 from antiphon.wire.request import TEXT_CHARS_MAX, InputItem, Metadata, StrictStruct
-from antiphon.wire.validation import checked
+from antiphon.wire.validation import Fault, checked
 
 ITEMS_MAX = 20
 _Items = Annotated[list[InputItem], Meta(max_length=ITEMS_MAX)]
@@ -115,4 +116,9 @@ def _canonical(raw: Json) -> Json:
 
 
 def _normal(items: list[Any], ids: Ids) -> tuple[Json, ...]:
-    return normal([typed(item) for item in items], ids, chars_max=TEXT_CHARS_MAX, member="items")
+    found = normal([typed(item) for item in items], ids, chars_max=TEXT_CHARS_MAX, member="items")
+    for index, item in enumerate(found):
+        if not KINDS[item["type"]].stored:
+            text = f"Invalid value: '{item['type']}'. It belongs to one request, and is not kept in a conversation."
+            raise Fault(("items", index, "type"), "invalid_value", text).error()
+    return found

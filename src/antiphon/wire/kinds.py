@@ -83,6 +83,7 @@ class Kind:
         answers: the kind of call that it is the output of.
         asks: of a call that its caller answers: what the clients call its type. None for all other items.
         hidden: what ``include`` brings.
+        stored: whether it is kept and listed; what only says something about one request is not.
         lists: the item's fields that hold parts.
         opening: all fields it opens with besides ``id``.
     """
@@ -99,6 +100,7 @@ class Kind:
     answers: str | None = None
     asks: str | None = None
     hidden: tuple[Hidden, ...] = ()
+    stored: bool = True
     lists: tuple[str, ...] = field(init=False)
     opening: Mapping[str, Any] = field(init=False)
 
@@ -242,7 +244,7 @@ _ROWS: Final = (
     Kind("program_output", "progo"),
     # What says something about the context
     Kind("compaction", "cmp", notes=("response.compaction.compacting",), status=False),
-    Kind("compaction_trigger", "cmpt", side="input", status=False),
+    Kind("compaction_trigger", "cmpt", side="input", status=False, stored=False),
     Kind("additional_tools", "at", status=False),
     Kind("configuration_update", "cfg", side="input", status=False),
     Kind("item_reference", "", side="input", status=False),
