@@ -212,7 +212,7 @@ def _unshowable(part: Json, supports_images: bool) -> str | None:
         case "input_image" if not supports_images:
             return "This model does not accept images. Remove the image, or choose a model that sees."
         case "input_image" if not part.get("image_url"):
-            return "This server can show a model only images that are given in image_url."
+            return "Give an image in one of 'image_url' and 'file_id'."
         case "input_file":
             return "A model reads the text of a file, and there is none of this one."
         case _:

@@ -140,7 +140,8 @@ async def test_an_answer_that_was_cut(finish: Finish, reason: str) -> None:
         answer = await client.chat.completions.create(model="m", messages=ASK)
         assert answer.choices[0].finish_reason == reason
         refused = await client.chat.completions.create(model="m", messages=ASK)
-        assert refused.choices[0].message.refusal == "No."
+        message = refused.choices[0].message
+        assert (message.refusal, message.content) == ("No.", None)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ async def test_an_answer_that_was_cut(finish: Finish, reason: str) -> None:
         ({"messages": [{"role": "user"}]}, "missing_required_parameter", "messages[0].content"),
         ({"n": 2}, "unsupported_value", "n"),
         ({"temperature": 9}, "decimal_above_max_value", "temperature"),
-        ({"tools": [{"type": "function", "function": {}}]}, "missing_required_parameter", "tools[0].name"),
+        ({"tools": [{"type": "function", "function": {}}]}, "missing_required_parameter", "tools[0].function.name"),
         ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": 1}}}},

@@ -58,6 +58,8 @@ async def test_the_object() -> None:
         assert made.id.startswith("conv_")
         assert (made.object, made.metadata) == ("conversation", {"topic": "demo"})
         assert await client.conversations.retrieve(made.id) == made
+        without_body: Any = await client.post("/conversations", cast_to=object)
+        assert without_body["metadata"] == {}
         changed = await client.conversations.update(made.id, metadata={"a": "b"})
         assert changed == made.model_copy(update={"metadata": {"a": "b"}})
         assert (await client.conversations.update(made.id, metadata=None)).metadata == {}

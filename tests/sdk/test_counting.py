@@ -96,6 +96,7 @@ async def test_counting_asks_no_model_and_keeps_nothing() -> None:
         ({}, "input"),
         ({"input": "hi", "previous_response_id": "resp_none"}, "previous_response_id"),
         ({"input": "hi", "tools": [{"type": "function"}]}, "tools[0].name"),
+        ({"input": "hi", "personality": "p" * 65}, "personality"),
     ],
 )
 async def test_what_create_refuses_is_refused(asked: Json, param: str | None) -> None:

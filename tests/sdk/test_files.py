@@ -146,6 +146,8 @@ async def test_a_vector_store_lives() -> None:
         more = [(await client.vector_stores.create()).id for _ in range(3)]
         ids = [each.id async for each in client.vector_stores.list(limit=2, order="asc")]
         assert ids == [made.id, *more]
+        made_of_nothing: Any = await client.post("/vector_stores", cast_to=object)
+        more.append(made_of_nothing["id"])
         page = await client.vector_stores.list(before=more[2], order="asc", limit=2)
         assert [each.id for each in page.data] == more[:2]
         assert (await client.vector_stores.delete(made.id)).object == "vector_store.deleted"
@@ -259,6 +261,13 @@ async def test_bad_requests_are_told() -> None:
         sizes: Any = {"type": "static", "static": {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 150}}
         with pytest.raises(openai.BadRequestError, match="half"):
             await client.vector_stores.files.create(store.id, file_id=id, chunking_strategy=sizes)
+        with pytest.raises(openai.BadRequestError, match="half"):
+            await client.vector_stores.create(chunking_strategy=sizes)
+        with pytest.raises(openai.BadRequestError, match="file_ids"):
+            await client.vector_stores.create(file_ids=[f"file-{n}" for n in range(501)])
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.vector_stores.list(before="vs_nope")
+        assert caught.value.param == "before"
         with pytest.raises(openai.BadRequestError, match="max_num_results"):
             await client.vector_stores.search(store.id, query="x", max_num_results=51)
         with pytest.raises(openai.BadRequestError, match="query"):

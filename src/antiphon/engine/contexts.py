@@ -19,10 +19,10 @@ from antiphon.log import Log, Reader
 from antiphon.models import ContextTooLong, Roster
 from antiphon.run import Run
 from antiphon.wire import Json
-from antiphon.wire.contexts import CompactedResponse, InputTokens
+from antiphon.wire.contexts import CompactedResponse, CountRequest, InputTokens
 from antiphon.wire.errors import ApiError, InvalidRequest
 from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageTotal
-from antiphon.wire.validation import missing
+from antiphon.wire.validation import checked, missing
 
 _TRIGGER: Json = {"type": "compaction_trigger"}
 _ALONE = ("stream", "stream_options", "background", "conversation", "context_management")
@@ -52,6 +52,7 @@ class Contexts:
             ApiError: such a request would be refused, or its model cannot count.
         """
         create = {name: value for name, value in _object(body).items() if name != "personality"}
+        checked({"personality": body.get("personality")}, CountRequest, strict=False)
         if create.get("model") is None:
             create["model"] = await self._first_model()
         model, prompt = await self._responses.preview(create, caller)

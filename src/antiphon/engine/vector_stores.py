@@ -79,7 +79,7 @@ class VectorStores:
         Raises:
             NotFound: one of the files is not there; nothing was made.
         """
-        now = self.now
+        now, chunking = self.now, _chunking(new.chunking_strategy)
         store = VectorStore(
             id=self._ids("vs"),
             project=project,
@@ -93,7 +93,6 @@ class VectorStores:
         )
         await ask_store(self._store.create(store))
         if new.file_ids:
-            chunking = _chunking(new.chunking_strategy)
             files = [_entry(store.id, id, now, chunking) for id in dict.fromkeys(new.file_ids)]
             try:
                 await self._add(project, store.id, files)
@@ -127,7 +126,7 @@ class VectorStores:
     async def list(self, project: str, query: StoreListQuery) -> Slice[VectorStore]:
         """A page of them."""
         page = ListingQuery(after=query.after, before=query.before, limit=query.limit, order=query.order)
-        return await _paged(self._store.list(project, page))
+        return await _paged(self._store.list(project, page), query)
 
     async def update(self, project: str, id: Id, told: ChangedVectorStore) -> VectorStore:
         """Change what the request names."""
@@ -193,7 +192,7 @@ class VectorStores:
             filter=query.filter,
             batch=batch,
         )
-        return await _paged(self._store.list_files(project, id, page))
+        return await _paged(self._store.list_files(project, id, page), query)
 
     async def set_attributes(self, project: str, id: Id, file_id: Id, attributes: dict[str, Any]) -> StoreFile:
         """Replace a file's attributes."""
@@ -334,11 +333,12 @@ def ranking_of(told: RankingOptions | None) -> Ranking:
     return Ranking(embedding_weight=weights.embedding_weight, text_weight=weights.text_weight, threshold=threshold)
 
 
-async def _paged(answer: Awaitable[Slice[T]]) -> Slice[T]:
+async def _paged(answer: Awaitable[Slice[T]], query: StoreListQuery) -> Slice[T]:
     try:
         return await ask_store(answer)
     except UnknownCursor as error:
-        raise InvalidRequest(f"Nothing with id '{error}' was found in this list.", param="after") from error
+        param = "after" if str(error) == query.after else "before"
+        raise InvalidRequest(f"Nothing with id '{error}' was found in this list.", param=param) from error
 
 
 def _entry(store: Id, id: Id, now: int, chunking: Chunking, attributes: dict[str, Any] | None = None) -> StoreFile:

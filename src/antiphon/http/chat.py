@@ -5,6 +5,7 @@ Source: the official SDK's types; ``reasoning_content`` is what model servers ca
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, assert_never
 
@@ -59,6 +60,7 @@ _PARAMS: Final = {
     "text": "response_format",
 }
 """What this dialect calls the members of a request, by what ``/v1/responses`` calls them; the first that fits."""
+_OF_FUNCTION: Final = re.compile(r"tools\[\d+\](?=\.(?:name|description|parameters|strict)\b)")
 
 
 # A request
@@ -169,6 +171,10 @@ def rename_param(error: ApiError) -> ApiError:
             error.message = error.message.replace(f"'{param}", f"'{theirs}{param[len(ours) :]}")
             error.param = theirs + param[len(ours) :]
             break
+    if (tool := _OF_FUNCTION.match(param)) is not None:
+        nested = f"{tool[0]}.function{param[tool.end() :]}"
+        error.message, error.param = error.message.replace(f"'{param}'", f"'{nested}'"), nested
+    error.message = error.message.replace("'text.format'", "'response_format'")
     return error
 
 
@@ -186,7 +192,7 @@ def to_completion(response: Response) -> ChatCompletion:
     )
     message: Json = {
         "role": "assistant",
-        "content": None if calls and not text else text,
+        "content": None if (calls or refusal) and not text else text,
         "refusal": refusal or None,
         "annotations": [],
     }

@@ -79,14 +79,15 @@ class Exchange:
         value = self._headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    async def json(self) -> Any:
-        """The body, decoded.
+    async def json(self, *, optional: bool = False) -> Any:
+        """The body, decoded; where it is ``optional``, one that is empty says nothing.
 
         Raises:
             BodyTooLarge: over ``body_bytes_max``.
             InvalidRequest: not JSON.
         """
-        return decode_json(await self.body())
+        body = await self.body()
+        return {} if optional and not body else decode_json(body)
 
     async def body(self) -> bytes:
         """The body, as it came; to be asked for once.

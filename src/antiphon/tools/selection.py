@@ -132,10 +132,12 @@ def _named(offered: Toolset, kind: str, name: str | None) -> tuple[str, ...]:
     Raises:
         InvalidRequest: the request does not have it, or nobody here serves it.
     """
-    names = offered.offers.names(_ALIASES.get(kind, (kind,)), name)
+    kinds = _ALIASES.get(kind, (kind,))
+    names = offered.offers.names(kinds, name)
     if not names and offered.offers.names((kind,)):
-        text = f"Tool choice 'custom' with the name '{name}' not found in 'tools' parameter."
-        raise Fault(("tool_choice",), "invalid_value", text).error()
+        raise _not_found(f"custom' with the name '{name}")
+    if not names and not any(tool["type"] in kinds for tool in offered.echo):
+        raise _not_found(kind)
     if not names:
         raise _unsupported(f"Unsupported value: the tool '{kind}' is not run by this server.")
     return tuple(names)
@@ -178,9 +180,12 @@ def _name_of(tool: Json, index: int) -> str:
 
 def _declared(name: str, offered: Toolset) -> str:
     if name not in offered.offers.by_name:
-        text = "Tool choice 'function' not found in 'tools' parameter."
-        raise Fault(("tool_choice",), "invalid_value", text).error()
+        raise _not_found("function")
     return name
+
+
+def _not_found(kind: str) -> InvalidRequest:
+    return Fault(("tool_choice",), "invalid_value", f"Tool choice '{kind}' not found in 'tools' parameter.").error()
 
 
 def _unsupported(text: str) -> InvalidRequest:

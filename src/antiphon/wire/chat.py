@@ -15,7 +15,7 @@ from antiphon.wire.request import (
     INT_MAX,
     CallId,
     Effort,
-    FunctionName,
+    FormatName,
     Label,
     LongText,
     Metadata,
@@ -101,7 +101,7 @@ Message: TypeAlias = SystemMessage | DeveloperMessage | UserMessage | AssistantM
 
 
 class JsonSchema(StrictStruct, kw_only=True):
-    name: FunctionName
+    name: FormatName
     schema: Json | None = None
     description: str | None = None
     strict: bool | None = None

@@ -31,7 +31,8 @@ CallId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=CALL_ID_CHARS_M
 ItemId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=512)]
 Label: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 # The lookahead: Python's ``$`` also matches before a last newline. Both dialects that read this know it.
-FunctionName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+$(?!\n)")]
+FunctionName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[a-zA-Z0-9_-]+$(?!\n)")]
+FormatName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+$(?!\n)")]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=INT_MAX)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1, le=INT_MAX)]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
@@ -649,7 +650,7 @@ class JsonObjectFormat(Format, tag="json_object"):
 
 
 class JsonSchemaFormat(Format, tag="json_schema", kw_only=True):
-    name: FunctionName
+    name: FormatName
     schema: Json
     description: str | None = None
     strict: bool | None = None

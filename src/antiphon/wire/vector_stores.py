@@ -12,6 +12,7 @@ from antiphon.wire import Id, Json
 from antiphon.wire.request import Metadata, StrictStruct
 
 FILES_MAX = 2000
+FIRST_FILES_MAX = 500
 RESULTS_MAX = 50
 QUERIES_MAX = 32
 
@@ -161,7 +162,7 @@ class NewVectorStore(StrictStruct, kw_only=True):
 
     name: Annotated[str, Meta(max_length=512)] | None = None
     description: Annotated[str, Meta(max_length=4096)] | None = None
-    file_ids: Annotated[list[FileId], Meta(max_length=FILES_MAX)] | None = None
+    file_ids: Annotated[list[FileId], Meta(max_length=FIRST_FILES_MAX)] | None = None
     chunking_strategy: ChunkingStrategy | None = None
     expires_after: StoreExpiry | None = None
     metadata: Metadata | None = None

@@ -28,7 +28,7 @@ from antiphon.wire.listing import list_query
 async def create_conversation(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``POST /v1/conversations``."""
     engine = exchange.engine
-    told = new_conversation(await exchange.json(), engine.ids, strict=engine.config.strict)
+    told = new_conversation(await exchange.json(optional=True), engine.ids, strict=engine.config.strict)
     _report_ignored(exchange, told.ignored)
     await exchange.reply(_object(await engine.conversations.create(exchange.project, told)))
 

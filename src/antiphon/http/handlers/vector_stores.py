@@ -48,7 +48,8 @@ POLL_AFTER_MS, POLL_AFTER_DONE_MS = "500", "100"
 
 async def create_vector_store(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``POST /v1/vector_stores``."""
-    new = await _body(exchange, NewVectorStore)
+    body = await exchange.json(optional=True)
+    new = body_of(body, NewVectorStore, strict=exchange.engine.config.strict)
     await _reply_store(exchange, await exchange.engine.vector_stores.create(exchange.project, new))
 
 
