@@ -1,10 +1,20 @@
 """Every promise of the interface, on every backend."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
 import pytest
 
 from antiphon.store import Record, Selection, StoreUnavailable
 from antiphon.store.sqlite import SqliteStore
 from antiphon.testing.check_store import CHECKS, Check, OpenStore, a_record, check_store
+
+
+@asynccontextmanager
+async def in_memory() -> AsyncGenerator[SqliteStore]:
+    store = await SqliteStore.in_memory()
+    yield store
+    await store.close()
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -13,13 +23,11 @@ async def test_promise(check: Check, open_store: OpenStore) -> None:
         await check(store)
 
 
-async def test_the_kit_as_a_whole(open_store: OpenStore) -> None:
-    await check_store(open_store)
+async def test_the_kit_as_a_whole() -> None:
+    await check_store(in_memory)
 
 
 async def test_the_kit_names_the_broken_promise() -> None:
-    from contextlib import asynccontextmanager
-
     async def forget(record: Record) -> None:
         """Breaks one promise: says that it has kept what it has not."""
 

@@ -2,19 +2,20 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from antiphon import assembly
 from antiphon.config import Config
+from antiphon.retention import sweep
 from antiphon.retention.sweep import (
     DELIVERIES_KEPT_S,
     JUMP_HELD_S,
-    KEEP_FREE_BYTES,
     SAME_AGE_S,
     STEP_RESPONSES,
     Sweeper,
 )
-from antiphon.store import ConversationLock, Store, StoreStats, StoreUnavailable
+from antiphon.store import ConversationLock, Store, StoredItem, StoreStats, StoreUnavailable
 from antiphon.store.deliveries import Attempt
 from antiphon.store.sqlite import DATABASE_NAME, MEMORY_BYTES_MAX, SqliteStore
 from antiphon.testing import FakeClock
@@ -151,19 +152,22 @@ async def test_a_bound_below_what_an_empty_store_takes_ends(tmp_path: Path) -> N
     await store.close()
 
 
-async def test_space_goes_back_but_for_what_is_needed_again(tmp_path: Path) -> None:
+async def test_space_goes_back_but_for_what_is_needed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_bytes = 2 << 20
+    monkeypatch.setattr(sweep, "KEEP_FREE_BYTES", keep_bytes)
     store = await SqliteStore.open(tmp_path)
-    output = [f"o{n}" for n in range(3000)]
-    for n in range(100):
-        await store.responses.commit(a_record(f"r{n}", created_at=n, output=output))
+    long = msgspec.json.encode({"text": "x" * (1 << 20)})
+    for n in range(8):
+        item = StoredItem(f"o{n}", "message", long)
+        await store.responses.commit(msgspec.structs.replace(a_record(f"r{n}", created_at=n), output=[item]))
     before = await store.read_stats()
-    assert before.used_bytes > 2 * KEEP_FREE_BYTES
+    assert before.used_bytes > 2 * keep_bytes
     await sweeper(store, FakeClock(), days=1).sweep()
     after = await store.read_stats()
     await store.close()
     file_bytes = (tmp_path / DATABASE_NAME).stat().st_size
     assert after.used_bytes < 1 << 20
-    assert KEEP_FREE_BYTES <= file_bytes < KEEP_FREE_BYTES + after.used_bytes + (1 << 20) < before.used_bytes
+    assert keep_bytes <= file_bytes < keep_bytes + after.used_bytes + (1 << 20) < before.used_bytes
 
 
 class Stubborn(SqliteStore):
