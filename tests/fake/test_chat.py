@@ -18,6 +18,7 @@ from antiphon.models import (
     Delta,
     Finish,
     Function,
+    Grammar,
     Model,
     Prompt,
     Text,
@@ -259,6 +260,20 @@ async def test_one_schema_that_is_refused_does_not_speak_for_others(upstream: Up
     for _ in range(2):
         assert said(await read(model, FORCED)) == "no call"
     assert ["response_format" in asked.json for asked in upstream.asked] == [True, False, True, False]
+
+
+async def test_a_grammar_that_the_server_does_not_take_gives_way_to_a_schema(upstream: Upstream) -> None:
+    vllm = ChatModel(ChatConfig(base_url=upstream.url, model="m", grammars="vllm"))
+    function = Function("note", grammar=Grammar("lark", 'start: "x"'))
+    prompt = Prompt(items=(), functions=(function,), tool_choice=ToolChoice("required", ("note",)))
+    written = sse(text('{"name":"note","arguments":{"input":"x"}}'), finish())
+    upstream.play(failure(400, "invalid grammar"), written, sse(text("x"), finish()))
+    for _ in range(2):
+        deltas = await read(vllm, prompt)
+        assert "".join(delta.arguments for delta in deltas if isinstance(delta, Call)) == '{"input":"x"}'
+    sent = [asked.json.keys() & {"structured_outputs", "response_format", "tools"} for asked in upstream.asked]
+    assert sent == [{"structured_outputs"}, {"response_format"}, {"structured_outputs"}]
+    await vllm.close()
 
 
 async def test_counting_as_llama_server_does(upstream: Upstream) -> None:

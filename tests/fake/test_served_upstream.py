@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import openai
@@ -10,9 +11,10 @@ import pytest
 from openai import AsyncOpenAI
 
 from antiphon.cli.check_stream import check_stream
+from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.chat.upstream import WrongOptions, upstream_models
 from antiphon.testing.serving import serving
-from antiphon.testing.upstream import Answer, Upstream, failure, finish, frames, plain, sse, text
+from antiphon.testing.upstream import Answer, Upstream, delta, failure, finish, frames, plain, sse, text
 
 LISTED = Answer(steps=(b'{"object":"list","data":[{"id":"qwen"}]}',), content_type="application/json")
 
@@ -141,3 +143,24 @@ async def test_options_that_are_none() -> None:
     for options in ({"thinsk": "tags"}, {"reasoning_format": "maybe"}):
         with pytest.raises(WrongOptions, match="upstream_options"):
             upstream_models("http://x/v1", key="", only="", aliases={}, connections_max=1, options=options)
+
+
+async def test_a_model_that_missed_a_grammar_is_told_and_then_held_to_it() -> None:
+    spec: Any = {
+        "type": "custom",
+        "name": "go",
+        "format": {"type": "grammar", "syntax": "lark", "definition": 'start: "left" | "right"'},
+    }
+    call = {"index": 0, "id": "c", "function": {"name": "go", "arguments": '{"input": "up"}'}}
+    async with Upstream() as upstream:
+        model = ChatModel(ChatConfig(base_url=upstream.url, model="qwen", grammars="vllm"))
+        async with serving(model) as url, AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+            upstream.play(sse(delta(tool_calls=[call]), finish("tool_calls")), sse(text("le"), text("ft"), finish()))
+            response = await client.responses.create(model="qwen", input="Go.", tools=[spec])
+        await model.close()
+    (item,) = response.output
+    assert item.type == "custom_tool_call"
+    assert item.input == "left"
+    again = upstream.asked[1].json
+    assert again["structured_outputs"] == {"grammar": 'start: "left" | "right"'}
+    assert "does not match the grammar" in again["messages"][-1]["content"]

@@ -136,6 +136,26 @@ def test_an_enforced_call_is_valid_even_here(client: OpenAI, choice: object) -> 
     assert arguments["unit"] in ("celsius", "fahrenheit")
 
 
+@pytest.mark.parametrize(
+    ("syntax", "definition", "pattern"),
+    [
+        ("lark", 'start: "go " WAY "\\n" "\\"now\\""\nWAY: "left" | "right"', 'go (left|right)\n"now"'),
+        ("regex", "[A-Z]{3}/[0-9]{4}", "[A-Z]{3}/[0-9]{4}"),
+    ],
+)
+def test_a_grammar_is_kept_even_here(client: OpenAI, syntax: str, definition: str, pattern: str) -> None:
+    format = {"type": "grammar", "syntax": syntax, "definition": definition}
+    response = client.responses.create(
+        model="m",
+        input="Do it.",
+        tools=[{"type": "custom", "name": "do", "format": format}],  # type: ignore[list-item]
+        tool_choice={"type": "custom", "name": "do"},
+    )
+    (call,) = response.output
+    assert call.type == "custom_tool_call"
+    assert re.fullmatch(pattern, call.input), call.input
+
+
 def test_structured_output_is_enforced(client: OpenAI) -> None:
     class Person(pydantic.BaseModel):
         name: str

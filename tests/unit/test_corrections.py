@@ -59,12 +59,14 @@ def learned(remedy: Any) -> tuple[Corrections, Prompt]:
     return corrections, corrections.apply(PROMPT)
 
 
-def test_the_three_remedies() -> None:
+def test_the_remedies() -> None:
     told, prompt = learned("tell")
     assert next(item["output"] for item in told.items if "output" in item) == "no"
     assert prompt == PROMPT
     held, prompt = learned("force")
     assert (held.items, prompt.tool_choice) == ((), ToolChoice("required", ("weather",)))
+    both, prompt = learned("insist")
+    assert (both.items, prompt.tool_choice) == (told.items, ToolChoice("required", ("weather",)))
     silenced, prompt = learned("answer")
     assert (silenced.items, prompt.functions) == ((), ())
 

@@ -74,13 +74,26 @@ class Finish(msgspec.Struct, frozen=True):
 Delta: TypeAlias = Text | Reasoning | Refusal | Call | Finish
 
 
+class Grammar(msgspec.Struct, frozen=True):
+    """What a text must match: a grammar in llguidance's Lark, or a regular expression in that of Rust."""
+
+    syntax: Literal["lark", "regex"]
+    definition: str
+
+
 class Function(msgspec.Struct, frozen=True):
-    """A function the model may call. ``parameters`` is a JSON schema; None means any object."""
+    """A function the model may call.
+
+    Attributes:
+        parameters: a JSON schema; None means any object.
+        grammar: of the text in its only parameter, ``input``; None where that is free, or there is none.
+    """
 
     name: str
     description: str | None = None
     parameters: Json | None = None
     strict: bool = True
+    grammar: Grammar | None = None
 
 
 class ToolChoice(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ assembly.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -28,15 +28,18 @@ class ToolCall(msgspec.Struct, frozen=True):
     call_id: Id
 
 
+Remedy: TypeAlias = Literal["tell", "force", "insist", "answer"]
+
+
 class CallInvalid(Exception):
     """A call that cannot become an item. The text says why and what would do.
 
     Attributes:
-        remedy: how the model is asked again: ``tell`` it why, ``force`` it to call that function to its schema, or
-            have it ``answer`` without tools.
+        remedy: how the model is asked again: ``tell`` it why, ``force`` it to call that function to its schema,
+            ``insist`` by both, or have it ``answer`` without tools.
     """
 
-    def __init__(self, text: str, remedy: Literal["tell", "force", "answer"] = "tell") -> None:
+    def __init__(self, text: str, remedy: Remedy = "tell") -> None:
         super().__init__(text)
         self.remedy = remedy
 

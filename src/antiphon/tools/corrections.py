@@ -92,9 +92,9 @@ class Corrections:
         if self._count > CORRECTIONS_MAX:
             raise UpstreamError(f"The model did not make a valid tool call: {fault}", code="invalid_tool_call")
         self._silenced, self._choice = fault.remedy == "answer", None
-        if fault.remedy == "force":
+        if fault.remedy in ("force", "insist"):
             self._choice = ToolChoice("required", (call.name,))
-        elif fault.remedy == "tell":
+        if fault.remedy in ("tell", "insist"):
             reasons = {call.call_id: str(fault) for call, fault in invalid}
             self.items += tuple(call_item(each.call_id, each.name, each.arguments) for each in held)
             self.items += tuple(output_item(each.call_id, reasons.get(each.call_id, _NOT_MADE)) for each in held)

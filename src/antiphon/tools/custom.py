@@ -1,19 +1,20 @@
 """Custom tools: the model writes a text, freely or to a grammar, and the caller does with it what it likes.
 
 A model that was never trained on them is shown a function of one text. What it writes is held against the grammar here;
-a text that does not fit is not sent, and the model is told where it went wrong.
+a text that does not fit is not sent: the model is told where it went wrong, and is held to the grammar by its server
+where that can be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from llguidance import LLMatcher, LLTokenizer
 
-from antiphon.models import Function
+from antiphon.models import Function, Grammar
 from antiphon.tools import CallInvalid, SpecInvalid, ToolCall, call_item, output_item
 from antiphon.tools.arguments import read_arguments
 from antiphon.tools.specs import qualified_name
@@ -57,7 +58,8 @@ class CustomTool:
                 raise SpecInvalid(text, "invalid_value", "format.definition")
             kind = "regular expression" if syntax == "regex" else "Lark grammar"
             description += f"\n`input` must match this {kind}:\n{definition}"
-        return [Function(qualified_name(spec), description.strip() or None, _SCHEMA)]
+        held = Grammar(*grammar) if grammar else None
+        return [Function(qualified_name(spec), description.strip() or None, _SCHEMA, grammar=held)]
 
     def item(self, call: ToolCall, spec: Json) -> Json:
         """The call, with the text alone.
@@ -80,7 +82,7 @@ class CustomTool:
         return (call_item(item["call_id"], qualified_name(item), arguments),)
 
 
-def _grammar(spec: Json) -> tuple[str, str] | None:
+def _grammar(spec: Json) -> tuple[Literal["lark", "regex"], str] | None:
     """Syntax and definition, where the text is not free."""
     format: Any = spec.get("format") or {}
     if format.get("type") != "grammar":
@@ -120,4 +122,4 @@ def _hold(text: str, syntax: str, definition: str) -> None:
     before = data[max(0, read - _SHOWN_CHARS) : read].decode("utf-8", "ignore")
     after = data[read : read + _SHOWN_CHARS].decode("utf-8", "ignore")
     where = f"it cannot go on with {after!r}" if after else "it ends too early"
-    raise CallInvalid(f"Error: the input does not match the grammar: behind {before!r} {where}.")
+    raise CallInvalid(f"Error: the input does not match the grammar: behind {before!r} {where}.", "insist")

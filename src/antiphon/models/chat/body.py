@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from antiphon.models import Function, Prompt
-from antiphon.models.chat import forced
+from antiphon.models.chat import forced, written
 from antiphon.models.chat.arguments import compact
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.control_tokens import neutralize, tokens_for
@@ -67,6 +67,13 @@ def holds_to_schema(prompt: Prompt, config: ChatConfig) -> bool:
     return required and config.forced_calls == "schema"
 
 
+def held_function(prompt: Prompt, config: ChatConfig) -> Function | None:
+    """The function that must be called and whose text the server holds to its grammar; None for any other prompt."""
+    functions = callable_functions(prompt)
+    alone = functions[0] if len(functions) == 1 and holds_to_schema(prompt, config) else None
+    return alone if alone is not None and alone.grammar is not None and config.grammars is not None else None
+
+
 def _overlaid(whole: Json, extra: Json) -> Json:
     """The operator's fields win, and ``null`` takes a field out; ``chat_template_kwargs`` of both sides are joined."""
     joined = {**whole, **extra}
@@ -106,6 +113,8 @@ def _calling(prompt: Prompt, config: ChatConfig, native_calls: bool) -> Json:
     """``tools``, ``tool_choice`` and ``response_format``."""
     functions = callable_functions(prompt)
     if not native_calls and holds_to_schema(prompt, config):
+        if (held := held_function(prompt, config)) and held.grammar and config.grammars:
+            return written.constraint(held.grammar, config.grammars)
         return {"response_format": _schema_format("call", forced.schema(functions), strict=True)}
     fields = _format(prompt)
     if not functions:
@@ -152,7 +161,9 @@ def messages(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) 
     """The whole context as chat messages."""
     front, items = _front(prompt, config)
     if holds_to_schema(prompt, config) and not native_calls:
-        front.append(("system", forced.description(callable_functions(prompt))))
+        held = held_function(prompt, config)
+        told = written.description(held) if held else forced.description(callable_functions(prompt))
+        front.append(("system", told))
     out = _system(front, config)
     out += _Conversation(items, config).messages()
     if prompt.prefix:

@@ -35,6 +35,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
         forced_calls: how ``tool_choice: required`` is kept. ``schema``: the answer is held to a JSON schema,
             which every server named above enforces token by token. ``native``: the server's own
             ``tool_choice``, for hosted models.
+        grammars: whose way of holding a whole answer to a grammar the server speaks; None when it does not.
         supports_prefill: whose way of continuing a begun answer the server speaks; None when it cannot.
         counter: how the tokens of a prompt are counted; None to find that out.
         effort: how reasoning effort is sent: as the field ``reasoning_effort``, to the ``template``, or not
@@ -70,6 +71,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     supports_images: bool = False
     context_tokens: int | None = None
     forced_calls: Literal["schema", "native"] = "schema"
+    grammars: Literal["llamacpp", "vllm"] | None = None
     supports_prefill: Literal["llamacpp", "vllm"] | None = None
     counter: Counter | None = None
     effort: Literal["field", "template"] | None = None

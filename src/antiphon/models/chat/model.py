@@ -18,7 +18,7 @@ import msgspec
 from yarl import URL
 
 from antiphon.models import ContextTooLong, Delta, Prompt, ToolHelp
-from antiphon.models.chat.body import body, holds_to_schema
+from antiphon.models.chat.body import body, held_function, holds_to_schema
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.connections import (
     FAILURES,
@@ -145,10 +145,14 @@ class ChatModel:
         return self._start_by_schema(prompt)
 
     async def _start_by_schema(self, prompt: Prompt) -> tuple[aiohttp.ClientResponse, ChatStream]:
-        """A required call is had by a schema, or by the server's own ``tool_choice`` when it refuses that."""
+        """A required call is had by a grammar or a schema, or by the server's own ``tool_choice`` when it refuses
+        those.
+        """
         try:
             return await self._start_once(prompt, native=False)
         except InvalidRequest as refusal:
+            if held_function(prompt, self.config):
+                return await self._start_by_schema(_without_grammars(prompt))
             started = await self._start_once(prompt, native=True)
             # One schema may be too much for it; remember only that it takes none.
             self._native_calls = any(word in refusal.message.lower() for word in _SCHEMA_REFUSED)
@@ -280,6 +284,12 @@ class _Answer:
             # It says in every chunk that it is over, or says it too early: only silence tells.
             self._last_words_until = now + _DOUBTFUL_S
         return batch
+
+
+def _without_grammars(prompt: Prompt) -> Prompt:
+    """A grammar may be beyond what the server makes of grammars; the answer is looked at in any case."""
+    functions = tuple(msgspec.structs.replace(function, grammar=None) for function in prompt.functions)
+    return msgspec.structs.replace(prompt, functions=functions)
 
 
 def _clipped(prompt: Prompt, error: ContextTooLong) -> Prompt | None:

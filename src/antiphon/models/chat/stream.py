@@ -14,7 +14,7 @@ import msgspec
 
 from antiphon.models import Delta, Finish, Prompt, Reasoning, Refusal, Text, Usage
 from antiphon.models.chat import errors as chat_errors
-from antiphon.models.chat.body import callable_functions
+from antiphon.models.chat.body import callable_functions, held_function
 from antiphon.models.chat.calls import Calls
 from antiphon.models.chat.chunk import (
     CallPiece,
@@ -35,6 +35,7 @@ from antiphon.models.chat.forced import ForcedCall
 from antiphon.models.chat.frames import FrameJoiner
 from antiphon.models.chat.lines import Documents, Opening, Splitter
 from antiphon.models.chat.unicode import SurrogateJoiner
+from antiphon.models.chat.written import WrittenCall
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 
@@ -64,7 +65,7 @@ _ASIDE_MAX: Final = 65_536
 
 
 class Filter(Protocol):
-    """Looks at the answer's text on its way: ``Dialect``, ``ForcedCall``, ``Repeated``."""
+    """Looks at the answer's text on its way: ``Dialect``, ``ForcedCall``, ``WrittenCall``, ``Repeated``."""
 
     @property
     def idle(self) -> bool: ...
@@ -117,8 +118,11 @@ def filters(prompt: Prompt, config: ChatConfig, keys: Iterator[int], *, forced: 
     chain: list[Filter] = []
     if prompt.prefix and config.supports_prefill == "llamacpp":
         chain.append(Repeated(prompt.prefix))
+    held = held_function(prompt, config) if forced else None
     reasoning_format = config.reasoning_format
-    if forced and reasoning_format == "opened":
+    if held:
+        reasoning_format = "never"  # every character is the text's
+    elif forced and reasoning_format == "opened":
         reasoning_format = "tags"  # what is held to a schema cannot close a tag
     dialect = Dialect(
         reasoning_format=reasoning_format,
@@ -131,7 +135,7 @@ def filters(prompt: Prompt, config: ChatConfig, keys: Iterator[int], *, forced: 
     if not dialect.idle:
         chain.append(dialect)
     if forced:
-        chain.append(ForcedCall(functions, keys))
+        chain.append(WrittenCall(held, keys) if held else ForcedCall(functions, keys))
     return chain
 
 

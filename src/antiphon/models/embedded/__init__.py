@@ -175,6 +175,7 @@ class EmbeddedModel:
                 api_key=server.api_key,
                 model=server.settings.alias,
                 context_tokens=server.context_tokens,
+                grammars="llamacpp",
                 supports_prefill="llamacpp",
                 sampling={"temperature": 1.0, "top_p": 1.0},
                 tool_help=tool_help,
