@@ -10,13 +10,14 @@ import msgspec
 from antiphon import compaction
 from antiphon.access.sealing import Purpose, Unsealable
 from antiphon.compaction import Compaction
-from antiphon.models import Prompt
+from antiphon.models import Prompt, TextFormat
 from antiphon.tools.computer import check_acknowledged
 from antiphon.tools.toolbox import Offers
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound
 from antiphon.wire.items import content_member, content_parts, refuse_duplicates
 from antiphon.wire.kinds import KINDS, call_id_of, is_call, is_output
+from antiphon.wire.schema import refuse_unusable
 
 _LEFT_OUT = "[An image stood here. It was left out, because this model cannot see images.]"
 
@@ -94,6 +95,7 @@ def build(
     history = [item for item in history if not is_call(item) or item.get("status") != "incomplete"]
     refuse_duplicates(prompt.items, "input", before=history)
     _refuse_misplaced(prompt.items)
+    prompt = _configured(prompt, history, source)
     own = [_thinking(item, i, unseal) for i, item in enumerate(prompt.items) if item["type"] != "compaction_trigger"]
     items = compacted([*history, *own], unseal, lambda at: _member_at(at - len(history), source))
     _check_calls(items)
@@ -161,6 +163,30 @@ def _refuse_misplaced(items: Sequence[Json]) -> None:
         if item["type"] == "compaction_trigger":
             text = "Invalid value: 'compaction_trigger'. It is the last item of the input, or it is not there."
             raise InvalidRequest(text, code="invalid_value", param=f"input[{i}]")
+
+
+def _configured(prompt: Prompt, history: Sequence[Json], source: str) -> Prompt:
+    """The prompt as the updates in its context have it: the latest one of a setting counts, and counts before what the
+    request itself says.
+    """
+    for index, item in enumerate((*history, *prompt.items), -len(history)):
+        if item["type"] != "configuration_update":
+            continue
+        effort = (item.get("reasoning") or {}).get("effort")
+        if effort is not None:
+            prompt = msgspec.structs.replace(prompt, effort=effort)
+        if item.get("text") is not None:
+            param = f"input[{index}].text.format.schema" if index >= 0 else source
+            prompt = msgspec.structs.replace(prompt, format=_format(item["text"]["format"], param))
+    return prompt
+
+
+def _format(given: Json, param: str) -> TextFormat:
+    if given["type"] == "text":
+        return TextFormat()
+    name, schema, strict = given["name"], given["schema"], bool(given.get("strict"))
+    refuse_unusable(name, schema, strict=strict, param=param)
+    return TextFormat(given["type"], name, schema, strict)
 
 
 def thought_of(item: Json) -> Json:

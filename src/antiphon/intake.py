@@ -33,8 +33,7 @@ from antiphon.wire.request import (
     conversation_id,
 )
 from antiphon.wire.response import Response
-from antiphon.wire.schema import flaw
-from antiphon.wire.strict import refusal
+from antiphon.wire.schema import refuse_unusable
 from antiphon.wire.validation import IGNORED_MAX, checked, missing, plain, too_long, too_many, wrong_type
 
 __all__ = ["Defaults", "Ids", "PageQuery", "Plan", "page_query", "plan", "retrieve_query"]
@@ -443,7 +442,7 @@ def _format(request: CreateRequest, items: Sequence[Json]) -> tuple[TextFormat, 
     """``text.format`` for the model, and as the response shows it."""
     match request.text and request.text.format:
         case JsonSchemaFormat(name=name, schema=schema, description=description, strict=strict):
-            _refuse_schema(name, schema, bool(strict))
+            refuse_unusable(name, schema, strict=bool(strict), param="text.format.schema")
             echo: Json = {"type": "json_schema", "name": name, "description": description, "schema": schema}
             return TextFormat("json_schema", name, schema, bool(strict)), {**echo, "strict": bool(strict)}
         case JsonObjectFormat():
@@ -451,14 +450,6 @@ def _format(request: CreateRequest, items: Sequence[Json]) -> tuple[TextFormat, 
             return TextFormat("json_object"), {"type": "json_object"}
         case _:
             return TextFormat(), {"type": "text"}
-
-
-def _refuse_schema(name: str, schema: Json, strict: bool) -> None:
-    """The answer will be held against the schema, so that must be possible; ``strict`` asks for the strict subset."""
-    fault = (refusal(schema) if strict else None) or flaw(schema)
-    if fault:
-        text = f"Invalid schema for response_format '{name}': {fault}"
-        raise InvalidRequest(text, code="invalid_json_schema", param="text.format.schema")
 
 
 def _refuse_unsaid(request: CreateRequest, items: Sequence[Json]) -> None:

@@ -62,11 +62,10 @@ ALSO_WORDS = {"program", "compaction"}
 """Kinds whose names are also other words of the API: a reason, a type of ``context_management``."""
 ALLOWED = {
     "wire/items.py": {"item_reference"},
-    "context.py": {"item_reference", "compaction_trigger"},
+    "context.py": {"item_reference", "compaction_trigger", "configuration_update"},
     "intake.py": {"item_reference", "compaction_trigger"},
     "compaction.py": {"compaction_trigger"},
     "engine/contexts.py": {"compaction_trigger"},
-    "engine/responses.py": {"compaction_trigger"},
 }
 """What says something about the context rather than about a tool is read where the context is made."""
 

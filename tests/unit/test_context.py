@@ -8,7 +8,7 @@ import pytest
 from antiphon.access.sealing import Purpose, Sealer
 from antiphon.compaction import Compaction, digest
 from antiphon.context import build, references, resolved
-from antiphon.models import Prompt
+from antiphon.models import Prompt, TextFormat
 from antiphon.tools.mcp import McpItems
 from antiphon.tools.toolbox import Offers, Toolbox
 from antiphon.wire import Json
@@ -203,6 +203,37 @@ def test_a_trigger_is_the_last_item_or_it_is_refused() -> None:
     with pytest.raises(InvalidRequest) as caught:
         build(Prompt(items=(trigger, user("a"))), [], OFFERS, supports_images=False)
     assert (caught.value.code, caught.value.param) == ("invalid_value", "input[0]")
+
+
+SCHEMA: Json = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+TO_SCHEMA: Json = {
+    "type": "configuration_update",
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}},
+}
+TO_TEXT: Json = {"type": "configuration_update", "text": {"format": {"type": "text"}}}
+
+
+def effort(value: str | None) -> Json:
+    return {"type": "configuration_update", "reasoning": {"effort": value}}
+
+
+@pytest.mark.parametrize("split", range(5))
+def test_the_last_update_of_a_setting_counts(split: int) -> None:
+    items = [user("a"), effort("high"), TO_SCHEMA, effort("low"), user("b")]
+    asked = Prompt(items=tuple(items[split:]), effort="max")
+    prompt = build(asked, items[:split], OFFERS, supports_images=False)
+    assert (prompt.effort, prompt.format) == ("low", TextFormat("json_schema", "n", SCHEMA))
+    assert texts(prompt) == ["a", "b"]
+    again = build(Prompt(items=(TO_TEXT, effort(None))), items, OFFERS, supports_images=False)
+    assert (again.effort, again.format) == ("low", TextFormat())
+
+
+def test_an_update_to_an_unusable_schema_is_refused() -> None:
+    bad = {"type": "json_schema", "name": "n", "schema": SCHEMA | {"additionalProperties": True}, "strict": True}
+    update = {"type": "configuration_update", "text": {"format": bad}}
+    with pytest.raises(InvalidRequest) as caught:
+        build(Prompt(items=(user("a"), update)), [user("b")], OFFERS, supports_images=False)
+    assert (caught.value.code, caught.value.param) == ("invalid_json_schema", "input[1].text.format.schema")
 
 
 def test_a_compaction_of_another_project_is_refused() -> None:

@@ -257,11 +257,9 @@ class Responses:
     async def _build_prompt(
         self, project: str, plan: Plan, history: Sequence[Json], model: Model
     ) -> tuple[Offers, Prompt]:
-        if plan.generate and not history and all(item["type"] == "compaction_trigger" for item in plan.input):
-            raise nothing_asked()
         offers = self._toolbox.offers(plan.tools, (*history, *plan.input))
         history, own = await self._file_inputs.shown(project, history, plan.prompt.items)
-        return offers, context.build(
+        prompt = context.build(
             msgspec.structs.replace(plan.prompt, items=tuple(own)),
             history,
             offers,
@@ -270,6 +268,9 @@ class Responses:
             source="previous_response_id" if plan.conversation_id is None else "conversation",
             unseal=partial(self._sealer.open, project=project),
         )
+        if plan.generate and not prompt.items:
+            raise nothing_asked()
+        return offers, prompt
 
     async def _history(self, project: str, plan: Plan, memory: LaneMemory | None) -> Sequence[Json]:
         if plan.conversation_id is not None:

@@ -241,9 +241,17 @@ class AdditionalTools(Item, tag="additional_tools", kw_only=True):
     tools: list[Json]
 
 
+class UpdatedReasoning(StrictStruct, kw_only=True):
+    effort: Effort | None = None
+
+
+class UpdatedText(StrictStruct, kw_only=True):
+    format: PlainFormat | JsonSchemaFormat
+
+
 class ConfigurationUpdate(Item, tag="configuration_update", kw_only=True):
-    reasoning: Json | None = None
-    text: Json | None = None
+    reasoning: UpdatedReasoning | None = None
+    text: UpdatedText | None = None
 
 
 class ImageGenerationCall(Item, tag="image_generation_call", kw_only=True):

@@ -13,7 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from antiphon.wire import Json
+from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.schema_size import Excess, Size, deeper, measure, work
+from antiphon.wire.strict import refusal
 
 COMPILED_CHARS_MAX: Final = 4 * 1024 * 1024
 """Characters of the schemas that are kept compiled."""
@@ -59,6 +61,18 @@ def flaw(schema: Json) -> str | None:
     outside itself. None when something can.
     """
     return _KEPT.find(schema).fault
+
+
+def refuse_unusable(name: str, schema: Json, *, strict: bool, param: str) -> None:
+    """The answer will be held against the schema, so that must be possible; ``strict`` asks for the strict subset.
+
+    Raises:
+        InvalidRequest: ``invalid_json_schema``, at ``param``.
+    """
+    fault = (refusal(schema) if strict else None) or flaw(schema)
+    if fault:
+        text = f"Invalid schema for response_format '{name}': {fault}"
+        raise InvalidRequest(text, code="invalid_json_schema", param=param)
 
 
 def _compile(text: bytes, schema: Json) -> _Compiled:
