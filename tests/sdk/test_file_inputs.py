@@ -14,6 +14,7 @@ from openai import AsyncOpenAI
 
 from antiphon.config import Config
 from antiphon.engine import file_inputs
+from antiphon.models import Call, Finish
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
 
@@ -189,3 +190,29 @@ async def test_a_stored_image_is_shown_to_a_model_that_sees(model: ScriptedModel
         image = {"type": "input_image", "file_id": file.id, "detail": "low"}
         await client.responses.create(model="m", input=[{"role": "user", "content": [image]}])  # type: ignore[arg-type]
         assert model.prompts[0].items[0]["content"][0]["image_url"] == data_url(PNG, "image/png")
+
+
+async def test_a_screen_may_be_a_stored_image() -> None:
+    click = Call(0, "computer", '{"actions":[{"type":"screenshot"}]}', "call_1")
+    model = ScriptedModel([click, Finish()], "I see.", "Still.")
+    tools: Any = [{"type": "computer"}]
+    async with client_of(model) as client:
+        file = await client.files.create(file=("dot.png", PNG), purpose="vision")
+        first = await client.responses.create(model="m", input="Look.", tools=tools)
+
+        async def answer(**screen: str) -> str:
+            output: Any = {"type": "computer_call_output", "call_id": "call_1", "output": screen}
+            made = await client.responses.create(model="m", tools=tools, input=[output], previous_response_id=first.id)
+            return made.id
+
+        seen = await answer(type="computer_screenshot", file_id=file.id)
+        assert model.prompts[-1].items[-1]["output"][1]["image_url"] == data_url(PNG, "image/png")
+        with pytest.raises(openai.BadRequestError) as caught:
+            await answer(type="computer_screenshot")
+        assert (caught.value.code, caught.value.param) == ("missing_required_parameter", "input[0].output")
+        with pytest.raises(openai.NotFoundError):
+            await answer(type="computer_screenshot", file_id="file-nope")
+        await client.files.delete(file.id)
+        await client.responses.create(model="m", input="And now?", previous_response_id=seen)
+        (told,) = [item["output"] for item in model.prompts[-1].items if item["type"] == "function_call_output"]
+    assert "cannot be shown any more" in told[0]["text"]

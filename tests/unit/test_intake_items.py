@@ -97,6 +97,34 @@ def test_normal_items_are_a_fixpoint(given: list[Json]):
     assert items_of(list(once)) == once
 
 
+SHELL = {"type": "shell_call", "call_id": "c"}
+LISTED = {"type": "shell_call_output", "call_id": "c"}
+EXEC = {"type": "local_shell_call", "call_id": "c", "status": "completed"}
+PATCH = {"type": "apply_patch_call", "call_id": "c", "status": "completed"}
+
+
+@pytest.mark.parametrize(
+    ("item", "param"),
+    [
+        (SHELL | {"action": {}}, "action.commands"),
+        (SHELL | {"action": {"commands": "ls"}}, "action.commands"),
+        (LISTED | {"output": [{"stdout": 5}]}, "output[0].stdout"),
+        (LISTED | {"output": [{"stdout": "", "stderr": "", "outcome": {"type": "gone"}}]}, "output[0].outcome.type"),
+        (EXEC | {"action": {"type": "exec"}}, "action.command"),
+        (PATCH | {"operation": {}}, "operation.type"),
+        (PATCH | {"operation": {"type": "create_file", "path": "a"}}, "operation.diff"),
+        (PATCH | {"operation": {"type": "delete_file", "path": ""}}, "operation.path"),
+        ({"type": "computer_call_output", "call_id": "c", "output": {"type": "picture"}}, "output.type"),
+        ({"type": "configuration_update", "reasoning": {"effort": "huge"}}, "reasoning.effort"),
+        ({"type": "configuration_update", "text": {"format": {"type": "json_object"}}}, "text.format.type"),
+    ],
+)
+def test_what_is_shown_to_a_model_is_checked(item: Json, param: str):
+    with pytest.raises(InvalidRequest) as refused:
+        items_of([item])
+    assert refused.value.param == f"input[0].{param}"
+
+
 @pytest.mark.parametrize(
     ("params", "query"),
     [

@@ -15,7 +15,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 from urllib.parse import unquote
 
 from antiphon.engine.files import Files
@@ -26,6 +26,7 @@ from antiphon.net.ssrf import NOT_PUBLIC, TOO_LARGE, Outbound
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest, NotFound
 from antiphon.wire.items import content_member, content_parts
+from antiphon.wire.kinds import is_output
 
 TEXT_CHARS_MAX: Final = 10_485_760
 """Of all files of one context together; the bound of one text in a request."""
@@ -125,6 +126,8 @@ class FileInputs:
     async def _item(self, item: Json, path: str, reader: _Reader) -> Json:
         if not _has_file(item):
             return item
+        if (screen := _screen(item)) is not None:
+            return item | {"output": await self._part(screen, f"{path}.output", reader)}
         member, parts = content_member(item), enumerate(content_parts(item))
         return item | {member: [await self._part(part, f"{path}.{member}[{i}]", reader) for i, part in parts]}
 
@@ -132,11 +135,12 @@ class FileInputs:
         if not _is_file(part):
             return part
         try:
-            is_image = part["type"] == "input_image"
-            text = await (self._image(part["file_id"], reader.project) if is_image else self._text(part, reader))
-            reader.room.take(part["type"], len(text))
-            if is_image:
-                return part | {"image_url": text}
+            if part["type"] != "input_file":
+                url = await self._image(part, reader.project)
+                reader.room.take("input_image", len(url))
+                return part | {"image_url": url}
+            text = await self._text(part, reader)
+            reader.room.take("input_file", len(text))
         except ApiError as error:
             if not reader.is_history:
                 raise _at(error, path) from error
@@ -169,8 +173,12 @@ class FileInputs:
             self._cache.put(id, text)
         return text
 
-    async def _image(self, id: str, project: str) -> str:
+    async def _image(self, part: Json, project: str) -> str:
         """A stored image as a data URL."""
+        id = part.get("file_id")
+        if not id:
+            text = "Give an image in one of 'image_url' and 'file_id'."
+            raise InvalidRequest(text, code="missing_required_parameter")
         file = await self._files.retrieve(project, id)
         self._bound(file.bytes)
         data = b"".join([piece async for piece in self._files.read(id)])
@@ -232,12 +240,20 @@ class FileInputs:
 
 
 def _has_file(item: Json) -> bool:
-    return any(map(_is_file, content_parts(item)))
+    screen = _screen(item)
+    return any(map(_is_file, content_parts(item) if screen is None else [screen]))
+
+
+def _screen(item: Json) -> Json | None:
+    """The picture of a screen that a call's output is."""
+    output = item.get("output")
+    return cast(Json, output) if is_output(item) and isinstance(output, dict) else None
 
 
 def _is_file(part: Json) -> bool:
+    """Whether what the model is shown has to be fetched from somewhere."""
     kind = part.get("type")
-    return kind == "input_file" or (kind == "input_image" and bool(part.get("file_id")) and not part.get("image_url"))
+    return kind == "input_file" or (kind in ("input_image", "computer_screenshot") and not part.get("image_url"))
 
 
 def _at(error: ApiError, path: str) -> ApiError:

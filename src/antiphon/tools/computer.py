@@ -169,6 +169,8 @@ def _within(x: float, y: float, size: tuple[int, int] | None) -> Json:
 
 def _picture(output: Json) -> list[Json]:
     """A screenshot as content parts; a model that sees no images reads that there was one."""
+    if output["type"] == "input_text":
+        return [output]  # What is said where the picture cannot be shown any more.
     members = {name: output[name] for name in ("image_url", "file_id") if output.get(name)}
     image: Json = {"type": "input_image", "detail": output.get("detail") or "auto", **members}
     return [{"type": "input_text", "text": "This is the screen now."}, *([image] if members else [])]

@@ -2,7 +2,7 @@
 
 Source: the official SDK's parameter types (openai 3.54) with the bounds of the OpenAPI document. The structs check;
 they do not carry: an item stays the JSON object it came as, because a client that sends an item back must get it back
-whole. So members that nothing reads here (results, actions, environments) are checked for presence and JSON type only.
+whole. So members that nothing reads here (results, environments) are checked for presence and JSON type only.
 
 Three leniences, each because clients rely on it: every optional member may be null; ids are optional wherever the
 server can make one; a member that only the output types document is known on input too.
@@ -216,8 +216,10 @@ class ComputerCall(Item, tag="computer_call", kw_only=True):
 
 
 class ComputerCallOutput(Item, tag="computer_call_output", kw_only=True):
+    """``output`` was an image's own part before there was one for screenshots."""
+
     call_id: CallId
-    output: Json
+    output: Screenshot | InputImage
     acknowledged_safety_checks: list[Json] | None = None
     status: Literal["in_progress", "completed", "incomplete", "failed"] | None = None
 
@@ -274,8 +276,16 @@ class CodeInterpreterCall(Item, tag="code_interpreter_call", kw_only=True):
     outputs: list[Json] | None = None
 
 
+class ExecAction(StrictStruct, tag_field="type", tag="exec", kw_only=True):
+    command: list[LongText]
+    env: dict[str, str] | None = None
+    timeout_ms: int | None = None
+    user: str | None = None
+    working_directory: str | None = None
+
+
 class LocalShellCall(Item, tag="local_shell_call", kw_only=True):
-    action: Json
+    action: ExecAction
     call_id: CallId
     status: Status
 
@@ -288,25 +298,62 @@ class LocalShellCallOutput(Item, tag="local_shell_call_output", kw_only=True):
     status: Status | None = None
 
 
+class ShellAction(StrictStruct, kw_only=True):
+    commands: list[LongText]
+    max_output_length: int | None = None
+    timeout_ms: int | None = None
+
+
 class ShellCall(Item, tag="shell_call", kw_only=True):
-    action: Json
+    action: ShellAction
     call_id: CallId
     caller: Json | None = None
     environment: Json | None = None
     status: Status | None = None
 
 
+class Exited(StrictStruct, tag_field="type", tag="exit", kw_only=True):
+    exit_code: int
+
+
+class TimedOut(StrictStruct, tag_field="type", tag="timeout"):
+    pass
+
+
+class ShellResult(StrictStruct, kw_only=True):
+    stdout: LongText
+    stderr: LongText
+    outcome: Exited | TimedOut
+    created_by: Any = None
+
+
 class ShellCallOutput(Item, tag="shell_call_output", kw_only=True):
     call_id: CallId
-    output: list[Json]
+    output: list[ShellResult]
     caller: Json | None = None
     max_output_length: Count | None = None
     status: Status | None = None
 
 
+class PatchOperation(StrictStruct, tag_field="type", kw_only=True):
+    path: Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX)]
+
+
+class CreateFile(PatchOperation, tag="create_file", kw_only=True):
+    diff: LongText
+
+
+class UpdateFile(PatchOperation, tag="update_file", kw_only=True):
+    diff: LongText
+
+
+class DeleteFile(PatchOperation, tag="delete_file", kw_only=True):
+    diff: LongText | None = None
+
+
 class ApplyPatchCall(Item, tag="apply_patch_call", kw_only=True):
     call_id: CallId
-    operation: Json
+    operation: CreateFile | UpdateFile | DeleteFile
     status: Literal["in_progress", "completed"]
     caller: Json | None = None
 
