@@ -172,9 +172,9 @@ def _configured(prompt: Prompt, history: Sequence[Json], source: str) -> Prompt:
     for index, item in enumerate((*history, *prompt.items), -len(history)):
         if item["type"] != "configuration_update":
             continue
-        effort = (item.get("reasoning") or {}).get("effort")
-        if effort is not None:
-            prompt = msgspec.structs.replace(prompt, effort=effort)
+        reasoning: Json = item.get("reasoning") or {}
+        if reasoning.get("effort") is not None:
+            prompt = msgspec.structs.replace(prompt, effort=reasoning["effort"])
         if item.get("text") is not None:
             param = f"input[{index}].text.format.schema" if index >= 0 else source
             prompt = msgspec.structs.replace(prompt, format=_format(item["text"]["format"], param))

@@ -18,7 +18,7 @@ from antiphon.assembly import make_toolbox
 from antiphon.engine.file_inputs import FileInputs
 from antiphon.engine.files import missing
 from antiphon.files.blobs import LocalBlobs
-from antiphon.http.listing import shown
+from antiphon.http.listing import apply_include
 from antiphon.models.chat.body import body as chat_body
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.tokens import estimate_prompt
@@ -149,7 +149,7 @@ def read(items: list[Json], *, images: bool, note: bool) -> tuple[Json, ...]:
         now=1,
     )
     for item in plan.input:
-        msgspec.json.encode(shown(item, PageQuery()))
+        msgspec.json.encode(apply_include(item, PageQuery()))
     estimate_prompt(plan.prompt)
     for history in ((), plan.input):
         offers = TOOLBOX.offers(plan.tools, (*history, *plan.input))
