@@ -19,6 +19,7 @@ from antiphon.engine import Engine
 from antiphon.files.blobs import BlobStore, LocalBlobs, RemoteBlobs
 from antiphon.files.embedding import Embedder
 from antiphon.models import Roster
+from antiphon.net.descriptors import descriptors, upstream_room
 from antiphon.retention.sweep import Sweeper
 from antiphon.store import Store, StoreUnavailable
 from antiphon.store.keys import KeyStore, UsageStore
@@ -228,7 +229,7 @@ async def _open_upstream(config: Config) -> Roster:
             only=config.model,
             aliases=config.aliases,
             fallback=config.model_fallback,
-            connections_max=config.upstream_connections_max,
+            connections_max=upstream_room(descriptors(), config.upstream_connections_max),
             options={
                 "supports_images": config.upstream_vision != "false",
                 "tool_help": "read" if config.tool_help == "auto" else config.tool_help,

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager, suppress
+from typing import Any, cast
+from unittest.mock import patch
 
 import aiohttp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from antiphon.config import Config
 from antiphon.http import body, connection
-from antiphon.http.peers import Peers, room_for
+from antiphon.http.peers import LINGERING_MAX, Peers
+from antiphon.http.websocket import protocol
 from antiphon.models.scripted import ScriptedModel
+from antiphon.net.descriptors import room_for
 from antiphon.testing.serving import OneModel, serving
-from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.errors import InvalidRequest, Unavailable
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 UPGRADE = (
@@ -45,7 +51,8 @@ async def told(port: int, *pieces: bytes, timeout_s: float = 10) -> bytes:
 
 
 def envelope(answer: bytes) -> tuple[int, str]:
-    head, _, data = answer.partition(b"\r\n\r\n")
+    """Status and code of the last answer."""
+    head, _, data = answer[answer.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
     error = json.loads(data)["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return int(head.split()[1]), error["code"]
@@ -71,6 +78,7 @@ REFUSED = {
     "a long query": ([b"GET /health?" + b"a" * 20_000 + b" HTTP/1.1\r\n"], (414, "url_too_long")),
     "no handshake": ([UPGRADE.replace(b"-Key", b"-Lock") + b"\r\n"], (400, "invalid_handshake")),
     "another WebSocket": ([UPGRADE.replace(b"13", b"12") + b"\r\n"], (400, "invalid_handshake")),
+    "a line that no WebSocket reads": ([UPGRADE + b"X: " + b"y" * 9000 + b"\r\n\r\n"], (431, "headers_too_large")),
     "long trailers": (
         [POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", b"0\r\nX: " + LONG],
         (431, "headers_too_large"),
@@ -100,21 +108,27 @@ async def test_who_goes_on_sending_can_still_read_why() -> None:
 
 
 SLOW = {
-    "nothing": b"",
     "half a head": HEAD + b"X: ",
     "half a body": POST + b"Content-Length: 1000\r\n\r\n{",
     "half a chunk": POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
-    "a line that no WebSocket reads": UPGRADE + b"X: " + b"y" * 9000 + b"\r\n\r\n",
+    "half a second head": HEAD + b"\r\n" + HEAD + b"X: ",
 }
 
 
 @pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW)
-async def test_who_is_too_slow_is_not_waited_for(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_is_too_slow_is_told_so_and_not_waited_for(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_S", 0.3)
     monkeypatch.setattr(connection, "BODY_LOOK_S", 0.3)
+    monkeypatch.setattr(connection, "LINGER_S", 0.1)
     async with served() as port:
-        assert await told(port, sent) == b""
+        assert envelope(await told(port, sent)) == (408, "request_timeout")
         assert await is_served(port)
+
+
+async def test_who_says_nothing_is_closed_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEAD_S", 0.3)
+    async with served() as port:
+        assert await told(port) == b""
 
 
 async def test_a_slow_body_that_comes_steadily_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,20 +179,21 @@ def test_one_address_does_not_take_all_the_room() -> None:
     peers.work(third)
     assert not peers.enter(Someone("192.0.2.1"))
     assert peers.enter(Someone("192.0.2.2"))
+    assert sum(peers.may_linger(Someone("192.0.2.1")) for _ in range(100)) == LINGERING_MAX
     peers.leave(second)
     assert peers.enter(Someone("192.0.2.1"))
     assert all(peers.enter(Someone("127.0.0.1")) for _ in range(5))
 
 
 def test_room_is_left_for_what_the_server_opens_itself() -> None:
-    assert room_for(1024, 1000, 256) == 1024 - 256 - 128 - 160
-    assert room_for(65_536, 1000, 256) == 65_536 - 1000 - 256 - 160
-    assert room_for(64, 1000, 256) == 32
+    assert room_for(1024, 1000) == 1024 - 256 - 160
+    assert room_for(65_536, 1000) == 65_536 - 1000 - 160
+    assert room_for(64, 1000) == 32
 
 
 async def test_all_bodies_together_have_a_bound() -> None:
     whole = json.dumps({"model": "m", "input": "x" * 50_000}).encode()
-    async with served(bodies_bytes_max=100_000) as port:
+    async with served(bodies_bytes_max=133_000) as port:
         writers: list[asyncio.StreamWriter] = []
         for _ in range(2):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -197,11 +212,65 @@ async def test_all_bodies_together_have_a_bound() -> None:
             assert (await told(port, request)).startswith(b"HTTP/1.1 200 ")
 
 
+def test_one_project_leaves_room_to_others() -> None:
+    room = body.BodyBudget(1000)
+    first, second, other = (body.BodyShare(room, 1000, project) for project in ("a", "a", "b"))
+    first.take(700)
+    with pytest.raises(Unavailable):
+        second.take(100)
+    other.take(250)
+    first.give_back()
+    second.take(700)
+
+
+async def test_values_take_room_too_as_long_as_the_request_is_answered() -> None:
+    gate = asyncio.Event()
+    # A small body of many values, in a member that nobody reads, is kept while the model works.
+    many = b'{"model":"m","stream":true,"input":"x","other":[' + b"{}," * 50_000 + b"{}]}"
+    request = POST + b"Content-Length: %d\r\n\r\n" % len(many) + many
+    async with serving(ScriptedModel([gate, "Hi."], again=True), config=Config(bodies_bytes_max=10_000_000)) as url:
+        port = int(url.split(":")[2].split("/")[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request)
+        async with asyncio.timeout(10):
+            await reader.readuntil(b"response.created")
+            assert envelope(await told(port, request.replace(b"Host", b"Connection: close\r\nHost"))) == (
+                503,
+                "too_many_bodies",
+            )
+            gate.set()
+            await reader.readuntil(b"[DONE]")
+        writer.close()
+        assert b" 200 " in await told(port, request.replace(b"Host", b"Connection: close\r\nHost"))
+
+
 def test_a_body_holds_not_more_values_than_there_is_memory_for() -> None:
     with pytest.raises(InvalidRequest, match="more than 1000000 values"):
         body.decode_json(b"[" + b"[]," * 1_000_000 + b"[]]")
     text = "[]," * 1_000_000
     assert body.decode_json(json.dumps({"a": text, "b": '\\"' + text}).encode())["a"] == text
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.recursive(st.text(',[]{}"\\a', max_size=5), lambda each: st.lists(each) | st.dictionaries(st.text(), each)))
+def test_values_are_counted_outside_texts_alone(value: object) -> None:
+    text = json.dumps([value, "x"]).encode()
+
+    def marks(value: object) -> int:
+        if not isinstance(value, list | dict):
+            return 0
+        each = list(value.values() if isinstance(value, dict) else value)
+        return 1 + max(0, len(each) - 1) + sum(map(marks, each))
+
+    with patch.object(body, "_EXACT_FROM", -1), patch.object(body, "_BLOCK_BYTES", 3):
+        assert body.count_values(text) == marks([value, "x"])
+
+
+async def test_a_packed_body_can_be_sent_again_with_its_key() -> None:
+    data = gzip.compress(json.dumps({"model": "m", "input": "x"}).encode())
+    head = POST + b"Connection: close\r\nContent-Encoding: gzip\r\nIdempotency-Key: k\r\nContent-Length: %d\r\n\r\n"
+    async with served() as port:
+        assert [(await told(port, head % len(data) + data))[:13] for _ in range(2)] == [b"HTTP/1.1 200 "] * 2
 
 
 async def opened(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -229,6 +298,81 @@ async def test_a_socket_sends_not_more_frames_than_anyone_needs(frames: bytes) -
             answer = await reader.read(-1)
         assert (1008).to_bytes(2, "big") in answer
         writer.close()
+
+
+async def test_an_answer_that_nobody_reads_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "READER_LOOK_S", 0.5)
+    body = json.dumps({"model": "m", "input": "x"}).encode()
+    async with serving(ScriptedModel("y" * 12_000_000)) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[2].split("/")[0]))
+        transport = cast(asyncio.ReadTransport, writer.transport)
+        transport.pause_reading()
+        writer.write(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        await asyncio.sleep(2)
+        transport.resume_reading()
+        came = 0
+        async with asyncio.timeout(10):
+            with suppress(ConnectionError):
+                while piece := await reader.read(1 << 20):
+                    came += len(piece)
+        assert came < 12_000_000
+        writer.close()
+
+
+def long_head(length: int) -> bytes:
+    """The head of one long text frame."""
+    return bytes([0x81, 0x80 | 127]) + length.to_bytes(8, "big") + bytes(4)
+
+
+async def test_what_arrives_on_sockets_shares_the_room_of_bodies() -> None:
+    async with served(bodies_bytes_max=133_000) as port:
+        first = await opened(port)
+        first[1].write(long_head(90_000) + b"[" * 80_000)
+        await first[1].drain()
+        second = await opened(port)
+        second[1].write(long_head(90_000) + b"[" * 80_000)
+        async with asyncio.timeout(10):
+            assert (1013).to_bytes(2, "big") in await second[0].read(-1)
+        first[1].close()
+        third = await opened(port)
+        message = b'{"type":"response.create","model":"m","input":"' + b"x" * 60_000 + b'"}'
+        for _ in range(4):  # each gives back its room
+            third[1].write(long_head(len(message)) + message)
+            async with asyncio.timeout(10):
+                await third[0].readuntil(b'"type":"response.completed"')
+        for _, writer in (second, third):
+            writer.close()
+
+
+async def test_a_frame_holds_not_more_values_than_a_body() -> None:
+    message = b'{"type":"response.create","model":"m","input":[' + b"[]," * 1_000_000 + b"1]}"
+    async with served() as port:
+        reader, writer = await opened(port)
+        writer.write(long_head(len(message)) + message)
+        async with asyncio.timeout(10):
+            await reader.readuntil(b'"code":"too_many_values"')
+        writer.close()
+
+
+async def test_the_rest_of_a_message_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "LOOK_S", 0.2)
+    async with served() as port:
+        for half in (frame(FIRST), frame(FIRST, b"abc")[:-1]):
+            reader, writer = await opened(port)
+            writer.write(half)
+            async with asyncio.timeout(10):
+                assert (1008).to_bytes(2, "big") in await reader.read(-1)
+            writer.close()
+
+
+async def test_sockets_count_as_connections() -> None:
+    async with served(connections_max=2) as port:
+        sockets = [await opened(port) for _ in range(2)]
+        assert envelope(await told(port)) == (503, "too_many_connections")
+        for reader, writer in sockets:
+            writer.close()
+            await reader.read(-1)
+        assert await is_served(port)
 
 
 async def test_fragments_and_pings_are_read_as_they_are_meant() -> None:

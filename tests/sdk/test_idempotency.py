@@ -12,7 +12,8 @@ from memory_keys import MemoryKeys
 from openai import AsyncOpenAI
 
 from antiphon.access import keyring
-from antiphon.http import idempotency
+from antiphon.http import idempotency, sse
+from antiphon.models import Text
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store.keys import Allowance, mint_key
 from antiphon.testing.serving import serving
@@ -185,3 +186,34 @@ async def test_a_project_has_room_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
         for n in range(5):
             await raw(b, f"other {n}")
         assert (await raw(a, "mine"))[1] == first
+
+
+async def test_the_model_is_not_read_faster_than_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    many: list[Any] = [[Text("x" * 500)] * 1000 for _ in range(40)]
+    model = ScriptedModel(many)
+    async with serving(model) as url, aiohttp.ClientSession() as session:
+        body = {"model": "m", "input": "x", "stream": True}
+        async with session.post(f"{url}/responses", json=body, headers=ONCE) as slow:
+            transport = slow.connection.transport  # type: ignore[union-attr]
+            transport.pause_reading()  # type: ignore[union-attr]
+            await until(lambda: bool(model.samples))
+            await asyncio.sleep(1)
+            assert not model.samples[0].finished
+            async with session.post(f"{url}/responses", json=body, headers=ONCE) as quick:  # not held up by the other
+                told = await quick.read()
+            transport.resume_reading()  # type: ignore[union-attr]
+            assert told == await slow.read() and told.endswith(b"data: [DONE]\n\n")
+    assert len(model.samples) == 1
+
+
+async def test_an_answer_that_nobody_took_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "STALLED_S", 0.5)
+    many: list[Any] = [[Text("x" * 500)] * 1000 for _ in range(40)]
+    model = ScriptedModel(many, "again")
+    async with serving(model) as url, aiohttp.ClientSession() as session:
+        body = {"model": "m", "input": "x", "stream": True}
+        async with session.post(f"{url}/responses", json=body, headers=ONCE) as stalled:
+            stalled.connection.transport.pause_reading()  # type: ignore[union-attr]
+            await until(lambda: bool(model.samples) and model.samples[0].left_early)
+        async with session.post(f"{url}/responses", json=body, headers=ONCE) as answer:
+            assert b"again" in await answer.read()

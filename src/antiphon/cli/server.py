@@ -20,8 +20,9 @@ from antiphon.assembly import CannotOpen, open_engine
 from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.http.app import make_app
+from antiphon.http.body import BodyBudget
 from antiphon.http.connection import uvicorn_options
-from antiphon.http.peers import raise_descriptors
+from antiphon.net.descriptors import raise_descriptors
 from antiphon.store import StoreUnavailable
 from antiphon.telemetry import logs
 from antiphon.tools import HostedTool
@@ -113,9 +114,10 @@ class _Server(uvicorn.Server):
     """uvicorn, which prints its address once it listens."""
 
     def __init__(self, config: Config, engine: Engine, console: Console, url: str) -> None:
+        bodies = BodyBudget(config.bodies_bytes_max)
         super().__init__(
             uvicorn.Config(
-                make_app(engine),
+                make_app(engine, bodies),
                 loop="none",
                 lifespan="on",
                 log_config=None,
@@ -124,7 +126,7 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 backlog=_BACKLOG,
                 timeout_graceful_shutdown=_SHUTDOWN_S,
-                **uvicorn_options(config),
+                **uvicorn_options(config, bodies),
             )
         )
         self._console = console

@@ -18,7 +18,7 @@ from antiphon.http import openapi
 from antiphon.http.auth import authenticate
 from antiphon.http.body import BodyBudget, BodyShare
 from antiphon.http.cors import allow_origins
-from antiphon.http.exchange import ClientDisconnected, Exchange
+from antiphon.http.exchange import GONE, ClientDisconnected, Exchange
 from antiphon.http.handlers import (
     chat_completions,
     contexts,
@@ -188,14 +188,18 @@ ROUTES = (
 
 
 class HttpApp:
-    """The ASGI application over an engine."""
+    """The ASGI application over an engine.
 
-    def __init__(self, engine: Engine, routes: tuple[Route, ...] = ROUTES) -> None:
+    Args:
+        bodies: the budget that all requests' bodies share.
+    """
+
+    def __init__(self, engine: Engine, bodies: BodyBudget, routes: tuple[Route, ...] = ROUTES) -> None:
         self.engine = engine
         self.routes = routes
         self._monitor: ConnectionMonitor | None = None
         self._idempotency = IdempotencyCache()
-        self._bodies = BodyBudget(engine.config.bodies_bytes_max)
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
@@ -246,7 +250,7 @@ class HttpApp:
             await exchange.fail(error)
         except (ClientDisconnected, asyncio.CancelledError):
             # The client left, or the server has waited long enough at its end.
-            exchange.status = 499
+            exchange.status = GONE
         except Exception as error:
             await exchange.fail(to_api_error(error))
 
@@ -268,6 +272,8 @@ class HttpApp:
     async def _handle(self, exchange: Exchange, route: Route | ApiError) -> None:
         caller = authenticate(exchange.scope, exchange.header, self.engine.keyring, self.engine.config.cors_origins)
         exchange.project, exchange.key_id = caller.project, caller.key_id
+        if exchange.share is not None:
+            exchange.share.project = caller.project
         if isinstance(route, ApiError):
             raise route
         assert self._monitor is not None, "the server runs the application's lifespan"
@@ -289,9 +295,9 @@ class HttpApp:
         await self._idempotency.answer(exchange, key, lambda own: self._attempt(own, handler(own, monitor)))
 
 
-def make_app(engine: Engine) -> ASGIApp:
+def make_app(engine: Engine, bodies: BodyBudget) -> ASGIApp:
     """The application that a server runs, with CORS for the origins that may use it."""
-    return allow_origins(HttpApp(engine), engine.config.cors_origins)
+    return allow_origins(HttpApp(engine, bodies), engine.config.cors_origins)
 
 
 def _method(scope: Scope) -> str:

@@ -11,15 +11,17 @@ import logging
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from antiphon.config import Config
-from antiphon.http.peers import Peers, descriptors, room_for
-from antiphon.http.websocket.protocol import BoundedWebSocket
+from antiphon.http.body import BodyBudget
+from antiphon.http.peers import Peers
+from antiphon.http.websocket.protocol import LINGER_S, BoundedWebSocket
 from antiphon.http.websocket.socket import PING_S, SILENT_S
+from antiphon.net.descriptors import descriptors, room_for
 
 log = logging.getLogger("antiphon.http")
 
@@ -33,8 +35,11 @@ HEAD_S: Final = 20.0
 BODY_LOOK_S: Final = 10.0
 BODY_BYTES_PER_LOOK: Final = 4096
 """What must come of a body from look to look, while we would take more."""
-LINGER_S: Final = 5.0
-"""How long what a refused client still sends is thrown away, so that it can read why."""
+
+
+READER_LOOK_S: Final = 60.0
+READER_BYTES_PER_LOOK: Final = 4096
+"""What a client must take from look to look of an answer that waits for it."""
 
 
 class _AnyLength(int):
@@ -77,6 +82,11 @@ _INVALID: Final = Refusal(400, "invalid_http", "We could not parse your request 
 _LONG_URL: Final = Refusal(414, "url_too_long", f"The URL is longer than {URL_BYTES_MAX} bytes.")
 _LONG_HEAD: Final = Refusal(431, "headers_too_large", f"The headers take more than {HEAD_BYTES_MAX} bytes.")
 _MANY_HEADERS: Final = Refusal(431, "headers_too_large", f"There are more than {HEADERS_MAX} headers.")
+_SLOW_HEAD: Final = Refusal(408, "request_timeout", f"The head of the request did not come within {HEAD_S:g} seconds.")
+_SLOW_BODY: Final = Refusal(408, "request_timeout", "The body of the request comes too slowly.")
+_LONG_LINE: Final = Refusal(
+    431, "headers_too_large", f"A header of an upgrade takes more than {UPGRADE_LINE_BYTES_MAX} bytes."
+)
 _FULL: Final = Refusal(503, "too_many_connections", "There are too many connections. Please retry in a moment.")
 
 
@@ -87,9 +97,10 @@ class _Refused(Exception):
 class Protocol(HttpToolsProtocol):
     """One client's connection."""
 
-    def __init__(self, *args: Any, peers: Peers, **more: Any) -> None:
+    def __init__(self, *args: Any, peers: Peers, bodies: BodyBudget, **more: Any) -> None:
         super().__init__(*args, **more)
         self._peers = peers
+        self.ws_protocol_class = cast(Any, partial(BoundedWebSocket, bodies=bodies, on_lost=partial(peers.leave, self)))
         self._refusal = _INVALID
         self._refused = False
         self._in_head = True
@@ -99,6 +110,7 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._reader_timer: asyncio.TimerHandle | None = None
 
     @property
     def address(self) -> str:
@@ -117,11 +129,13 @@ class Protocol(HttpToolsProtocol):
         if self._peers.enter(self):
             self._expect_head()
         else:
-            self._refuse(_FULL)
+            self._refuse(_FULL, lingering=self._peers.may_linger(self))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Also: nothing is waited for any more."""
         self._stop_timer()
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
         self._peers.leave(self)
         super().connection_lost(exc)
 
@@ -133,21 +147,29 @@ class Protocol(HttpToolsProtocol):
             self._expect_head()
         self._line_bytes += len(data)
         super().data_received(data)
-        if not self._refused and self._line_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
+            return
+        if self._line_bytes > HEAD_BYTES_MAX:
             self._refuse(_LONG_HEAD)
+        elif self._head_begun and self._in_head and self._timer is None:
+            self._expect_head()  # one more began behind a request that was whole
+
+    def pause_writing(self) -> None:
+        """Also: what waits for the client does not wait for ever."""
+        super().pause_writing()
+        if self._reader_timer is None:
+            self._await_reader()
 
     def send_400_response(self, msg: str) -> None:
         """Say why the parser stopped."""
         self._refuse(self._refusal)
 
     def handle_websocket_upgrade(self) -> None:
-        """Also: it is no longer one of the connections that are counted here, and lines that the WebSocket library does
-        not read are refused.
-        """
+        """Also: it is never idle, and lines that the WebSocket library does not read are refused."""
         if any(len(name) + len(value) > UPGRADE_LINE_BYTES_MAX for name, value in self.headers):
-            return self._drop_silently("a header of an upgrade is longer than a WebSocket's may be")
+            return self._refuse(_LONG_LINE)
         self._stop_timer()
-        self._peers.leave(self)
+        self._peers.work(self)
         return super().handle_websocket_upgrade()
 
     # What the parser tells
@@ -217,48 +239,60 @@ class Protocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(HEAD_S, self._time_out)
 
     def _time_out(self) -> None:
-        self._drop_silently(f"its head did not come within {HEAD_S:g} s" if self._head_begun else "it said nothing")
+        """Whoever has said nothing is not answered: it would take that for the answer to its next request."""
+        if self._head_begun:
+            return self._refuse(_SLOW_HEAD)
+        self._refused = True
+        return self.transport.close()
 
     def _look_at_body(self) -> None:
         """Only what we would take is missed: a client is not to blame that nobody reads its body yet."""
         came, self._body_bytes = self._body_bytes, 0
         if came < BODY_BYTES_PER_LOOK and not self.flow.read_paused:
-            self._drop_silently(f"{came} bytes of a body came within {BODY_LOOK_S:g} s")
+            self._refuse(_SLOW_BODY)
         else:
             self._timer = self.loop.call_later(BODY_LOOK_S, self._look_at_body)
+
+    def _await_reader(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        self._reader_timer = self.loop.call_later(READER_LOOK_S, self._look_at_reader, waiting)
+
+    def _look_at_reader(self, before: int) -> None:
+        self._reader_timer = None
+        if not self.flow.write_paused:
+            return None
+        if before - self.transport.get_write_buffer_size() >= READER_BYTES_PER_LOOK:
+            return self._await_reader()
+        log.info("closed a connection: nobody reads its answer")
+        return self.transport.abort()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: Refusal, *, lingering: bool = True) -> None:
         """Answer, unless an answer is under way, and throw away what still comes until the client has read it."""
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
         self._stop_timer()
         self._unset_keepalive_if_required()
+        log.info("refused a connection: %d %s", refusal.status, refusal.code)
         if not self._disconnect_app():
             self.transport.close()
             return
         self.transport.write(refusal.answer())
+        if not lingering:
+            self.transport.close()
+            return
         self.flow.resume_reading()
         with suppress(OSError, NotImplementedError, RuntimeError):
             self.transport.write_eof()
         self._timer = self.loop.call_later(LINGER_S, self.transport.close)
 
-    def _drop_silently(self, why: str) -> None:
-        """Close without an answer: a client that slow, or none of ours, reads none."""
-        if self._refused or self.transport.is_closing():
-            return
-        self._refused = True
-        self._disconnect_app()
-        log.info("closed a connection: %s", why)
-        self.transport.close()
-
     def _disconnect_app(self) -> bool:
-        """Tell the application that its client disconnected; returns whether it can still be answered."""
+        """Tell who works on a request that its client is not heard any more; says whether it can still be answered."""
         cycle: Any = self.cycle
         if cycle is None or cycle.response_complete:
             return True
@@ -267,15 +301,18 @@ class Protocol(HttpToolsProtocol):
         return not cycle.response_started
 
 
-def uvicorn_options(config: Config) -> dict[str, Any]:
+def uvicorn_options(config: Config, bodies: BodyBudget) -> dict[str, Any]:
     """How uvicorn is to speak HTTP and WebSocket. A longer frame than a body may be closes the connection with code
     1009. Nothing is compressed: the frames are small, and their sizes would tell what the padding hides.
+
+    Args:
+        bodies: the application's budget, which messages on WebSockets share.
     """
-    room = room_for(descriptors(), config.upstream_connections_max, config.websockets_max)
-    total = min(room, config.connections_max or room)
+    possible = room_for(descriptors(), config.upstream_connections_max)
+    total = min(possible, config.connections_max or possible)
     peers = Peers(total, config.connections_per_address_max or max(1, total // 2))
     return {
-        "http": partial(Protocol, peers=peers),
+        "http": partial(Protocol, peers=peers, bodies=bodies),
         "timeout_keep_alive": config.keep_alive_s,
         "ws": BoundedWebSocket,
         "ws_max_size": config.body_bytes_max,

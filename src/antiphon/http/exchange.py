@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -22,6 +22,10 @@ from antiphon.wire.errors import ApiError, BodyTooLarge, InvalidRequest, ServerE
 
 log = logging.getLogger("antiphon.http.app")
 _encode = msgspec.json.Encoder().encode
+
+
+GONE: Final = 499
+"""The status of a request whose client left, or took nothing, before its answer was whole."""
 
 
 class ClientDisconnected(Exception):
@@ -39,7 +43,7 @@ class Exchange:
         profile: the form of the API that the client reads.
         project: whom the request acts for; the project of what it stores, and of what it can see.
         key_id: the key it came with; empty without one.
-        share: what its body takes of the budget for bodies; None where that is taken already.
+        share: what its body takes of the budget for bodies.
         failed: whether an error was answered, in the middle of a stream too.
     """
 
@@ -53,6 +57,7 @@ class Exchange:
         self.status = 0
         self.failed = False
         self.share: BodyShare | None = None
+        self._known_body: bytes | None = None
         self.project = ""
         # Of several of one name, the first.
         self._headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
@@ -84,10 +89,11 @@ class Exchange:
 
         Raises:
             BodyTooLarge: over ``body_bytes_max``.
-            InvalidRequest: not JSON.
+            InvalidRequest: not JSON, or too many values.
+            Unavailable: the budget that all bodies share is used up.
         """
         body = await self.body()
-        return {} if optional and not body else decode_json(body)
+        return {} if optional and not body else decode_json(body, self.share)
 
     async def body(self) -> bytes:
         """The body, as it came; to be asked for once.
@@ -97,6 +103,8 @@ class Exchange:
             Unavailable: the budget that all bodies share is used up.
             UnsupportedEncoding, InvalidRequest: it comes in an encoding that cannot be read.
         """
+        if self._known_body is not None:
+            return self._known_body
         bytes_max = self.engine.config.body_bytes_max
         chunks: list[bytes] = []
         try:
@@ -183,15 +191,16 @@ class Exchange:
         work.cancel()
 
     def duplicate(self, body: bytes, send: Send) -> Exchange:
-        """The same request, answered to ``send``; its client never disconnects."""
+        """The same request, whose body has been read, answered to ``send``; its client never disconnects. Whoever makes
+        one gives back its share.
+        """
 
         async def receive() -> Message:
-            if unread:
-                return {"type": "http.request", "body": unread.pop()}
             return await asyncio.get_running_loop().create_future()
 
-        unread = [body]
         other = Exchange(self.scope, receive, send, self.engine, self.params)
+        other._known_body = body
+        other.share = self.share and self.share.another()
         other.request_id, other.project, other.key_id = self.request_id, self.project, self.key_id
         return other
 

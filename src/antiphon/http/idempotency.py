@@ -16,12 +16,14 @@ from typing import NamedTuple
 
 from starlette.types import Message
 
-from antiphon.http.exchange import Exchange
+from antiphon.http.exchange import GONE, Exchange
 from antiphon.wire.errors import InvalidRequest, RateLimited
 
 ANSWERS_MAX = 1000
 """Answers kept for one project; the oldest complete one makes room for a new one."""
 BYTES_MAX = 64 << 20
+AHEAD_BYTES_MAX = 1 << 20
+"""How much may be recorded that no reader has taken yet: the work is not faster than the fastest of them."""
 AGE_S = 24 * 60 * 60.0
 _KEY_CHARS_MAX = 255
 
@@ -56,16 +58,19 @@ class _Recording:
         self.weight = 0
         self.work: asyncio.Task[None] | None = None
         self._messages: list[Message] = []
+        self._read_bytes = 0
         self._moved = asyncio.Event()
 
     async def record(self, message: Message) -> None:
-        """Record the next message; waits for no reader."""
+        """Take the next message; waits while all readers are slow."""
         self._messages.append(message)
         self.bytes += len(message.get("body", b""))
         self.wake_readers()
+        while self.readers and self.bytes - self._read_bytes > AHEAD_BYTES_MAX:
+            await self._moved.wait()
 
     def wake_readers(self) -> None:
-        """Let the readers look for more."""
+        """Let the readers look again."""
         self._moved.set()
         self._moved = asyncio.Event()
 
@@ -75,13 +80,19 @@ class _Recording:
 
     async def play(self, exchange: Exchange) -> None:
         """Send all of it, and what is still to come."""
-        sent = 0
+        sent = sent_bytes = 0
         while sent < len(self._messages) or not self.complete:
             if sent == len(self._messages):
                 await self._moved.wait()
                 continue
-            await exchange.relay(self._messages[sent])
+            message = self._messages[sent]
+            await exchange.relay(message)
             sent += 1
+            sent_bytes += len(message.get("body", b""))
+            if sent_bytes > self._read_bytes:
+                self._read_bytes = sent_bytes
+                if not self.complete:
+                    self.wake_readers()
 
 
 class IdempotencyCache:
@@ -183,8 +194,10 @@ class IdempotencyCache:
             own.failed = True
             raise
         finally:
+            if own.share is not None:
+                own.share.give_back()
             recording.complete = True
-            if own.failed:
+            if own.failed or own.status == GONE:
                 self._forget(place, recording)
             else:
                 self._count_bytes(place, recording)

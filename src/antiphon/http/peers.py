@@ -5,15 +5,12 @@ A connection that has asked for nothing yet, or nothing more, makes room for a n
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, OrderedDict
 from typing import Final, Protocol
 
 LOOPBACK: Final = ("127.", "::1")
-_RESERVED_DESCRIPTORS: Final = 160
-"""For the store, the listening socket, the model's process and what Python opens now and then."""
-_CONNECTIONS_LEAST: Final = 32
-DESCRIPTORS_MAX: Final = 65_536
+LINGERING_MAX: Final = 32
+"""How many that were turned away may stay open for a moment, to read why."""
 
 
 class Peer(Protocol):
@@ -41,6 +38,7 @@ class Peers:
         self._all: set[Peer] = set()
         self._idle: OrderedDict[Peer, None] = OrderedDict()
         self._from: Counter[str] = Counter()
+        self._lingering: set[Peer] = set()
 
     def enter(self, peer: Peer) -> bool:
         """Whether there is room for one more; the one that has been idle longest goes for it where there must."""
@@ -55,6 +53,13 @@ class Peers:
         self._idle[peer] = None
         return True
 
+    def may_linger(self, peer: Peer) -> bool:
+        """Whether one that there is no room for may stay for a moment."""
+        if len(self._lingering) >= LINGERING_MAX:
+            return False
+        self._lingering.add(peer)
+        return True
+
     def work(self, peer: Peer) -> None:
         """It has asked for something."""
         self._idle.pop(peer, None)
@@ -65,7 +70,8 @@ class Peers:
             self._idle[peer] = None
 
     def leave(self, peer: Peer) -> None:
-        """It is closed, or no matter of ours any more."""
+        """It is closed."""
+        self._lingering.discard(peer)
         if peer in self._all:
             self._all.discard(peer)
             self._idle.pop(peer, None)
@@ -80,31 +86,3 @@ class Peers:
                 peer.drop()
                 return True
         return False
-
-
-def raise_descriptors() -> None:
-    """Let this process open as many files as the system allows. For a process that is a server and nothing else."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def descriptors() -> int:
-    """How many files this process may have open, as far as it could want them."""
-    if sys.platform == "win32":
-        return DESCRIPTORS_MAX
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return DESCRIPTORS_MAX if soft == resource.RLIM_INFINITY else min(soft, DESCRIPTORS_MAX)
-
-
-def room_for(files: int, upstream: int, websockets: int) -> int:
-    """How many connections there is room for beside what the server itself opens."""
-    own = min(upstream, files // 4) + min(websockets, files // 8) + _RESERVED_DESCRIPTORS
-    return max(_CONNECTIONS_LEAST, files - own)

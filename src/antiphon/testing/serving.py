@@ -22,6 +22,7 @@ from antiphon.engine import Engine
 from antiphon.files.blobs import BlobStore, LocalBlobs
 from antiphon.files.embedding import Embedder
 from antiphon.http.app import make_app
+from antiphon.http.body import BodyBudget
 from antiphon.http.connection import uvicorn_options
 from antiphon.models import Model, Roster
 from antiphon.store import Store
@@ -112,16 +113,17 @@ async def serving(
 async def _listening(engine: Engine) -> AsyncGenerator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        bodies = BodyBudget(engine.config.bodies_bytes_max)
         server = _Server(
             uvicorn.Config(
-                make_app(engine),
+                make_app(engine, bodies),
                 loop="none",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=1,
-                **uvicorn_options(engine.config),
+                **uvicorn_options(engine.config, bodies),
             )
         )
         running = asyncio.create_task(server.serve(sockets=[listener]))

@@ -252,6 +252,7 @@ class Host:
         from antiphon.client.inprocess.socket_server import SocketServer, open_socket_file
         from antiphon.http.app import HttpApp
         from antiphon.http.auth import trust_callers
+        from antiphon.http.body import BodyBudget
 
         over = asyncio.Event()
         self._set_halt(cast("asyncio.Task[None]", asyncio.current_task()).cancel)
@@ -260,9 +261,10 @@ class Host:
             if file is not None:
                 stack.callback(file.close)
             engine = await stack.enter_async_context(self._engine(located, file.url if file else ""))
-            app = HttpApp(engine)
+            bodies = BodyBudget(self.config.bodies_bytes_max)
+            app = HttpApp(engine, bodies)
             await stack.enter_async_context(app.alive())
-            socket_server = self._socket_server = SocketServer(app, self.config)
+            socket_server = self._socket_server = SocketServer(app, self.config, bodies)
             stack.push_async_callback(socket_server.close)
             if file is not None:
                 await socket_server.listen(file)

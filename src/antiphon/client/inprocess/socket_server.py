@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from antiphon.config import Config
 from antiphon.http.auth import trust_callers
+from antiphon.http.body import BodyBudget
 from antiphon.http.connection import uvicorn_options
 from antiphon.store.sqlite import UNIX
 
@@ -96,9 +97,10 @@ def open_socket_file(config: Config) -> SocketFile | None:
 class SocketServer:
     """Speaks HTTP and WebSocket with whoever has a socket to the engine. Belongs to the engine's event loop."""
 
-    def __init__(self, app: ASGIApp, config: Config) -> None:
+    def __init__(self, app: ASGIApp, config: Config, bodies: BodyBudget) -> None:
         self._app = app
         self._config = config
+        self._bodies = bodies
         self._server: asyncio.Server | None = None
         self._make: Callable[[], asyncio.Protocol] | None = None
         self._state: Any = None
@@ -141,7 +143,7 @@ class SocketServer:
                 server_header=False,
                 date_header=False,
                 proxy_headers=False,
-                **uvicorn_options(self._config),
+                **uvicorn_options(self._config, self._bodies),
             )
             config.load()
             state = self._state = ServerState()

@@ -17,6 +17,7 @@ import msgspec
 
 from antiphon.engine.memory import Memory
 from antiphon.http.auth import reauthenticate
+from antiphon.http.body import BodyShare, decode_json
 from antiphon.http.exchange import ClientDisconnected, Exchange
 from antiphon.http.profile import OPEN_RESPONSES, Profile
 from antiphon.http.sse import ConnectionMonitor
@@ -31,13 +32,12 @@ RUNNING_MAX: Final = 16
 """Responses that run at once on a connection; the next wait for one of them to end."""
 NAMED_MAX: Final = 32
 WAITING_MAX: Final = 64
-"""Frames that wait on a connection for their lane; together they may have as many characters as a body bytes."""
+"""Frames that wait on a connection for their lane; together they may take as much room as one body."""
 MEMORY_BYTES_MAX: Final = 64 * 1024 * 1024
 
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 _FRAME_ONLY: Final = {"type", "stream_id", "generate", "stream", "background"}
 _HTTP_ONLY: Final = ("stream", "stream_options", "background")
-_decode = msgspec.json.Decoder().decode
 
 
 async def converse(exchange: Exchange, monitor: ConnectionMonitor) -> None:
@@ -58,7 +58,7 @@ class Create(msgspec.Struct, frozen=True):
 
     body: Json
     generate: bool
-    chars: int
+    share: BodyShare
 
 
 class Lane(msgspec.Struct):
@@ -99,25 +99,33 @@ class Connection:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for lane in self._lanes.values():
+            for create in lane.waiting:
+                create.share.give_back()
 
     # --- frames in
 
     async def _take(self, text: str | None) -> None:
         stream_id: str | None = None
+        assert self._socket.share is not None, "every request has a share"
+        share = self._socket.share.another()
         try:
-            frame = _frame(text)
+            frame = _frame(text, share)
             if frame["type"] == "response.steer":
+                share.give_back()
                 await self._socket.send_text(encode(_refuse_steering(frame)))
                 return
             stream_id = _stream_id(frame)
-            self._enqueue(stream_id, _create(frame, len(text or ""), self._socket.profile))
+            self._enqueue(stream_id, _create(frame, share, self._socket.profile))
         except ApiError as error:
+            share.give_back()
             await self._socket.send_error(error, stream_id)
 
     def _enqueue(self, stream_id: str | None, create: Create) -> None:
         lane = self._lane(stream_id)
-        waiting = [other.chars for lane in self._lanes.values() for other in lane.waiting]
-        if len(waiting) >= WAITING_MAX or sum(waiting) + create.chars > self._socket.engine.config.body_bytes_max:
+        waiting = [other.share.size for lane in self._lanes.values() for other in lane.waiting]
+        bytes_max = self._socket.engine.config.body_bytes_max
+        if len(waiting) >= WAITING_MAX or (waiting and sum(waiting) + create.share.size > bytes_max):
             raise RateLimited(
                 "Too many requests wait on this WebSocket connection. Try again when a response has ended.",
                 code="websocket_queue_full",
@@ -157,6 +165,7 @@ class Connection:
         except Exception as cause:
             await socket.send_error(to_api_error(cause), stream_id)
         finally:
+            create.share.give_back()
             sink.drop()
 
 
@@ -203,13 +212,11 @@ class SocketSink:
 # --- what a frame may hold -------------------------------------------------------------------------------------------
 
 
-def _frame(text: str | None) -> Json:
+def _frame(text: str | None, share: BodyShare) -> Json:
     if text is None:
         raise InvalidRequest("Expected a text frame that holds one JSON object, but got a binary one.")
-    try:
-        frame: Any = _decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-        raise InvalidRequest(f"We could not parse the JSON of your frame: {error}.") from error
+    share.take(len(text))
+    frame: Any = decode_json(text, share)
     if not isinstance(frame, dict):
         raise InvalidRequest("Invalid frame: expected a JSON object.", code="invalid_type")
     known = cast(Json, frame)
@@ -234,7 +241,7 @@ def _stream_id(frame: Json) -> str | None:
     return stream_id
 
 
-def _create(frame: Json, chars: int, profile: Profile) -> Create:
+def _create(frame: Json, share: BodyShare, profile: Profile) -> Create:
     """The request in a frame. ``stream`` goes without saying on a socket; Open Responses forbids to say it."""
     unwelcome = _HTTP_ONLY if profile is OPEN_RESPONSES else ("background",)
     for name in unwelcome:
@@ -245,7 +252,7 @@ def _create(frame: Json, chars: int, profile: Profile) -> Create:
     if not isinstance(generate, bool | None):
         raise InvalidRequest("Invalid type for 'generate': expected a boolean.", code="invalid_type", param="generate")
     body = {name: value for name, value in frame.items() if name not in _FRAME_ONLY}
-    return Create(body | {"stream": True}, generate is not False, chars)
+    return Create(body | {"stream": True}, generate is not False, share)
 
 
 def _refuse_steering(frame: Json) -> Json:
