@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--call-s", type=float, default=0.15)
     parser.add_argument("--attempts", type=int, default=1_000_000)
     parser.add_argument("--die", default="")
+    parser.add_argument("--embeds", action="store_true", help="embed what it takes in, by the upstream")
     options = parser.parse_args()
     if options.die:
         commit, _, where = options.die.partition(":")
@@ -76,6 +77,9 @@ def main() -> None:
         background_attempts_max=options.attempts,
         background_running_max=64,
         drain_s=3.0,
+        embedding="upstream" if options.embeds else "none",
+        embedding_url=options.upstream,
+        embedding_model="numbers",
     )
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

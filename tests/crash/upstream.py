@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import logging
 import re
@@ -71,6 +72,15 @@ async def complete(request: web.Request) -> web.StreamResponse:
     return answer
 
 
+async def embed(request: web.Request) -> web.Response:
+    """A vector for each text, which follows from it alone."""
+    texts = (await request.json())["input"]
+    await asyncio.sleep(request.app["pause_s"])
+    rows = [hashlib.sha256(text.encode()).digest()[:16] for text in texts]
+    data = [{"index": index, "embedding": [byte - 127.5 for byte in row]} for index, row in enumerate(rows)]
+    return web.json_response({"data": data})
+
+
 async def models(request: web.Request) -> web.Response:
     return web.json_response({"data": [{"id": "teller"}]})
 
@@ -89,6 +99,7 @@ def main() -> None:
     app = web.Application()
     app["faults"], app["pause_s"] = [], options.pause_s
     app.router.add_post("/v1/chat/completions", complete)
+    app.router.add_post("/v1/embeddings", embed)
     app.router.add_get("/v1/models", models)
     app.router.add_get("/faults", faults)
     web.run_app(app, host="127.0.0.1", port=options.port, print=None)

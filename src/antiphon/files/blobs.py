@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 PIECE_BYTES = 1 << 20
+OWNER_NAME = "antiphon-owner"
+"""The blob that says whose a place elsewhere is."""
 
 
 class BlobMissing(Exception):
@@ -49,9 +51,15 @@ class BlobStore(Protocol):
         """All names."""
         ...
 
+    async def settle(self) -> bool:
+        """Remove what was never finished, before anything else is done; whether all that is here is ours, so that what
+        nothing refers to may go.
+        """
+        ...
+
 
 class LocalBlobs:
-    """A ``BlobStore`` in a folder, readable by its owner alone."""
+    """A ``BlobStore`` in a folder of its own, readable by its owner alone."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -98,7 +106,7 @@ class LocalBlobs:
         await asyncio.to_thread(self._path(name).unlink, missing_ok=True)
 
     async def names(self) -> list[str]:
-        """See ``BlobStore.names``; what was never finished is removed on the way."""
+        """See ``BlobStore.names``."""
 
         def listed() -> list[str]:
             if not self._folder.is_dir():
@@ -106,6 +114,16 @@ class LocalBlobs:
             return [path.name for path in self._folder.iterdir() if not path.name.startswith(".")]
 
         return await asyncio.to_thread(listed)
+
+    async def settle(self) -> bool:
+        """See ``BlobStore.settle``."""
+
+        def settled() -> None:
+            for unfinished in self._folder.glob(".*.unfinished"):
+                unfinished.unlink(missing_ok=True)
+
+        await asyncio.to_thread(settled)
+        return True
 
 
 async def _read(local: AbstractAsyncContextManager[Path]) -> AsyncIterator[bytes]:
@@ -126,9 +144,11 @@ class RemoteBlobs:
 
     Args:
         options: for the file system, such as ``endpoint_url`` and credentials.
+        owner: whose place it is: the first who settles there. Nobody removes what others may have put there.
     """
 
-    def __init__(self, url: str, options: dict[str, Any] | None = None) -> None:
+    def __init__(self, url: str, options: dict[str, Any] | None = None, owner: str = "") -> None:
+        self._owner = owner
         fsspec: Any = import_module("fsspec")
         self._files, self._root = fsspec.core.url_to_fs(url, **(options or {}))
 
@@ -169,6 +189,22 @@ class RemoteBlobs:
 
         def listed() -> list[str]:
             self._files.invalidate_cache()
-            return [path.rpartition("/")[2] for path in self._files.find(self._root)]
+            names = (path.rpartition("/")[2] for path in self._files.find(self._root))
+            return [name for name in names if name != OWNER_NAME]
 
         return await asyncio.to_thread(listed)
+
+    async def settle(self) -> bool:
+        """See ``BlobStore.settle``."""
+        if not self._owner:
+            return False
+        try:
+            found = b"".join([piece async for piece in self.read(OWNER_NAME)])
+        except BlobMissing:
+            await self.put(OWNER_NAME, _once(self._owner.encode()))
+            return True
+        return found == self._owner.encode()
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

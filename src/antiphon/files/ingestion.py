@@ -21,11 +21,15 @@ from antiphon.files.embedding import Embedder, EmbeddingUnavailable, digest_of
 from antiphon.files.parsing import ParseLimits, parse_file
 from antiphon.store import Store, StoreUnavailable
 from antiphon.store.vector_stores import ChunkRow, IngestionJob, PassageRow
+from antiphon.wire import Id
 
 log = logging.getLogger("antiphon.files")
 
 LEASE_S, HEARTBEAT_S = 60, 15.0
 ATTEMPTS_MAX = 3
+"""How often a file is tried that ends in an error of ours."""
+BROKEN_OFF_MAX = 20
+"""How often one is taken up whose worker died: a large file may outlast several processes, but not end all of them."""
 PATIENCE_S = 3600
 """How long a file waits for an embedder that cannot be reached."""
 RETRY_S = 30
@@ -33,6 +37,10 @@ EMBED_BATCH, CHUNK_BATCH = 32, 128
 LOOK_S = 5.0
 """How often there is a look at the queue when nothing is heard of it."""
 TIDY_S = 60.0
+SWEEP_S = 600.0
+"""How often blobs without reference are looked for; one that is without at two looks goes."""
+SETTLE_S = 10.0
+"""How long a start waits for where blobs are."""
 
 
 class _Lost(Exception):
@@ -67,6 +75,7 @@ class Ingestion:
         self._new = asyncio.Event()
         self._deleted = asyncio.Event()
         self._waiting_since: dict[int, float] = {}
+        self._unreferred: set[Id] = set()
 
     def wake(self) -> None:
         """There are files to be taken in."""
@@ -80,8 +89,13 @@ class Ingestion:
     async def working(self) -> AsyncGenerator[None]:
         """Files are taken in as long as this lasts. What is under way at the end is taken up at the next start."""
         await self._files.recover()
+        is_ours = await self._settle()
+        # A process that died may have had something to remove.
+        self.tidy_soon()
         tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
         tasks.append(asyncio.create_task(self._tidy()))
+        if is_ours:
+            tasks.append(asyncio.create_task(self._sweep()))
         try:
             yield
         finally:
@@ -102,12 +116,11 @@ class Ingestion:
                 jobs = []
                 await asyncio.sleep(1)
             if not jobs:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._new.wait(), LOOK_S)
+                await _wait(self._new, LOOK_S)
 
     async def _take(self, job: IngestionJob) -> None:
         """Take one file in, or say why not."""
-        if job.attempts > ATTEMPTS_MAX:
+        if job.attempts > BROKEN_OFF_MAX:
             await self._files.fail(job, "server_error", "Taking the file in broke off too often.")
             return
         try:
@@ -115,6 +128,11 @@ class Ingestion:
             self._waiting_since.pop(job.key, None)
         except _Lost:
             return
+        except asyncio.CancelledError:
+            # The server stops. Its next process takes the file up, and this was no attempt.
+            with suppress(StoreUnavailable):
+                await self._files.release(job, 0, counts=False)
+            raise
         except FileRefused as refusal:
             await self._files.fail(job, refusal.code, str(refusal))
         except EmbeddingUnavailable as error:
@@ -139,10 +157,43 @@ class Ingestion:
         log.warning("embedder is not available, trying again file_id=%s error=%s", job.file_id, error)
         await self._files.release(job, int(now) + RETRY_S, counts=False)
 
+    async def _settle(self) -> bool:
+        """Whether blobs without reference may go; those that are there before the first request go at once."""
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                if not await self._blobs.settle():
+                    log.warning("blobs are kept where others keep theirs: those without reference are left alone")
+                    return False
+                self._unreferred = set(await self._blobs.names())
+                await self.sweep()
+        except TimeoutError:
+            log.warning("the place of blobs is slow to answer")
+        except Exception as error:  # of whatever library reads that place
+            log.warning("the place of blobs does not answer error=%s", error)
+            return False
+        return True
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                await self.sweep()
+            except Exception as error:  # of whatever library reads that place
+                log.warning("blobs could not be swept error=%s", error)
+
+    async def sweep(self) -> int:
+        """Remove blobs that no file and no upload refers to, now and at the look before: what is just being added has
+        its blob first. Says how many.
+        """
+        unreferred = set(await self._store.files.find_unknown(await self._blobs.names()))
+        gone, self._unreferred = unreferred & self._unreferred, unreferred
+        for name in gone:
+            await self._blobs.delete(name)
+        return len(gone)
+
     async def _tidy(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._deleted.wait(), TIDY_S)
+            await _wait(self._deleted, TIDY_S)
             is_asked = self._deleted.is_set()
             self._deleted.clear()
             with suppress(StoreUnavailable):
@@ -284,6 +335,13 @@ class _Task:
             self._progress.done = min(len(windows), first + EMBED_BATCH)
             await self._say()
         await ingestion.complete(job, usage)
+
+
+async def _wait(event: asyncio.Event, most_s: float) -> None:
+    """Until it is set, or for so long. Unlike ``wait_for`` this never takes a cancellation for an answer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(most_s):
+            await event.wait()
 
 
 def _keep(is_ours: bool) -> None:
