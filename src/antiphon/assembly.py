@@ -132,7 +132,7 @@ def make_embedders(config: Config) -> Sequence[Embedder]:
 def _make_blobs(config: Config, stack: AsyncExitStack) -> BlobStore:
     if config.blobs:
         # What is kept for one process has no place of its own: it may be another's that lasts.
-        owner = kept_secret(config.data / "blobs.owner") if config.store != "memory" else ""
+        owner = load_secret(config.data / "blobs.owner") if config.store != "memory" else ""
         return RemoteBlobs(config.blobs, dict(config.blobs_options), owner)
     if config.store != "memory":
         return LocalBlobs(config.data / "files")

@@ -12,7 +12,7 @@ from antiphon.files.search import Ranking, Search
 from antiphon.store import Store
 from antiphon.store.files import File
 from antiphon.store.search import Query
-from antiphon.store.sqlite import SqliteStore
+from antiphon.store.sqlite import SqliteStore, words
 from antiphon.store.sqlite.vectors import VectorCache
 from antiphon.store.vector_stores import ChunkRow, PassageRow, StoreFile, VectorStore
 
@@ -111,6 +111,27 @@ async def _jobs(store: Store) -> AsyncGenerator[Any]:
     await store.vector_stores.recover()
     for job in await store.vector_stores.claim(200, 300, 9):
         yield job
+
+
+async def test_common_words_only_order_what_rare_ones_find(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where many rows would have to be scored."""
+    monkeypatch.setattr(words, "SCORED_MAX", 10)
+    await made(store)
+    await added(store, 1, "a rare grey bird", "a rare common bird", "that rare common bird")
+    await added(store, 2, *(f"common number {n}" for n in range(30)))
+    await added(store, 3, *(f"nothing of that sort, number {n}" for n in range(60)))
+    query = Query(words=["common", "number", "rare", "absent"])
+    rare = {"a rare grey bird", "a rare common bird", "that rare common bird"}
+    best = await found(store, query)
+    assert set(best[:3]) == rare and best[2] == "a rare grey bird", "common words count too"
+    assert len(best) == 33, "three are too few"
+    monkeypatch.setattr(words, "ENOUGH", 3)
+    best = await found(store, query)
+    assert set(best) == rare and best[2] == "a rare grey bird"
+    assert len(await found(store, Query(words=["common", "absent"]))) == 32, "where there are no others"
+    assert len(await found(store, Query(words=["number"]))) == 90, "even where they are in most rows"
+    assert await store.vector_stores.remove_file(PROJECT, "vs_1", "file-1")
+    assert len(await found(store, query)) == 30, "what is gone does not count"
 
 
 async def test_filters_come_before_the_search(store: SqliteStore) -> None:

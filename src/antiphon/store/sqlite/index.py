@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,25 +13,16 @@ import msgspec
 from antiphon.store.search import Candidate, Passage, Query
 from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.vectors import LiveFile, Snapshot, VectorCache, Vectors, scan
+from antiphon.store.sqlite.words import WordIndex
 from antiphon.wire import Id
-
-_MATCH = "SELECT rowid, -bm25(fts_{pk:d}) FROM fts_{pk:d} WHERE fts_{pk:d} MATCH ? {among} ORDER BY rank LIMIT ?"
-# The plus keeps SQLite from asking the full text once for each of these rows.
-_AMONG = """AND +rowid IN (
-  SELECT c.pk FROM store_file f JOIN chunk c ON c.store_file_pk = f.pk AND c.generation = f.live
-  WHERE f.pk IN (SELECT value FROM json_each(?)))"""
-
-_OWNERS = """
-SELECT c.pk, f.pk FROM chunk c JOIN store_file f ON f.pk = c.store_file_pk AND f.live = c.generation
-WHERE c.pk IN (SELECT value FROM json_each(?))"""
 
 _READ = """
 SELECT c.pk, s.id, f.file_id, file.filename, f.attributes, c.text, c.start, c.end, c.page, c.heading
 FROM chunk c JOIN store_file f ON f.pk = c.store_file_pk AND f.live = c.generation
 JOIN vector_store s ON s.pk = f.store_pk JOIN file ON file.id = f.file_id
 WHERE c.pk IN (SELECT value FROM json_each(?))"""
-_SPARE = 2
-"""How many times more are fetched at first than are needed, since some may be of files that do not count."""
+SPARSE = 0.1
+"""Which share of the chunks may be found, where only theirs are compared."""
 
 
 class _Found(NamedTuple):
@@ -49,10 +40,11 @@ class SqliteIndex:
     def __init__(self, read: Execute, cache: VectorCache | None = None) -> None:
         self._read = read
         self._cache = cache or VectorCache()
+        self._words = WordIndex()
 
     async def find(self, vector_store_id: Id, query: Query) -> list[Candidate]:
         """See ``SearchIndex.find``."""
-        found = await self._read(partial(_find, cache=self._cache, id=vector_store_id, query=query))
+        found = await self._read(partial(_find, cache=self._cache, words=self._words, id=vector_store_id, query=query))
         if found is None:
             return []
         return await asyncio.to_thread(_rank, found, query)
@@ -62,37 +54,22 @@ class SqliteIndex:
         return await self._read(partial(_read, chunks=chunks))
 
 
-def _find(db: sqlite3.Connection, cache: VectorCache, id: Id, query: Query) -> _Found | None:
+def _find(db: sqlite3.Connection, cache: VectorCache, words: WordIndex, id: Id, query: Query) -> _Found | None:
     snapshot = cache.snapshot(db, id)
     if snapshot is None:
         return None
     admits = query.admits
     files = snapshot.files
     admitted = None if admits is None else frozenset(pk for pk, file in files.items() if admits(file.attributes))
-    bm25 = _match(db, snapshot.pk, query, files if admitted is None else admitted, is_all=admitted is None)
+    share = 1.0 if admitted is None else len(admitted) / max(1, len(files))
+    found = files if admitted is None else admitted
+    bm25 = words.find(db, snapshot.pk, query.words, found, share=share, limit=query.candidates)
     vector = query.vectors.get(snapshot.embedder)
     vectors = snapshot.parts
     if vectors is None and vector is not None:
         counted: Iterable[LiveFile] = files.values() if admitted is None else (files[pk] for pk in admitted)
         vectors = scan(db, counted, vector)
     return _Found(snapshot, admitted, bm25, vectors)
-
-
-def _match(db: sqlite3.Connection, pk: int, query: Query, files: Iterable[int], *, is_all: bool) -> dict[int, float]:
-    """The best chunks by their words."""
-    if not query.words:
-        return {}
-    match = " OR ".join('"' + word.replace('"', '""') + '"' for word in query.words)
-    if is_all:
-        # Nearly all rows are of files that can be found: to look at each would cost more than the search.
-        limit = query.candidates * _SPARE
-        rows = db.execute(_MATCH.format(pk=pk, among=""), (match, limit)).fetchall()
-        counted = {chunk for chunk, _ in db.execute(_OWNERS, (_list(chunk for chunk, _ in rows),))}
-        live = {chunk: score for chunk, score in rows if chunk in counted}
-        if len(live) >= query.candidates or len(rows) < limit:
-            return dict(list(live.items())[: query.candidates])
-    among = _MATCH.format(pk=pk, among=_AMONG)
-    return dict(db.execute(among, (match, _list(files), query.candidates)).fetchall())
 
 
 def _list(values: Iterable[int]) -> str:
@@ -108,18 +85,30 @@ def _rank(found: _Found, query: Query) -> list[Candidate]:
     if vector is None or vectors is None or not len(vectors.chunks):
         return [Candidate(chunk=chunk, cosine=None, bm25=score) for chunk, score in found.bm25.items()]
     # What was scanned holds cosines in place of vectors.
-    alike = vectors.cosines(vector if snapshot.parts is not None else np.ones(1, dtype=np.float32))
-    live = snapshot.files.keys() if found.admitted is None else found.admitted
-    counted = alike
-    if found.admitted is not None or len(np.unique(vectors.owners)) > len(live):
-        counted = np.where(np.isin(vectors.owners, np.fromiter(live, dtype=np.int64)), alike, -2)
-    cosines = {int(vectors.chunks[place]): float(counted[place]) for place in _top(counted, query.candidates)}
+    against = vector if snapshot.parts is not None else np.ones(1, dtype=np.float32)
+    alike = _compare(vectors, against, snapshot.files.keys() if found.admitted is None else found.admitted)
+    cosines = {int(vectors.chunks[place]): float(alike[place]) for place in _top(alike, query.candidates)}
     others = [chunk for chunk in found.bm25 if chunk not in cosines]
     for chunk, place in zip(others, vectors.places(others), strict=True):
-        if place >= 0:
+        if place >= 0 and alike[place] > -1.5:
             cosines[chunk] = float(alike[place])
     chunks = dict.fromkeys((*cosines, *found.bm25))
     return [Candidate(chunk=chunk, cosine=cosines.get(chunk), bm25=found.bm25.get(chunk)) for chunk in chunks]
+
+
+def _compare(vectors: Vectors, query: Any, files: Collection[int]) -> Any:
+    """For each chunk the cosine of its best passage, and less than any for those of other files."""
+    import numpy as np
+
+    of_files = vectors.of_files(files)
+    if of_files is None:
+        return vectors.cosines(query)
+    places = np.flatnonzero(of_files)
+    if len(places) > SPARSE * len(of_files):
+        return np.where(of_files, vectors.cosines(query), np.float32(-2))
+    alike = np.full(len(of_files), -2, dtype=np.float32)
+    alike[places] = vectors.cosines_at(places, query)
+    return alike
 
 
 def _top(values: Any, count: int) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -65,6 +65,7 @@ class Vectors:
         self.low: Any = np.zeros(0, dtype=np.int64)
         self.high: Any = np.zeros(0, dtype=np.int64)
         self._order: Any = None
+        self._files: Any = None
 
     @property
     def bytes(self) -> int:
@@ -98,6 +99,27 @@ class Vectors:
         pairs = np.empty(2 * len(self.low), dtype=np.int64)
         pairs[0::2], pairs[1::2] = self.low, self.high
         return np.maximum.reduceat(alike, pairs)[0::2]
+
+    def cosines_at(self, places: Any, query: Any) -> Any:
+        """The same for the chunks at those places alone."""
+        import numpy as np
+
+        if not len(places):
+            return np.zeros(0, dtype=np.float32)
+        counts: Any = self.high[places] - self.low[places]
+        ends: Any = np.cumsum(counts)
+        shifts: Any = np.repeat(self.low[places] - (ends - counts), counts)
+        return np.maximum.reduceat(self.matrix[np.arange(ends[-1]) + shifts] @ query, ends - counts)
+
+    def of_files(self, files: Collection[int]) -> Any:
+        """Which chunks are of those files, as booleans; None for all."""
+        import numpy as np
+
+        if self._files is None:
+            self._files = np.unique(self.owners, return_inverse=True)
+        numbers, file_of = self._files
+        wanted = np.isin(numbers, np.fromiter(files, dtype=np.int64, count=len(files)))
+        return None if wanted.all() else wanted[file_of]
 
     def places(self, chunks: Sequence[int]) -> Any:
         """Where those chunks stand; -1 for one that is not here."""
