@@ -49,6 +49,7 @@ class Assembler:
     Attributes:
         hosted: the calls of hosted tools, in order; to be read once the model is finished.
         invalid: the calls that could not become items, and why; where there is one, no held call became one.
+        mended: whether the arguments of a call were mended.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Assembler:
     ) -> None:
         self.finish: Finish | None = None
         self.invalid: list[tuple[ToolCall, CallInvalid]] = []
+        self.mended = False
         self._writer = writer
         self._ids = ids
         self._calls_max = calls_max
@@ -163,7 +165,9 @@ class Assembler:
         """
         if not self._repairs or offer.tool is not self._offers.toolbox.functions:
             return call
-        return repair_call(call, offer.function if call.name in self._offers.by_name else None)
+        repaired = repair_call(call, offer.function if call.name in self._offers.by_name else None)
+        self.mended = self.mended or repaired is not call
+        return repaired
 
     def _show(self, doc: Json) -> None:
         """Open an item that is whole; a text that grows on it comes in one piece."""

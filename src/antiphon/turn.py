@@ -188,12 +188,15 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
         turn.progress.sampling = True
         finish = await _sample_shortened(turn, prompt, assembler)
         turn.progress.add(finish.usage)
+        turn.timer.note_helps(finish.helps)
         if finish.reason == "stop" and not assembler.called and _is_bound(prompt):
             check_answer(prompt, turn.writer.state.output[first - (said is not None) :])
         assembler.end()
+        turn.timer.note_helps(("arguments_mended",) if assembler.mended else ())
         said, prefix = None, ""
         if assembler.invalid and finish.reason == "stop":
             corrections.learn(assembler.held, assembler.invalid)
+            turn.timer.note_helps(corrections.helps[-1:])
             continue
         corrections = Corrections()
         if finish.reason != "stop" or not assembler.hosted:

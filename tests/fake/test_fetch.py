@@ -100,7 +100,8 @@ def entry(*sources: Source, data: bytes = DATA) -> Entry:
         context_tokens=1,
         kv_bytes_per_token=1,
         working_bytes=1,
-        calls_functions=False,
+        tool_format="template",
+        tools="usable",
         source=sources,
     )
 

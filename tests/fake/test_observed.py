@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from antiphon.models import Finish, Usage
+from antiphon.models import Call, Finish, Usage
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.model import ChatModel
 from antiphon.models.scripted import ScriptedModel
@@ -83,6 +83,18 @@ async def test_figures_of_what_was_served(tmp_path: Path) -> None:
     assert stats["antiphon_store_used_bytes"] > 0
     assert stats["antiphon_store_file_bytes"] >= stats["antiphon_store_used_bytes"]
     assert not any(CANARY in name.lower() for name in stats)
+
+
+async def test_what_helped_calls_is_counted() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
+    bad, good = Call(0, "f", '{"a":"x"}', "c1"), Call(0, "f", '{"a":1,"b":null}', "c2")
+    model = ScriptedModel([bad, Finish()], [good, Finish("stop", helps=("shown_in_words",))], tool_help="repair")
+    async with session_of(model) as session:
+        await ask(session, tools=[{"type": "function", "name": "f", "parameters": schema}])
+        stats = await scraped(session)
+    counted = {name: value for name, value in stats.items() if name.startswith("antiphon_tool_help_total")}
+    measures = ("arguments_mended", "held_to_schema", "shown_in_words")
+    assert counted == {f'antiphon_tool_help_total{{measure="{measure}"}}': 1 for measure in measures}
 
 
 @pytest.fixture(params=["text", "json"])

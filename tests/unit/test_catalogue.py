@@ -3,6 +3,7 @@ import re
 import msgspec
 import pytest
 
+from antiphon.cli import models
 from antiphon.models.embedded.catalogue import (
     Entry,
     Hub,
@@ -28,7 +29,8 @@ def _entry(name: str, file_bytes: int) -> Entry:
         context_tokens=100,
         kv_bytes_per_token=10,
         working_bytes=50,
-        calls_functions=True,
+        tool_format="template",
+        tools="usable",
         source=(),
     )
 
@@ -135,3 +137,9 @@ def test_the_smallest_is_tried_when_nothing_fits() -> None:
 )
 def test_sizes_for_people(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_models_are_listed_with_how_far_their_calls_can_be_relied_on(capsys: pytest.CaptureFixture[str]) -> None:
+    models.run({"fetch": None})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rpartition("tools: ")[2] for line in lines] == [entry.tools for entry in load()]

@@ -8,6 +8,7 @@ from antiphon.telemetry.metrics import (
     Reading,
     render_families,
 )
+from antiphon.telemetry.traces import attributes
 from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageTotal
 
 
@@ -86,7 +87,14 @@ def test_every_family_is_named_once_and_by_the_rules() -> None:
     groups = Histogram("antiphon_store_group_size", "Groups.", (1, 2))
     text = Meter().render(StoreStats(used_bytes=1, groups=groups), streams=0, requests=0).decode()
     kinds = dict(line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE"))
-    assert len(kinds) == text.count("# TYPE") == 18
+    assert len(kinds) == text.count("# TYPE") == 19
     for name, kind in kinds.items():
         assert name.startswith("antiphon_")
         assert name.endswith("_total") == (kind == "counter"), name
+
+
+def test_a_trace_says_what_helped_calls() -> None:
+    timer = a_timer(Meter())
+    assert "antiphon.tool_help" not in attributes(timer)
+    timer.note_helps(["shown_in_words", "arguments_mended", "shown_in_words"])
+    assert attributes(timer)["antiphon.tool_help"] == ["arguments_mended", "shown_in_words"]

@@ -30,7 +30,7 @@ def _list() -> int:
     for entry in catalogue.load():
         state = "fetched" if download.cached(entry) else "not fetched"
         line = f"{entry.name:32} {catalogue.size(entry.bytes):>8}  {entry.context_tokens:>6} tokens"
-        print(f"{line}  {entry.licence:12} {state}")
+        print(f"{line}  {entry.licence:12} {state:11}  tools: {entry.tools}")
     return 0
 
 

@@ -14,6 +14,26 @@ import msgspec
 
 from antiphon.wire import Json
 
+ToolMeasure: TypeAlias = Literal[
+    "shown_in_words",
+    "read_from_text",
+    "text_mended",
+    "chosen_greedily",
+    "several_required",
+    "schema_bounded",
+    "arguments_mended",
+    "held_to_schema",
+    "undeclared",
+    "repeat_answered",
+]
+"""What may be done so that a weak model's calls come right.
+
+The functions were shown in words. A call was read from text, or from text that had to be mended, or was sampled
+greedily; several calls were read where one is required. A schema got bounds. Arguments were mended; a call was asked
+for again, held to its schema; instead of one that does not exist, or had just been made, the model answered without
+tools.
+"""
+
 
 class Text(msgspec.Struct, frozen=True, gc=False):
     """Answer text. ``logprobs``: entries ``{token, logprob, bytes, top_logprobs}`` when they were asked for."""
@@ -65,10 +85,13 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Finish(msgspec.Struct, frozen=True):
-    """The last delta of every sample, exactly one. ``usage`` is None when the server did not say."""
+    """The last delta of every sample, exactly one. ``usage`` is None when the server did not say; ``helps`` is what was
+    done so that the model's calls come right.
+    """
 
     reason: Literal["stop", "length", "content_filter"] = "stop"
     usage: Usage | None = None
+    helps: tuple[ToolMeasure, ...] = ()
 
 
 Delta: TypeAlias = Text | Reasoning | Refusal | Call | Finish
@@ -154,6 +177,10 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 ToolHelp: TypeAlias = Literal["off", "read", "repair"]
 """How calls of weak models are helped. ``off``: not at all. ``read``: those written as plain text are recognised.
 ``repair``: they are also held until they are whole, mended where that makes them fit, and asked for again elsewhere."""
+
+ToolFormat: TypeAlias = Literal["template", "fenced"]
+"""How a model is shown functions. ``template``: by its server's chat template. ``fenced``: in words, with calls as
+fenced blocks of JSON."""
 
 
 class Model(Protocol):

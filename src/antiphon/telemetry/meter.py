@@ -5,7 +5,7 @@ Metrics say how much and how long, never what: no text of a prompt, an answer or
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter, time
 from types import TracebackType
 from typing import Self
@@ -56,6 +56,7 @@ class ResponseTimer:
         model: the model that really answers.
         request_id: ``req_…``, empty when no HTTP request is behind it.
         parent: the caller's ``traceparent``, as it was sent.
+        helps: what was done so that the model's calls come right, once for each sample that it was done in.
     """
 
     __slots__ = (
@@ -63,6 +64,7 @@ class ResponseTimer:
         "error",
         "finished",
         "first_delta",
+        "helps",
         "meter",
         "model",
         "parent",
@@ -81,6 +83,7 @@ class ResponseTimer:
         self.response: Response | None = None
         self.error: BaseException | None = None
         self.model = self.request_id = self.parent = ""
+        self.helps: list[str] = []
 
     def note_request(self) -> None:
         """The model is about to be asked, perhaps again."""
@@ -89,6 +92,10 @@ class ResponseTimer:
     def note_first_delta(self) -> None:
         """The model's first delta has arrived."""
         self.first_delta = perf_counter()
+
+    def note_helps(self, measures: Sequence[str]) -> None:
+        """The model's calls were helped."""
+        self.helps += measures
 
     def note_finish(self) -> None:
         """The model's last delta has arrived."""
@@ -137,6 +144,9 @@ class Meter:
         self.overhead = Histogram(
             "antiphon_overhead_seconds", "Of the duration: before the model was asked and after its last word."
         )
+        self.tool_helps = Counter(
+            "antiphon_tool_help_total", "Samples in which a model's calls were helped, by what was done.", ("measure",)
+        )
         self.webhook_attempts = Counter(
             "antiphon_webhook_attempts_total", "Attempts to deliver a webhook: delivered or failed.", ("result",)
         )
@@ -147,6 +157,8 @@ class Meter:
         self.duration.observe(timer.ended - timer.started)
         if timer.first_delta:
             self.time_to_first_token.observe(timer.first_delta - timer.started)
+        for measure in timer.helps:
+            self.tool_helps.add(1, measure)
         response = timer.response
         if response is None:
             self.responses.add(1, "failed" if isinstance(timer.error, Exception) else "cancelled")
@@ -168,7 +180,8 @@ class Meter:
         """
         families: list[Family] = [
             self.requests, self.errors, self.responses, self.tokens,
-            self.time_to_first_token, self.duration, self.overhead, self.webhook_attempts, self.webhooks_given_up,
+            self.time_to_first_token, self.duration, self.overhead, self.tool_helps,
+            self.webhook_attempts, self.webhooks_given_up,
             Reading("antiphon_open_requests", "HTTP requests being served.", requests),
             Reading("antiphon_open_streams", "Responses being streamed.", streams),
             *_store_families(store),

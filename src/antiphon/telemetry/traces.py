@@ -83,6 +83,8 @@ def attributes(timer: ResponseTimer) -> dict[str, str | int | float | bool | lis
         "antiphon.request_id": timer.request_id,
         "antiphon.overhead_s": timer.overhead_s,
     }
+    if timer.helps:
+        values["antiphon.tool_help"] = sorted(set(timer.helps))
     if timer.error is not None:
         values["error.type"] = _kind(timer.error)
     response = timer.response

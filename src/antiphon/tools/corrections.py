@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from antiphon.models import Function, Prompt, ToolChoice
+from antiphon.models import Function, Prompt, ToolChoice, ToolMeasure
 from antiphon.tools import CallInvalid, ToolCall, call_item, output_item
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
@@ -70,9 +70,14 @@ def _known(arguments: Json, schema: Json) -> Json:
 
 
 class Corrections:
-    """What a model is told, or held to, when it is asked again; until it has made calls that can be made."""
+    """What a model is told, or held to, when it is asked again; until it has made calls that can be made.
+
+    Attributes:
+        helps: how it was helped, once for each time.
+    """
 
     def __init__(self) -> None:
+        self.helps: list[ToolMeasure] = []
         self.items: tuple[Json, ...] = ()
         self._count = 0
         self._choice: ToolChoice | None = None
@@ -92,6 +97,8 @@ class Corrections:
         if self._count > CORRECTIONS_MAX:
             raise UpstreamError(f"The model did not make a valid tool call: {fault}", code="invalid_tool_call")
         self._silenced, self._choice = fault.remedy == "answer", None
+        if fault.remedy in ("force", "answer"):
+            self.helps.append("undeclared" if self._silenced else "held_to_schema")
         if fault.remedy in ("force", "insist"):
             self._choice = ToolChoice("required", (call.name,))
         if fault.remedy in ("tell", "insist"):

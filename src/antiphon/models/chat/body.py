@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from antiphon.models import Function, Prompt
-from antiphon.models.chat import forced, written
+from antiphon.models.chat import fenced, forced, written
 from antiphon.models.chat.arguments import compact
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.control_tokens import neutralize, tokens_for
@@ -74,6 +74,12 @@ def held_function(prompt: Prompt, config: ChatConfig) -> Function | None:
     return alone if alone is not None and alone.grammar is not None and config.grammars is not None else None
 
 
+def shows_in_words(prompt: Prompt, config: ChatConfig) -> bool:
+    """Whether functions are told in words that the model may call; not where its answer is held to something else."""
+    free = prompt.tool_choice.mode != "required" and prompt.format.type == "text"
+    return config.tool_format == "fenced" and free and bool(callable_functions(prompt))
+
+
 def _overlaid(whole: Json, extra: Json) -> Json:
     """The operator's fields win, and ``null`` takes a field out; ``chat_template_kwargs`` of both sides are joined."""
     joined = {**whole, **extra}
@@ -117,7 +123,7 @@ def _calling(prompt: Prompt, config: ChatConfig, native_calls: bool) -> Json:
             return written.constraint(held.grammar, config.grammars)
         return {"response_format": _schema_format("call", forced.schema(functions), strict=True)}
     fields = _format(prompt)
-    if not functions:
+    if not functions or shows_in_words(prompt, config):
         return fields
     tools = [_tool(function) for function in functions]
     fields["tools"] = neutralize(tools, tokens_for(config.model, config.control_tokens))
@@ -160,10 +166,10 @@ def _schema_format(name: str, schema: Json, *, strict: bool) -> Json:
 def messages(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) -> list[Json]:
     """The whole context as chat messages."""
     front, items = _front(prompt, config)
-    if holds_to_schema(prompt, config) and not native_calls:
-        held = held_function(prompt, config)
-        told = written.description(held) if held else forced.description(callable_functions(prompt))
-        front.append(("system", told))
+    if described := _described(prompt, config, native_calls):
+        front.append(("system", described))
+    if config.tool_format == "fenced":
+        items = fenced.retold(items)
     out = _system(front, config)
     out += _Conversation(items, config).messages()
     if prompt.prefix:
@@ -171,6 +177,17 @@ def messages(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) 
     if not out:  # some clients have a model loaded by an empty prompt, and most servers refuse an empty list
         out.append({"role": "user", "content": ""})
     return neutralize(out, tokens_for(config.model, config.control_tokens))
+
+
+def _described(prompt: Prompt, config: ChatConfig, native_calls: bool) -> str:
+    """What the model is told of its functions in words; empty where its template tells it, or there are none."""
+    functions = callable_functions(prompt)
+    if holds_to_schema(prompt, config) and not native_calls:
+        held = held_function(prompt, config)
+        return written.description(held) if held else forced.description(functions)
+    if not shows_in_words(prompt, config):
+        return ""
+    return fenced.description(functions, parallel=prompt.parallel_tool_calls)
 
 
 def _front(prompt: Prompt, config: ChatConfig) -> tuple[list[tuple[str, str]], Sequence[Json]]:

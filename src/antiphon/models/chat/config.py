@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from antiphon.models import ToolHelp
+from antiphon.models import ToolFormat, ToolHelp
 from antiphon.models.chat.control_tokens import Choice
 from antiphon.wire import Json
 
@@ -43,6 +43,8 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
         reasoning_format: how reasoning shows in the answer's text.
         text_calls: whether calls written as plain text are recognised.
         tool_help: how much calls are helped.
+        tool_format: how functions are shown. ``template``: as ``tools``, by the server's chat template. ``fenced``: in
+            words, as JSON lines, and calls as fenced JSON blocks; for templates that show none, or show them badly.
         replays_reasoning: whether earlier reasoning is sent back, as ``reasoning_content``.
         developer_role: whether the server's templates know ``developer``; otherwise it is sent as ``system``.
         one_system: whether all system texts in front are joined into one message; most templates take only
@@ -78,6 +80,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_format: ReasoningFormat = "tags"
     text_calls: bool = True
     tool_help: ToolHelp = "read"
+    tool_format: ToolFormat = "template"
     replays_reasoning: bool = False
     developer_role: bool = False
     one_system: bool = True

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from antiphon.models import Call, Delta, Function, Reasoning, Text
+from antiphon.models import Call, Delta, Function, Reasoning, Text, ToolMeasure
 from antiphon.models.chat.arguments import JsonExtent, compact, fits
 from antiphon.models.chat.config import ReasoningFormat
 
@@ -234,6 +234,7 @@ class Dialect:
         parallel: whether there may be more than the first call.
         keys: where ``Call.key`` is taken from.
         begun: whether the text goes on from an earlier one, so that nothing can stand in front of it.
+        helps: where it is noted that calls were read.
     """
 
     def __init__(
@@ -245,7 +246,9 @@ class Dialect:
         parallel: bool = True,
         keys: Iterator[int] | None = None,
         begun: bool = False,
+        helps: set[ToolMeasure] | None = None,
     ) -> None:
+        self._helps: set[ToolMeasure] = helps if helps is not None else set()
         self._functions = {function.name: function for function in functions}
         self._whole = whole and not begun
         self._parallel = parallel
@@ -423,6 +426,7 @@ class Dialect:
     def _called_by(self, calls: Sequence[tuple[str, str]]) -> Sequence[Delta]:
         room = len(calls) if self._parallel else int(not self._called)
         self._called = True
+        self._helps.add("read_from_text")
         return [Call(next(self._keys), name, arguments) for name, arguments in calls[:room]]
 
     def _call_gap(self, last: bool) -> Sequence[Delta] | None:

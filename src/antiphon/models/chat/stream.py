@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
 import msgspec
 
-from antiphon.models import Delta, Finish, Prompt, Reasoning, Refusal, Text, Usage
+from antiphon.models import Delta, Finish, Prompt, Reasoning, Refusal, Text, ToolMeasure, Usage
 from antiphon.models.chat import errors as chat_errors
-from antiphon.models.chat.body import callable_functions, held_function
+from antiphon.models.chat.body import callable_functions, held_function, shows_in_words
 from antiphon.models.chat.calls import Calls
 from antiphon.models.chat.chunk import (
     CallPiece,
@@ -112,9 +112,17 @@ class Repeated:
         """Reasoning beside the answer changes nothing here."""
 
 
-def filters(prompt: Prompt, config: ChatConfig, keys: Iterator[int], *, forced: bool) -> list[Filter]:
-    """What looks at the text of one answer, first to last. ``forced``: the answer is held to the schema of a call."""
+def filters(
+    prompt: Prompt, config: ChatConfig, keys: Iterator[int], helps: set[ToolMeasure], *, forced: bool
+) -> list[Filter]:
+    """What looks at the text of one answer, first to last.
+
+    Args:
+        helps: where it is noted what helped the calls in it.
+        forced: whether the answer is held to the schema of a call.
+    """
     functions = callable_functions(prompt)
+    reads = (config.text_calls and config.tool_help != "off") or shows_in_words(prompt, config)
     chain: list[Filter] = []
     if prompt.prefix and config.supports_prefill == "llamacpp":
         chain.append(Repeated(prompt.prefix))
@@ -126,11 +134,12 @@ def filters(prompt: Prompt, config: ChatConfig, keys: Iterator[int], *, forced: 
         reasoning_format = "tags"  # what is held to a schema cannot close a tag
     dialect = Dialect(
         reasoning_format=reasoning_format,
-        functions=functions if config.text_calls and config.tool_help != "off" and not forced else (),
+        functions=functions if reads and not forced else (),
         whole=prompt.format.type == "text",
         parallel=prompt.parallel_tool_calls,
         keys=keys,
         begun=bool(prompt.prefix),
+        helps=helps,
     )
     if not dialect.idle:
         chain.append(dialect)
@@ -214,7 +223,8 @@ class ChatStream:
         joiner = None if prompt.streamed or prompt.top_logprobs is not None else FrameJoiner(_only_text)
         self._opening = Opening(config.line_bytes_max, joiner.join if joiner else None)
         self._splitter: Splitter | None = None
-        self._filters = filters(prompt, config, keys, forced=forced)
+        self._helps: set[ToolMeasure] = {"shown_in_words"} if shows_in_words(prompt, config) else set()
+        self._filters = filters(prompt, config, keys, self._helps, forced=forced)
         self._calls = Calls(keys, prompt.parallel_tool_calls, [one.name for one in callable_functions(prompt)])
         self._wants_logprobs = prompt.top_logprobs is not None
         self._logprobs: tuple[Json, ...] = ()
@@ -525,7 +535,7 @@ class ChatStream:
             deltas = _through(one, deltas) + one.end(cut)
         out += self._with_logprobs(deltas)
         out += self._calls.end(cut)
-        out.append(Finish(known, self._tokens.usage))
+        out.append(Finish(known, self._tokens.usage, tuple(sorted(self._helps))))
         self.finished = True
 
     def _play_aside(self, out: list[Delta]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from antiphon.models import Delta, Model, Prompt, ToolHelp
+from antiphon.models import Delta, Model, Prompt, ToolFormat, ToolHelp
 from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.embedded.catalogue import (
     Choice,
@@ -36,7 +36,7 @@ from antiphon.models.embedded.llamacpp import (
     speed,
 )
 from antiphon.models.embedded.pool import Gate, Pool
-from antiphon.models.embedded.vocabulary import NoVocabulary, control_tokens
+from antiphon.models.embedded.vocabulary import NoVocabulary, control_tokens, shows_functions
 
 SLOTS = 2
 FILE_POOL = Pool(window_tokens=8192, tokens=SLOTS * 8192, slots=SLOTS)
@@ -65,14 +65,32 @@ def locate(name: str, data: Path, say: Say, threads: int = 0, reporter: Reporter
         path = Path(name).expanduser()
         if not path.is_file():
             raise CannotEmbed(f"there is no file {path}")
-        return Settings(model=path, log=log, alias=path.stem, pool=FILE_POOL, threads=threads)
+        return Settings(
+            model=path, log=log, alias=path.stem, pool=FILE_POOL, threads=threads, tool_format=_format_of(path)
+        )
     chosen = choose_model(name)
     say(f"Model: {chosen.why}")
     try:
         model = fetch(chosen.entry, reporter=reporter)
     except FetchFailed as error:
         raise CannotEmbed(str(error)) from error
-    return Settings(model=model, log=log, alias=chosen.entry.name, pool=chosen.pool, threads=threads)
+    return Settings(
+        model=model,
+        log=log,
+        alias=chosen.entry.name,
+        pool=chosen.pool,
+        threads=threads,
+        tool_format=chosen.entry.tool_format,
+        tools_unreliable=chosen.entry.tools == "unreliable",
+    )
+
+
+def _format_of(path: Path) -> ToolFormat:
+    """How a model is shown functions of which no more is known than its file says."""
+    try:
+        return "template" if shows_functions(path) else "fenced"
+    except (NoVocabulary, OSError) as error:
+        raise CannotEmbed(f"{path}: {error}") from error
 
 
 def choose_model(name: str) -> Choice:
@@ -134,6 +152,8 @@ async def _tell_speed(server: EmbeddedServer, say: Say) -> None:
             f"{settings.alias} loaded in {server.load_s:.1f} s; it reads {pace.read:.0f} and writes {pace.write:.0f} "
             f"tokens/s here, with {msgspec.structs.replace(settings.pool, window_tokens=server.context_tokens)}."
         )
+    if settings.tools_unreliable:
+        say("tools: unreliable. It decides badly whether to call a function, unless a call is required.")
 
 
 class _GatedModel(ChatModel):
@@ -179,6 +199,7 @@ class EmbeddedModel:
                 supports_prefill="llamacpp",
                 sampling={"temperature": 1.0, "top_p": 1.0},
                 tool_help=tool_help,
+                tool_format=server.settings.tool_format if tool_help != "off" else "template",
                 counter="llamacpp",
                 control_tokens=control_tokens,
                 idle_s=IDLE_S,

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from importlib.resources import files
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
+from antiphon.models import ToolFormat
 from antiphon.models.embedded.pool import Pool, fit_pool, least_pool
 
 
@@ -80,7 +81,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         context_tokens: context the model was trained for.
         kv_bytes_per_token: attention cache per token of context, as f16.
         working_bytes: memory beside weights and attention cache.
-        calls_functions: whether its chat template shows functions to the model.
+        tool_format: how functions are shown to it, chosen by measurement.
+        tools: how far its calls can be relied on.
         source: where the file can be had, in order of preference.
     """
 
@@ -92,7 +94,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context_tokens: int
     kv_bytes_per_token: int
     working_bytes: int
-    calls_functions: bool
+    tool_format: ToolFormat
+    tools: Literal["usable", "unreliable"]
     source: tuple[Source, ...]
 
     def memory_bytes(self, pool: Pool) -> int:

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Self
 import aiohttp
 import msgspec
 
+from antiphon.models import ToolFormat
 from antiphon.models.embedded.pool import Pool
 from antiphon.wire.errors import Unavailable
 
@@ -45,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         model: the ``.gguf`` file.
         alias: the name the server gives in its answers.
         pool: the contexts of its slots; the server lowers the window to what the model was trained for.
+        tool_format: how functions are shown to it.
+        tools_unreliable: whether its calls are known not to be relied on.
         threads: threads that compute.
         prompt_cache_bytes: memory for contexts of earlier requests that lost their slot.
         log: where what the child prints goes, until it answers: nothing of a request.
@@ -57,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log: Path
     alias: str
     pool: Pool
+    tool_format: ToolFormat = "template"
+    tools_unreliable: bool = False
     threads: int = 1
     prompt_cache_bytes: int = 256 << 20
     log_bytes_max: int = 1 << 20
