@@ -17,6 +17,7 @@ from antiphon.files.citations import Citation, CitationFilter, Mode, Piece, Sour
 from antiphon.models import Call, Delta, Finish, Reasoning, Refusal, Text
 from antiphon.tools import CallInvalid, ClientOffer, HostedOffer, ToolCall
 from antiphon.tools.corrections import repair_call
+from antiphon.tools.repeats import Made, is_repeat
 from antiphon.tools.toolbox import Offers
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
@@ -43,6 +44,7 @@ class Assembler:
         calls_max: how many calls are taken; others are left out.
         whole_calls: whether a call becomes visible only when it is whole.
         repairs: whether the calls of functions are mended where they do not fit; then they have to be whole.
+        just_made: calls that are left out, because their results are there; then calls have to be whole too.
         said: an open item that the sample goes on with.
         seal: gives the ``encrypted_content`` of a reasoning item; None where it is not wanted.
 
@@ -61,6 +63,7 @@ class Assembler:
         offers: Offers | None = None,
         whole_calls: bool = False,
         repairs: bool = False,
+        just_made: frozenset[Made] = frozenset(),
         said: Item | None = None,
         seal: Callable[[Json], str] | None = None,
         sources: Sources | None = None,
@@ -75,6 +78,7 @@ class Assembler:
         self._offers = offers or Offers()
         self._whole_calls = whole_calls
         self._repairs = repairs
+        self._just_made = just_made
         self._said = said
         self._seal = seal
         self._sources = sources or Sources()
@@ -132,14 +136,25 @@ class Assembler:
         """
         cut = self.finish is None or self.finish.reason != "stop"
         self._say_rest()
+        self._leave_out_repeats()
         for doc in self._finished_calls(cut):
             self._show(doc)
-        if self._writer.state.seq == self._began and not self.held and not self._is_anything_said():
+        called = self.held or self.invalid
+        if self._writer.state.seq == self._began and not called and not self._is_anything_said():
             self._saying("message").grow("", "output_text")
         last = self._writer.state.length - 1
         for open_item in list(self._writer.state.open.values()):
             status = "incomplete" if cut and open_item.index == last else "completed"
             self._close(Item(self._writer, open_item), status)
+
+    def _leave_out_repeats(self) -> None:
+        """Calls that were just made; where the model made no others, it is to answer from their results."""
+        for key, call in self._calls.items():
+            if isinstance(call, Held) and is_repeat(call.whole(), self._just_made):
+                self._calls[key] = None
+                if not self.held:
+                    text = f"The function '{call.name}' was just called like that."
+                    self.invalid.append((call.whole(), CallInvalid(text, remedy="result")))
 
     def _is_anything_said(self) -> bool:
         return any(item.parts for item in self._writer.state.open.values())

@@ -26,6 +26,7 @@ from antiphon.state import complete_items
 from antiphon.telemetry.meter import ResponseTimer
 from antiphon.tools import ClientOffer, Deferred, HostedOffer, Outcome, Scope, ToolCall
 from antiphon.tools.corrections import Corrections
+from antiphon.tools.repeats import calls_just_made
 from antiphon.tools.toolbox import Offers
 from antiphon.truncation import drop_oldest, excess_share
 from antiphon.wire import Json
@@ -184,7 +185,7 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
         prompt = _prompt(turn, corrections)
         if prefix:
             prompt = msgspec.structs.replace(prompt, prefix=prefix)
-        assembler = _assembler(turn, said)
+        assembler = _assembler(turn, prompt, said)
         turn.progress.sampling = True
         finish = await _sample_shortened(turn, prompt, assembler)
         turn.progress.add(finish.usage)
@@ -206,8 +207,9 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
             return finish
 
 
-def _assembler(turn: TurnContext, said: Item | None) -> Assembler:
-    offers = turn.offers.by_name.values()
+def _assembler(turn: TurnContext, prompt: Prompt, said: Item | None) -> Assembler:
+    offers, repairs = turn.offers.by_name.values(), turn.model.tool_help == "repair"
+    may_repeat = not repairs or prompt.tool_choice.mode == "required"
     return Assembler(
         turn.writer,
         turn.ids,
@@ -215,9 +217,10 @@ def _assembler(turn: TurnContext, said: Item | None) -> Assembler:
         offers=turn.offers,
         # Nothing of an answer may be shown that has to be asked for again.
         whole_calls=turn.whole_calls
-        or turn.model.tool_help == "repair"
+        or repairs
         or any(isinstance(each, ClientOffer) and not each.tool.live for each in offers),
-        repairs=turn.model.tool_help == "repair",
+        repairs=repairs,
+        just_made=frozenset() if may_repeat else calls_just_made(prompt.items),
         said=said,
         seal=turn.seal,
         sources=turn.sources if turn.prompt.format.type == "text" else Sources(),

@@ -206,3 +206,27 @@ def test_a_compaction_that_a_crash_left_open_is_gone_on_with_as_the_same_item() 
     assert writer.state.output == [{"id": before.id, "type": "compaction", "encrypted_content": "sealed"}]
     assert sealed[0]["messages"] == [HI | {"id": "msg_1"}]
     assert context.progress.known == DONE.usage
+
+
+def test_a_weak_model_that_repeats_a_call_answers_from_its_result() -> None:
+    made = (HI, call_item("c1", "look", '{"a": 1}'), output_item("c1", "42"))
+    repeat = [Call(0, "look", '{"a":1}', "c2"), DONE]
+    model = ScriptedModel(repeat, [Text("It is 42."), DONE], tool_help="repair")
+    context = turns(model, items=made)
+    assert [item["type"] for item in context.writer.state.output] == ["message"]
+    assert model.prompts[1].functions == ()
+    assert "repeat_answered" in context.timer.helps
+
+
+def test_a_new_call_beside_a_repeated_one_is_made_alone() -> None:
+    made = (HI, call_item("c1", "look", "{}"), output_item("c1", "42"))
+    both = [Call(0, "look", "{}", "c2"), Call(1, "look", '{"a":2}', "c3"), DONE]
+    model = ScriptedModel(both, [Text("Done."), DONE], tool_help="repair")
+    context = turns(model, items=made)
+    assert [item["type"] for item in context.writer.state.output] == ["mcp_call", "message"]
+
+
+def test_a_strong_model_may_repeat_what_it_likes() -> None:
+    made = (HI, call_item("c1", "look", "{}"), output_item("c1", "42"))
+    context = turns(ScriptedModel([Call(0, "look", "{}", "c2"), DONE], [Text("42"), DONE]), items=made)
+    assert context.writer.state.output[0]["type"] == "mcp_call"

@@ -28,7 +28,7 @@ class ToolCall(msgspec.Struct, frozen=True):
     call_id: Id
 
 
-Remedy: TypeAlias = Literal["tell", "force", "insist", "answer"]
+Remedy: TypeAlias = Literal["tell", "force", "insist", "answer", "result"]
 
 
 class CallInvalid(Exception):
@@ -36,7 +36,7 @@ class CallInvalid(Exception):
 
     Attributes:
         remedy: how the model is asked again: ``tell`` it why, ``force`` it to call that function to its schema,
-            ``insist`` by both, or have it ``answer`` without tools.
+            ``insist`` by both, or have it ``answer`` without tools, or answer from the ``result`` that it has.
     """
 
     def __init__(self, text: str, remedy: Remedy = "tell") -> None:

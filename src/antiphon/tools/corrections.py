@@ -15,6 +15,11 @@ from antiphon.wire.schema import violation
 
 CORRECTIONS_MAX: Final = 2
 """How often in a row a model is asked again, before the response fails."""
+_HELPS: Final[dict[str, ToolMeasure]] = {
+    "force": "held_to_schema",
+    "answer": "undeclared",
+    "result": "repeat_answered",
+}
 _NOT_MADE: Final = "This call was not made, because another one beside it was invalid. Make it again."
 
 
@@ -96,9 +101,9 @@ class Corrections:
         call, fault = invalid[0]
         if self._count > CORRECTIONS_MAX:
             raise UpstreamError(f"The model did not make a valid tool call: {fault}", code="invalid_tool_call")
-        self._silenced, self._choice = fault.remedy == "answer", None
-        if fault.remedy in ("force", "answer"):
-            self.helps.append("undeclared" if self._silenced else "held_to_schema")
+        self._silenced, self._choice = fault.remedy in ("answer", "result"), None
+        if fault.remedy in _HELPS:
+            self.helps.append(_HELPS[fault.remedy])
         if fault.remedy in ("force", "insist"):
             self._choice = ToolChoice("required", (call.name,))
         if fault.remedy in ("tell", "insist"):
