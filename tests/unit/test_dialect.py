@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from antiphon.models import Call, Delta, Function, Reasoning, Text
+from antiphon.models import Call, Delta, Function, Reasoning, Text, ToolMeasure
 from antiphon.models.chat.dialect import HELD_CHARS_MAX, Dialect
+from antiphon.models.chat.mending import mend
 
 WEATHER = Function(
     name="weather",
@@ -216,3 +217,68 @@ def test_spaces_in_front_of_the_servers_own_calls_are_dropped() -> None:
     dialect = Dialect(functions=[WEATHER])
     assert dialect.feed("Well <tool") == [Text("Well ")]
     assert dialect.release() == [Text("<tool")]
+
+
+ODDLY_WRITTEN = [
+    '{{"name": "weather", "arguments": {"city": "Paris"}}}',
+    '{{"name": "weather", "arguments": {{"city": "Paris"}}}}',
+    '{{"name": "weather", "arguments": {"city": "Paris"}}',
+    '{"name": "weather", "arguments": {"city": "Paris"}',
+    '{"name": "weather", "arguments": {"city": "Paris",}}',
+    '{"name": "weather", "parameters": {"city": "Paris"}}',
+    '{"name": "weather", "arguments": "{\\"city\\": \\"Paris\\"}"}',
+    '{"name": "weather", "arguments": {"city": "Paris"}, "strict": true, "description": "The weather."}',
+    '[{"name": "weather", "arguments": {"city": "Paris"}]',
+]
+
+
+@pytest.mark.parametrize("written", ODDLY_WRITTEN)
+@pytest.mark.parametrize(
+    "form", ["%s", "```json\n%s\n```", "Let me see.\n```\n%s\n```", "<tool_call>\n%s\n</tool_call>"]
+)
+def test_a_call_is_read_however_it_is_written(form: str, written: str) -> None:
+    for pieces in ((form % written,), tuple(form % written)):
+        assert calls(read(*pieces, functions=[WEATHER])) == [CALL]
+
+
+def test_a_missing_brace_takes_nothing_of_what_follows() -> None:
+    deltas = read('```json\n{"name": "weather", "arguments": {"city": "Paris"}\n``` Wait.', functions=[WEATHER])
+    assert (calls(deltas), text(deltas)) == ([CALL], "Wait.")
+
+
+def test_several_calls_in_one_fence_or_in_several() -> None:
+    twice = [CALL, CALL]
+    for written in (
+        f"```json\n{PARIS}\n{PARIS}\n```",
+        f"```json\n{PARIS}\n```\n```json\n{PARIS}\n```",
+        f"{PARIS}\n{PARIS}",
+    ):
+        assert calls(read(written, functions=[WEATHER])) == twice
+
+
+@pytest.mark.parametrize(
+    "written", ['{"name": "weather", "arguments": {"town": 1}}', '{"name": "fly", "arguments": {}}']
+)
+def test_calls_that_do_not_fit_are_read_where_they_are_repaired(written: str) -> None:
+    fenced = f"```json\n{written}\n```"
+    assert calls(read(fenced, functions=[WEATHER])) == []
+    assert len(calls(read(fenced, functions=[WEATHER], lenient=True))) == 1
+
+
+@pytest.mark.parametrize(
+    "written", ['{"name": "Ann"}', '{"days": 7}', '{"name": "Ann", "age": 3}', '["a"]', "{{x}}", "{{{"]
+)
+def test_other_json_stays_text(written: str) -> None:
+    for form in ("%s", "```json\n%s\n```"):
+        assert text(read(form % written, functions=[WEATHER], lenient=True)) == form % written
+
+
+@pytest.mark.parametrize("written", ['{"a": "b', "[" * 1000])
+def test_what_cannot_be_mended_is_left(written: str) -> None:
+    assert mend(written) is None
+
+
+def test_the_finish_says_that_a_call_was_mended() -> None:
+    helps: set[ToolMeasure] = set()
+    read(ODDLY_WRITTEN[0], functions=[WEATHER], helps=helps)
+    assert helps == {"read_from_text", "text_mended"}

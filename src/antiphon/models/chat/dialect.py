@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from antiphon.models import Call, Delta, Function, Reasoning, Text, ToolMeasure
+from antiphon.models.chat import mending
 from antiphon.models.chat.arguments import JsonExtent, compact, fits
 from antiphon.models.chat.config import ReasoningFormat
 
@@ -62,9 +63,10 @@ _FIRST: Final = frozenset("<[`{")
 _OPENER_FIRST: Final = re.compile(r"[<\[`]")
 _BEFORE_JSON: Final = re.compile(r"[^\[{]*")
 _BETWEEN: Final = re.compile(r"[\s,;]*")
-_NO_CALL: Final = re.compile(r'(?:\[\s*)?\{\s*[^\s"]|\[\s*[^\s{]')
-_FIRST_KEY: Final = re.compile(r'(?:\[\s*)?\{\s*"([^"\\]*)"')
-_FIRST_NAME: Final = re.compile(r'(?:\[\s*)?\{\s*"name"\s*:\s*"([^"\\]*)"')
+_OPEN: Final = r"(?:\[\s*)?\{\s*(?:\{\s*)?"
+_NO_CALL: Final = re.compile(_OPEN + r'[^\s"{]|\[\s*[^\s{]')
+_FIRST_KEY: Final = re.compile(_OPEN + r'"([^"\\]*)"')
+_FIRST_NAME: Final = re.compile(_OPEN + r'"name"\s*:\s*"([^"\\]*)"')
 _ARGUMENTS: Final = ("arguments", "parameters")
 _KEYS: Final = frozenset({"name", "function", "type", "id", "index", "call_id", *_ARGUMENTS})
 _WRAPPER: Final = "tool_calls"
@@ -92,10 +94,11 @@ def _begun(text: str, starts: frozenset[str]) -> int:
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """A decided passage, ``end`` one past its last character. No calls: it is text."""
+    """A decided passage, ``end`` one past its last character; no calls: it is text. ``mended``: as it was meant."""
 
     end: int
     calls: tuple[tuple[str, str], ...] = ()
+    mended: bool = False
 
 
 class _Passage:
@@ -103,7 +106,7 @@ class _Passage:
 
     __slots__ = ("_extent", "_form", "_functions", "_pos", "_start", "_values")
 
-    def __init__(self, form: _Form, functions: Mapping[str, Function], start: int) -> None:
+    def __init__(self, form: _Form, functions: _Functions, start: int) -> None:
         self._form = form
         self._functions = functions
         self._start = self._pos = start
@@ -123,9 +126,19 @@ class _Passage:
             if not self._values and self._hopeless(text, start):
                 return _Found(max(start, 1))
             if not extent.scan(text):
-                return _Found(len(text)) if last else None
+                return self._unfinished(text, start) if last else None
             self._values.append(text[start : extent.pos])
             self._pos, self._extent = extent.pos, None
+
+    def _unfinished(self, text: str, start: int) -> _Found:
+        """The text is over, and a value is not: it may lack its last brace."""
+        closer = self._form.closer
+        at = text.find(closer, start) if closer else -1
+        value, end = (text[start:], len(text)) if at < 0 else (text[start:at], at + len(closer))
+        # A string may hold the closer; then what is in front of it does not make sense.
+        self._values.append(value.strip())
+        found = self._decide(end)
+        return found if found.calls else _Found(len(text))
 
     def _before(self, text: str) -> _Found | None:
         """Between the opener and the first JSON value: nothing, or one of the form's words."""
@@ -166,25 +179,22 @@ class _Passage:
             return _NO_CALL.match(text, start) is not None
         if first[1] == "name":
             name = _FIRST_NAME.match(text, start)
-            return name is not None and name[1] not in self._functions
+            return name is not None and not self._functions.may_be(name[1])
         return first[1] not in _KEYS and first[1] != _WRAPPER
 
     def _decide(self, end: int) -> _Found:
         calls: list[tuple[str, str]] = []
-        for value in self._values:
-            found = _calls(value, self._functions)
+        decoded = [mending.decode(value) for value in self._values]
+        for one in decoded:
+            found = _calls(one[0], self._functions) if one else []
             if not found:
                 return _Found(end)
             calls += found
-        return _Found(end, tuple(calls))
+        return _Found(end, tuple(calls), mended=any(one is not None and one[1] for one in decoded))
 
 
-def _calls(text: str, functions: Mapping[str, Function]) -> list[tuple[str, str]]:
-    """The calls, name and arguments, that one JSON text is; none when any part of it is something else."""
-    try:
-        value: Any = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return []
+def _calls(value: Any, functions: _Functions) -> list[tuple[str, str]]:
+    """The calls, name and arguments, that one JSON value is; none when any part of it is something else."""
     if isinstance(value, dict) and tuple(cast(dict[str, Any], value)) == (_WRAPPER,):
         value = cast(dict[str, Any], value)[_WRAPPER]
     values: list[Any] = cast(list[Any], value) if isinstance(value, list) else [value]
@@ -192,20 +202,53 @@ def _calls(text: str, functions: Mapping[str, Function]) -> list[tuple[str, str]
     return [call for call in calls if call is not None] if None not in calls else []
 
 
-def _call(value: Any, functions: Mapping[str, Function]) -> tuple[str, str] | None:
-    """One call in any of the shapes seen: ``{name, arguments}``, ``{type, function: {…}}``, ``{function: name, …}``."""
-    if not isinstance(value, dict) or not _KEYS.issuperset(cast(dict[str, Any], value)):
+def _call(value: Any, functions: _Functions) -> tuple[str, str] | None:
+    """One call in any of the shapes seen: ``{name, arguments}``, ``{type, function: {…}}``, ``{function: name, …}``.
+
+    Members beside these do not matter where ``arguments`` are among them; ``parameters`` may be those of a definition.
+    """
+    if not isinstance(value, dict):
         return None
     call = cast(dict[str, Any], value)
     inner: Any = call.get("function")
     if isinstance(inner, dict):
         return _call(inner, functions) if "name" not in call else None
     name: Any = call.get("name", inner)
-    function = functions.get(name) if isinstance(name, str) else None
-    arguments = _arguments(call)
-    if function is None or not fits(function, arguments):
+    if not isinstance(name, str) or not ("arguments" in call or _KEYS.issuperset(call)):
         return None
-    return function.name, compact(arguments)
+    told = any(key in call for key in _ARGUMENTS)
+    arguments = _arguments(call)
+    return (name, compact(arguments)) if functions.accept(name, arguments, told=told) else None
+
+
+class _Functions:
+    """Which calls are taken for such.
+
+    Args:
+        lenient: whether also those that do not fit, because what is wrong with them is mended elsewhere.
+    """
+
+    def __init__(self, functions: Sequence[Function], lenient: bool) -> None:
+        self._by_name: Mapping[str, Function] = {function.name: function for function in functions}
+        self._lenient = lenient
+
+    def __bool__(self) -> bool:
+        return bool(self._by_name)
+
+    def may_be(self, name: str) -> bool:
+        """Whether a call of that name may be taken for one."""
+        return self._lenient or name in self._by_name
+
+    def accept(self, name: str, arguments: Any, *, told: bool) -> bool:
+        """Whether this is a call.
+
+        Args:
+            told: whether it has a member for its arguments.
+        """
+        function = self._by_name.get(name)
+        if function is not None and fits(function, arguments):
+            return True
+        return self._lenient and isinstance(arguments, dict) and (told or function is not None)
 
 
 def _arguments(call: dict[str, Any]) -> Any:
@@ -215,10 +258,8 @@ def _arguments(call: dict[str, Any]) -> Any:
         return {}
     if not isinstance(value, str):
         return value
-    try:
-        return msgspec.json.decode(value)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+    decoded = mending.decode(value)
+    return decoded[0] if decoded else None
 
 
 _Step = Callable[[bool], Sequence[Delta] | None]
@@ -234,6 +275,7 @@ class Dialect:
         parallel: whether there may be more than the first call.
         keys: where ``Call.key`` is taken from.
         begun: whether the text goes on from an earlier one, so that nothing can stand in front of it.
+        lenient: whether calls that do not fit are taken for calls too.
         helps: where it is noted that calls were read.
     """
 
@@ -246,10 +288,11 @@ class Dialect:
         parallel: bool = True,
         keys: Iterator[int] | None = None,
         begun: bool = False,
+        lenient: bool = False,
         helps: set[ToolMeasure] | None = None,
     ) -> None:
         self._helps: set[ToolMeasure] = helps if helps is not None else set()
-        self._functions = {function.name: function for function in functions}
+        self._functions = _Functions(functions, lenient)
         self._whole = whole and not begun
         self._parallel = parallel
         self._keys = keys if keys is not None else itertools.count()
@@ -421,6 +464,8 @@ class Dialect:
             found = _Found(len(seen))
         passage, self._held = self._held[: found.end], self._held[found.end :]
         self._step = self._call_gap if found.calls else self._in_text
+        if found.mended:
+            self._helps.add("text_mended")
         return self._called_by(found.calls) if found.calls else [Text(passage)]
 
     def _called_by(self, calls: Sequence[tuple[str, str]]) -> Sequence[Delta]:

@@ -139,6 +139,7 @@ def filters(
         parallel=prompt.parallel_tool_calls,
         keys=keys,
         begun=bool(prompt.prefix),
+        lenient=config.tool_help == "repair",
         helps=helps,
     )
     if not dialect.idle:
