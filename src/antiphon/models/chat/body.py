@@ -33,10 +33,11 @@ _SYSTEM: Final = frozenset({"system", "developer"})
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def body(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) -> Json:
+def body(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False, begun: str = "") -> Json:
     """The request's JSON.
 
     Args:
+        begun: what is put into the model's mouth, for it to go on with.
         native_calls: whether required calls are left to the server although ``config`` says ``schema``.
     """
     assert not prompt.prefix or config.supports_prefill, "the model cannot continue an answer"
@@ -48,6 +49,8 @@ def body(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) -> J
         **_sampling(prompt, config),
         **_calling(prompt, config, native_calls),
     }
+    if begun:
+        whole["messages"].append({"role": "assistant", "content": begun})
     if prompt.prefix and config.supports_prefill == "vllm":
         whole |= {"continue_final_message": True, "add_generation_prompt": False}
     return _overlaid(whole, config.extra)

@@ -45,6 +45,9 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
         tool_help: how much calls are helped.
         tool_format: how functions are shown. ``template``: as ``tools``, by the server's chat template. ``fenced``: in
             words, as JSON lines, and calls as fenced JSON blocks; for templates that show none, or show them badly.
+        call_odds: from which odds on that its first token opens a call the model is made to write one, whatever token
+            is the likeliest; None to leave that to the model. For ``fenced`` alone, and servers that can go on with a
+            begun answer and say the odds of tokens.
         replays_reasoning: whether earlier reasoning is sent back, as ``reasoning_content``.
         developer_role: whether the server's templates know ``developer``; otherwise it is sent as ``system``.
         one_system: whether all system texts in front are joined into one message; most templates take only
@@ -81,6 +84,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     text_calls: bool = True
     tool_help: ToolHelp = "read"
     tool_format: ToolFormat = "template"
+    call_odds: float | None = None
     replays_reasoning: bool = False
     developer_role: bool = False
     one_system: bool = True

@@ -18,6 +18,8 @@ from antiphon.models.outcome import outcome_of
 from antiphon.wire import Json
 
 _ANY_OBJECT: Final[Json] = {"type": "object", "properties": {}}
+CALL_BEGUN: Final = '```json\n{"name": "'
+"""How a call begins."""
 _MADE: Final = "These calls were already made, with these results:"
 _NEXT: Final = {
     "failed": "The last call failed. Correct it by what its result says and make it again, or say why that cannot be.",

@@ -19,6 +19,7 @@ from yarl import URL
 
 from antiphon.models import ContextTooLong, Delta, Prompt, ToolHelp
 from antiphon.models.chat.body import body, held_function, holds_to_schema
+from antiphon.models.chat.choice import is_choice, sample_choice
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.connections import (
     FAILURES,
@@ -117,7 +118,12 @@ class ChatModel:
             UpstreamTimeout: it is silent for longer than ``idle_s``.
             UpstreamError: it failed, in whatever other way, or ended in the midst of its answer.
         """
-        return _Answer(partial(self._start, prompt), self.config.answer_bytes_max)
+        if is_choice(prompt, self.config):
+            return sample_choice(self._open, prompt, self.config)
+        return self._open(prompt)
+
+    def _open(self, prompt: Prompt, begun: str = "") -> _Answer:
+        return _Answer(partial(self._start, prompt, begun), self.config.answer_bytes_max)
 
     async def count(self, prompt: Prompt) -> int:
         """Tokens of the prompt, as a sample of it would report them; see ``TokenCounter``.
@@ -130,18 +136,18 @@ class ChatModel:
 
     # The request.
 
-    async def _start(self, prompt: Prompt) -> tuple[aiohttp.ClientResponse, ChatStream]:
+    async def _start(self, prompt: Prompt, begun: str = "") -> tuple[aiohttp.ClientResponse, ChatStream]:
         try:
-            return await self._start_either_way(prompt)
+            return await self._start_either_way(prompt, begun)
         except ContextTooLong as error:
             clipped = _clipped(prompt, error)
             if clipped is None:
                 raise
-            return await self._start_either_way(clipped)
+            return await self._start_either_way(clipped, begun)
 
-    def _start_either_way(self, prompt: Prompt) -> Awaitable[tuple[aiohttp.ClientResponse, ChatStream]]:
+    def _start_either_way(self, prompt: Prompt, begun: str) -> Awaitable[tuple[aiohttp.ClientResponse, ChatStream]]:
         if self._native_calls or not holds_to_schema(prompt, self.config):
-            return self._start_once(prompt, native=self._native_calls)
+            return self._start_once(prompt, native=self._native_calls, begun=begun)
         return self._start_by_schema(prompt)
 
     async def _start_by_schema(self, prompt: Prompt) -> tuple[aiohttp.ClientResponse, ChatStream]:
@@ -158,11 +164,13 @@ class ChatModel:
             self._native_calls = any(word in refusal.message.lower() for word in _SCHEMA_REFUSED)
             return started
 
-    async def _start_once(self, prompt: Prompt, *, native: bool) -> tuple[aiohttp.ClientResponse, ChatStream]:
+    async def _start_once(
+        self, prompt: Prompt, *, native: bool, begun: str = ""
+    ) -> tuple[aiohttp.ClientResponse, ChatStream]:
         forced = holds_to_schema(prompt, self.config) and not native
-        sent = body(prompt, self.config, native_calls=native)
+        sent = body(prompt, self.config, native_calls=native, begun=begun)
         response = await self._post(self._completions, sent)
-        return response, ChatStream(prompt, self.config, forced=forced)
+        return response, ChatStream(prompt, self.config, forced=forced, begun=begun)
 
     async def _post(self, url: URL | str, sent: Json) -> aiohttp.ClientResponse:
         """Posts, and returns once the server has answered with success.

@@ -7,14 +7,14 @@ passed over, and its words are kept in case the answer never comes to its end.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+from collections.abc import Sequence
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 
 from antiphon.models import Delta, Finish, Prompt, Reasoning, Refusal, Text, ToolMeasure, Usage
 from antiphon.models.chat import errors as chat_errors
-from antiphon.models.chat.body import callable_functions, held_function, shows_in_words
+from antiphon.models.chat.body import callable_functions, shows_in_words
 from antiphon.models.chat.calls import Calls
 from antiphon.models.chat.chunk import (
     CallPiece,
@@ -30,12 +30,10 @@ from antiphon.models.chat.chunk import (
     thought_of,
 )
 from antiphon.models.chat.config import ChatConfig
-from antiphon.models.chat.dialect import Dialect
-from antiphon.models.chat.forced import ForcedCall
+from antiphon.models.chat.filters import Filter, filters
 from antiphon.models.chat.frames import FrameJoiner
 from antiphon.models.chat.lines import Documents, Opening, Splitter
 from antiphon.models.chat.unicode import SurrogateJoiner
-from antiphon.models.chat.written import WrittenCall
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 
@@ -62,91 +60,6 @@ _DECODE_ERRORS: Final = (ValueError, RecursionError)
 """msgspec's errors and Unicode's are ``ValueError``s."""
 _ASIDE_MAX: Final = 65_536
 """How many pieces of choices that nobody asked for are kept, in case the server has no first one."""
-
-
-class Filter(Protocol):
-    """Looks at the answer's text on its way: ``Dialect``, ``ForcedCall``, ``WrittenCall``, ``Repeated``."""
-
-    @property
-    def idle(self) -> bool: ...
-
-    def feed(self, text: str) -> list[Delta]: ...
-
-    def end(self, cut: bool) -> list[Delta]: ...
-
-    def release(self) -> list[Delta]: ...
-
-    def separated(self) -> None: ...
-
-
-class Repeated:
-    """Takes off the begun answer with which llama.cpp opens its continuation."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._held = ""
-
-    @property
-    def idle(self) -> bool:
-        return not self._prefix
-
-    def feed(self, text: str) -> list[Delta]:
-        self._held += text
-        if len(self._held) < len(self._prefix) and self._prefix.startswith(self._held):
-            return []
-        # Some templates trim what they repeat. Not repeated after all, everything is new.
-        whole = self._held.startswith(self._prefix)
-        new = self._held.removeprefix(self._prefix if whole else self._prefix.rstrip())
-        self._prefix = self._held = ""
-        return [Text(new)] if new else []
-
-    def release(self) -> list[Delta]:
-        held, self._held = self._held, ""
-        return [Text(held)] if held else []
-
-    def end(self, cut: bool) -> list[Delta]:
-        """Stopped within what it repeats: nothing is new."""
-        return []
-
-    def separated(self) -> None:
-        """Reasoning beside the answer changes nothing here."""
-
-
-def filters(
-    prompt: Prompt, config: ChatConfig, keys: Iterator[int], helps: set[ToolMeasure], *, forced: bool
-) -> list[Filter]:
-    """What looks at the text of one answer, first to last.
-
-    Args:
-        helps: where it is noted what helped the calls in it.
-        forced: whether the answer is held to the schema of a call.
-    """
-    functions = callable_functions(prompt)
-    reads = (config.text_calls and config.tool_help != "off") or shows_in_words(prompt, config)
-    chain: list[Filter] = []
-    if prompt.prefix and config.supports_prefill == "llamacpp":
-        chain.append(Repeated(prompt.prefix))
-    held = held_function(prompt, config) if forced else None
-    reasoning_format = config.reasoning_format
-    if held:
-        reasoning_format = "never"  # every character is the text's
-    elif forced and reasoning_format == "opened":
-        reasoning_format = "tags"  # what is held to a schema cannot close a tag
-    dialect = Dialect(
-        reasoning_format=reasoning_format,
-        functions=functions if reads and not forced else (),
-        whole=prompt.format.type == "text",
-        parallel=prompt.parallel_tool_calls,
-        keys=keys,
-        begun=bool(prompt.prefix),
-        lenient=config.tool_help == "repair",
-        helps=helps,
-    )
-    if not dialect.idle:
-        chain.append(dialect)
-    if forced:
-        chain.append(WrittenCall(held, keys) if held else ForcedCall(functions, keys))
-    return chain
 
 
 _Saying: TypeAlias = Text | Reasoning | Refusal
@@ -214,18 +127,19 @@ class ChatStream:
         prompt: what it answers.
         config: the server.
         forced: whether the answer is held to the schema of a call.
+        begun: what was put into the model's mouth, to be read as the beginning of its answer.
 
     Attributes:
         finished: whether ``Finish`` was given: nothing more will come.
     """
 
-    def __init__(self, prompt: Prompt, config: ChatConfig, *, forced: bool = False) -> None:
+    def __init__(self, prompt: Prompt, config: ChatConfig, *, forced: bool = False, begun: str = "") -> None:
         keys = itertools.count()
         joiner = None if prompt.streamed or prompt.top_logprobs is not None else FrameJoiner(_only_text)
         self._opening = Opening(config.line_bytes_max, joiner.join if joiner else None)
         self._splitter: Splitter | None = None
         self._helps: set[ToolMeasure] = {"shown_in_words"} if shows_in_words(prompt, config) else set()
-        self._filters = filters(prompt, config, keys, self._helps, forced=forced)
+        self._filters = filters(prompt, config, keys, self._helps, forced=forced, begun=begun)
         self._calls = Calls(keys, prompt.parallel_tool_calls, [one.name for one in callable_functions(prompt)])
         self._wants_logprobs = prompt.top_logprobs is not None
         self._logprobs: tuple[Json, ...] = ()

@@ -81,6 +81,7 @@ def locate(name: str, data: Path, say: Say, threads: int = 0, reporter: Reporter
         pool=chosen.pool,
         threads=threads,
         tool_format=chosen.entry.tool_format,
+        call_odds=chosen.entry.call_odds,
         tools_unreliable=chosen.entry.tools == "unreliable",
     )
 
@@ -200,6 +201,7 @@ class EmbeddedModel:
                 sampling={"temperature": 1.0, "top_p": 1.0},
                 tool_help=tool_help,
                 tool_format=server.settings.tool_format if tool_help != "off" else "template",
+                call_odds=server.settings.call_odds,
                 counter="llamacpp",
                 control_tokens=control_tokens,
                 idle_s=IDLE_S,

@@ -82,6 +82,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         kv_bytes_per_token: attention cache per token of context, as f16.
         working_bytes: memory beside weights and attention cache.
         tool_format: how functions are shown to it, chosen by measurement.
+        call_odds: from which odds on a call is made, see ``ChatConfig``; by measurement too.
         tools: how far its calls can be relied on.
         source: where the file can be had, in order of preference.
     """
@@ -97,6 +98,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tool_format: ToolFormat
     tools: Literal["usable", "unreliable"]
     source: tuple[Source, ...]
+    call_odds: float | None = None
 
     def memory_bytes(self, pool: Pool) -> int:
         """Memory needed to serve it with these contexts."""

@@ -1,0 +1,120 @@
+"""Whether a model calls or speaks, and what it calls: chosen without chance. A temperature is for texts.
+
+Where the odds of tokens can be had, one token is asked for first. If it opens a call, or a call was likely while words
+were likelier, a call is sampled greedily, begun for the model in the latter case; what becomes no call is dropped.
+Else the words are sampled as they were asked for. The prompt is read once: its server has it when it is asked again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Final, TypeAlias
+
+import msgspec
+
+from antiphon.models import Call, Delta, Finish, Prompt, Reasoning, Text
+from antiphon.models.chat.body import callable_functions, shows_in_words
+from antiphon.models.chat.config import ChatConfig
+from antiphon.models.chat.fenced import CALL_BEGUN
+from antiphon.wire import Json
+
+Batches: TypeAlias = AsyncIterator[Sequence[Delta]]
+Open: TypeAlias = Callable[[Prompt, str], AbstractAsyncContextManager[Batches]]
+"""Samples a prompt, with what is put into the model's mouth."""
+
+_OPENERS: Final = ("`", "{", "[", "<tool")
+"""How what opens a call begins."""
+_ALTERNATIVES: Final = 10
+
+
+def is_choice(prompt: Prompt, config: ChatConfig) -> bool:
+    """Whether the model has a choice, and is helped with it."""
+    free = prompt.tool_choice.mode == "auto" and prompt.format.type == "text"
+    asked = not prompt.prefix and prompt.top_logprobs is None and bool(callable_functions(prompt))
+    return (
+        config.tool_help == "repair" and free and asked and (_looks(prompt, config) or not _is_greedy(prompt, config))
+    )
+
+
+def _looks(prompt: Prompt, config: ChatConfig) -> bool:
+    """Whether the odds of a call are looked at."""
+    return config.call_odds is not None and shows_in_words(prompt, config)
+
+
+def _is_greedy(prompt: Prompt, config: ChatConfig) -> bool:
+    temperature = config.sampling.get("temperature") if prompt.temperature is None else prompt.temperature
+    return temperature == 0
+
+
+@asynccontextmanager
+async def sample_choice(open: Open, prompt: Prompt, config: ChatConfig) -> AsyncGenerator[Batches]:
+    """Sample once; see ``Model.sample``."""
+    greedy = msgspec.structs.replace(prompt, temperature=0.0, presence_penalty=0.0, frequency_penalty=0.0)
+    begun = await _look(open, greedy, config) if _looks(prompt, config) else ""
+    async with AsyncExitStack() as stack:
+        if begun is not None:
+            answer = _Begun(await stack.enter_async_context(open(greedy, begun)))
+            first = await answer.first()
+            if isinstance(first, Call) or (not begun and (not isinstance(first, Text) or _is_greedy(prompt, config))):
+                yield answer.rest(chosen=isinstance(first, Call))
+                return
+            await stack.aclose()
+        yield await stack.enter_async_context(open(prompt, ""))
+
+
+async def _look(open: Open, greedy: Prompt, config: ChatConfig) -> str | None:
+    """What a call is begun with: nothing, where the model begins one itself; None where no call is likely."""
+    one = msgspec.structs.replace(greedy, max_output_tokens=1, top_logprobs=_ALTERNATIVES)
+    async with open(one, "") as batches:
+        first = await _Begun(batches).first()
+    if not isinstance(first, Text) or first.text.lstrip().startswith(_OPENERS):
+        return ""
+    return CALL_BEGUN if config.call_odds is not None and odds_of_call(first) >= config.call_odds else None
+
+
+def odds_of_call(first: Text) -> float:
+    """How likely it was that an answer begins with a call, by the odds of its first token."""
+    if not first.logprobs:
+        return 0.0
+    likeliest: list[Json] = first.logprobs[0].get("top_logprobs") or []
+    return sum(_probability(one) for one in likeliest if str(one.get("token", "")).lstrip().startswith(_OPENERS))
+
+
+def _probability(entry: Json) -> float:
+    return math.exp(float(entry.get("logprob") or 0.0))
+
+
+class _Begun:
+    """A sample of which the beginning is looked at before it is passed on."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self._held: list[Sequence[Delta]] = []
+
+    async def first(self) -> Text | Call | Finish | None:
+        """The first delta that says what the answer is; reasoning does not, nor do blanks."""
+        async for batch in self._batches:
+            self._held.append(batch)
+            for delta in batch:
+                if not isinstance(delta, Reasoning) and not (isinstance(delta, Text) and not delta.text.strip()):
+                    return delta if isinstance(delta, Text | Call | Finish) else None
+        return None
+
+    async def rest(self, *, chosen: bool) -> AsyncGenerator[Sequence[Delta]]:
+        """All of it.
+
+        Args:
+            chosen: whether it was chosen for what it calls.
+        """
+        for batch in self._held:
+            yield _marked(batch) if chosen else batch
+        async for batch in self._batches:
+            yield _marked(batch) if chosen else batch
+
+
+def _marked(batch: Sequence[Delta]) -> Sequence[Delta]:
+    if not isinstance(last := batch[-1], Finish):
+        return batch
+    return [*batch[:-1], msgspec.structs.replace(last, helps=("chosen_greedily", *last.helps))]

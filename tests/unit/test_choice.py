@@ -1,0 +1,134 @@
+"""How a weak model's choice between calling and speaking is made: without chance, and by the odds of a call."""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from antiphon.models import Call, Delta, Finish, Function, Prompt, Reasoning, Text, TextFormat, ToolChoice
+from antiphon.models.chat.choice import is_choice, odds_of_call, sample_choice
+from antiphon.models.chat.config import ChatConfig
+from antiphon.models.chat.fenced import CALL_BEGUN
+
+CONFIG = ChatConfig(
+    base_url="", model="m", tool_help="repair", tool_format="fenced", call_odds=0.15, sampling={"temperature": 1.0}
+)
+PROMPT = Prompt(items=(), functions=(Function("f"),), presence_penalty=0.5)
+CALL, DONE = Call(0, "f", "{}"), Finish()
+
+
+def said(text: str, **odds: float) -> Text:
+    likeliest = [{"token": token, "logprob": math.log(odd)} for token, odd in odds.items()]
+    return Text(text, ({"token": text, "top_logprobs": likeliest},))
+
+
+def likely(text: str) -> Text:
+    return Text(text, ({"token": text, "top_logprobs": [{"token": "```", "logprob": math.log(0.3)}]},))
+
+
+class Upstream:
+    """Plays answers, and remembers what it was asked."""
+
+    def __init__(self, *answers: Sequence[Delta]) -> None:
+        self._answers = list(answers)
+        self.asked: list[tuple[Prompt, str]] = []
+        self.closed = 0
+
+    @asynccontextmanager
+    async def open(self, prompt: Prompt, begun: str) -> AsyncGenerator[AsyncIterator[Sequence[Delta]]]:
+        self.asked.append((prompt, begun))
+        try:
+            yield self._play(self._answers.pop(0))
+        finally:
+            self.closed += 1
+
+    async def _play(self, answer: Sequence[Delta]) -> AsyncGenerator[Sequence[Delta]]:
+        for delta in answer:
+            yield [delta]
+
+
+def sample(upstream: Upstream, prompt: Prompt = PROMPT, config: ChatConfig = CONFIG) -> list[Delta]:
+    async def all_of() -> list[Delta]:
+        async with sample_choice(upstream.open, prompt, config) as batches:
+            return [delta async for batch in batches for delta in batch]
+
+    deltas = asyncio.run(all_of())
+    assert upstream.closed == len(upstream.asked)
+    return deltas
+
+
+COLD = Prompt(items=(), functions=PROMPT.functions, temperature=0)
+BARE = msgspec.structs.replace(CONFIG, call_odds=None)
+
+
+def test_one_token_tells_that_a_call_is_begun_and_it_is_sampled_greedily() -> None:
+    upstream = Upstream([Text("```"), Finish("length")], [CALL, DONE])
+    assert sample(upstream) == [CALL, Finish(helps=("chosen_greedily",))]
+    look, asked = upstream.asked
+    assert (look[0].temperature, look[0].max_output_tokens, look[0].top_logprobs) == (0.0, 1, 10)
+    assert (asked[0].temperature, asked[0].presence_penalty, asked[0].top_logprobs, asked[1]) == (0.0, 0.0, None, "")
+
+
+def test_words_are_sampled_as_they_were_asked_for() -> None:
+    upstream = Upstream([said("Hi", Hi=0.9), Finish("length")], [Text("Hey"), DONE])
+    assert sample(upstream) == [Text("Hey"), DONE]
+    assert upstream.asked[1] == (PROMPT, "")
+
+
+def test_where_a_call_was_likely_one_is_begun() -> None:
+    for prompt in (PROMPT, COLD):
+        upstream = Upstream([likely("To"), Finish("length")], [CALL, DONE])
+        assert sample(upstream, prompt) == [CALL, Finish(helps=("chosen_greedily",))]
+        assert upstream.asked[1][1] == CALL_BEGUN
+
+
+def test_what_was_begun_and_is_no_call_is_no_answer() -> None:
+    for prompt in (PROMPT, COLD):
+        upstream = Upstream([likely("To"), Finish("length")], [Text("```json"), DONE], [Text("Hey"), DONE])
+        assert sample(upstream, prompt) == [Text("Hey"), DONE]
+        assert upstream.asked[2] == (prompt, "")
+
+
+def test_code_that_opens_like_a_call_is_sampled_as_it_was_asked_for() -> None:
+    upstream = Upstream([Text("```"), Finish("length")], [Text("```python"), DONE], [Text("```py"), DONE])
+    assert sample(upstream) == [Text("```py"), DONE]
+    upstream = Upstream([Text("```"), Finish("length")], [Text("```python"), DONE])
+    assert sample(upstream, COLD) == [Text("```python"), DONE]
+
+
+def test_where_no_odds_are_looked_at_the_answer_is_begun_greedily() -> None:
+    upstream = Upstream([Reasoning("Hm"), Text(" "), CALL, DONE])
+    assert sample(upstream, config=BARE) == [Reasoning("Hm"), Text(" "), CALL, Finish(helps=("chosen_greedily",))]
+    upstream = Upstream([Text("Hi"), DONE], [Text("Hey"), DONE])
+    assert sample(upstream, config=BARE) == [Text("Hey"), DONE]
+    assert sample(Upstream([DONE]), config=BARE) == [DONE]
+
+
+def test_odds_are_of_all_that_may_open_a_call() -> None:
+    tokens = {"```": 0.1, '{"': 0.2, " [": 0.05, "The": 0.5}
+    first = Text("The", ({"top_logprobs": [{"token": t, "logprob": math.log(p)} for t, p in tokens.items()]},))
+    assert odds_of_call(first) == pytest.approx(0.35)
+    assert odds_of_call(Text("The")) == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "config"),
+    [
+        ({"functions": ()}, {}),
+        ({"tool_choice": ToolChoice("none")}, {}),
+        ({"tool_choice": ToolChoice("required")}, {}),
+        ({"format": TextFormat("json_object")}, {}),
+        ({"top_logprobs": 0}, {}),
+        ({"prefix": "To"}, {}),
+        ({}, {"tool_help": "read"}),
+        ({"temperature": 0.0}, {"call_odds": None}),
+    ],
+)
+def test_where_there_is_no_choice_nothing_is_asked_twice(fields: dict[str, Any], config: dict[str, Any]) -> None:
+    assert is_choice(PROMPT, CONFIG)
+    known = {"base_url": "", "model": "m", "tool_help": "repair", "tool_format": "fenced", "call_odds": 0.15, **config}
+    assert not is_choice(Prompt(**{"items": (), "functions": PROMPT.functions, **fields}), ChatConfig(**known))
