@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from antiphon.models import Function, Prompt
-from antiphon.models.chat import fenced, forced, written
+from antiphon.models.chat import bounds, fenced, forced, written
 from antiphon.models.chat.arguments import compact
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.control_tokens import neutralize, tokens_for
@@ -83,6 +83,12 @@ def shows_in_words(prompt: Prompt, config: ChatConfig) -> bool:
     return config.tool_format == "fenced" and free and bool(callable_functions(prompt))
 
 
+def is_bound(prompt: Prompt, config: ChatConfig) -> bool:
+    """Whether the answer is held to a schema that is bound by its tokens."""
+    held = prompt.format.type == "json_schema" or holds_to_schema(prompt, config)
+    return config.bounds_schemas and prompt.max_output_tokens is not None and held
+
+
 def _overlaid(whole: Json, extra: Json) -> Json:
     """The operator's fields win, and ``null`` takes a field out; ``chat_template_kwargs`` of both sides are joined."""
     joined = {**whole, **extra}
@@ -124,8 +130,9 @@ def _calling(prompt: Prompt, config: ChatConfig, native_calls: bool) -> Json:
     if not native_calls and holds_to_schema(prompt, config):
         if (held := held_function(prompt, config)) and held.grammar and config.grammars:
             return written.constraint(held.grammar, config.grammars)
-        return {"response_format": _schema_format("call", forced.schema(functions), strict=True)}
-    fields = _format(prompt)
+        schema = _bounded(forced.schema(functions), prompt, config)
+        return {"response_format": _schema_format("call", schema, strict=True)}
+    fields = _format(prompt, config)
     if not functions or shows_in_words(prompt, config):
         return fields
     tools = [_tool(function) for function in functions]
@@ -147,7 +154,11 @@ def _tool(function: Function) -> Json:
     return {"type": "function", "function": described}
 
 
-def _format(prompt: Prompt) -> Json:
+def _bounded(schema: Json, prompt: Prompt, config: ChatConfig) -> Json:
+    return bounds.bound(schema, prompt.max_output_tokens) if config.bounds_schemas else schema
+
+
+def _format(prompt: Prompt, config: ChatConfig) -> Json:
     wanted = prompt.format
     match wanted.type:
         case "text":
@@ -155,7 +166,7 @@ def _format(prompt: Prompt) -> Json:
         case "json_object":
             return {"response_format": {"type": "json_object"}}
         case "json_schema":
-            schema = wanted.schema or {}
+            schema = _bounded(wanted.schema or {}, prompt, config)
             return {"response_format": _schema_format(wanted.name, schema, strict=wanted.strict)}
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from antiphon.models import Delta, Finish, Prompt, Reasoning, Refusal, Text, ToolMeasure, Usage
 from antiphon.models.chat import errors as chat_errors
-from antiphon.models.chat.body import callable_functions, shows_in_words
+from antiphon.models.chat.body import callable_functions, is_bound, shows_in_words
 from antiphon.models.chat.calls import Calls
 from antiphon.models.chat.chunk import (
     CallPiece,
@@ -139,6 +139,8 @@ class ChatStream:
         self._opening = Opening(config.line_bytes_max, joiner.join if joiner else None)
         self._splitter: Splitter | None = None
         self._helps: set[ToolMeasure] = {"shown_in_words"} if shows_in_words(prompt, config) else set()
+        if is_bound(prompt, config):
+            self._helps.add("schema_bounded")
         self._filters = filters(prompt, config, keys, self._helps, forced=forced, begun=begun)
         self._calls = Calls(keys, prompt.parallel_tool_calls, [one.name for one in callable_functions(prompt)])
         self._wants_logprobs = prompt.top_logprobs is not None
