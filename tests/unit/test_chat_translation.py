@@ -176,7 +176,13 @@ def test_required_calls_of_the_servers_own() -> None:
 
 
 def test_a_required_call_is_had_by_a_schema() -> None:
-    prompt = Prompt(items=(say("user", "Hi"),), instructions="Be kind.", functions=(F,), tool_choice=REQUIRED)
+    prompt = Prompt(
+        items=(say("user", "Hi"),),
+        instructions="Be kind.",
+        functions=(F,),
+        tool_choice=REQUIRED,
+        parallel_tool_calls=False,
+    )
     sent = body(prompt, CONFIG)
     assert "tools" not in sent
     assert sent["response_format"]["json_schema"]["schema"] == {
@@ -574,6 +580,52 @@ def test_a_server_that_calls_by_itself_when_forced() -> None:
     prompt = Prompt(items=(), functions=(F,), tool_choice=REQUIRED)
     deltas = read(frames(tool(0, "a", "f", "{}"), finish("tool_calls")), prompt=prompt, forced=True)
     assert deltas == [Call(0, "f", "{}", "a"), Finish()]
+
+
+TWO = '[{"name":"f","arguments":{"a":"]}"}}, {"name": "g", "arguments": {} } ]'
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_several_calls_are_read_as_they_come(size: int) -> None:
+    calls = [one for one in forced(*(TWO[at : at + size] for at in range(0, len(TWO), size))) if isinstance(one, Call)]
+    assert [one.name for one in calls if one.name] == ["f", "g"]
+    assert ["".join(one.arguments for one in calls if one.key == key) for key in (0, 1)] == ['{"a":"]}"}', "{}"]
+
+
+def test_several_calls_whose_members_come_in_another_order() -> None:
+    first, second = '{"name":"f","arguments":{"a":"x"}}', '{"arguments":{},"name":"g"}'
+    for written in (f"[{second},{first}]", f"[{first},{second}]"):
+        assert {one.name for one in forced(written) if isinstance(one, Call) and one.name} == {"f", "g"}
+
+
+@pytest.mark.parametrize(
+    "written", ["[]x", '[{"name":"f","arguments":{"a":1}},{"name":"g","arguments":{}}]', TWO + "]", TWO[:-1]]
+)
+def test_a_list_that_is_none_of_calls_is_an_error(written: str) -> None:
+    with pytest.raises(UpstreamError):
+        forced(written)
+
+
+def test_a_list_that_is_cut_gives_what_there_is() -> None:
+    assert {one.key for one in forced(TWO[:-4], reason="length") if isinstance(one, Call)} == {0, 1}
+    assert {one.key for one in forced(TWO[:45], reason="length") if isinstance(one, Call)} == {0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "kind"),
+    [
+        ({}, {}, "array"),
+        ({"parallel_tool_calls": False}, {}, "object"),
+        ({"tool_choice": ToolChoice("required", ("f",))}, {}, "object"),
+        ({}, {"forced_several": False}, "object"),
+    ],
+)
+def test_several_calls_may_be_required_where_they_are_allowed(
+    fields: dict[str, Any], options: dict[str, Any], kind: str
+) -> None:
+    prompt = Prompt(**{"items": (), "functions": (F,), "tool_choice": REQUIRED, **fields})
+    sent = body(prompt, config(**options))
+    assert sent["response_format"]["json_schema"]["schema"]["type"] == kind
 
 
 # What comes back instead.

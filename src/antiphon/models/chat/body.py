@@ -77,6 +77,11 @@ def held_function(prompt: Prompt, config: ChatConfig) -> Function | None:
     return alone if alone is not None and alone.grammar is not None and config.grammars is not None else None
 
 
+def allows_several(prompt: Prompt, config: ChatConfig) -> bool:
+    """Whether an answer that is held to the schema of calls may hold several of them."""
+    return prompt.parallel_tool_calls and config.forced_several and len(prompt.tool_choice.names) != 1
+
+
 def shows_in_words(prompt: Prompt, config: ChatConfig) -> bool:
     """Whether functions are told in words that the model may call; not where its answer is held to something else."""
     free = prompt.tool_choice.mode != "required" and prompt.format.type == "text"
@@ -130,7 +135,7 @@ def _calling(prompt: Prompt, config: ChatConfig, native_calls: bool) -> Json:
     if not native_calls and holds_to_schema(prompt, config):
         if (held := held_function(prompt, config)) and held.grammar and config.grammars:
             return written.constraint(held.grammar, config.grammars)
-        schema = _bounded(forced.schema(functions), prompt, config)
+        schema = _bounded(forced.schema(functions, several=allows_several(prompt, config)), prompt, config)
         return {"response_format": _schema_format("call", schema, strict=True)}
     fields = _format(prompt, config)
     if not functions or shows_in_words(prompt, config):
@@ -197,8 +202,8 @@ def _described(prompt: Prompt, config: ChatConfig, native_calls: bool) -> str:
     """What the model is told of its functions in words; empty where its template tells it, or there are none."""
     functions = callable_functions(prompt)
     if holds_to_schema(prompt, config) and not native_calls:
-        held = held_function(prompt, config)
-        return written.description(held) if held else forced.description(functions)
+        held, several = held_function(prompt, config), allows_several(prompt, config)
+        return written.description(held) if held else forced.description(functions, several=several)
     if not shows_in_words(prompt, config):
         return ""
     return fenced.description(functions, parallel=prompt.parallel_tool_calls)

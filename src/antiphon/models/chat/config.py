@@ -36,6 +36,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
             which every server named above enforces token by token. ``native``: the server's own
             ``tool_choice``, for hosted models.
         grammars: whose way of holding a whole answer to a grammar the server speaks; None when it does not.
+        forced_several: whether several calls may be made where one is required and ``parallel_tool_calls`` allows it.
         bounds_schemas: whether texts and lists in a schema that goes to the sampler are bound by the answer's tokens.
         supports_prefill: whose way of continuing a begun answer the server speaks; None when it cannot.
         counter: how the tokens of a prompt are counted; None to find that out.
@@ -78,6 +79,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int | None = None
     forced_calls: Literal["schema", "native"] = "schema"
     grammars: Literal["llamacpp", "vllm"] | None = None
+    forced_several: bool = True
     bounds_schemas: bool = False
     supports_prefill: Literal["llamacpp", "vllm"] | None = None
     counter: Counter | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from antiphon.models import Delta, Prompt, Text, ToolMeasure
-from antiphon.models.chat.body import callable_functions, held_function, shows_in_words
+from antiphon.models.chat.body import allows_several, callable_functions, held_function, shows_in_words
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.dialect import Dialect
 from antiphon.models.chat.forced import ForcedCall
@@ -123,5 +123,6 @@ def filters(
     if not dialect.idle:
         chain.append(dialect)
     if forced:
-        chain.append(WrittenCall(held, keys) if held else ForcedCall(functions, keys))
+        several = allows_several(prompt, config)
+        chain.append(WrittenCall(held, keys) if held else ForcedCall(functions, keys, several=several, helps=helps))
     return chain

@@ -1,8 +1,9 @@
 """A call that must be made: the model is held to a JSON schema, and the JSON is read back as a call.
 
 ``tool_choice: required`` is kept by few servers and by fewer small models; a JSON schema is kept by the
-sampler itself. So the answer is constrained to ``{"name": …, "arguments": …}`` and the functions are
-described in the system text, because several servers refuse or ignore ``tools`` beside ``response_format``.
+sampler itself. So the answer is constrained to ``{"name": …, "arguments": …}``, or to a list of these where there may
+be several, and the functions are described in the system text, because several servers refuse or ignore ``tools``
+beside ``response_format``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from antiphon.models import Call, Delta, Function
+from antiphon.models import Call, Delta, Function, ToolMeasure
 from antiphon.models.chat.arguments import JsonExtent, compact, fits
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
@@ -26,16 +27,23 @@ _DATA: Final = frozenset({"const", "enum", "default", "example", "examples"})
 _NOT_NESTED: Final = frozenset({"$schema", "$id", "id"})
 """Keywords of a whole document; ``$id`` in the middle of another would turn the references below it."""
 
+CALLS_MAX: Final = 16
+"""How many calls a list may hold."""
 _HEAD: Final = re.compile(r'\s*\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"arguments"\s*:\s*(?=\{)')
 _TAIL: Final = re.compile(r"\s*\}\s*")
+_LIST: Final = re.compile(r"\s*\[")
+_LIST_NEXT: Final = re.compile(r"\s*\}\s*,")
+_LIST_TAIL: Final = re.compile(r"\s*\}\s*\]\s*")
 HELD_CHARS_MAX: Final = 16 * 1024 * 1024
 
 
-def schema(functions: Sequence[Function]) -> Json:
-    """The schema that holds an answer to one call of one of ``functions``."""
+def schema(functions: Sequence[Function], *, several: bool = False) -> Json:
+    """The schema that holds an answer to one call of one of ``functions``, or to ``several``."""
     definitions: dict[str, Json] = {}
     calls = [_call_schema(function, f"f{n}", definitions) for n, function in enumerate(functions)]
     root = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    if several:
+        root = {"type": "array", "items": root, "minItems": 1, "maxItems": CALLS_MAX}
     return {**root, "$defs": definitions} if definitions else root
 
 
@@ -77,7 +85,7 @@ def _moved_member(key: str, value: Any, root: str) -> Any:
     return _moved(value, root)
 
 
-def description(functions: Sequence[Function]) -> str:
+def description(functions: Sequence[Function], *, several: bool = False) -> str:
     """What the model is told of ``functions``, one line each."""
     lines = [
         compact(
@@ -89,13 +97,13 @@ def description(functions: Sequence[Function]) -> str:
         )
         for function in functions
     ]
-    return "\n".join(
-        (
-            "Call one of these functions now:",
-            *lines,
-            'Answer only with a JSON object {"name": the function\'s name, "arguments": an object of its parameters}.',
-        )
-    )
+    call = '{"name": the function\'s name, "arguments": an object of its parameters}'
+    if several:
+        asked = "Call the functions that are needed now, each once:"
+        form = f"Answer only with a JSON list of objects {call}, one for each call; mostly one is enough."
+    else:
+        asked, form = "Call one of these functions now:", f"Answer only with a JSON object {call}."
+    return "\n".join((asked, *lines, form))
 
 
 class _Written(msgspec.Struct):
@@ -104,6 +112,7 @@ class _Written(msgspec.Struct):
 
 
 _WRITTEN: Final = msgspec.json.Decoder(_Written)
+_ALL_WRITTEN: Final = msgspec.json.Decoder(list[_Written])
 
 
 class ForcedCall:
@@ -111,12 +120,26 @@ class ForcedCall:
 
     The arguments are passed on as they come when the members are in the schema's order, as every sampler
     writes them; else at the end.
+
+    Args:
+        several: whether it may be a list of calls.
+        helps: where it is noted that it was one.
     """
 
-    def __init__(self, functions: Sequence[Function], keys: Iterator[int]) -> None:
+    def __init__(
+        self,
+        functions: Sequence[Function],
+        keys: Iterator[int],
+        *,
+        several: bool = False,
+        helps: set[ToolMeasure] | None = None,
+    ) -> None:
+        self._helps: set[ToolMeasure] = helps if helps is not None else set()
         self._functions: Mapping[str, Function] = {function.name: function for function in functions}
         self._keys = keys
+        self._several = several
         self._text = ""
+        self._at: int | None = None if several else 0
         self._key = -1
         self._name = ""
         self._start = self._sent = 0
@@ -126,31 +149,61 @@ class ForcedCall:
     idle = False
 
     def feed(self, text: str) -> list[Delta]:
-        """The pieces of the call that ``text`` completes; perhaps none."""
+        """The pieces of calls that ``text`` completes; perhaps none."""
         self._text += text
         if len(self._text) > HELD_CHARS_MAX:
             raise _invalid("longer than any call")
-        if self._extent is None:
-            return self._open()
-        return self._arguments()
+        out: list[Delta] = []
+        while (deltas := self._step()) is not None:
+            out += deltas
+        return out
 
-    def _open(self) -> list[Delta]:
-        head = _HEAD.match(self._text)
+    def _step(self) -> list[Delta] | None:
+        """What the next thing that is written gives; None: more text is needed."""
+        if self._at is None:
+            return self._begin_list()
+        if self._extent is None:
+            return self._open(self._at)
+        if not self._complete:
+            return self._arguments(self._extent)
+        return self._next(self._extent) if self._several else None
+
+    def _begin_list(self) -> list[Delta] | None:
+        text = self._text.lstrip()
+        if not text:
+            return None
+        found = _LIST.match(self._text)
+        if found is None:
+            self._several = False  # held or not, it is one call
+        else:
+            self._helps.add("several_required")
+        self._at = found.end() if found else 0
+        return []
+
+    def _open(self, at: int) -> list[Delta] | None:
+        head = _HEAD.match(self._text, at)
         if head is None or head[1] not in self._functions:
-            return []
+            return None
         self._name, self._key = head[1], next(self._keys)
         self._start = self._sent = head.end()
-        self._extent = JsonExtent(self._start)
-        return [Call(self._key, self._name), *self._arguments()]
+        self._extent, self._complete = JsonExtent(self._start), False
+        return [Call(self._key, self._name)]
 
-    def _arguments(self) -> list[Delta]:
-        if self._complete:
-            return []
-        assert self._extent is not None
-        self._complete = self._extent.scan(self._text)
+    def _arguments(self, extent: JsonExtent) -> list[Delta] | None:
+        self._complete = extent.scan(self._text)
         # Not complete, ``pos`` may stand before a backslash whose partner is still to come.
-        piece, self._sent = self._text[self._sent : self._extent.pos], self._extent.pos
-        return [Call(self._key, arguments=piece)] if piece else []
+        piece, self._sent = self._text[self._sent : extent.pos], extent.pos
+        if piece:
+            return [Call(self._key, arguments=piece)]
+        return [] if self._complete else None
+
+    def _next(self, extent: JsonExtent) -> list[Delta] | None:
+        found = _LIST_NEXT.match(self._text, extent.pos)
+        if found is None:
+            return None
+        self._check(self._functions[self._name], self._text[self._start : extent.pos])
+        self._at, self._extent = found.end(), None
+        return []
 
     def end(self, cut: bool) -> list[Delta]:
         """The rest of the call at the end of the answer; ``cut`` when the answer was stopped by its length.
@@ -164,25 +217,33 @@ class ForcedCall:
         if cut:
             rest = self._text[self._sent :] if not self._complete else ""
             return [Call(self._key, arguments=rest)] if rest else []
-        if not self._complete or not _TAIL.fullmatch(self._text, self._extent.pos):
+        tail = _LIST_TAIL if self._several else _TAIL
+        if not self._complete or not tail.fullmatch(self._text, self._extent.pos):
             raise _invalid("not closed")
         self._check(self._functions[self._name], self._text[self._start : self._extent.pos])
         return []
 
     def _whole(self, cut: bool) -> list[Delta]:
         """The members came in another order."""
+        rest = self._text[self._at or 0 :]
         try:
-            written = _WRITTEN.decode(self._text)
+            written = _ALL_WRITTEN.decode("[" + rest) if self._several and self._at else self._decode(rest)
         except msgspec.DecodeError as error:
             if cut:
                 return []
             raise _invalid(str(error)) from None
+        return [self._call(one) for one in written]
+
+    def _decode(self, text: str) -> list[_Written]:
+        return _ALL_WRITTEN.decode(text) if self._several else [_WRITTEN.decode(text)]
+
+    def _call(self, written: _Written) -> Call:
         function = self._functions.get(written.name)
         if function is None:
             raise _invalid("another function")
         arguments = bytes(written.arguments).decode()
         self._check(function, arguments)
-        return [Call(next(self._keys), function.name, arguments)]
+        return Call(next(self._keys), function.name, arguments)
 
     def _check(self, function: Function, text: str) -> None:
         """Not every sampler knows every keyword of JSON schema; only ``strict`` promises that all are kept."""

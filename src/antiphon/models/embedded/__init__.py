@@ -198,6 +198,7 @@ class EmbeddedModel:
                 context_tokens=server.context_tokens,
                 grammars="llamacpp",
                 supports_prefill="llamacpp",
+                forced_several=not server.settings.tools_unreliable,
                 bounds_schemas=tool_help == "repair",
                 sampling={"temperature": 1.0, "top_p": 1.0},
                 tool_help=tool_help,
