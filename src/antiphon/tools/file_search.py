@@ -21,7 +21,7 @@ from antiphon.models import Function
 from antiphon.tools import CallInvalid, Outcome, Scope, SpecInvalid, ToolCall, call_item, output_item
 from antiphon.tools.arguments import read_arguments
 from antiphon.wire import Id, Json
-from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.errors import InvalidRequest, NotFound
 from antiphon.wire.validation import checked
 from antiphon.wire.vector_stores import SearchRequest
 from antiphon.writer import Item
@@ -149,8 +149,12 @@ class FileSearchTool:
             self._keep(item.id, str(fault))
             return self.failed(str(fault))
         item.phase("searching")
-        ids = scope.spec.get("vector_store_ids") or [await self._searcher.resolve(scope.project, self._default)]
-        hits = await self._searcher.search(scope.project, ids, _request(scope.spec, queries))
+        try:
+            ids = scope.spec.get("vector_store_ids") or [await self._searcher.resolve(scope.project, self._default)]
+            hits = await self._searcher.search(scope.project, ids, _request(scope.spec, queries))
+        except (InvalidRequest, NotFound) as error:
+            self._keep(item.id, f"The search failed. {error.message}")
+            return Outcome({"queries": queries, "results": None}, failed=True)
         shown = _fitting(hits, scope.context_tokens)
         self._keep(item.id, _told(shown, scope.sources))
         results = [_result(hit) for hit in hits] if INCLUDE in scope.include else None
