@@ -149,7 +149,8 @@ async def test_a_search_that_fails_is_told_to_the_model() -> None:
     async with client_of(model) as (client, _, _):
         response = await client.responses.create(model="m", input="Food?", tools=[tool("vs_nope")])
         call = response.output[0]
-        assert call.type == "file_search_call" and (call.status, call.queries) == ("failed", ["favourite food", "pizza"])
+        assert call.type == "file_search_call" and call.status == "failed"
+        assert call.queries == ["favourite food", "pizza"]
         assert "failed. Vector store with id ['vs_nope'] not found." in model.prompts[1].items[-1]["output"]
     model = searching("Sorry.", arguments="{}")
     async with client_of(model) as (client, store, _):

@@ -147,6 +147,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self._look.cancel()
             self._look = None
 
+    async def send(self, message: Any) -> None:
+        """Also: a refusal ends the handshake; else each is logged as if the application had not answered."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
+
     def handle_cont(self, event: Frame) -> None:
         """Also: a message grows in one place, and has not more pieces than anyone needs."""
         self._fragments += 1
