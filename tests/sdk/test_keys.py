@@ -60,14 +60,19 @@ class Server:
 
 @asynccontextmanager
 async def server_of(
-    model: ScriptedModel, monkeypatch: pytest.MonkeyPatch, *, locked: bool = True, store: Store | None = None
+    model: ScriptedModel,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    locked: bool = True,
+    store: Store | None = None,
+    config: Config | None = None,
 ) -> AsyncIterator[Server]:
     """A server that has a key from the beginning if ``locked``, and looks for others all the time."""
     monkeypatch.setattr(keyring, "SYNC_S", 0.01)
     keys = MemoryKeys()
     if locked:
         keys.kept.append(mint_key("the first", "", Allowance(), 0)[0])
-    async with serving(model, keys=keys, store=store) as url:
+    async with serving(model, keys=keys, store=store, config=config) as url:
         server = Server(url, keys)
         yield server
         await server.close()
@@ -544,6 +549,45 @@ async def test_sealed_reasoning_is_its_projects_alone(monkeypatch: pytest.Monkey
         with pytest.raises(openai.BadRequestError) as caught:
             await bob.responses.create(model="m", input=carried)
     assert caught.value.code == "invalid_encrypted_content"
+
+
+async def test_each_response_says_what_it_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    prices = {"m": Price(input=1000.0, output=2000.0, cached_input=100.0)}
+    model = ScriptedModel(["ok", DONE], again=True)
+    async with server_of(model, monkeypatch, config=Config(prices=prices)) as server:
+        ada, bob = server.client("ada"), server.client("bob")
+        await until(lambda: let_in(bob))
+        stored = await ada.responses.create(model="m", input="x")
+        kept = await ada.responses.create(model="m", input="x", store=False)
+        made = await ada.responses.create(model="other", input="x", background=True)
+
+        async def rows(client: AsyncOpenAI, query: str) -> list[dict[str, Any]]:
+            return (await client.get(f"/usage?{query}", cast_to=dict[str, Any]))["data"]
+
+        async def settled() -> bool:
+            return len(await rows(ada, f"response_id={made.id}")) == 1
+
+        await until(settled)
+        await ada.responses.delete(stored.id)
+        cost = pytest.approx(2 * 0.001 + 1 * 0.0001 + 4 * 0.002)
+        (row,) = await rows(ada, f"response_id={stored.id}")
+        assert (row["response_id"], row["model"], row["cost"]) == (stored.id, "m", cost)
+        assert (row["requests"], row["total_tokens"], row["input_tokens_details"]) == (1, 7, {"cached_tokens": 1})
+        assert row["output_tokens_details"] == {"reasoning_tokens": 2} and row["key_name"] == "of ada"
+        listed = await rows(ada, "group_by=response")
+        assert {entry["response_id"] for entry in listed} == {stored.id, kept.id, made.id}
+        page = await ada.get("/usage?group_by=response&limit=1", cast_to=dict[str, Any])
+        assert page["has_more"] and page["data"] == listed[:1]
+        rest = await ada.get(f"/usage?group_by=response&after={listed[0]['response_id']}", cast_to=dict[str, Any])
+        assert not rest["has_more"] and rest["data"] == listed[1:]
+        assert [(entry["model"], entry["requests"]) for entry in await rows(ada, "group_by=model")] == [
+            ("m", 2),
+            ("other", 1),
+        ]
+        assert await rows(bob, f"response_id={stored.id}") == await rows(bob, "group_by=model") == []
+        for wrong in ("group_by=colour", "limit=0", "limit=-1", "limit=x", "limit=1001"):
+            with pytest.raises(openai.BadRequestError):
+                await rows(ada, wrong)
 
 
 async def test_usage_says_what_it_cost() -> None:

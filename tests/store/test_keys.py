@@ -7,11 +7,12 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from antiphon import cli
 from antiphon.store import StoreUnavailable
-from antiphon.store.keys import Allowance, Spent, mint_key
+from antiphon.store.keys import Allowance, Charge, ChargeQuery, Spent, mint_key
 from antiphon.store.migrations import HEAD
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.store.sqlite import keys as statements
@@ -80,6 +81,54 @@ async def test_usage_adds_up(tmp_path: Path) -> None:
     await store.usage.add_usage([one])
     assert list(await store.usage.read_usage("2026-01-01", "2026-01-02")) == [one + one, other]
     assert list(await store.usage.read_usage("2026-01-01", "2026-01-01")) == [other]
+    await store.close()
+
+
+def a_charge(id: str, at: int, *, key: str = "k", project: str = "p", model: str = "m", cost: int = 7) -> Charge:
+    spent = Spent(
+        key_id=key,
+        day="2026-01-02",
+        requests=1,
+        input_tokens=5,
+        cached_tokens=4,
+        output_tokens=3,
+        reasoning_tokens=2,
+        cost_micros=cost,
+    )
+    return Charge(response_id=id, project=project, model=model, settled_at=at, spent=spent)
+
+
+async def test_what_single_responses_used(tmp_path: Path) -> None:
+    made = [
+        a_charge("a", 1),
+        a_charge("b", 2, key="l"),
+        a_charge("c", 2, model="n"),
+        a_charge("d", 3),
+        a_charge("x", 3, project="q"),
+    ]
+    store = await SqliteStore.open(tmp_path)
+    await store.usage.add_usage([], made)
+    await store.usage.add_usage([], [a_charge("d", 4)])
+    mine = ChargeQuery(project="p", first_day="2026-01-02", last_day="2026-01-02")
+
+    async def ids(limit: int = 9, **members: str) -> list[str]:
+        query = msgspec.structs.replace(mine, **members)
+        return [charge.response_id for charge in await store.usage.read_charges(query, limit)]
+
+    (again, *_, first) = await store.usage.read_charges(mine, 9)
+    assert first == made[0] and again.spent == made[3].spent + made[3].spent
+    assert await ids() == ["d", "c", "b", "a"] and await ids(2) == ["d", "c"]
+    assert await ids(after="c") == ["b", "a"] and await ids(after="x") == await ids(after="gone") == []
+    assert await ids(key_id="l") == ["b"] and await ids(response_id="c") == ["c"]
+    assert await ids(first_day="2026-01-03", last_day="2026-01-03") == []
+    sums = await store.usage.sum_charges(mine)
+    assert [(model, spent.key_id, spent.requests, spent.cost_micros) for model, spent in sums] == [
+        ("m", "k", 3, 21),
+        ("n", "k", 1, 7),
+        ("m", "l", 1, 7),
+    ]
+    assert (await store.usage.forget_charges(3, 2), await store.usage.forget_charges(3, 9)) == (2, 1)
+    assert await ids() == ["d"]
     await store.close()
 
 

@@ -17,6 +17,7 @@ from antiphon.retention.sweep import (
 )
 from antiphon.store import ConversationLock, Store, StoredItem, StoreStats, StoreUnavailable
 from antiphon.store.deliveries import Attempt
+from antiphon.store.keys import Charge, ChargeQuery, Spent
 from antiphon.store.sqlite import DATABASE_NAME, MEMORY_BYTES_MAX, SqliteStore
 from antiphon.testing import FakeClock
 from antiphon.testing.check_deliveries import a_delivery, end
@@ -65,6 +66,23 @@ async def test_records_of_webhooks_go_and_what_waits_stays(open_store: OpenStore
             await sweeper(store, clock).sweep()
             assert [delivery.id for delivery, _ in await store.deliveries.read_recent(9)] == left
             clock.now += 1
+
+
+async def test_what_a_response_cost_is_known_as_long_as_it_is_kept(open_store: OpenStore) -> None:
+    clock = FakeClock()
+    chosen = ChargeQuery(project="p", first_day="0000", last_day="9999")
+    async with open_store() as store:
+        spent = Spent(key_id="", day="2026-01-01", requests=1)
+        made = [
+            Charge(response_id=f"r{n}", project="p", model="m", settled_at=int(clock.now) + n, spent=spent)
+            for n in range(2)
+        ]
+        await store.usage.add_usage([], made)
+        clock.now += 86_401
+        await sweeper(store, clock, days=0).sweep()
+        assert len(await store.usage.read_charges(chosen, 9)) == 2, "kept for ever"
+        await sweeper(store, clock, days=1).sweep()
+        assert [charge.response_id for charge in await store.usage.read_charges(chosen, 9)] == ["r1"]
 
 
 async def test_the_oldest_go_where_there_is_no_room(open_store: OpenStore) -> None:

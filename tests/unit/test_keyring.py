@@ -6,10 +6,11 @@ import msgspec
 import pytest
 from memory_keys import MemoryKeys
 
+from antiphon.access import keyring
 from antiphon.access.keyring import Keyring, synchronizing
 from antiphon.models import Usage
 from antiphon.store import StoreUnavailable
-from antiphon.store.keys import Allowance, Spent, mint_key
+from antiphon.store.keys import Allowance, Charge, Spent, mint_key
 from antiphon.testing import FakeClock
 from antiphon.wire.errors import InsufficientQuota, RateLimited, Unauthorized
 
@@ -21,11 +22,11 @@ class FaultyKeys(MemoryKeys):
 
     faults = 0
 
-    async def add_usage(self, spent: Sequence[Spent]) -> None:
+    async def add_usage(self, spent: Sequence[Spent], charges: Sequence[Charge] = ()) -> None:
         if self.faults:
             self.faults -= 1
             raise StoreUnavailable("disk full")
-        await super().add_usage(spent)
+        await super().add_usage(spent, charges)
 
 
 class Ring:
@@ -193,3 +194,21 @@ async def test_another_project_sees_none_of_it() -> None:
     ring = await made.ring.open()
     made.use(1)
     assert await ring.usage("q", "0000", "9999") == []
+
+
+async def test_charges_wait_for_the_store_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyring, "CHARGES_WAITING_MAX", 2)
+    store = FaultyKeys()
+    store.faults = 1
+    made = Ring(store=store)
+    ring = await made.ring.open()
+    for number in range(3):
+        ring.settle(ring.admit(made.key.id, lambda: 0), Usage(input=1), False, 5, response_id=f"r{number}", model="m")
+    with pytest.raises(StoreUnavailable):
+        await ring.write_usage()
+    await ring.write_usage()
+    assert [(each.response_id, each.project, each.spent.cost_micros) for each in store.charges] == [
+        ("r0", "p", 5),
+        ("r1", "p", 5),
+    ]
+    assert await made.total() == 3

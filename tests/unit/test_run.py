@@ -43,7 +43,7 @@ class Ledger:
     def __init__(self) -> None:
         self.bills: list[tuple[Usage, bool]] = []
 
-    def settle(self, admission: object, used: Usage, estimated: bool, cost: object) -> None:
+    def settle(self, admission: object, used: Usage, estimated: bool, cost: object, **charged: object) -> None:
         self.bills.append((used, estimated))
 
 

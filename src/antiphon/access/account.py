@@ -28,11 +28,17 @@ class Bill(msgspec.Struct):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """A key's admission of one response; without a keyring nobody counts, and without a price it costs nothing."""
+    """A key's admission of one response; without a keyring nobody counts, and without a price it costs nothing.
+
+    Attributes:
+        response_id, model: what it is charged for.
+    """
 
     keyring: Keyring | None = None
     admission: Admission = Admission()
     price: Price | None = None
+    response_id: str = ""
+    model: str = ""
 
     @classmethod
     def open(cls, keyring: Keyring, key_id: str, tokens: Callable[[], int]) -> Account:
@@ -56,4 +62,6 @@ class Account(msgspec.Struct, frozen=True):
             if bill.due and self.keyring is not None:
                 used, estimated = count(bill.failed)
                 cost = self.price.cost_micros(used) if self.price else 0
-                self.keyring.settle(self.admission, used, estimated, cost)
+                self.keyring.settle(
+                    self.admission, used, estimated, cost, response_id=self.response_id, model=self.model
+                )

@@ -11,7 +11,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +20,7 @@ import msgspec
 from antiphon.access.bucket import Bucket, duration
 from antiphon.models import Usage
 from antiphon.store import StoreUnavailable
-from antiphon.store.keys import Key, KeyStore, Spent, UsageStore, digest_of, sort_usage
+from antiphon.store.keys import Charge, ChargeQuery, Key, KeyStore, Spent, UsageStore, digest_of, sort_usage
 from antiphon.wire.errors import InsufficientQuota, RateLimited, Unauthorized
 
 log = logging.getLogger("antiphon.keys")
@@ -33,6 +33,8 @@ _NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth"
     " (i.e. Authorization: Bearer YOUR_KEY)."
 )
+CHARGES_WAITING_MAX = 100_000
+"""What single responses used, while the store cannot be written; of more than that only the sums are kept."""
 _SHOWN_FROM_CHARS = 24
 """A wrong key shorter than this is not quoted at all: it may be somebody's password."""
 
@@ -88,6 +90,7 @@ class Keyring:
         self._meters: dict[str, _Meter] = {}
         self._by_digest: dict[str, Key] = {}
         self._pending: dict[tuple[str, str], Spent] = {}
+        self._charges: list[Charge] = []
         self._today = self.day()
         self._day_number: int = int(self._clock() // _DAY_S)
         self._spent_today: dict[str, int] = {}
@@ -157,12 +160,22 @@ class Keyring:
             meter.tokens.take(reserved, now)
         return Admission(key_id, reserved)
 
-    def settle(self, admission: Admission, used: Usage, estimated: bool, cost_micros: int = 0) -> None:
+    def settle(
+        self,
+        admission: Admission,
+        used: Usage,
+        estimated: bool,
+        cost_micros: int = 0,
+        *,
+        response_id: str = "",
+        model: str = "",
+    ) -> None:
         """Count a response that has ended; called once for each that began, however it ended.
 
         Args:
             estimated: whether the model did not say what it used.
             cost_micros: what that costs, in millionths.
+            response_id, model: whose charge is kept besides the sums of its key; without an id there is none.
         """
         spent = Spent(
             key_id=admission.key_id,
@@ -175,7 +188,16 @@ class Keyring:
             reasoning_tokens=used.reasoning,
             cost_micros=cost_micros,
         )
-        self._add((spent,))
+        self._add((spent,), ())
+        if response_id:
+            charge = Charge(
+                response_id=response_id,
+                project=self._project_of(spent.key_id),
+                model=model,
+                settled_at=int(self._clock()),
+                spent=spent,
+            )
+            self._add((), (charge,))
         self._spent_today[spent.key_id] = self._spent_today.get(spent.key_id, 0) + spent.tokens
         meter = self._meters.get(admission.key_id)
         if meter and meter.tokens:
@@ -211,6 +233,28 @@ class Keyring:
         listed = [(spent, keys.get(spent.key_id)) for spent in sort_usage(merged.values())]
         return [(spent, key) for spent, key in listed if (key.project if key else "") == project]
 
+    async def charges(self, query: ChargeQuery, limit: int) -> list[tuple[Charge, Key | None]]:
+        """What single responses used and cost, the last one first, with the keys that paid.
+
+        Raises:
+            StoreUnavailable: they cannot be read, or written before.
+        """
+        await self.write_usage()
+        keys = {key.id: key for key in self._keys}
+        listed = await self._usage_store.read_charges(query, limit)
+        return [(charge, keys.get(charge.spent.key_id)) for charge in listed]
+
+    async def usage_of_models(self, query: ChargeQuery) -> list[tuple[str, Spent, Key | None]]:
+        """What was used of which model, per key and day, as far as the charges reach back.
+
+        Raises:
+            StoreUnavailable: it cannot be read, or written before.
+        """
+        await self.write_usage()
+        keys = {key.id: key for key in self._keys}
+        listed = await self._usage_store.sum_charges(query)
+        return [(model, spent, keys.get(spent.key_id)) for model, spent in listed]
+
     async def reload(self) -> None:
         """Load the keys from the store.
 
@@ -230,12 +274,13 @@ class Keyring:
         """
         async with self._writing:
             spent, self._pending = list(self._pending.values()), {}
+            charges, self._charges = self._charges, []
             if not spent:
                 return
             try:
-                await self._usage_store.add_usage(spent)
+                await self._usage_store.add_usage(spent, charges)
             except StoreUnavailable:
-                self._add(spent)
+                self._add(spent, charges)
                 raise
 
     async def open(self) -> Keyring:
@@ -249,10 +294,14 @@ class Keyring:
             self._spent_today[spent.key_id] = spent.tokens
         return self
 
-    def _add(self, entries: Iterable[Spent]) -> None:
+    def _add(self, entries: Iterable[Spent], charges: Sequence[Charge]) -> None:
         for spent in entries:
             place = (spent.key_id, spent.day)
             self._pending[place] = self._pending[place] + spent if place in self._pending else spent
+        self._charges += charges[: max(0, CHARGES_WAITING_MAX - len(self._charges))]
+
+    def _project_of(self, key_id: str) -> str:
+        return next((key.project for key in self._keys if key.id == key_id), "") if key_id else ""
 
     def _start_new_day(self) -> str:
         """Today's date; at the start of a new day nothing is spent."""

@@ -7,7 +7,7 @@ from antiphon.background.queue import Background
 from antiphon.retention.purge import purge_step
 from antiphon.store import Purge, Purged, Store, StoreStats
 from antiphon.store.availability import ask_store
-from antiphon.store.keys import Key, Spent
+from antiphon.store.keys import Charge, ChargeQuery, Key, Spent
 
 
 class Maintenance:
@@ -32,3 +32,11 @@ class Maintenance:
     async def usage(self, project: str, first_day: str, last_day: str) -> list[tuple[Spent, Key | None]]:
         """What the project's keys used per UTC day, both days included; the newest first. None: without a key."""
         return await ask_store(self._keyring.usage(project, first_day, last_day))
+
+    async def charges(self, query: ChargeQuery, limit: int) -> list[tuple[Charge, Key | None]]:
+        """What single responses used and cost; see ``Keyring.charges``."""
+        return await ask_store(self._keyring.charges(query, limit))
+
+    async def usage_of_models(self, query: ChargeQuery) -> list[tuple[str, Spent, Key | None]]:
+        """What was used of which model; see ``Keyring.usage_of_models``."""
+        return await ask_store(self._keyring.usage_of_models(query))

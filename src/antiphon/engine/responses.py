@@ -232,7 +232,9 @@ class Responses:
             self._clock,
             self._ids,
             timer=timer,
-            account=msgspec.structs.replace(account, price=price),
+            account=msgspec.structs.replace(
+                account, price=price, response_id=plan.response.id, model=plan.response.model
+            ),
             offers=offers,
             in_flight=self._in_flight,
             heartbeat_s=self._config.heartbeat_s,

@@ -178,7 +178,7 @@ ROUTES = (
     Route("POST", "/v1/embeddings", embeddings.create_embeddings, EmbeddingList, body=EmbeddingRequest),
     Route("GET", "/v1/models", models.list_models, ModelList, ("client_version",)),
     Route("GET", "/v1/models/{model:path}", models.retrieve_model, Model),
-    Route("GET", "/v1/usage", usage.usage, dict, ("start_date", "end_date", "key_id")),
+    Route("GET", "/v1/usage", usage.usage, dict, usage.QUERY),
     Route("GET", "/health", models.health, Health),
     Route("GET", "/readyz", models.ready, Health),
     Route("GET", "/metrics", metrics.metrics, str),

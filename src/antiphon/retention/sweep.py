@@ -96,6 +96,7 @@ class Sweeper:
         if self._trusts_clock():
             past = await self._purge_expired()
             await self._forget_deliveries()
+            await self._forget_charges()
         room = await self._purge_for_room()
         swept = Swept(past + room.responses, room.conversations)
         if any(swept):
@@ -128,6 +129,12 @@ class Sweeper:
 
     async def _forget_deliveries(self) -> None:
         while await self._store.deliveries.forget(int(self._clock()) - DELIVERIES_KEPT_S, STEP_RESPONSES):
+            pass
+
+    async def _forget_charges(self) -> None:
+        """What a response used is known as long as it would be kept itself."""
+        before = int(self._clock() - self._retention_s)
+        while self._retention_s and await self._store.usage.forget_charges(before, STEP_RESPONSES):
             pass
 
     async def _purge_all(self, selection: Selection) -> int:

@@ -97,6 +97,39 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
+    """What one response used and cost.
+
+    Attributes:
+        project: whose response it was.
+        model: the name that the request asked for.
+        settled_at: Unix seconds; when it had ended.
+        spent: of the key that paid, on that day, with one request.
+    """
+
+    response_id: str
+    project: str
+    model: str
+    settled_at: int
+    spent: Spent
+
+
+class ChargeQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which charges are meant: those of one project, from one UTC day to another, both included.
+
+    Attributes:
+        key_id, response_id: of that key, of that response alone.
+        after: those behind the charge of that response.
+    """
+
+    project: str
+    first_day: str
+    last_day: str
+    key_id: str | None = None
+    response_id: str | None = None
+    after: str | None = None
+
+
 COUNTS = (
     "requests",
     "estimated",
@@ -120,12 +153,26 @@ class KeyStore(Protocol):
 class UsageStore(Protocol):
     """Where usage is kept. Additions of several processes add up; their limits do not: see ``access.keyring``."""
 
-    async def add_usage(self, spent: Sequence[Spent]) -> None:
-        """Add to what the keys used on their days; all of it or nothing."""
+    async def add_usage(self, spent: Sequence[Spent], charges: Sequence[Charge] = ()) -> None:
+        """Add to what the keys used on their days, and keep what single responses used; all of it or nothing. A
+        response has one charge: a second one adds to it.
+        """
         ...
 
     async def read_usage(self, first_day: str, last_day: str) -> Sequence[Spent]:
         """What was used from one day to another, both included; the newest day first, then by key."""
+        ...
+
+    async def read_charges(self, query: ChargeQuery, limit: int) -> Sequence[Charge]:
+        """At most ``limit`` charges, those that were settled last first; none behind one that is not there."""
+        ...
+
+    async def sum_charges(self, query: ChargeQuery) -> Sequence[tuple[str, Spent]]:
+        """Their models, with what each key used of it on each day; the newest day first, then by key and model."""
+        ...
+
+    async def forget_charges(self, before: int, limit: int) -> int:
+        """Forget up to ``limit`` charges that were settled before that time, in Unix seconds; says how many."""
         ...
 
 

@@ -166,6 +166,27 @@ key_usage = Table(
     Column("cost_micros", BigInteger, nullable=False, server_default="0", comment="millionths of a currency"),
 )
 
+charge = Table(
+    "charge",
+    metadata,
+    # No foreign key: what a response used is known of those too that were not stored, or are gone.
+    Column("response_id", Text, primary_key=True),
+    Column("project", Text, nullable=False),
+    Column("model", Text, nullable=False, comment="the name that was asked for"),
+    Column("settled_at", BigInteger, nullable=False, comment="Unix seconds"),
+    Column("day", Text, nullable=False, comment="UTC, YYYY-MM-DD"),
+    Column("key_id", Text, nullable=False, comment="empty for requests without a key"),
+    Column("requests", BigInteger, nullable=False),
+    Column("estimated", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False, comment="millionths of a currency"),
+    Index("ix_charge_project_settled_at_response_id", "project", "settled_at", "response_id"),
+    Index("ix_charge_settled_at", "settled_at"),
+)
+
 run = Table(
     "run",
     metadata,

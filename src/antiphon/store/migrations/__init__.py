@@ -2,5 +2,5 @@
 a database already at ``HEAD`` costs no import of Alembic or SQLAlchemy.
 """
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest revision. Revisions are numbered; a number not known here is a newer Antiphon's."""

@@ -14,8 +14,10 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from antiphon.store.errors import StoreUnavailable
-from antiphon.store.keys import COUNTS, Allowance, Key, Spent
+from antiphon.store.keys import COUNTS, Allowance, Charge, ChargeQuery, Key, Spent
 from antiphon.store.migrations import HEAD
 from antiphon.store.sqlite.connection import Limits, connect, connect_reader, make_file, translating
 from antiphon.store.sqlite.executor import Execute
@@ -41,6 +43,30 @@ _USAGE = f"""
 SELECT key_id, day, {", ".join(COUNTS)} FROM key_usage
 WHERE day BETWEEN :first AND :last ORDER BY day DESC, key_id"""
 
+_CHARGE_COLUMNS = ("response_id", "project", "model", "settled_at", "day", "key_id")
+
+_CHARGE = f"""
+INSERT INTO charge ({", ".join((*_CHARGE_COLUMNS, *COUNTS))})
+VALUES ({", ".join("?" * (len(_CHARGE_COLUMNS) + len(COUNTS)))})
+ON CONFLICT (response_id) DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)}"""
+
+_CHOSEN = """
+FROM charge WHERE project = :project AND day BETWEEN :first_day AND :last_day
+AND (:key_id IS NULL OR key_id = :key_id) AND (:response_id IS NULL OR response_id = :response_id)"""
+
+_CHARGES = f"""
+SELECT {", ".join((*_CHARGE_COLUMNS, *COUNTS))} {_CHOSEN}
+AND (:after IS NULL OR (settled_at, response_id) < (SELECT settled_at, response_id FROM charge
+     WHERE project = :project AND response_id = :after))
+ORDER BY settled_at DESC, response_id DESC LIMIT :limit"""
+
+_SUMS = f"""
+SELECT model, key_id, day, {", ".join(f"sum({name})" for name in COUNTS)} {_CHOSEN}
+GROUP BY day, key_id, model ORDER BY day DESC, key_id, model"""
+
+_FORGET = """
+DELETE FROM charge WHERE response_id IN (SELECT response_id FROM charge WHERE settled_at < ? LIMIT ?)"""
+
 
 def read_keys(db: sqlite3.Connection) -> list[Key]:
     """See ``KeyStore.read_keys``."""
@@ -63,9 +89,20 @@ def revoke(db: sqlite3.Connection, id: str, now: int) -> bool:
     return db.execute(_REVOKE, {"id": id, "now": now}).rowcount > 0
 
 
-def add_usage(db: sqlite3.Connection, spent: Sequence[Spent]) -> None:
+def add_usage(db: sqlite3.Connection, spent: Sequence[Spent], charges: Sequence[Charge] = ()) -> None:
     """See ``UsageStore.add_usage``."""
-    db.executemany(_SPEND, [(s.day, s.key_id, *(getattr(s, name) for name in COUNTS)) for s in spent])
+    db.executemany(_SPEND, [(s.day, s.key_id, *_counts(s)) for s in spent])
+    db.executemany(
+        _CHARGE,
+        [
+            (c.response_id, c.project, c.model, c.settled_at, c.spent.day, c.spent.key_id, *_counts(c.spent))
+            for c in charges
+        ],
+    )
+
+
+def _counts(spent: Spent) -> Iterator[int]:
+    return (getattr(spent, name) for name in COUNTS)
 
 
 def read_usage(db: sqlite3.Connection, first_day: str, last_day: str) -> list[Spent]:
@@ -73,6 +110,33 @@ def read_usage(db: sqlite3.Connection, first_day: str, last_day: str) -> list[Sp
     names = ("key_id", "day", *COUNTS)
     rows = db.execute(_USAGE, {"first": first_day, "last": last_day})
     return [Spent(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+def read_charges(db: sqlite3.Connection, query: ChargeQuery, limit: int) -> list[Charge]:
+    """See ``UsageStore.read_charges``."""
+    rows = db.execute(_CHARGES, msgspec.structs.asdict(query) | {"limit": limit})
+    return [
+        Charge(
+            response_id=id,
+            project=project,
+            model=model,
+            settled_at=settled_at,
+            spent=Spent(day=day, key_id=key_id, **dict(zip(COUNTS, counts, strict=True))),
+        )
+        for id, project, model, settled_at, day, key_id, *counts in rows
+    ]
+
+
+def sum_charges(db: sqlite3.Connection, query: ChargeQuery) -> list[tuple[str, Spent]]:
+    """See ``UsageStore.sum_charges``."""
+    names = ("key_id", "day", *COUNTS)
+    rows = db.execute(_SUMS, msgspec.structs.asdict(query))
+    return [(model, Spent(**dict(zip(names, row, strict=True)))) for model, *row in rows]
+
+
+def forget_charges(db: sqlite3.Connection, before: int, limit: int) -> int:
+    """See ``UsageStore.forget_charges``."""
+    return db.execute(_FORGET, (before, limit)).rowcount
 
 
 class SqliteKeys:
@@ -93,13 +157,25 @@ class SqliteUsage:
         self._read = read
         self._write = write
 
-    async def add_usage(self, spent: Sequence[Spent]) -> None:
+    async def add_usage(self, spent: Sequence[Spent], charges: Sequence[Charge] = ()) -> None:
         """See ``UsageStore.add_usage``."""
-        await self._write(partial(add_usage, spent=spent))
+        await self._write(partial(add_usage, spent=spent, charges=charges))
 
     async def read_usage(self, first_day: str, last_day: str) -> Sequence[Spent]:
         """See ``UsageStore.read_usage``."""
         return await self._read(partial(read_usage, first_day=first_day, last_day=last_day))
+
+    async def read_charges(self, query: ChargeQuery, limit: int) -> Sequence[Charge]:
+        """See ``UsageStore.read_charges``."""
+        return await self._read(partial(read_charges, query=query, limit=limit))
+
+    async def sum_charges(self, query: ChargeQuery) -> Sequence[tuple[str, Spent]]:
+        """See ``UsageStore.sum_charges``."""
+        return await self._read(partial(sum_charges, query=query))
+
+    async def forget_charges(self, before: int, limit: int) -> int:
+        """See ``UsageStore.forget_charges``."""
+        return await self._write(partial(forget_charges, before=before, limit=limit))
 
 
 class KeysBeside:
