@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from antiphon.access.keyring import Keyring, synchronizing
 from antiphon.access.sealing import Sealer, WeakSecret, load_secret, new_secret
-from antiphon.config import Config
+from antiphon.config import Config, hide_password
 from antiphon.engine import Engine
 from antiphon.files.blobs import BlobStore, LocalBlobs, RemoteBlobs
 from antiphon.files.embedding import Embedder
@@ -223,10 +223,11 @@ async def _open_store(config: Config, url: str, token: str) -> tuple[Store, KeyS
 
 async def _open_upstream(config: Config) -> Roster:
     from antiphon.models.chat.upstream import WrongOptions, upstream_models
+    from antiphon.models.fleet import FleetRoster, Member
 
-    try:
+    def open_one(url: str) -> Roster:
         return upstream_models(
-            config.upstream,
+            url,
             key=config.upstream_key,
             only=config.model,
             aliases=config.aliases,
@@ -238,8 +239,12 @@ async def _open_upstream(config: Config) -> Roster:
                 **config.upstream_options,
             },
         )
+
+    try:
+        rosters = [(hide_password(url), open_one(url)) for url in config.upstream_urls]
     except WrongOptions as error:
         raise CannotOpen(str(error)) from error
+    return rosters[0][1] if len(rosters) == 1 else FleetRoster([Member(name, roster) for name, roster in rosters])
 
 
 async def _open_embedded(config: Config, say: Say | None, settings: Settings | None) -> Roster:

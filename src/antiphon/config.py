@@ -65,7 +65,8 @@ class Config:
             threads wait for a core is many times slower than one with fewer threads.
         upstream: base URL of a chat-completions server, such as ``http://127.0.0.1:8000/v1``; empty for the embedded
             model.
-        upstream_key: bearer token for ``upstream``. Never logged.
+        upstreams: base URLs of more servers with the same models: requests that share a context go to the same one.
+        upstream_key: bearer token for all of them. Never logged.
         upstream_vision: whether images are shown to the upstream's models. ``auto`` passes them on, and what the
             upstream says of them comes back; ``false`` handles them as ``unsupported_images`` says.
         tool_help: how calls of weak models are helped. ``read``: those written as plain text are recognised;
@@ -133,6 +134,7 @@ class Config:
     model: str = ""
     threads: int = 0
     upstream: str = ""
+    upstreams: Sequence[str] = ()
     upstream_key: str = field(default="", repr=False)
     upstream_vision: Literal["auto", "true", "false"] = "auto"
     tool_help: Literal["auto", "off", "read", "repair"] = "auto"
@@ -179,8 +181,16 @@ class Config:
     def __post_init__(self) -> None:
         if self.retention_days < 0 or self.store_bytes_max < 0:
             raise ConfigError("retention_days and store_bytes_max cannot be negative; 0 means unlimited")
-        if self.upstream and not self.upstream.startswith(("http://", "https://")):
-            raise ConfigError(f"upstream {hide_password(self.upstream)!r} is not an http(s) URL")
+        if self.upstreams and not self.upstream:
+            raise ConfigError("upstreams are servers besides upstream, which is not set")
+        for url in self.upstream_urls:
+            if not url.startswith(("http://", "https://")):
+                raise ConfigError(f"upstream {hide_password(url)!r} is not an http(s) URL")
+
+    @property
+    def upstream_urls(self) -> Sequence[str]:
+        """All servers of models, each once; none where the model is embedded."""
+        return list(dict.fromkeys(filter(None, (self.upstream, *self.upstreams))))
 
     @property
     def loopback(self) -> bool:
@@ -246,7 +256,7 @@ def _convert(name: str, value: Any) -> Any:
         return _choose(kind, value)
     if kind is Path:
         return Path(value).expanduser()
-    if name == "cors_origins" and isinstance(value, str):
+    if name in ("cors_origins", "upstreams") and isinstance(value, str):
         return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
     if name == "aliases" and isinstance(value, str):
         return {name: real for name, _, real in (pair.partition("=") for pair in value.split(",") if pair)}

@@ -105,9 +105,14 @@ def _check_disk(data: Path) -> Iterator[Finding]:
 
 
 def _check_upstream(config: Config) -> Iterator[Finding]:
-    upstream = hide_password(config.upstream)
+    for url in config.upstream_urls:
+        yield from _check_one_upstream(config, url)
+
+
+def _check_one_upstream(config: Config, url: str) -> Iterator[Finding]:
+    upstream = hide_password(url)
     try:
-        names = asyncio.run(_list_models(config))
+        names = asyncio.run(_list_models(config, url))
     except ApiError as error:
         yield Finding("FAIL", "upstream", f"{upstream}: {error.message}")
         return
@@ -119,13 +124,11 @@ def _check_upstream(config: Config) -> Iterator[Finding]:
         yield Finding("OK", "upstream", f"{upstream} offers {', '.join(names[:5])}")
 
 
-async def _list_models(config: Config) -> list[str]:
+async def _list_models(config: Config, url: str) -> list[str]:
     from antiphon.models.chat.upstream import upstream_models
 
     # Asked for its list even when only one model is offered: the question is whether it answers.
-    roster = upstream_models(
-        config.upstream, key=config.upstream_key, only="", aliases={}, connections_max=1, options={}
-    )
+    roster = upstream_models(url, key=config.upstream_key, only="", aliases={}, connections_max=1, options={})
     try:
         return list(await roster.names())
     finally:

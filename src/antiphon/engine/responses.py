@@ -262,7 +262,7 @@ class Responses:
         offers = self._toolbox.offers(plan.tools, (*history, *plan.input))
         history, own = await self._file_inputs.shown(project, history, plan.prompt.items)
         prompt = context.build(
-            msgspec.structs.replace(plan.prompt, items=tuple(own)),
+            msgspec.structs.replace(plan.prompt, items=tuple(own), cache_key=_cache_key(project, plan)),
             history,
             offers,
             supports_images=model.supports_images,
@@ -416,6 +416,12 @@ class Responses:
 
 def _closing() -> Unavailable:
     return Unavailable("The server is shutting down. Try again in a moment.", headers={"retry-after": "1"})
+
+
+def _cache_key(project: str, plan: Plan) -> str:
+    """What is the same in all requests of one context, where the caller says so. Chains tell by how they begin."""
+    key = plan.response.prompt_cache_key or plan.conversation_id
+    return f"{project}\0{key}" if key else ""
 
 
 def _estimate_tokens(plan: Plan) -> int:

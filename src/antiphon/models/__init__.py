@@ -153,6 +153,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
         effort: reasoning effort, or None.
         prefix: an assistant text to continue (not repeated in the deltas); empty for none.
         streamed: whether somebody may read the deltas one by one; else those that come together may be one.
+        cache_key: of prompts that begin alike, where the caller said so; empty to see that from the prompt itself.
     """
 
     items: tuple[Json, ...]
@@ -172,6 +173,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     prefix: str = ""
     streamed: bool = True
+    cache_key: str = ""
 
 
 ToolHelp: TypeAlias = Literal["off", "read", "repair"]

@@ -125,6 +125,7 @@ class Upstream:
     def __init__(self) -> None:
         self._answers: deque[Answer] = deque()
         self._server: asyncio.Server | None = None
+        self._port = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self.asked: list[Asked] = []
@@ -133,12 +134,21 @@ class Upstream:
         self.connections = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_HEAD_BYTES_MAX)
+        await self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen: on a free port at first, on the same one after ``stop``."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=_HEAD_BYTES_MAX)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Die: every connection is reset, and nobody listens any more."""
         assert self._server is not None
         self._server.close()
         for writer in tuple(self._writers):
@@ -148,8 +158,8 @@ class Upstream:
     @property
     def url(self) -> str:
         """The base URL, with ``/v1``."""
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        assert self._port, "not started"
+        return f"http://127.0.0.1:{self._port}/v1"
 
     def play(self, *answers: Answer) -> None:
         """Queues answers, one for each request to come. A request without one is answered 500."""
