@@ -315,10 +315,28 @@ async def test_how_to_count_is_found_out_once(upstream: Upstream, model: ChatMod
 
 
 async def test_a_server_that_is_away_does_not_decide_how_to_count(upstream: Upstream, model: ChatModel) -> None:
-    upstream.play(failure(503, "loading"), plain({"prompt": "Hi"}), plain({"tokens": [1, 2]}))
-    with pytest.raises(ApiError):
-        await model.count(PROMPT)
+    upstream.play(failure(503, "loading"), plain({"prompt": "Hi"}), plain({"tokens": [1, 2]}), failure(503, "busy"))
+    for _ in range(2):
+        with pytest.raises(ApiError):
+            await model.count(PROMPT)
+    upstream.play(plain({"prompt": "Hi"}), plain({"tokens": [1, 2]}), sse(text("H"), finish("length"), usage(2, 1)))
     assert await model.count(PROMPT) == 2
+
+
+async def test_a_tokenizer_that_counts_otherwise_than_answers_report_is_left(
+    upstream: Upstream, model: ChatModel
+) -> None:
+    counted = (plain({"prompt": "Hi"}), plain({"tokens": [1, 2]}))
+    upstream.play(*counted, PROBED, PROBED)
+    assert [await model.count(PROMPT), await model.count(PROMPT)] == [7, 7]
+    assert [asked.path for asked in upstream.asked][2:] == ["/v1/chat/completions"] * 2
+
+
+async def test_what_is_too_long_to_be_answered_is_counted_all_the_same(upstream: Upstream, model: ChatModel) -> None:
+    counted = (plain({"prompt": "Hi"}), plain({"tokens": [1, 2, 3]}))
+    too_long = failure(400, "the request exceeds the available context size", type="exceed_context_size_error")
+    upstream.play(*counted, too_long, *counted, sse(text("H"), finish("length"), usage(3, 1)), *counted)
+    assert [await model.count(PROMPT) for _ in range(3)] == [3, 3, 3]
 
 
 async def test_what_is_counted_is_what_is_sampled(upstream: Upstream) -> None:

@@ -1,11 +1,13 @@
 """Compaction through the official SDK: on demand, by a trigger, and in the middle of a response."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 from openai import AsyncOpenAI
@@ -350,3 +352,85 @@ async def test_the_crash_of_a_model_in_a_compaction_is_an_error_of_its_own() -> 
     async with client_of(Broken("ok")) as client:
         with pytest.raises(openai.InternalServerError, match="gone"):
             await client.responses.compact(model="m", input=HISTORY)
+
+
+# What takes long
+
+
+class Slow(Gardener):
+    """Takes its time for a summary: as long as ``held`` is not set."""
+
+    def __init__(self, *scripts: Any, held: asyncio.Event, summary: str = SUMMARY) -> None:
+        super().__init__(*scripts, summary=summary)
+        self.held = held
+
+    def sample(self, prompt: Prompt) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Delta]]]:
+        """Waits before it writes a summary."""
+        if not (prompt.instructions or "").startswith("You compress conversations"):
+            return super().sample(prompt)
+        return ScriptedModel([self.held, self.summary, DONE] if self.summary else [self.held, DONE]).sample(prompt)
+
+
+BEATING = Config(heartbeat_s=0.02)
+
+
+async def test_spaces_come_while_a_compaction_takes_long() -> None:
+    held = asyncio.Event()
+    async with (
+        serving(Slow("ok", held=held), config=BEATING) as url,
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/responses/compact", json={"model": "m", "input": HISTORY}) as answer,
+    ):
+        assert (answer.status, answer.content_type) == (200, "application/json")
+        assert answer.headers["x-antiphon-model"] == "scripted"
+        assert await answer.content.readexactly(3) == b"   "
+        held.set()
+        assert (await answer.json())["object"] == "response.compaction"
+
+
+async def test_the_official_client_waits_through_them() -> None:
+    held = asyncio.Event()
+    async with client_of(Slow("ok", held=held), config=BEATING) as client:
+        asking = asyncio.create_task(client.with_options(timeout=0.5).responses.compact(model="m", input=HISTORY))
+        await asyncio.sleep(0.8)
+        held.set()
+        assert (await asking).object == "response.compaction"
+
+
+async def test_what_fails_behind_them_is_no_answer() -> None:
+    held = asyncio.Event()
+    async with (
+        serving(Slow("ok", held=held, summary=""), config=BEATING) as url,
+        aiohttp.ClientSession() as session,
+        AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client,
+    ):
+        async with session.post(f"{url}/responses/compact", json={"model": "m", "input": HISTORY}) as answer:
+            await answer.content.readexactly(1)
+            held.set()
+            read = b""
+            with pytest.raises(aiohttp.ClientPayloadError):
+                while piece := await answer.content.readany():
+                    read += piece
+        assert json.loads(read)["error"]["code"] == "compaction_failed"
+        held.clear()
+        asking = asyncio.create_task(client.responses.compact(model="m", input=HISTORY))
+        await asyncio.sleep(0.1)
+        held.set()
+        with pytest.raises(openai.APIConnectionError):
+            await asking
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_a_stream_that_compacts_shows_that_it_goes_on(background: bool) -> None:
+    held = asyncio.Event()
+    async with client_of(Slow("ok", held=held), config=BEATING) as client:
+        stream = await client.responses.create(
+            model="m", input=HISTORY * 2, context_management=MANAGED, stream=True, background=background
+        )
+        types: list[str] = []
+        async for event in stream:
+            types.append(event.type)
+            if types.count("response.in_progress") == 4:
+                held.set()
+    before = types.index("response.output_item.added")
+    assert types[:before].count("response.in_progress") >= 4 and types[-1] == "response.completed"

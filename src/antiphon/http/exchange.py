@@ -235,6 +235,10 @@ class Exchange:
         await self.start(status, "application/json", len(data))
         await self.write(data)
 
+    def write_json(self, body: object, *, more: bool = False) -> Awaitable[None]:
+        """Send JSON as the rest of an answer that has begun, or as a part of it."""
+        return self.write(_encode(body), more=more)
+
     async def fail(self, error: ApiError) -> None:
         """Answer with an error in the documented envelope, unless the answer has begun."""
         self.log_error(error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias
 
@@ -117,7 +117,8 @@ class Upstream:
 
     Attributes:
         asked: the requests, oldest first.
-        fixed: answers that a path gets each time, such as ``/v1/models``; all others are played in their turn.
+        fixed: answers that a path gets each time, such as ``/v1/models``, or what makes one of each request; all others
+            are played in their turn.
         reached: set once there was a request.
         connections: how many were opened.
     """
@@ -129,7 +130,7 @@ class Upstream:
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self.asked: list[Asked] = []
-        self.fixed: dict[str, Answer] = {}
+        self.fixed: dict[str, Answer | Callable[[Asked], Answer]] = {}
         self.reached = asyncio.Event()
         self.connections = 0
 
@@ -175,7 +176,7 @@ class Upstream:
             while asked := await _request(reader, number):
                 self.asked.append(asked)
                 self.reached.set()
-                await self._answer(self._next(asked.path), asked, reader, writer)
+                await self._answer(self._next(asked), asked, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -183,9 +184,10 @@ class Upstream:
             self._writers.discard(writer)
             self._serving.discard(task)
 
-    def _next(self, path: str) -> Answer:
-        if path in self.fixed:
-            return self.fixed[path]
+    def _next(self, asked: Asked) -> Answer:
+        fixed = self.fixed.get(asked.path)
+        if fixed is not None:
+            return fixed if isinstance(fixed, Answer) else fixed(asked)
         return self._answers.popleft() if self._answers else failure(500, "nothing to play")
 
     async def _answer(

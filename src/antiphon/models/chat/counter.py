@@ -1,5 +1,8 @@
 """How many tokens a prompt has for the model's own server: by its template and tokenizer where it lends them to us,
 else by having it answer with one token and reading what it says of the prompt. Never by a guess, unless told to.
+
+A server that lends them may render a prompt otherwise there than where it answers, or be another one than it looks
+like. So the first count of a way that was found out is held against such an answer.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from antiphon.models import Finish, Model, Prompt
+from antiphon.models import ContextTooLong, Finish, Model, Prompt
 from antiphon.models.chat.body import body
 from antiphon.models.chat.config import ChatConfig, Counter
 from antiphon.models.tokens import estimate_prompt
@@ -64,6 +67,21 @@ class TokenCounter:
                 return await self._find_out(prompt, shown)
 
     async def _find_out(self, prompt: Prompt, shown: Json) -> int:
+        found = await self._first_way(shown)
+        if found is None:
+            tokens = await self._probe(prompt)
+            self._found = "probe"
+            return tokens
+        name, counted = found
+        try:
+            reported = await self._probe(prompt)
+        except (ContextTooLong, InvalidRequest):
+            # It is too long to be answered, or its server says nothing of it: the next prompt may tell.
+            return counted
+        self._found = name if counted == reported else "probe"
+        return reported
+
+    async def _first_way(self, shown: Json) -> tuple[Counter, int] | None:
         ways: tuple[tuple[Counter, Callable[[], Awaitable[int]]], ...] = (
             ("llamacpp", lambda: self._by_llamacpp(shown)),
             ("vllm", lambda: self._by_vllm(shown)),
@@ -75,11 +93,8 @@ class TokenCounter:
                 raise
             except ApiError:
                 continue
-            self._found = name
-            return tokens
-        tokens = await self._probe(prompt)
-        self._found = "probe"
-        return tokens
+            return name, tokens
+        return None
 
     async def _by_llamacpp(self, shown: Json) -> int:
         rendered = await self._ask(f"{self._root}/apply-template", shown)
