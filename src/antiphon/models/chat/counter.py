@@ -73,6 +73,8 @@ class TokenCounter:
             self._found = "probe"
             return tokens
         name, counted = found
+        if counted > (self._config.context_tokens or counted):
+            return counted
         try:
             reported = await self._probe(prompt)
         except (ContextTooLong, InvalidRequest):
