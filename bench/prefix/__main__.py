@@ -48,11 +48,13 @@ class Turn:
 
 
 @contextmanager
-def server(place: Path, model: str, *, sealing_keys: Sequence[str] = ()) -> Iterator[str]:
-    """`antiphon serve` on an embedded model; its URL, ending in ``/v1``."""
+def server(place: Path, model: str, *, sealing_keys: Sequence[str] = (), threads: int = 0) -> Iterator[str]:
+    """`antiphon serve` on an embedded model, with so many threads (0: as many as it thinks right); its URL, ending in
+    ``/v1``.
+    """
     port = free_port()
     settings = place / "antiphon.toml"
-    settings.write_text(f"sealing_keys = {json.dumps(list(sealing_keys))}\n")
+    settings.write_text(f"sealing_keys = {json.dumps(list(sealing_keys))}\nthreads = {threads}\n")
     flags = ["--config", str(settings), "--model", model, "--port", str(port), "--data", str(place / "data")]
     with Process([sys.executable, "-m", "antiphon", "serve", *flags], place / "server.log", cwd=ROOT) as served:
         served.wait_until_ready(port, "/readyz")
