@@ -406,3 +406,26 @@ async def test_scripts_fail_and_notice_who_leaves() -> None:
     assert [one.left_early for one in model.samples] == [True] * 3
     with pytest.raises(AssertionError, match="only 3 scripts"):
         await read(model)
+
+
+async def test_a_choice_is_looked_at_and_made_over_http(upstream: Upstream) -> None:
+    """What is asked first, and what then: the call that is begun for the model comes out whole."""
+    likely = {"token": "To", "logprob": -0.5, "bytes": None, "top_logprobs": [{"token": "```", "logprob": -1.0}]}
+    look = {**text("To"), "choices": [{**text("To")["choices"][0], "logprobs": {"content": [likely]}}]}
+    upstream.play(sse(look, finish("length")), sse(text('f", "arguments": {}}\n```'), finish()))
+    config = ChatConfig(
+        base_url=upstream.url,
+        model="m",
+        tool_help="repair",
+        tool_format="fenced",
+        call_odds=0.1,
+        supports_prefill="llamacpp",
+    )
+    model = ChatModel(config)
+    async with model.sample(Prompt(items=(), functions=(Function("f"),))) as batches:
+        deltas = [delta async for batch in batches for delta in batch]
+    await model.close()
+    assert [(one.name, one.arguments) for one in deltas if isinstance(one, Call)] == [("f", "{}")]
+    first, second = (asked.json for asked in upstream.asked)
+    assert (first["max_tokens"], first["temperature"], first["logprobs"]) == (1, 0.0, True)
+    assert second["messages"][-1]["role"] == "assistant"

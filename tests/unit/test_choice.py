@@ -100,12 +100,19 @@ def test_code_that_opens_like_a_call_is_sampled_as_it_was_asked_for() -> None:
     assert sample(upstream, COLD) == [Text("```python"), DONE]
 
 
-def test_where_no_odds_are_looked_at_the_answer_is_begun_greedily() -> None:
-    upstream = Upstream([Reasoning("Hm"), Text(" "), CALL, DONE])
-    assert sample(upstream, config=BARE) == [Reasoning("Hm"), Text(" "), CALL, Finish(helps=("chosen_greedily",))]
-    upstream = Upstream([Text("Hi"), DONE], [Text("Hey"), DONE])
+def test_where_no_odds_are_looked_at_a_few_tokens_tell() -> None:
+    for opening in ([Call(0, "f"), Finish("length")], [Text('{"na'), Finish("length")], [Finish("length")]):
+        upstream = Upstream(opening, [Text(" "), CALL, DONE])
+        assert sample(upstream, config=BARE) == [Text(" "), CALL, Finish(helps=("chosen_greedily",))]
+        assert (upstream.asked[0][0].max_output_tokens, upstream.asked[0][0].top_logprobs) == (4, None)
+    upstream = Upstream([likely("Hi"), Finish("length")], [Text("Hey"), DONE])
     assert sample(upstream, config=BARE) == [Text("Hey"), DONE]
-    assert sample(Upstream([DONE]), config=BARE) == [DONE]
+
+
+def test_who_reasons_chooses_by_that() -> None:
+    upstream = Upstream([Reasoning("Hm"), Finish("length")], [Reasoning("So"), CALL, DONE])
+    assert sample(upstream) == [Reasoning("So"), CALL, DONE]
+    assert upstream.asked[1] == (PROMPT, "")
 
 
 def test_odds_are_of_all_that_may_open_a_call() -> None:

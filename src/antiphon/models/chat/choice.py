@@ -1,8 +1,9 @@
 """Whether a model calls or speaks, and what it calls: chosen without chance. A temperature is for texts.
 
-Where the odds of tokens can be had, one token is asked for first. If it opens a call, or a call was likely while words
-were likelier, a call is sampled greedily, begun for the model in the latter case; what becomes no call is dropped.
-Else the words are sampled as they were asked for. The prompt is read once: its server has it when it is asked again.
+The first tokens are asked for by themselves. If they open a call, or the odds say that one was likely while words were
+likelier, a call is sampled greedily, begun for the model in the latter case; what becomes no call is dropped. Else the
+answer is sampled as it was asked for, and so is one that begins with reasoning: who reasons chooses by that. The prompt
+is read once: its server has it when it is asked again, since nothing is cut off in the middle.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ Open: TypeAlias = Callable[[Prompt, str], AbstractAsyncContextManager[Batches]]
 _OPENERS: Final = ("`", "{", "[", "<tool")
 """How what opens a call begins."""
 _ALTERNATIVES: Final = 10
+_OPENER_TOKENS: Final = 4
+"""How many tokens tell whether a call was opened, where the first one's odds are not looked at."""
 
 
 def is_choice(prompt: Prompt, config: ChatConfig) -> bool:
@@ -39,7 +42,7 @@ def is_choice(prompt: Prompt, config: ChatConfig) -> bool:
 
 
 def _looks(prompt: Prompt, config: ChatConfig) -> bool:
-    """Whether the odds of a call are looked at."""
+    """Whether the odds of a call are looked at too."""
     return config.call_odds is not None and shows_in_words(prompt, config)
 
 
@@ -52,7 +55,7 @@ def _is_greedy(prompt: Prompt, config: ChatConfig) -> bool:
 async def sample_choice(open: Open, prompt: Prompt, config: ChatConfig) -> AsyncGenerator[Batches]:
     """Sample once; see ``Model.sample``."""
     greedy = msgspec.structs.replace(prompt, temperature=0.0, presence_penalty=0.0, frequency_penalty=0.0)
-    begun = await _look(open, greedy, config) if _looks(prompt, config) else ""
+    begun = await _look(open, greedy, config)
     async with AsyncExitStack() as stack:
         if begun is not None:
             answer = _Begun(await stack.enter_async_context(open(greedy, begun)))
@@ -66,12 +69,20 @@ async def sample_choice(open: Open, prompt: Prompt, config: ChatConfig) -> Async
 
 async def _look(open: Open, greedy: Prompt, config: ChatConfig) -> str | None:
     """What a call is begun with: nothing, where the model begins one itself; None where no call is likely."""
-    one = msgspec.structs.replace(greedy, max_output_tokens=1, top_logprobs=_ALTERNATIVES)
-    async with open(one, "") as batches:
+    looks = _looks(greedy, config)
+    few = msgspec.structs.replace(
+        greedy, max_output_tokens=1 if looks else _OPENER_TOKENS, top_logprobs=_ALTERNATIVES if looks else None
+    )
+    async with open(few, "") as batches:
         first = await _Begun(batches).first()
+        async for _ in batches:
+            pass  # to its end: a server that is cut off may not be free yet when it is asked again
+    if isinstance(first, Reasoning):
+        return None
     if not isinstance(first, Text) or first.text.lstrip().startswith(_OPENERS):
         return ""
-    return CALL_BEGUN if config.call_odds is not None and odds_of_call(first) >= config.call_odds else None
+    is_likely = config.call_odds is not None and odds_of_call(first) >= config.call_odds
+    return CALL_BEGUN if looks and is_likely else None
 
 
 def odds_of_call(first: Text) -> float:
@@ -93,13 +104,13 @@ class _Begun:
         self._batches = batches
         self._held: list[Sequence[Delta]] = []
 
-    async def first(self) -> Text | Call | Finish | None:
-        """The first delta that says what the answer is; reasoning does not, nor do blanks."""
+    async def first(self) -> Delta | None:
+        """The first delta that says what the answer is; blanks do not."""
         async for batch in self._batches:
             self._held.append(batch)
             for delta in batch:
-                if not isinstance(delta, Reasoning) and not (isinstance(delta, Text) and not delta.text.strip()):
-                    return delta if isinstance(delta, Text | Call | Finish) else None
+                if not isinstance(delta, Text) or delta.text.strip():
+                    return delta
         return None
 
     async def rest(self, *, chosen: bool) -> AsyncGenerator[Sequence[Delta]]:

@@ -30,7 +30,10 @@ _NEXT: Final = {
 
 def description(functions: Sequence[Function], *, parallel: bool) -> str:
     """What the model is told of the functions, and of how they are called."""
-    block = "one such block for each call" if parallel else "one such block"
+    block, later = "one such block", ("Make one call at a time.",)
+    if parallel:
+        block += " for each call"
+        later = ("Make a call that needs the result of another one later, when you have been told that result.",)
     return "\n".join(
         (
             "You can call these functions, and no others:",
@@ -39,6 +42,7 @@ def description(functions: Sequence[Function], *, parallel: bool) -> str:
             "If the user asks for something that one of them can find out or do, call it. Then your whole answer is",
             f"{block}:",
             call_block("function_name", {"parameter": "value"}),
+            *later,
             "Otherwise answer directly, in plain words: talk, general knowledge and writing need no function.",
         )
     )
