@@ -42,6 +42,7 @@ class Assembler:
 
     Args:
         calls_max: how many calls are taken; others are left out.
+        may_call: the functions of hosted tools that may be called, None for all; calls of others are left out.
         whole_calls: whether a call becomes visible only when it is whole.
         repairs: whether the calls of functions are mended where they do not fit; then they have to be whole.
         just_made: calls that are left out, because their results are there; then calls have to be whole too.
@@ -60,6 +61,7 @@ class Assembler:
         ids: Callable[[str], str],
         *,
         calls_max: int | None = None,
+        may_call: frozenset[str] | None = None,
         offers: Offers | None = None,
         whole_calls: bool = False,
         repairs: bool = False,
@@ -75,6 +77,7 @@ class Assembler:
         self._writer = writer
         self._ids = ids
         self._calls_max = calls_max
+        self._may_call = may_call
         self._offers = offers or Offers()
         self._whole_calls = whole_calls
         self._repairs = repairs
@@ -94,8 +97,12 @@ class Assembler:
 
     @property
     def called(self) -> bool:
-        """Whether the model has called anything."""
-        return bool(self._calls)
+        """Whether the model has called anything that it may call."""
+        return self._taken > 0
+
+    @property
+    def _taken(self) -> int:
+        return sum(call is not None for call in self._calls.values())
 
     @property
     def held(self) -> list[ToolCall]:
@@ -245,14 +252,16 @@ class Assembler:
 
     def _begin(self, delta: Call) -> Item | Held | None:
         """The call's item, or the call itself where that comes later; None for a call beyond what the request allows,
-        which is left out.
+        or of a hosted tool that the model was not offered: it is left out.
         """
         if not delta.name:
             raise UpstreamError("The model's server sent a function call without a name.", code="invalid_tool_call")
-        if self._calls_max is not None and len(self._calls) >= self._calls_max:
+        if self._calls_max is not None and self._taken >= self._calls_max:
             return None
         call_id = delta.call_id or self._ids("call")
         offer = self._offers.find(delta.name)
+        if isinstance(offer, HostedOffer) and self._may_call is not None and delta.name not in self._may_call:
+            return None
         if self._whole_calls or not isinstance(offer, ClientOffer) or not offer.tool.live:
             return Held(delta.name, call_id)
         doc = offer.tool.item(ToolCall(delta.name, "", call_id), offer.spec)

@@ -9,14 +9,14 @@ import pytest
 from antiphon.background.recovery import resume_turns
 from antiphon.context import sealed_elsewhere
 from antiphon.log import NullLog
-from antiphon.models import Call, Finish, Function, Prompt, Text, Usage
+from antiphon.models import Call, Finish, Function, Prompt, Text, ToolChoice, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.telemetry.meter import ResponseTimer
 from antiphon.testing import CountingIds
 from antiphon.tools import CallInvalid, Deferred, Outcome, Scope, ToolCall, call_item, output_item
 from antiphon.tools.corrections import CORRECTIONS_MAX
 from antiphon.tools.toolbox import Toolbox
-from antiphon.turn import Compacting, Progress, TurnContext, take_turns
+from antiphon.turn import TURNS_MAX, Compacting, Progress, TurnContext, take_turns
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest, UpstreamError
 from antiphon.wire.response import Response
@@ -77,12 +77,14 @@ class Guarded:
 HI: Json = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
 
 
-def turns(model: ScriptedModel, *, items: tuple[Json, ...] = (HI,), **options: Any) -> TurnContext:
+def turns(
+    model: ScriptedModel, *, items: tuple[Json, ...] = (HI,), choice: ToolChoice = ToolChoice(), **options: Any
+) -> TurnContext:
     offers = Toolbox([Guarded()], [Even()]).offers([{"type": "even"}, {"type": "guarded"}])
     log = NullLog()
     writer = Writer(log.append, CountingIds())
     writer.start(Response(id="resp_1", created_at=1, model="m"))
-    prompt = Prompt(items=items, functions=offers.functions)
+    prompt = Prompt(items=items, functions=offers.functions, tool_choice=choice)
     context = TurnContext(
         model=model,
         prompt=prompt,
@@ -150,6 +152,22 @@ LONG = tuple(
     {"type": "message", "role": "user", "content": [{"type": "input_text", "text": f"{i} " + "word " * 100}]}
     for i in range(10)
 )
+
+
+@pytest.mark.parametrize("calls_max", [None, 3])
+def test_a_model_that_never_stops_calling_comes_to_its_end(calls_max: int | None) -> None:
+    model = ScriptedModel(*[[Call(0, "look", "{}", "c"), DONE]] * (TURNS_MAX + 1))
+    context = turns(model, calls_max=calls_max)
+    made = calls_max or TURNS_MAX
+    assert [item["type"] for item in context.writer.state.output] == ["mcp_call"] * made + ["message"]
+    assert "look" not in {function.name for function in model.prompts[-1].functions}
+
+
+@pytest.mark.parametrize("choice", [ToolChoice("none"), ToolChoice("auto", ("even",))])
+def test_no_hosted_tool_runs_that_the_request_does_not_allow(choice: ToolChoice) -> None:
+    model = ScriptedModel([Text("Hm."), Call(0, "look", "{}", "c"), DONE])
+    context = turns(model, choice=choice)
+    assert [item["type"] for item in context.writer.state.output] == ["message"]
 
 
 def test_what_does_not_fit_is_refused_before_the_model_is_asked() -> None:
