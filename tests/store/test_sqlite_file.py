@@ -4,21 +4,25 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from antiphon.cli import doctor
+from antiphon.config import Config
 from antiphon.store import Record, StoredItem, StoreUnavailable
-from antiphon.store.sqlite import DATABASE_NAME, FolderInUse, Limits, SqliteStore, owner_of
+from antiphon.store.sqlite import DATABASE_NAME, FolderInUse, Limits, SqliteStore, journal, owner_of
 from antiphon.store.sqlite.connection import unavailable
+from antiphon.store.sqlite.keys import read_keys_of
 from antiphon.testing.check_store import PROJECT, a_record, history_ids
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="modes and signals of POSIX")
@@ -212,6 +216,104 @@ async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, seed: int) 
         assert told is not None, f"{id} was acknowledged and is lost"
         assert len(told) == 2 * (turn + 1), f"{id} lost a part of its history"
     await store.close()
+
+
+# ---- a damaged write-ahead log
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a killed process leaves: a database, its log of 200 commits or more, and the log's index."""
+    folder = tmp_path_factory.mktemp("killed")
+    with child(COMMITS, folder) as process:
+        assert process.stdout
+        for _ in range(200):
+            process.stdout.readline()
+    return folder
+
+
+def cut(log: Path) -> None:
+    os.truncate(log, log.stat().st_size // 2)
+
+
+def overwrite(log: Path) -> None:
+    with log.open("r+b") as file:
+        file.seek(log.stat().st_size // 2)
+        file.write(b"garbage." * 2000)
+
+
+def overwrite_all(log: Path) -> None:
+    log.write_bytes(b"garbage." * (log.stat().st_size // 8))
+
+
+async def open_and_close(folder: Path) -> None:
+    await (await SqliteStore.open(folder)).close()
+
+
+def start(folder: Path) -> None:
+    asyncio.run(open_and_close(folder))
+
+
+def look(folder: Path) -> None:
+    list(doctor.run_checks(Config(data=folder, upstream="http://127.0.0.1:9/v1")))
+
+
+def read_keys(folder: Path) -> None:
+    read_keys_of(folder / DATABASE_NAME)
+
+
+@posix_only
+@pytest.mark.parametrize(
+    ("damage", "index", "opener", "seen"),
+    [
+        (cut, True, start, True),
+        (overwrite, True, look, True),
+        (overwrite, False, start, True),
+        (overwrite_all, False, read_keys, True),
+        (Path.unlink, True, look, True),
+        # Without its index, nothing tells of what stood behind the end of a file.
+        (cut, False, start, False),
+    ],
+)
+def test_what_a_damaged_log_lacks_is_said_and_kept(
+    killed: Path,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    index: bool,
+    opener: Callable[[Path], None],
+    seen: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(killed, folder)
+    log = folder / f"{DATABASE_NAME}-wal"
+    damage(log)
+    damaged = [log.read_bytes()] if log.exists() else []
+    if not index:
+        (folder / f"{DATABASE_NAME}-shm").unlink()
+    opener(folder)
+    assert ("changed pages" in caplog.text and "going on without them" in caplog.text) is seen
+    assert [each.read_bytes() for each in folder.glob("*-wal.damaged-*")] == (damaged if seen else [])
+    start(folder)
+    caplog.clear()
+    start(folder)
+    assert not caplog.text
+    assert len(list(folder.glob("*-wal.damaged-*"))) == (len(damaged) if seen else 0)
+    found = list(doctor.run_checks(Config(data=folder, upstream="http://127.0.0.1:9/v1")))
+    assert any(each.level == "WARN" and "cannot be read" in each.text for each in found) is seen
+
+
+@posix_only
+def test_a_killed_servers_log_lacks_nothing(killed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(killed, folder)
+    assert journal.find_loss(folder / DATABASE_NAME) is None
+    (folder / f"{DATABASE_NAME}-shm").unlink()
+    assert journal.find_loss(folder / DATABASE_NAME) is None
+    # The end of a commit that did not come to its end, and was acknowledged to nobody.
+    log = folder / f"{DATABASE_NAME}-wal"
+    log.write_bytes(log.read_bytes() + log.read_bytes()[32:44] + bytes(4108))
+    assert journal.find_loss(folder / DATABASE_NAME) is None
 
 
 # ---- files and disks

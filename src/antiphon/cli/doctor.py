@@ -8,6 +8,7 @@ import platform
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,6 +18,7 @@ from antiphon.models.embedded.catalogue import size
 from antiphon.store import StoreUnavailable
 from antiphon.store.migrations import HEAD
 from antiphon.store.sqlite import DATABASE_NAME, inspect, owner_of
+from antiphon.store.sqlite.journal import Loss, read_losses
 from antiphon.telemetry import traces
 from antiphon.wire.errors import ApiError
 
@@ -78,6 +80,7 @@ def _check_database(path: Path) -> Iterator[Finding]:
     except (StoreUnavailable, sqlite3.Error) as error:
         yield Finding("FAIL", "database", str(error))
         return
+    yield from map(_report_loss, read_losses(path))
     yield _check_schema(found)
     if faults:
         yield Finding("FAIL", "database", f"damaged, restore a backup: {'; '.join(faults)}")
@@ -85,6 +88,12 @@ def _check_database(path: Path) -> Iterator[Finding]:
         yield Finding("OK", "database", f"{path}, {size(path.stat().st_size)}, no fault found")
     if not gives_back:
         yield Finding("WARN", "database", "cannot give free space back; antiphon migrate rebuilds it once")
+
+
+def _report_loss(loss: Loss) -> Finding:
+    day = datetime.fromtimestamp(loss.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    kept = f"; the damaged log is kept in {loss.copy}" if loss.copy else ""
+    return Finding("WARN", "database", f"noticed on {day}: {loss}{kept}. A backup may have them.")
 
 
 def _check_schema(found: str | None) -> Finding:

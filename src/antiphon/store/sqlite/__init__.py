@@ -14,7 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from antiphon.store.sqlite import space, threads
+from antiphon.store.sqlite import journal, space, threads
 from antiphon.store.sqlite.connection import (
     Limits,
     connect,
@@ -155,6 +155,7 @@ def open_file(path: Path, limits: Limits) -> Opened:
         lock = FolderLock.take(path.parent)
         undo.callback(lock.release)
         make_file(path)
+        journal.notice_loss(path)
         bring_up_to_date(path, limits)
         writer = undo.enter_context(closing(connect(path, limits)))
         readers = [undo.enter_context(closing(connect_reader(path, limits))) for _ in range(limits.readers)]

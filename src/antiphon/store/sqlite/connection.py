@@ -111,7 +111,17 @@ def connect(path: Path, limits: Limits) -> sqlite3.Connection:
 
 def connect_reader(path: Path, limits: Limits) -> sqlite3.Connection:
     """A connection that cannot write; to the operating system it can, since readers share the log's index."""
-    db = _open(path)
+    return _prepare_reader(_open(path), limits)
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """A connection that leaves the files as they are, the write-ahead log too when it is the last that closes."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
+    return _prepare_reader(db, Limits())
+
+
+def _prepare_reader(db: sqlite3.Connection, limits: Limits) -> sqlite3.Connection:
     db.execute(f"PRAGMA cache_size = -{limits.cache_kib // 4}")
     db.execute("PRAGMA temp_store = MEMORY")
     db.execute("PRAGMA query_only = ON")

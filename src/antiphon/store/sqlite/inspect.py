@@ -12,7 +12,8 @@ from antiphon.store.errors import StoreUnavailable
 from antiphon.store.migrations import HEAD
 from antiphon.store.responses import Record
 from antiphon.store.sqlite import deliveries, retention, space
-from antiphon.store.sqlite.connection import Limits, connect_reader, translating
+from antiphon.store.sqlite.connection import connect_read_only, translating
+from antiphon.store.sqlite.journal import notice_loss_unowned
 from antiphon.store.sqlite.upgrade import revision_of
 
 STEP_RESPONSES = 50
@@ -28,8 +29,10 @@ def open_read_only(path: Path) -> Generator[sqlite3.Connection]:
     """
     if not path.is_file():
         raise StoreUnavailable(f"There is no database {path}.")
-    with translating(path), closing(connect_reader(path, Limits())) as db:
-        yield db
+    with translating(path):
+        notice_loss_unowned(path)
+        with closing(connect_read_only(path)) as db:
+            yield db
 
 
 def read_revision(path: Path) -> str | None:

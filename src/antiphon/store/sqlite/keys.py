@@ -19,8 +19,9 @@ import msgspec
 from antiphon.store.errors import StoreUnavailable
 from antiphon.store.keys import COUNTS, Allowance, Charge, ChargeQuery, Key, Spent
 from antiphon.store.migrations import HEAD
-from antiphon.store.sqlite.connection import Limits, connect, connect_reader, make_file, translating
+from antiphon.store.sqlite.connection import Limits, connect, connect_read_only, make_file, translating
 from antiphon.store.sqlite.executor import Execute
+from antiphon.store.sqlite.journal import notice_loss_unowned
 from antiphon.store.sqlite.lock import FolderInUse, FolderLock
 from antiphon.store.sqlite.upgrade import bring_up_to_date, revision_of
 
@@ -197,9 +198,11 @@ def read_keys_of(path: Path) -> list[Key]:
     """
     if not path.exists():
         return []
-    with translating(path), closing(connect_reader(path, Limits())) as db:
-        known = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'api_key'").fetchone()
-        return read_keys(db) if known else []
+    with translating(path):
+        notice_loss_unowned(path)
+        with closing(connect_read_only(path)) as db:
+            known = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'api_key'").fetchone()
+            return read_keys(db) if known else []
 
 
 @contextmanager
@@ -212,6 +215,7 @@ def open_beside(path: Path) -> Generator[sqlite3.Connection]:
     with translating(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_file(path)
+        notice_loss_unowned(path)
         for _ in _wait_until_current(path):
             try:
                 lock = FolderLock.take(path.parent)
