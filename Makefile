@@ -5,16 +5,18 @@ BIN    := $(VENV)/bin
 SERVES := $(VENV)/.serves
 READY  := $(VENV)/.ready
 
-.PHONY: serve test check bench docs clean env system codex
+.PHONY: serve test check bench docs clean env system codex lock build audit
 
 env: $(READY)
 
-$(SERVES): pyproject.toml
+# What a server needs comes as requirements.lock has it, each file by its hash.
+$(SERVES): requirements.lock pyproject.toml
 	@echo "Making the environment in $(VENV) …"
 	$(PYTHON) -c 'import sys; sys.exit("Antiphon needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -q -e .
+	$(BIN)/python -m pip install -q --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	@touch $(SERVES)
 
 $(READY): $(SERVES)
@@ -55,6 +57,22 @@ bench: env
 
 docs: env
 	$(BIN)/python docs/reference/generate.py
+
+# The newest packages that pyproject.toml allows, for every Python and system that it names.
+lock: env
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --group build -o requirements.lock pyproject.toml
+
+# What is given to others: the wheel, and the list of all that it is installed with.
+build: env
+	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/antiphon.cdx.json requirements.lock
+
+# Known vulnerabilities of what is locked; asks a service, so not a part of `make test`.
+audit: env
+	$(BIN)/python -m pip install -q pip-audit
+	$(BIN)/pip-audit --disable-pip --require-hashes -r requirements.lock
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -73,7 +73,7 @@ _PARAMETERS: dict[str, Json] = {
     "include": {"type": "array", "items": {"type": "string"}},
 }
 """The query parameters that are not any text."""
-_STREAMS = {"type": "string", "description": "Server-sent events."}
+_STREAMS = {"description": "Server-sent events."}
 
 
 def _parameter(name: str, place: str) -> Json:
