@@ -197,6 +197,7 @@ def _asking(prompt: Prompt, text: str, tokens: int) -> Prompt:
         temperature=min(_TEMPERATURE if prompt.temperature is None else prompt.temperature, _TEMPERATURE),
         max_output_tokens=tokens,
         top_logprobs=None,
+        extra={},
         prefix="",
     )
 

@@ -17,6 +17,7 @@ from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound
 from antiphon.wire.items import content_member, content_parts, refuse_duplicates
 from antiphon.wire.kinds import KINDS, call_id_of, is_call, is_output
+from antiphon.wire.pairing import pair_calls
 from antiphon.wire.schema import refuse_unusable
 
 _LEFT_OUT = "[An image stood here. It was left out, because this model cannot see images.]"
@@ -101,26 +102,11 @@ def build(
     _check_calls(items)
     _check_safety(items)
     if not supports_images and note_images:
-        items = [_noted(item) for item in items]
+        items = with_images_noted(items)
     # What a compaction took the place of stood in front of all that is left.
     _refuse_unshowable(items, len(items) - len(own), supports_images, source)
     lowered = tuple(offers.toolbox.lower(items))
     return msgspec.structs.replace(prompt, items=lowered, functions=offers.functions or prompt.functions)
-
-
-def pair_calls(items: Sequence[Json]) -> dict[int, int]:
-    """Where each output's call stands, by the output's own place: the latest call of its id that has no output yet.
-
-    Ids alone do not tell: there are model servers that number their calls anew in every answer.
-    """
-    open_calls: dict[str | None, list[int]] = {}
-    found: dict[int, int] = {}
-    for i, item in enumerate(items):
-        if is_call(item):
-            open_calls.setdefault(call_id_of(item), []).append(i)
-        elif is_output(item) and (waiting := open_calls.get(call_id_of(item))):
-            found[i] = waiting.pop()
-    return found
 
 
 def _check_calls(items: Sequence[Json]) -> None:
@@ -243,6 +229,11 @@ def _unshowable(part: Json, supports_images: bool) -> str | None:
             return "A model reads the text of a file, and there is none of this one."
         case _:
             return None
+
+
+def with_images_noted(items: Sequence[Json]) -> list[Json]:
+    """The items with a text in the place of each image, for a model that cannot see."""
+    return [_noted(item) for item in items]
 
 
 def _noted(item: Json) -> Json:

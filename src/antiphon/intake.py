@@ -8,7 +8,7 @@ Source: the API's reference and its error codes. Where this server refuses what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -34,7 +34,7 @@ from antiphon.wire.request import (
 )
 from antiphon.wire.response import Response
 from antiphon.wire.schema import refuse_unusable
-from antiphon.wire.validation import IGNORED_MAX, checked, missing, plain, too_long, too_many, wrong_type
+from antiphon.wire.validation import IGNORED_MAX, checked, missing, plain, too_long, too_many, undocumented, wrong_type
 
 __all__ = ["Defaults", "Ids", "PageQuery", "Plan", "page_query", "plan", "retrieve_query"]
 
@@ -76,7 +76,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         generate: whether the model is asked; else the response only prepares what continues it.
         include: the optional data that the caller wants to see.
         obfuscate: whether stream deltas are padded.
-        ignored: JSON paths of undocumented members that were passed over.
+        ignored: JSON paths of undocumented members that were passed over, those in ``prompt.extra`` too: see
+            ``offer_extra``.
         conversation_id: the conversation that the response continues, and that its items are added to.
         background: whether it runs in the background.
         priority: of those that wait, the higher come first: 0 as soon as there is room, less for a later window.
@@ -123,18 +124,32 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """The conversation that it continues, and that its items are added to."""
         return None if self.response.conversation is None else self.response.conversation["id"]
 
+    def offer_extra(self, accepts: Collection[str]) -> Plan:
+        """The same for a model that accepts those undocumented members of the request."""
+        if not self.prompt.extra:
+            return self
+        extra = {name: value for name, value in self.prompt.extra.items() if name in accepts}
+        return msgspec.structs.replace(
+            self,
+            prompt=msgspec.structs.replace(self.prompt, extra=extra),
+            ignored=tuple(path for path in self.ignored if path not in extra),
+        )
+
     def with_input(self, items: tuple[Json, ...]) -> Plan:
         """The same with other items of its own."""
         return msgspec.structs.replace(self, prompt=msgspec.structs.replace(self.prompt, items=items))
 
 
-def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool = True) -> Plan:
+def plan(
+    body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool = True, extra: Json | None = None
+) -> Plan:
     """What to do for ``body``, the decoded JSON of a create request.
 
     Args:
         ids: makes a fresh id of a prefix; called for the response first, then for items in order.
         now: Unix seconds.
         generate: False for a request that only prepares, which may be empty.
+        extra: members that are no part of this API, as another dialect brings them.
 
     Raises:
         InvalidRequest: the first thing wrong, with the official code and the JSON path.
@@ -156,6 +171,9 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool
     if generate:
         _refuse_empty(request, items)
     response, prompt = _answer(request, raw, items, id, now, defaults)
+    extra = {**(undocumented(raw, CreateRequest) if ignored else {}), **(extra or {})}
+    if extra:
+        prompt = msgspec.structs.replace(prompt, extra=extra)
     options = request.stream_options
     window = request.background_options and request.background_options.completion_window
     return Plan(
@@ -165,7 +183,7 @@ def plan(body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool
         generate=generate,
         include=frozenset(request.include or ()),
         obfuscate=options is None or options.include_obfuscation is not False,
-        ignored=(*ignored, *_unserved_tools(raw, defaults.toolbox)),
+        ignored=tuple(dict.fromkeys((*ignored, *map(plain, extra), *_unserved_tools(raw, defaults.toolbox)))),
         priority=_PRIORITIES[window] if window else 0,
         tools=tuple(tool for tool in raw.get("tools", ()) if defaults.toolbox.serves(tool["type"])),
         compacts=bool(items) and items[-1]["type"] == "compaction_trigger",

@@ -116,6 +116,7 @@ class Run(msgspec.Struct, frozen=True):
         tool_activity: whether a hosted tool is at work.
         sealer: seals what the caller carries; without one it is given nothing sealed.
         citations: how it is found what an answer cites.
+        note_images: see ``TurnContext``.
     """
 
     plan: Plan
@@ -135,6 +136,7 @@ class Run(msgspec.Struct, frozen=True):
     sealer: Sealer | None = None
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
     citations: Mode = "auto"
+    note_images: bool = False
 
 
 class Failed(Exception):
@@ -208,6 +210,7 @@ def turn_context(run: Run, writer: Writer, log: Log, progress: Progress, *, whol
         calls_max=run.plan.response.max_tool_calls,
         whole_calls=whole_calls,
         truncate=run.plan.response.truncation == "auto",
+        note_images=run.note_images,
         tool_activity=run.tool_activity,
         include=run.plan.include,
         citations=run.citations,

@@ -11,10 +11,10 @@ from typing import Final
 
 import msgspec
 
-from antiphon.context import pair_calls
 from antiphon.models import Prompt
 from antiphon.models.tokens import estimate_prompt
 from antiphon.wire import Json
+from antiphon.wire.pairing import pair_calls
 
 SHARE_UNKNOWN: Final = 0.25
 """What goes where nobody says how much is too much."""

@@ -17,10 +17,10 @@ import msgspec
 
 from antiphon import compaction
 from antiphon.assembler import Assembler
-from antiphon.context import Unseal, compacted
+from antiphon.context import Unseal, compacted, with_images_noted
 from antiphon.files.citations import Mode, Sources
 from antiphon.log import Log
-from antiphon.models import ContextTooLong, Finish, Model, Prompt, TextFormat, ToolChoice, Usage
+from antiphon.models import ContextTooLong, Finish, ImagesRefused, Model, Prompt, TextFormat, ToolChoice, Usage
 from antiphon.models.tokens import CHARS_PER_TOKEN, estimate_prompt
 from antiphon.state import complete_items
 from antiphon.telemetry.meter import ResponseTimer
@@ -133,6 +133,7 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
         whole_calls: whether calls become visible only when they are whole.
         truncate: whether a prompt that is too long may be shortened.
         seal: gives the ``encrypted_content`` of a reasoning item; None where it is not wanted.
+        note_images: whether a model that refuses images is told of them in words instead.
         include: what the request includes of items.
         citations: how it is found what an answer cites of ``sources``, which tools showed the model.
     """
@@ -149,6 +150,7 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     calls_max: int | None = None
     whole_calls: bool = False
     truncate: bool = False
+    note_images: bool = False
     seal: Callable[[Json], str] | None = None
     compacting: Compacting | None = None
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
@@ -187,7 +189,7 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
             prompt = msgspec.structs.replace(prompt, prefix=prefix)
         assembler = _assembler(turn, prompt, said)
         turn.progress.sampling = True
-        finish = await _sample_shortened(turn, prompt, assembler)
+        finish = await _sample_shown(turn, prompt, assembler)
         turn.progress.add(finish.usage)
         turn.timer.note_helps(finish.helps)
         if finish.reason == "stop" and not assembler.called and _is_bound(prompt):
@@ -347,6 +349,17 @@ async def _refuse_overlong(turn: TurnContext, prompt: Prompt) -> None:
         return
     if tokens > window:
         raise ContextTooLong(tokens, window)
+
+
+async def _sample_shown(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Finish:
+    """Sample; where images turn out to be nothing for the model, with a note in their place, if that is wanted."""
+    try:
+        return await _sample_shortened(turn, prompt, assembler)
+    except ImagesRefused:
+        if not turn.note_images or not assembler.silent:
+            raise
+    noted = msgspec.structs.replace(prompt, items=tuple(with_images_noted(prompt.items)))
+    return await _sample_shortened(turn, noted, assembler)
 
 
 async def _sample_shortened(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Finish:

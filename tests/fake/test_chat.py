@@ -243,14 +243,17 @@ async def test_a_forced_call(upstream: Upstream, model: ChatModel) -> None:
     assert "tools" not in upstream.asked[0].json
 
 
+A = '{"a": 1}'
+
+
 async def test_a_server_that_takes_no_schema_is_asked_its_own_way_from_then_on(
     upstream: Upstream, model: ChatModel
 ) -> None:
-    called = {"tool_calls": [{"index": 0, "id": "1", "function": {"name": "f", "arguments": "{}"}}]}
+    called = {"tool_calls": [{"index": 0, "id": "1", "function": {"name": "f", "arguments": A}}]}
     native = sse({"choices": [{"delta": called}]}, finish("tool_calls"))
     upstream.play(failure(400, "response_format is not supported"), native, native)
     for _ in range(2):
-        assert await read(model, FORCED) == [Call(0, "f", "{}", "1"), Finish()]
+        assert await read(model, FORCED) == [Call(0, "f", A, "1"), Finish()]
     assert [asked.json.get("tool_choice") for asked in upstream.asked] == [None, "required", "required"]
 
 
@@ -274,6 +277,26 @@ async def test_a_grammar_that_the_server_does_not_take_gives_way_to_a_schema(ups
     sent = [asked.json.keys() & {"structured_outputs", "response_format", "tools"} for asked in upstream.asked]
     assert sent == [{"structured_outputs"}, {"response_format"}, {"structured_outputs"}]
     await vllm.close()
+
+
+LOGPROBS_REFUSED = "logprobs is not supported with tools + stream"
+
+
+async def test_logprobs_beside_tools_are_asked_for_by_the_name_that_llama_server_takes(
+    upstream: Upstream, model: ChatModel
+) -> None:
+    entry = {"token": "Hi", "logprob": -0.1, "bytes": [72, 105], "top_logprobs": [{"token": "Hi", "logprob": -0.1}]}
+    chunk = text("Hi")
+    chunk["choices"][0]["logprobs"] = {"content": [entry]}
+    upstream.play(failure(400, LOGPROBS_REFUSED), sse(chunk, finish()), sse(chunk, finish()), sse(chunk, finish()))
+    prompt = Prompt(items=PROMPT.items, functions=(Function(name="f"),), top_logprobs=0)
+    for _ in range(2):
+        (first, *_) = await read(model, prompt)
+        assert isinstance(first, Text)
+        assert [(one["token"], one["top_logprobs"]) for one in first.logprobs] == [("Hi", [])]
+    await read(model, Prompt(items=PROMPT.items, top_logprobs=2))
+    asked = [(sent.json.get("top_logprobs"), sent.json.get("n_probs")) for sent in upstream.asked]
+    assert asked == [(1, None), (None, 1), (None, 1), (2, None)]
 
 
 async def test_counting_as_llama_server_does(upstream: Upstream) -> None:

@@ -11,20 +11,26 @@ import pytest
 from openai import AsyncOpenAI
 
 from antiphon.cli.check_stream import check_stream
+from antiphon.config import Config
 from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.chat.upstream import WrongOptions, upstream_models
 from antiphon.testing.serving import serving
 from antiphon.testing.upstream import Answer, Upstream, delta, failure, finish, frames, plain, sse, text
 
+NO_EYES = "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
 LISTED = Answer(steps=(b'{"object":"list","data":[{"id":"qwen"}]}',), content_type="application/json")
 
 
 @asynccontextmanager
-async def client_of(upstream: Upstream | str) -> AsyncIterator[AsyncOpenAI]:
+async def client_of(
+    upstream: Upstream | str, config: Config | None = None, **options: Any
+) -> AsyncIterator[AsyncOpenAI]:
     address = upstream if isinstance(upstream, str) else upstream.url
-    roster = upstream_models(address, key="sk-hush", only="", aliases={"gpt-4": "qwen"}, connections_max=10, options={})
+    roster = upstream_models(
+        address, key="sk-hush", only="", aliases={"gpt-4": "qwen"}, connections_max=10, options=options
+    )
     async with (
-        serving(roster=roster) as url,
+        serving(roster=roster, config=config) as url,
         AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client,
     ):
         yield client
@@ -59,6 +65,128 @@ async def test_a_fallback_answers_to_names_that_nobody_has() -> None:
             assert (raw.headers["x-antiphon-model"], raw.parse().model) == ("qwen", "gpt-5.5")
             assert [model.id async for model in client.models.list()] == ["qwen", "a"]
         await roster.close()
+
+
+DOT = "data:image/png;base64,iVBORw0KGgo="
+SEEN: Any = [
+    {"type": "input_text", "text": "Compare."},
+    {"type": "input_image", "image_url": DOT, "detail": "low"},
+    {"type": "input_image", "image_url": "https://pictures.example/a.png", "detail": "high"},
+    {"type": "input_image", "image_url": DOT},
+]
+
+
+async def test_images_are_passed_on_with_their_detail() -> None:
+    shot = [{"type": "input_text", "text": "two"}, *SEEN[1:3]]
+    call = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "c", "output": shot}
+    async with Upstream() as upstream, client_of(upstream, supports_images=True) as client:
+        upstream.play(LISTED, sse(text("Hi"), finish()))
+        items: Any = [{"role": "user", "content": SEEN}, call, output]
+        await client.responses.create(model="qwen", input=items)
+    asked, _, told, shown = upstream.asked[-1].json["messages"]
+    low, high = {"url": DOT, "detail": "low"}, {"url": "https://pictures.example/a.png", "detail": "high"}
+    urls = [part["image_url"] for part in asked["content"][1:]]
+    assert [urls[0], urls[1], urls[2]["url"]] == [low, high, DOT]
+    assert (told["role"], told["content"]) == ("tool", "two")
+    assert [part["image_url"] for part in shown["content"]] == [low, high]
+
+
+@pytest.mark.parametrize("answer", [failure(400, NO_EYES), failure(500, NO_EYES), sse({"error": {"message": NO_EYES}})])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_upstream_that_takes_no_images_is_the_documented_error(answer: Answer, stream: bool) -> None:
+    async with Upstream() as upstream, client_of(upstream, supports_images=True) as client:
+        upstream.play(LISTED, answer)
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.responses.create(model="qwen", input=[{"role": "user", "content": SEEN}], stream=stream)
+    assert (caught.value.code, caught.value.param) == ("unsupported_value", "input")
+    assert "does not accept images" in caught.value.message
+
+
+async def test_an_upstream_that_takes_no_images_is_told_of_them_where_that_is_wanted() -> None:
+    config = Config(unsupported_images="note")
+    async with Upstream() as upstream, client_of(upstream, config, supports_images=True) as client:
+        upstream.play(LISTED, failure(400, NO_EYES), sse(text("Hi"), finish()))
+        made = await client.responses.create(model="qwen", input=[{"role": "user", "content": SEEN}])
+    assert made.output_text == "Hi"
+    (message,) = upstream.asked[-1].json["messages"]
+    assert isinstance(message["content"], str) and "image" in message["content"]
+
+
+async def test_other_refusals_of_an_image_keep_their_words() -> None:
+    async with Upstream() as upstream, client_of(upstream, supports_images=True) as client:
+        upstream.play(LISTED, failure(400, "Image URL is not allowed"))
+        with pytest.raises(openai.BadRequestError, match="Image URL is not allowed"):
+            await client.responses.create(model="qwen", input=[{"role": "user", "content": SEEN}])
+
+
+KNOBS: Any = {
+    "top_k": 20,
+    "min_p": 0.1,
+    "seed": 7,
+    "stop": ["\n\n"],
+    "repeat_penalty": 1.1,
+    "chat_template_kwargs": {"enable_thinking": False},
+}
+
+
+def ask(client: AsyncOpenAI, dialect: str, extra: Any) -> Any:
+    """A request with ``extra_body``, in a dialect, as the SDK's raw answer."""
+    if dialect == "responses":
+        return client.responses.with_raw_response.create(model="qwen", input="x", extra_body=extra)
+    messages: Any = [{"role": "user", "content": "x"}]
+    create = client.chat.completions.with_raw_response.create
+    return create(model="qwen", messages=messages, extra_body=extra)
+
+
+@pytest.mark.parametrize("dialect", ["responses", "chat"])
+async def test_what_the_upstream_knows_is_passed_on_and_the_rest_is_named(dialect: str) -> None:
+    accepts = [name for name in KNOBS if name != "min_p"]
+    async with Upstream() as upstream, client_of(upstream, accepts=accepts) as client:
+        upstream.play(LISTED, sse(text("Hi"), finish()))
+        answer = await ask(client, dialect, KNOBS | {"caf\u00e9": 1})
+    sent = upstream.asked[-1].json
+    assert {name: sent.get(name) for name in KNOBS} == KNOBS | {"min_p": None}
+    assert answer.headers["x-antiphon-ignored"] == "min_p, caf?"
+
+
+@pytest.mark.parametrize("dialect", ["responses", "chat"])
+async def test_what_no_setting_says_the_upstream_knows_is_named_alone(dialect: str) -> None:
+    async with Upstream() as upstream, client_of(upstream) as client:
+        upstream.play(LISTED, sse(text("Hi"), finish()))
+        answer = await ask(client, dialect, KNOBS)
+    assert not KNOBS.keys() & upstream.asked[-1].json.keys()
+    assert set(answer.headers["x-antiphon-ignored"].split(", ")) == set(KNOBS)
+
+
+async def test_a_strict_server_takes_what_chat_completions_document() -> None:
+    config = Config(strict=True)
+    async with Upstream() as upstream, client_of(upstream, config, accepts=["stop", "top_k"]) as client:
+        upstream.play(LISTED, sse(text("Hi"), finish()))
+        await ask(client, "chat", {"stop": "x", "seed": 1})
+        for dialect in ("chat", "responses"):
+            with pytest.raises(openai.BadRequestError):
+                await ask(client, dialect, {"top_k": 1})
+    assert upstream.asked[-1].json["stop"] == "x"
+
+
+async def test_the_operators_fields_win_and_null_takes_one_out() -> None:
+    extra = {"top_k": 1, "stream_options": None, "chat_template_kwargs": {"a": 1}}
+    async with Upstream() as upstream, client_of(upstream, accepts=list(KNOBS), extra=extra) as client:
+        upstream.play(LISTED, sse(text("Hi"), finish()))
+        await ask(client, "responses", KNOBS)
+    sent = upstream.asked[-1].json
+    assert (sent["top_k"], sent["chat_template_kwargs"]) == (1, {"enable_thinking": False, "a": 1})
+    assert "stream_options" not in sent
+
+
+async def test_what_is_passed_on_is_kept_for_the_background() -> None:
+    async with Upstream() as upstream, client_of(upstream, accepts=["seed"]) as client:
+        upstream.play(LISTED, sse(text("Hi"), finish()))
+        response = await client.responses.create(model="qwen", input="x", background=True, extra_body={"seed": 7})
+        async for _ in await client.responses.retrieve(response.id, stream=True):
+            pass
+    assert upstream.asked[-1].json["seed"] == 7
 
 
 @pytest.mark.parametrize(

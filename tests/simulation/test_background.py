@@ -91,6 +91,7 @@ class Teller:
         self._world, self._life = world, life
         self.supports_prefill = world.supports_prefill
         self.tool_help: ToolHelp = "read"
+        self.accepts = ()
 
     async def count(self, prompt: Prompt) -> int:
         return 0

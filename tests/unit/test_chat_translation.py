@@ -290,6 +290,12 @@ def test_an_id_that_comes_again_names_the_next_call() -> None:
     assert [one["content"] for one in sent if one["role"] == "tool"] == ["one", "two"]
 
 
+def test_an_output_that_comes_twice_is_not_taken_for_the_next_calls() -> None:
+    told = messages(call("x"), output("x", "1"), output("x", "1 again"), call("x"), output("x", "2"))
+    assert [message["content"] for message in told if message["role"] == "tool"] == ["1", "2"]
+    assert len(told) == 4
+
+
 def test_an_output_without_its_call_is_told_by_the_user() -> None:
     assert messages(output("gone", "late")) == [
         {"role": "user", "content": "Output of an earlier function call:\nlate"}
@@ -413,13 +419,17 @@ def test_calls_however_they_are_numbered(chunks: list[Any]) -> None:
 
 def test_calls_without_ids_and_numbers_are_told_apart_by_their_names() -> None:
     chunks = (tool(None, None, "f", "{}"), tool(None, None, "g", "{"), tool(None, None, None, "}"))
-    assert read(frames(*chunks, finish()))[:-1] == [Call(0, "f", "{}"), Call(1, "g", "{"), Call(1, "", "}")]
+    expected = [Call(0, "f"), Call(1, "g", "{"), Call(1, "", "}"), Call(0, "", "{}")]
+    assert read(frames(*chunks, finish()))[:-1] == expected, "{} is kept, in case the object proper follows it"
+
+
+A = '{"city": "A"}'
 
 
 def test_only_the_first_call_when_there_may_be_one() -> None:
     prompt = Prompt(items=(), functions=(F, G), parallel_tool_calls=False)
-    chunks = (tool(0, "a", "f", "{}"), tool(1, "b", "g", "{}"), finish())
-    assert read(frames(*chunks), prompt=prompt)[:-1] == [Call(0, "f", "{}", "a")]
+    chunks = (tool(0, "a", "f", A), tool(1, "b", "g", A), finish())
+    assert read(frames(*chunks), prompt=prompt)[:-1] == [Call(0, "f", A, "a")]
 
 
 def test_the_older_way_to_call() -> None:
@@ -436,8 +446,8 @@ def test_a_call_as_text_where_functions_are_declared() -> None:
 
 
 def test_spaces_in_front_of_a_servers_call_are_no_answer() -> None:
-    chunks = (text("\n\n"), tool(0, "a", "f", "{}"), finish())
-    assert read(frames(*chunks))[:-1] == [Call(0, "f", "{}", "a")]
+    chunks = (text("\n\n"), tool(0, "a", "f", A), finish())
+    assert read(frames(*chunks))[:-1] == [Call(0, "f", A, "a")]
 
 
 def entry(token: str) -> dict[str, Any]:
@@ -578,8 +588,8 @@ def test_reasoning_in_front_of_a_forced_call() -> None:
 
 def test_a_server_that_calls_by_itself_when_forced() -> None:
     prompt = Prompt(items=(), functions=(F,), tool_choice=REQUIRED)
-    deltas = read(frames(tool(0, "a", "f", "{}"), finish("tool_calls")), prompt=prompt, forced=True)
-    assert deltas == [Call(0, "f", "{}", "a"), Finish()]
+    deltas = read(frames(tool(0, "a", "f", A), finish("tool_calls")), prompt=prompt, forced=True)
+    assert deltas == [Call(0, "f", A, "a"), Finish()]
 
 
 TWO = '[{"name":"f","arguments":{"a":"]}"}}, {"name": "g", "arguments": {} } ]'

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.context import pair_calls
 from antiphon.models import Prompt
 from antiphon.truncation import drop_oldest, excess_share
 from antiphon.wire import Json
+from antiphon.wire.pairing import pair_calls
 
 
 def said(role: str, text: str = "x" * 40) -> Json:

@@ -100,6 +100,7 @@ class Responses:
         self._toolbox = toolbox
         self._sealer = sealer
         self._file_inputs = file_inputs
+        self._note_images = config.unsupported_images == "note"
         self._in_flight = InFlight()
         self._closing = False
         self._defaults = intake.Defaults(strict=config.strict, toolbox=toolbox)
@@ -118,7 +119,14 @@ class Responses:
     # A request
 
     async def respond(
-        self, body: Any, caller: Caller, sink: Sink, *, memory: LaneMemory | None = None, generate: bool = True
+        self,
+        body: Any,
+        caller: Caller,
+        sink: Sink,
+        *,
+        memory: LaneMemory | None = None,
+        generate: bool = True,
+        extra: Json | None = None,
     ) -> None:
         """Answer a create request.
 
@@ -126,12 +134,13 @@ class Responses:
             body: its JSON.
             memory: knows responses that are not stored, is asked before the store, and remembers this one.
             generate: False when the model shall not be asked: the response only prepares what continues it.
+            extra: see ``intake.plan``.
 
         Raises:
             ApiError: the request cannot be run, or its response failed before anything of it was sent.
         """
         try:
-            run = await self.accept(body, caller, memory=memory, generate=generate)
+            run = await self.accept(body, caller, memory=memory, generate=generate, extra=extra)
             sink.accept(run)
             if run.plan.background:
                 await self._queue(run, sink)
@@ -166,7 +175,13 @@ class Responses:
         return await sink.end(None)
 
     async def accept(
-        self, body: Json, caller: Caller, *, memory: LaneMemory | None = None, generate: bool = True
+        self,
+        body: Json,
+        caller: Caller,
+        *,
+        memory: LaneMemory | None = None,
+        generate: bool = True,
+        extra: Json | None = None,
     ) -> Run:
         """Check a create request whole: parameters, the key's limits, model, and the context it builds on.
 
@@ -179,10 +194,11 @@ class Responses:
             raise _closing()
         timer = ResponseTimer(self._meter)
         now = int(self._clock())
-        plan = intake.plan(body, defaults=self._defaults, ids=self._ids, now=now, generate=generate)
+        plan = intake.plan(body, defaults=self._defaults, ids=self._ids, now=now, generate=generate, extra=extra)
         account = Account.open(self._keyring, caller.key_id, lambda: _estimate_tokens(plan))
         model = await self._roster.find(plan.response.model)
         timer.model = model.name
+        plan = plan.offer_extra(model.accepts)
         project, id = caller.project, plan.conversation_id
         claim = None if id is None else await self._conversations.claim(project, id)
         try:
@@ -206,6 +222,7 @@ class Responses:
         plan = intake.plan(body, defaults=self._defaults, ids=self._ids, now=int(self._clock()))
         Account.open(self._keyring, caller.key_id, lambda: 0)
         model = await self._roster.find(plan.response.model)
+        plan = plan.offer_extra(model.accepts)
         if context.references(plan.input):
             plan = plan.with_input(await self._conversations.resolve_references(caller.project, plan.input, "input"))
         history = await self._history(caller.project, plan, None)
@@ -239,6 +256,7 @@ class Responses:
             in_flight=self._in_flight,
             heartbeat_s=self._config.heartbeat_s,
             citations=self._config.citations,
+            note_images=self._note_images,
             sealer=self._sealer,
         )
 
@@ -266,7 +284,7 @@ class Responses:
             history,
             offers,
             supports_images=model.supports_images,
-            note_images=self._config.unsupported_images == "note",
+            note_images=self._note_images,
             source="previous_response_id" if plan.conversation_id is None else "conversation",
             unseal=partial(self._sealer.open, project=project),
         )

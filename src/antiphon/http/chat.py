@@ -53,6 +53,8 @@ _SAME: Final = (
     "stream",
 )
 """Members that mean the same in both."""
+EXTRA: Final = ("stop", "seed", "logit_bias")
+"""Members that the other has not."""
 _PARAMS: Final = {
     "input": "messages",
     "max_output_tokens": "max_completion_tokens",

@@ -6,13 +6,14 @@ one, ``scripted`` is the deterministic model that ships for tests.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
 from antiphon.wire import Json
+from antiphon.wire.errors import InvalidRequest
 
 ToolMeasure: TypeAlias = Literal[
     "shown_in_words",
@@ -151,6 +152,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
         temperature, top_p: None where nobody asked for any: the model's server knows best.
         top_logprobs: how many alternatives per token; None when no logprobs are wanted.
         effort: reasoning effort, or None.
+        extra: members that the request has beside the API's own, and that the model accepts (``Model.accepts``).
         prefix: an assistant text to continue (not repeated in the deltas); empty for none.
         streamed: whether somebody may read the deltas one by one; else those that come together may be one.
         cache_key: of prompts that begin alike, where the caller said so; empty to see that from the prompt itself.
@@ -170,6 +172,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     top_logprobs: int | None = None
     effort: str | None = None
+    extra: Json = {}
     user: str | None = None
     prefix: str = ""
     streamed: bool = True
@@ -195,7 +198,11 @@ class Model(Protocol):
         supports_prefill: whether it can go on with a begun answer (``Prompt.prefix``).
         tool_help: how much its calls are helped.
         estimates_tokens: whether ``count`` only estimates.
+        accepts: the members of a request, beside the API's own, that it is given (``Prompt.extra``).
     """
+
+    @property
+    def accepts(self) -> Collection[str]: ...
 
     @property
     def supports_prefill(self) -> bool: ...
@@ -236,6 +243,10 @@ class Model(Protocol):
             ContextTooLong: the prompt does not fit, and only what fits can be counted.
         """
         ...
+
+
+class ImagesRefused(InvalidRequest):
+    """The model's server says that its model takes no images."""
 
 
 class ContextTooLong(Exception):

@@ -59,6 +59,7 @@ class ScriptedModel:
         supports_prefill: bool = True,
         tool_help: ToolHelp = "read",
         tokens: Callable[[Prompt], int] | None = None,
+        accepts: Sequence[str] = (),
     ) -> None:
         self._scripts = [_steps(script) for script in scripts]
         self._again = again
@@ -67,6 +68,7 @@ class ScriptedModel:
         self._context_tokens = context_tokens
         self._continues = supports_prefill
         self.tool_help: ToolHelp = tool_help
+        self.accepts = accepts
         self._tokens = tokens or _quarter
         self.samples: list[Sampled] = []
 

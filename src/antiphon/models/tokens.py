@@ -21,6 +21,13 @@ def estimate_prompt(prompt: Prompt) -> int:
     return _tokens(len(prompt.instructions or "") + functions + _chars(prompt.items))
 
 
+def shows_images(prompt: Prompt) -> bool:
+    """Whether there is an image in the prompt."""
+    contents: list[Any] = [item.get(name) for item in prompt.items for name in ("content", "output")]
+    lists = (cast("list[Json]", content) for content in contents if isinstance(content, list))
+    return any(part.get("type") == "input_image" for parts in lists for part in parts)
+
+
 def estimate_usage(prompt: Prompt, output: Sequence[Json]) -> Usage:
     """About what a sampling used that said ``output`` for ``prompt``."""
     return Usage(input=estimate_prompt(prompt), output=_tokens(_chars(output)) if output else 0)

@@ -125,7 +125,9 @@ class ChatStreamOptions(StrictStruct, kw_only=True):
 
 
 class ChatRequest(StrictStruct, kw_only=True):
-    """The body. Tools and ``tool_choice`` are checked as those of ``/v1/responses``, whose forms include this one."""
+    """The body. Tools and ``tool_choice`` are checked as those of ``/v1/responses``, whose forms include this one; what
+    ``/v1/responses`` does not have is the business of the model's server.
+    """
 
     model: Annotated[str, Meta(min_length=1, max_length=512)]
     messages: Annotated[list[Message], Meta(min_length=1)]
@@ -152,6 +154,9 @@ class ChatRequest(StrictStruct, kw_only=True):
     safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
     prompt_cache_key: Annotated[str, Meta(max_length=64)] | None = None
     service_tier: Any = None
+    stop: Any = None
+    seed: Any = None
+    logit_bias: Any = None
 
 
 class ChatUsage(msgspec.Struct, kw_only=True):

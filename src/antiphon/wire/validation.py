@@ -69,6 +69,12 @@ def _shallow(raw: Json, kind: type[T]) -> tuple[T, tuple[str, ...]] | None:
     return (known, _told((key,) for key in ignored)) if known is not None else None
 
 
+def undocumented(raw: Json, kind: type) -> Json:
+    """The members of ``raw`` itself that ``kind`` does not have; as many as are named."""
+    names = _names(kind)
+    return dict(islice(((name, value) for name, value in raw.items() if name not in names), IGNORED_MAX))
+
+
 def _told(unknown: Iterable[Path]) -> tuple[str, ...]:
     """The paths as plain ASCII, because they are told in a header."""
     return tuple(plain(dotted(path)) for path in islice(unknown, IGNORED_MAX))

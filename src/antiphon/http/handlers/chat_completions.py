@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from antiphon.http.chat import Chunks, rename_param, to_completion, to_responses
+from antiphon.http.chat import EXTRA, Chunks, rename_param, to_completion, to_responses
 from antiphon.http.exchange import Exchange
 from antiphon.http.handlers.responses import HttpSink
 from antiphon.http.sse import ConnectionMonitor, EventStream
@@ -13,31 +13,35 @@ from antiphon.wire import Json
 from antiphon.wire.chat import ChatRequest
 from antiphon.wire.errors import ApiError, InvalidRequest
 from antiphon.wire.response import Response
-from antiphon.wire.validation import checked
+from antiphon.wire.validation import checked, plain, undocumented
 
 
 async def create(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``POST /v1/chat/completions``."""
-    request, ignored = _read(await exchange.json(), strict=exchange.engine.config.strict)
+    request, ignored, extra = _read(await exchange.json(), strict=exchange.engine.config.strict)
     options = request.stream_options
     sink = _ChatSink(exchange, monitor, include_usage=options is not None and bool(options.include_usage))
     if ignored:
         exchange.headers["x-antiphon-ignored"] = ", ".join(ignored)
     try:
         with exchange.while_connected():
-            await exchange.engine.responses.respond(to_responses(request), exchange.caller, sink)
+            await exchange.engine.responses.respond(to_responses(request), exchange.caller, sink, extra=extra)
     except ApiError as error:
         raise rename_param(error) from error.__cause__
     finally:
         sink.drop()
 
 
-def _read(body: Any, *, strict: bool) -> tuple[ChatRequest, tuple[str, ...]]:
+def _read(body: Any, *, strict: bool) -> tuple[ChatRequest, tuple[str, ...], Json]:
+    """The request, the paths of what is ignored, and the members that a model's server may know."""
     if not isinstance(body, dict):
         raise InvalidRequest("Invalid body: expected a JSON object.", code="invalid_type")
     # ``null`` means absent.
     raw = {name: value for name, value in cast(Json, body).items() if value is not None}
-    return checked(raw, ChatRequest, strict=strict)
+    request, ignored = checked(raw, ChatRequest, strict=strict)
+    extra = undocumented(raw, ChatRequest) | {name: raw[name] for name in EXTRA if name in raw}
+    passed = set(map(plain, extra))
+    return request, tuple(path for path in ignored if path not in passed), extra
 
 
 class _ChatStream(EventStream):

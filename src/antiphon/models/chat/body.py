@@ -6,7 +6,6 @@ their calls, because servers refuse anything else.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
@@ -18,6 +17,7 @@ from antiphon.models.chat.arguments import compact
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.control_tokens import neutralize, tokens_for
 from antiphon.wire import Json
+from antiphon.wire.pairing import pair_calls
 
 _ROLES: Final = {"assistant": "assistant", "system": "system", "developer": "developer"}
 """Any other role speaks as the user."""
@@ -29,6 +29,7 @@ _TEXT_FIELD: Final = {
     "summary_text": "text",
     "refusal": "refusal",
 }
+_TEMPLATE: Final = "chat_template_kwargs"
 _SYSTEM: Final = frozenset({"system", "developer"})
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -53,7 +54,13 @@ def body(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False, begu
         whole["messages"].append({"role": "assistant", "content": begun})
     if prompt.prefix and config.supports_prefill == "vllm":
         whole |= {"continue_final_message": True, "add_generation_prompt": False}
-    return _overlaid(whole, config.extra)
+    return _overlaid(_overlaid(whole, prompt.extra), config.extra)
+
+
+def with_n_probs(sent: Json) -> Json:
+    """The request with llama.cpp's own name for probabilities: by the usual one they are refused beside tools."""
+    fields = {name: value for name, value in sent.items() if name not in ("logprobs", "top_logprobs")}
+    return fields | {"n_probs": sent["top_logprobs"]}
 
 
 def callable_functions(prompt: Prompt) -> tuple[Function, ...]:
@@ -95,10 +102,11 @@ def is_bound(prompt: Prompt, config: ChatConfig) -> bool:
 
 
 def _overlaid(whole: Json, extra: Json) -> Json:
-    """The operator's fields win, and ``null`` takes a field out; ``chat_template_kwargs`` of both sides are joined."""
+    """``extra`` wins, and ``null`` takes a field out; ``chat_template_kwargs`` of both sides are joined."""
     joined = {**whole, **extra}
-    if "chat_template_kwargs" in whole and "chat_template_kwargs" in extra:
-        joined["chat_template_kwargs"] = {**whole["chat_template_kwargs"], **extra["chat_template_kwargs"]}
+    ours, theirs = whole.get(_TEMPLATE), extra.get(_TEMPLATE)
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        joined[_TEMPLATE] = {**ours, **theirs}
     return {name: value for name, value in joined.items() if value is not None}
 
 
@@ -112,7 +120,8 @@ def _sampling(prompt: Prompt, config: ChatConfig) -> Json:
     if prompt.max_output_tokens is not None:
         fields[config.max_tokens_field] = prompt.max_output_tokens
     if prompt.top_logprobs is not None:
-        fields |= {"logprobs": True, "top_logprobs": prompt.top_logprobs}
+        # Some servers take 0 for none at all.
+        fields |= {"logprobs": True, "top_logprobs": max(1, prompt.top_logprobs)}
     if prompt.effort is not None:
         fields |= _effort(prompt.effort, config)
     return fields
@@ -124,7 +133,7 @@ def _effort(effort: str, config: ChatConfig) -> Json:
             return {"reasoning_effort": effort}
         case "template":
             # Templates read the one name or the other and ignore what they do not know.
-            return {"chat_template_kwargs": {"reasoning_effort": effort, "enable_thinking": effort != "none"}}
+            return {_TEMPLATE: {"reasoning_effort": effort, "enable_thinking": effort != "none"}}
         case None:
             return {}
 
@@ -245,13 +254,10 @@ class _Conversation:
     def __init__(self, items: Sequence[Json], config: ChatConfig) -> None:
         self._items = items
         self._config = config
-        self._outputs: dict[str, deque[Json]] = {}
-        self._answered: set[int] = set()
+        self._outputs = {call: output for output, call in pair_calls(items).items()}
+        self._calls_made = {item.get("call_id") for item in items if item.get("type") == "function_call"}
         self._out: list[Json] = []
         self._reasoning = ""
-        for item in items:
-            if item.get("type") == "function_call_output":
-                self._outputs.setdefault(item.get("call_id") or "", deque()).append(item)
 
     def messages(self) -> list[Json]:
         n = 0
@@ -262,7 +268,7 @@ class _Conversation:
                     self._message(item)
                 case "function_call":
                     end = self._calls_end(n)
-                    self._calls(self._items[n:end])
+                    self._calls(n, end)
                     n = end
                     continue
                 case "function_call_output":
@@ -298,31 +304,31 @@ class _Conversation:
         thought, self._reasoning = self._reasoning, ""
         return {"reasoning_content": thought} if thought and role == "assistant" else {}
 
-    def _calls(self, calls: Sequence[Json]) -> None:
+    def _calls(self, start: int, end: int) -> None:
         """One assistant message for calls that follow each other, then their outputs in the same order."""
         last = self._out[-1] if self._out else {}
         if last.get("role") != "assistant" or "tool_calls" in last:
             last = {"role": "assistant", "content": None, **self._thought("assistant")}
             self._out.append(last)
-        last["tool_calls"] = [_tool_call(call) for call in calls]
+        last["tool_calls"] = [_tool_call(call) for call in self._items[start:end]]
         pictures: list[Json] = []
-        for call in calls:
-            waiting = self._outputs.get(call.get("call_id") or "")
-            if waiting:
-                pictures += self._output(waiting.popleft())
+        for n in range(start, end):
+            if n in self._outputs:
+                pictures += self._output(self._items[self._outputs[n]])
         if pictures:
             # A tool's message is text for nearly every server.
             self._out.append({"role": "user", "content": pictures})
 
     def _output(self, item: Json) -> list[Json]:
-        self._answered.add(id(item))
         output = item.get("output")
         self._out.append({"role": "tool", "tool_call_id": item.get("call_id") or "", "content": _text(output)})
         return _pictures(output, self._config)
 
     def _stray_output(self, item: Json) -> None:
-        """An output whose call is not in the context, which servers refuse as such."""
-        if id(item) in self._answered:
+        """An output whose call is not in the context, which servers refuse as such. What answers a call a second time
+        says nothing new.
+        """
+        if item.get("call_id") in self._calls_made:
             return
         text = _text(item.get("output"))
         self._out.append({"role": "user", "content": f"Output of an earlier function call:\n{text}"})

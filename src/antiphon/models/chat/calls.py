@@ -16,6 +16,7 @@ from antiphon.models.chat.arguments import JsonScanner, compact
 from antiphon.models.chat.unicode import SurrogateJoiner
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
+from antiphon.wire.request import CALL_ID_CHARS_MAX
 
 
 class _OpenCall(msgspec.Struct):
@@ -27,6 +28,8 @@ class _OpenCall(msgspec.Struct):
         scanner: follows the arguments, where they are an object; None before they began, and where they are not.
         parts: the arguments so far, without what stands in front of them.
         whole: whether the object is complete; what comes behind it belongs to nothing.
+        empty: whether it is ``{}``, which some servers say before the object proper.
+        repeats: whether each piece says again what was said before it.
         named_again: whether its name was said once more, behind its arguments.
     """
 
@@ -39,6 +42,8 @@ class _OpenCall(msgspec.Struct):
     parts: list[str] = msgspec.field(default_factory=list[str])
     held: str = ""
     whole: bool = False
+    empty: bool = False
+    repeats: bool = False
     named_again: bool = False
     joiner: SurrogateJoiner = msgspec.field(default_factory=SurrogateJoiner)
 
@@ -53,7 +58,7 @@ class _OpenCall(msgspec.Struct):
 
     def take(self, piece: str) -> str:
         """Adds to the arguments; what of it can be passed on. What is no object is kept to the end."""
-        piece = self.joiner.feed(piece)
+        piece = self._new(self.joiner.feed(piece))
         if not self.parts:
             piece = piece.lstrip()
             if piece[:1] == "{":
@@ -63,12 +68,27 @@ class _OpenCall(msgspec.Struct):
         end = self.scanner.feed(piece) if self.scanner else -1
         if end >= 0:
             self.whole, piece = True, piece[:end]
+            self.empty = not self.parts and not piece[1:-1].strip()
         self.parts.append(piece)
-        return piece if self.scanner else ""
+        return piece if self.scanner and not self.empty else ""
+
+    def _new(self, piece: str) -> str:
+        """What of a piece has not been said yet."""
+        if self.empty and piece.lstrip()[:1] == "{":
+            self.whole, self.empty = False, False
+            self.parts.clear()
+        said = self.arguments if piece[:1] == "{" and self.scanner and not self.whole else ""
+        if not said or not piece.startswith(said):
+            return piece
+        # Behind these an object may begin as the whole did.
+        self.repeats = self.repeats or said.rstrip()[-1] not in ":[,"
+        return piece[len(said) :] if self.repeats else piece
 
     def rest(self) -> str:
         """What is passed on at the end: no arguments are an empty object, and a text may hold the object."""
         alone = self.joiner.end()
+        if self.empty:
+            return "{}"
         if self.scanner:
             return "" if self.whole else alone
         return _as_object((self.arguments + alone).strip())
@@ -104,11 +124,16 @@ class Calls:
         self._keys = keys
         self._parallel = parallel
         self._names = frozenset(names)
+        self._before = 0
         self._opened: list[_OpenCall] = []
         self._current: dict[int | None, _OpenCall] = {}
 
     def __bool__(self) -> bool:
         return bool(self._opened)
+
+    def next_chunk(self) -> None:
+        """What comes now stands in another chunk than what came so far: within one, nothing is said twice."""
+        self._before = len(self._opened)
 
     def feed(self, index: int | None, call_id: str, name: str, arguments: str | Json | None) -> list[Delta]:
         """The deltas of one piece of a call."""
@@ -165,7 +190,8 @@ class Calls:
         """Whether a whole call is repeated, as in a last chunk that sums the answer up."""
         if new_id and call.ids:
             return False
-        same = [one for one in (call, *self._opened) if one.whole and one.name == name]
+        said = self._opened[: self._before]
+        same = [one for one in said if one.whole and one.name == name]
         return bool(piece.strip()) and any(_equal(one.arguments, piece) for one in same)
 
     def _is_new(self, call: _OpenCall, new_id: str, name: str, piece: str) -> bool:
@@ -224,14 +250,22 @@ class Calls:
 
     def _first(self, call: _OpenCall, free: str) -> list[Delta]:
         call.shown = True
+        call.name = self._declared(call.name)
         held, call.held = call.held + free, ""
         return [Call(call.key, call.name, held, self._id(call))]
 
+    def _declared(self, name: str) -> str:
+        """The name without the namespace that some models write in front of it."""
+        bare = name.rpartition(".")[2]
+        return bare if name not in self._names and bare in self._names else name
+
     def _id(self, call: _OpenCall) -> str:
-        """The server's id, unless another call of the answer has it too: then one is to be made."""
+        """The server's id, unless another call of the answer has it too, or nobody could send it back: then one is to
+        be made.
+        """
         own = next(iter(call.ids), "")
         before = self._opened[: self._opened.index(call)]
-        return "" if any(own in one.ids for one in before) else own
+        return "" if len(own) > CALL_ID_CHARS_MAX or any(own in one.ids for one in before) else own
 
     def end(self, cut: bool) -> list[Delta]:
         """What is still to be passed on at the end of the answer; ``cut`` when it was stopped by its length.

@@ -46,6 +46,7 @@ class Said(msgspec.Struct, gc=False):
     reasoning_text: str | None = None
     reasoning_details: list[Any] | None = None
     thinking: str | None = None
+    thinking_blocks: list[Any] | None = None
     refusal: str | None = None
     tool_calls: list[CallPiece] | None = None
     function_call: FunctionPiece | None = None
@@ -64,7 +65,7 @@ class OutputDetails(msgspec.Struct, gc=False):
 
 
 class Counts(msgspec.Struct, gc=False):
-    """``usage``, under the names of this API or of the Responses API."""
+    """``usage``, under the names of this API, of the Responses API, or of others."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -77,6 +78,24 @@ class Counts(msgspec.Struct, gc=False):
     output_tokens_details: OutputDetails | None = None
     prompt_cache_hit_tokens: int | None = None
     cached_tokens: int | None = None
+    input_camel: int | None = msgspec.field(default=None, name="inputTokens")
+    output_camel: int | None = msgspec.field(default=None, name="outputTokens")
+    prompt_camel: int | None = msgspec.field(default=None, name="promptTokens")
+    completion_camel: int | None = msgspec.field(default=None, name="completionTokens")
+    prompt_eval_count: int | None = None
+    eval_count: int | None = None
+
+    @property
+    def input(self) -> int:
+        """Tokens of the prompt; 0 where that is not said."""
+        said = (self.prompt_tokens, self.input_tokens, self.prompt_camel, self.input_camel, self.prompt_eval_count)
+        return next(filter(None, said), 0)
+
+    @property
+    def output(self) -> int:
+        """Tokens of the answer; 0 where that is not said."""
+        said = (self.completion_tokens, self.output_tokens, self.completion_camel, self.output_camel, self.eval_count)
+        return next(filter(None, said), 0)
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -86,12 +105,20 @@ class Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
     usage: Counts | None = None
+    error: Any = None
+
+
+class Aside(msgspec.Struct, gc=False):
+    """What a server says beside the API."""
+
+    usage: Counts | None = None
 
 
 class Chunk(msgspec.Struct, gc=False):
     choices: list[Choice] | None = None
     usage: Counts | None = None
     error: Any = None
+    x_groq: Aside | None = None
 
 
 decode: Final[Callable[[bytes], Chunk]] = msgspec.json.Decoder(Chunk).decode
@@ -110,6 +137,24 @@ def parse(data: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def parse_row(data: bytes) -> list[Any]:
+    """JSON objects and arrays that follow each other; other things behind them are passed over.
+
+    Raises:
+        ValueError: the first, or one that has begun behind it, is no JSON.
+    """
+    text = data.decode(errors="replace").strip()
+    values: list[Any] = []
+    try:
+        while not values or text[:1] in ("{", "["):
+            value, end = _PARSER.raw_decode(text)
+            values.append(value)
+            text = text[end:].lstrip()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return values
+
+
 _PARSER: Final = json.JSONDecoder(strict=False)
 
 
@@ -119,6 +164,7 @@ def chunk_of(value: Json) -> Chunk:
         choices=[_choice(one) for one in _objects(value.get("choices"), "delta", "message")],
         usage=_counts(value.get("usage")),
         error=value.get("error"),
+        x_groq=Aside(_counts(_object(value.get("x_groq")).get("usage"))),
     )
 
 
@@ -131,6 +177,7 @@ def _choice(value: Json) -> Choice:
         finish_reason=_reason(value.get("finish_reason")),
         logprobs=Logprobs(_list(logprobs.get("content"))),
         usage=_counts(value.get("usage")),
+        error=value.get("error"),
     )
 
 
@@ -152,8 +199,9 @@ def _said(value: Json) -> Said:
         reasoning_content=_thought(value.get("reasoning_content")),
         reasoning=_thought(value.get("reasoning")),
         reasoning_text=_thought(value.get("reasoning_text")),
-        reasoning_details=_list(value.get("reasoning_details")),
+        reasoning_details=list(_parts(value.get("reasoning_details"))),
         thinking=_thought(value.get("thinking")),
+        thinking_blocks=list(_parts(value.get("thinking_blocks"))),
         refusal=_text(value.get("refusal")),
         tool_calls=[_call(one) for one in _objects(value.get("tool_calls"), "function", "name")],
         function_call=_function(value.get("function_call")),
@@ -191,7 +239,8 @@ def _counts(value: Any) -> Counts | None:
     if not isinstance(value, dict):
         return None
     usage = cast(Json, value)
-    fields: dict[str, Any] = {name: _int(usage.get(name)) for name in Counts.__struct_fields__}
+    names = zip(Counts.__struct_fields__, Counts.__struct_encode_fields__, strict=True)
+    fields: dict[str, Any] = {name: _int(usage.get(theirs)) for name, theirs in names}
     for name in ("prompt_tokens_details", "input_tokens_details"):
         fields[name] = InputDetails(_int(_object(usage.get(name)).get("cached_tokens")))
     for name in ("completion_tokens_details", "output_tokens_details"):
@@ -272,18 +321,20 @@ def _block(part: Any) -> tuple[str, str]:
         return "thought", thought_of(block)
     if kind == "refusal":
         return "refusal", _text(block.get("refusal")) or ""
-    return "text", _text(block.get("text")) or ""
+    text: Any = block.get("text")
+    return "text", _text(_object(text).get("value") if isinstance(text, dict) else text) or ""
 
 
 # Logprobs.
 
 
-def logprob_of(entry: Any) -> Json | None:
-    """One entry of ``logprobs.content`` in full; None for what is none."""
+def logprob_of(entry: Any, top_max: int) -> Json | None:
+    """One entry of ``logprobs.content`` in full, with so many alternatives; None for what is none."""
     token = _token(entry)
     if token is None:
         return None
-    alternatives = (_token(one) for one in _list(_object(entry).get("top_logprobs")) or ())
+    listed = (_list(_object(entry).get("top_logprobs")) or [])[:top_max]
+    alternatives = (_token(one) for one in listed)
     return {**token, "top_logprobs": [one for one in alternatives if one is not None]}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -62,6 +63,8 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
         sampling: fields of sampling that are sent where the request asks for none, such as ``{"temperature": 0.7}``.
         extra: fields laid over every request body, such as ``{"top_k": 20}`` or ``chat_template_kwargs``; null takes a
             field out.
+        accepts: members of a request beside the API's own (``extra_body``) that the server knows and is given as they
+            are, such as ``["top_k", "min_p", "seed", "stop"]``; others are ignored, and named to the caller.
         connections_max: connections open at once; 0 for no limit.
         connect_s: bound on making a connection.
         idle_s: bound on silence of the server, before its answer and within it.
@@ -97,6 +100,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     sampling: Json = {}
     extra: Json = {}
+    accepts: Sequence[str] = ()
     connections_max: int = 0
     connect_s: float = 10.0
     idle_s: float = 600.0

@@ -8,14 +8,14 @@ like. So the first count of a way that was found out is held against such an ans
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
 from antiphon.models import ContextTooLong, Finish, Model, Prompt
 from antiphon.models.chat.body import body
 from antiphon.models.chat.config import ChatConfig, Counter
-from antiphon.models.tokens import estimate_prompt
+from antiphon.models.tokens import estimate_prompt, shows_images
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest, RateLimited, Unavailable, UpstreamTimeout
 
@@ -52,7 +52,7 @@ class TokenCounter:
         """Tokens of the prompt, as its sample would report them; see ``Model.count``."""
         if self._found == "estimate":
             return estimate_prompt(prompt)
-        if _shows_images(prompt):
+        if shows_images(prompt):
             # What an image is worth, a tokenizer does not tell.
             return await self._probe(prompt)
         shown = _shown(body(prompt, self._config, native_calls=native_calls))
@@ -128,9 +128,3 @@ def _given(said: Json, name: str, kind: type) -> Any:
 def _uncountable(name: str) -> InvalidRequest:
     text = f"The server of the model {name!r} does not say how many tokens a prompt has."
     return InvalidRequest(text, code="unsupported_operation")
-
-
-def _shows_images(prompt: Prompt) -> bool:
-    contents: list[Any] = [item.get(name) for item in prompt.items for name in ("content", "output")]
-    lists = (cast("list[Json]", content) for content in contents if isinstance(content, list))
-    return any(part.get("type") == "input_image" for parts in lists for part in parts)

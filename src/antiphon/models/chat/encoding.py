@@ -1,16 +1,27 @@
-"""Answers that a server packs although it was asked not to: gzip and deflate, said in a header or not."""
+"""Answers that a server packs although it was asked not to: gzip, deflate, zstd and br, said in a header or not."""
 
 from __future__ import annotations
 
+import re
 import zlib
-from typing import Any, Final
+from importlib import import_module
+from typing import Any, Final, Protocol
+
+import zstandard
 
 from antiphon.wire.errors import UpstreamError
 
+_brotli: Any = import_module("brotli")  # it has no types
+
 _GZIP: Final = b"\x1f\x8b"
-_PLAIN: Final = frozenset({"", "identity", "none", "gzip", "x-gzip", "deflate"})
-_TEXT: Final = tuple(b"%c" % byte for byte in b"{[:<dei")
-"""How an answer begins that is not packed at all; a deflated one may come without a header."""
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_HEAD_BYTES: Final = 4
+"""How many of the first bytes say how an answer is packed."""
+_SLICE_BYTES: Final = 256
+"""How much is unpacked at a time where a bound cannot be given: a block of zstd holds 128 KiB in 4 bytes."""
+_TEXT: Final = re.compile(rb"\s*(?:[{\[][\s{\[\"}\]]|data|event|even|id ?:|retr|: |<[!a-zA-Z?])")
+"""How an answer begins that is not packed at all; deflate and br have no head to tell them by."""
+_FAILED: Final = (zlib.error, zstandard.ZstdError, _brotli.error)
 _ANY_HEADER: Final = 47
 """zlib's word for "gzip or zlib, whichever it is"."""
 
@@ -26,57 +37,104 @@ class Unpacker:
     """
 
     def __init__(self, encoding: str) -> None:
-        self._deflated = "deflate" in encoding.lower()
+        self._codings = {part.strip() for part in encoding.lower().split(",")}
         self._started = False
-        self._inflate: Any = None
+        self._unpack: _Unpack | None = None
         self._head = b""
-        others = {part.strip() for part in encoding.lower().split(",")} - _PLAIN
-        packed = others & {"br", "zstd", "compress", "x-compress"}
-        if packed:
-            name = min(packed)
+        if unknown := self._codings & {"compress", "x-compress"}:
+            name = min(unknown)
             raise UpstreamError(f"The model's server packed its answer with {name}, although it was asked not to.")
 
     @property
     def idle(self) -> bool:
         """Whether nothing is packed, which its first bytes say."""
-        return self._started and self._inflate is None
+        return self._started and self._unpack is None
 
     def feed(self, data: bytes, bytes_max: int) -> bytes:
-        """At most ``bytes_max + 1`` unpacked bytes.
+        """At most ``bytes_max + 1`` unpacked bytes, or little more.
 
         Raises:
             UpstreamError: the body is broken.
         """
         if not self._started:
             data = self._head + data
-            if len(data) < 2:
+            if len(data) < _HEAD_BYTES:
                 self._head = data
                 return b""
-            self._started, self._head = True, b""
-            self._inflate = self._begin(data)
-        if self._inflate is None:
+            self._begin(data)
+        return self._fed(data, bytes_max)
+
+    def _fed(self, data: bytes, bytes_max: int) -> bytes:
+        if self._unpack is None:
             return data
-        out = b""
         try:
-            while data and len(out) <= bytes_max:
-                out += self._inflate.decompress(data, bytes_max + 1 - len(out))
-                data = self._inflate.unused_data  # gzip may come as several members
-                if data:
-                    self._inflate = zlib.decompressobj(_ANY_HEADER)
-        except zlib.error as error:
+            return self._unpack.feed(data, bytes_max)
+        except _FAILED as error:
             raise UpstreamError("The model's server wrote what cannot be read.", internal=str(error)) from None
-        return out
 
     def end(self) -> bytes:
-        """What is left at the end of the body."""
+        """What is left at the end of the body, where it is shorter than its head."""
         head, self._head = self._head, b""
-        return head
+        if self._started:
+            return b""
+        self._begin(head)
+        return self._fed(head, len(head))
 
-    def _begin(self, data: bytes) -> Any:
+    def _begin(self, data: bytes) -> None:
+        self._started, self._head = True, b""
         if data[:2] == _GZIP:
-            return zlib.decompressobj(_ANY_HEADER)
-        if not self._deflated:
-            return None
-        if data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0:
-            return zlib.decompressobj(_ANY_HEADER)
-        return None if data.lstrip()[:1] in _TEXT else zlib.decompressobj(-zlib.MAX_WBITS)
+            self._unpack = _Inflate(_ANY_HEADER)
+        elif data[:4] == _ZSTD:
+            self._unpack = _Zstd()
+        elif "deflate" in self._codings and not _TEXT.match(data):
+            has_head = len(data) > 1 and data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
+            self._unpack = _Inflate(_ANY_HEADER if has_head else -zlib.MAX_WBITS)
+        elif "br" in self._codings and not _TEXT.match(data):
+            self._unpack = _Brotli()
+
+
+class _Unpack(Protocol):
+    def feed(self, data: bytes, bytes_max: int) -> bytes: ...
+
+
+class _Inflate:
+    """gzip in one member or several, zlib, or raw deflate."""
+
+    def __init__(self, window_bits: int) -> None:
+        self._inflate = zlib.decompressobj(window_bits)
+
+    def feed(self, data: bytes, bytes_max: int) -> bytes:
+        out = b""
+        while data and len(out) <= bytes_max:
+            out += self._inflate.decompress(data, bytes_max + 1 - len(out))
+            data = self._inflate.unused_data
+            if data:
+                self._inflate = zlib.decompressobj(_ANY_HEADER)
+        return out
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        self._inflate = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+
+    def feed(self, data: bytes, bytes_max: int) -> bytes:
+        out = bytearray()
+        for at in range(0, len(data), _SLICE_BYTES):
+            out += self._inflate.decompress(data[at : at + _SLICE_BYTES])
+            if len(out) > bytes_max:
+                break
+        return bytes(out)
+
+
+class _Brotli:
+    def __init__(self) -> None:
+        self._inflate = _brotli.Decompressor()
+
+    def feed(self, data: bytes, bytes_max: int) -> bytes:
+        out = bytearray(self._inflate.process(data, output_buffer_limit=bytes_max + 1))
+        while not self._inflate.can_accept_more_data() and len(out) <= bytes_max:
+            more = self._inflate.process(b"", output_buffer_limit=bytes_max + 1 - len(out))
+            if not more:
+                break
+            out += more
+        return bytes(out)

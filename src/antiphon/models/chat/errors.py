@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from antiphon.models import ContextTooLong
+from antiphon.models import ContextTooLong, ImagesRefused
 from antiphon.models.chat.chunk import parse
 from antiphon.models.chat.overflow import KINDS, is_too_long, prompt_of, window_of
 from antiphon.models.chat.unicode import clean
@@ -38,15 +38,24 @@ _WORDS: Final = (
     "msg",
     "error_message",
     "error_msg",
-    "errorMessage",
+    "errormessage",
     "error_description",
+    "faultstring",
     "status_msg",
+    "messages",
+    "error",
+    "errors",
+    "fault",
     "description",
     "reason",
     "title",
+    "exception",
     "err",
 )
-"""Where servers put their words, first to last."""
+"""Where servers put their words, first to last, in lower case."""
+_PROPER: Final = ("error", "errors", "fault", "base_resp", "response")
+"""Where the error proper stands in what they send."""
+_IN_XML: Final = re.compile(r"<(message|faultstring)>([^<]+)</\1>", re.IGNORECASE)
 _CODES: Final = ("code", "type", "status", "error_type", "error_code", "status_code", "http_code")
 _STATUSES: Final = (
     ("rate_limit", 429),
@@ -61,6 +70,8 @@ _STATUSES: Final = (
     ("badrequest", 400),
 )
 """Statuses that a ``type`` or ``code`` in words stands for."""
+_MARKS: Final = ("error_message", "error_msg", "errors", "error_code", "error_type", "fault", "exception")
+"""What no chunk has that is not an error."""
 _DEPTH_MAX: Final = 4
 _KEY_REFUSED: Final = re.compile(
     r"\b(?:api|access|auth\w*)[ _-]?(?:key|token)|credential|unauthori[sz]ed|authenticat", re.IGNORECASE
@@ -70,12 +81,27 @@ _NO_MODEL: Final = re.compile(
     r"|(?:not (?:found|exist)|unknown|no such|invalid)\b.*\bmodel",
     re.IGNORECASE | re.DOTALL,
 )
+_IMAGE: Final = r"(?:image|vision|visual|multi-?modal)"
 _NO_IMAGES: Final = re.compile(
-    r"(?:not|n't|no|only|missing|without|cannot|unknown variant|at most 0)\b.*(?:image|vision|multi-?modal|mmproj)"
-    r"|(?:image|vision|multi-?modal|mmproj)\w*\b.*(?:not (?:an? )?(?:support|accept|allow|enabled|available|valid)"
-    r"|unsupported|n't support|only text)",
-    re.IGNORECASE | re.DOTALL,
+    "|".join(
+        (
+            rf"{_IMAGE}(?! urls?\b)\S*(?: \w+){{0,2}} (?:is|are)(?: currently)?"
+            r" (?:not (?:support|accept|allow|enabl|avail)|unsupported)",
+            r"(?:not|n't|cannot) (?:currently )?(?:support|accept|handle|take|allow|have)(?:s|ed)? (?:\S+ ){0,3}?"
+            rf"['\"`]?{_IMAGE}(?!s?['\"`]? ?(?:formats?|urls?|types?|larger|bigger|of|sizes?|with|/)\b)",
+            rf"not (?:an? )?{_IMAGE}\S*(?: model|$|[.,;])",
+            rf"unsupported (?:content type|modality|input)\S*:? ?['\"`]?{_IMAGE}",
+            rf"{_IMAGE}\S*['\"`]? (?:content |inputs? )?(?:is|are) only supported by",
+            r"only supports? text|only text (?:is|inputs?|content|parts?)\b|content['\"`]? must be (?:a )?string",
+            rf"(?:no endpoints?|no models?|none)\b.{{0,40}}\bsupport\w*\b.{{0,20}}{_IMAGE}",
+            r"at most 0 image|missing data required for image|mmproj|unknown variant ['\"`]?image",
+            r"unsupported content\[\]\.type",
+        )
+    ),
+    re.IGNORECASE,
 )
+"""That a model takes no images at all: of llama.cpp, vLLM, SGLang, Ollama, LM Studio, OpenAI, OpenRouter, Anthropic,
+Gemini, Groq, DeepSeek, xAI, Bedrock; not what servers say of a certain image that they cannot read."""
 _TRY_AGAIN: Final = ("Retry-After", "Retry-After-Ms")
 _HEADER_CHARS_MAX: Final = 64
 
@@ -117,6 +143,11 @@ def ended(words: str) -> ApiError | ContextTooLong:
     return UpstreamError(_sentence("The model's server ended mid-stream", _shown(words, "")), code="upstream_ended")
 
 
+def gave_up(words: str) -> ApiError:
+    """The error for an answer that says it ends in an error."""
+    return UpstreamError(_sentence("The model's server gave up in mid-stream", _shown(words, "")))
+
+
 def is_error(value: Any) -> bool:
     """Whether the ``error`` of a chunk is one: some servers say in every chunk that there is none."""
     if not isinstance(value, dict):
@@ -131,7 +162,7 @@ def is_marked(value: Json) -> bool:
     """Whether an object that is no chunk says that it is an error."""
     if is_error(value.get("error")) or value.get("object") == "error" or value.get("type") == "error":
         return True
-    if any(value.get(name) for name in ("error_message", "error_msg", "errors", "error_code", "error_type")):
+    if any(value.get(name) for name in _MARKS):
         return True
     report = _report(value)
     return report.status is not None and bool(report.message)
@@ -153,14 +184,17 @@ def _value_of(body: bytes) -> Any:
     try:
         return parse(text.encode("utf-8", "replace"))
     except ValueError:
+        if not text.startswith("<"):
+            return text
         # A page in HTML, of a proxy in between, says nothing to a caller.
-        return "" if text.startswith("<") else text
+        found = _IN_XML.search(text)
+        return found[2].strip() if found else ""
 
 
 def _report(body: Any) -> _Report:
     """Whatever shape it has: ``{error: {…}}``, ``{error: "…"}``, ``{message}``, ``{detail: [{msg}]}``, plain text."""
     if not isinstance(body, dict):
-        return _Report(message=_plain(body))
+        return _Report(message=_plain(body) or (clean(str(body)) if body else ""))
     objects = _nested(cast(Json, body))
     words = next((found for one in reversed(objects) if (found := _words_in(one))), "")
     codes = [one[key] for one in reversed(objects) for key in _CODES if key in one]
@@ -178,7 +212,7 @@ def _nested(body: Json) -> list[Json]:
     """The object and those in it that are the error proper, outermost first."""
     found = [body]
     while len(found) < _DEPTH_MAX:
-        inner: Any = next((found[-1][key] for key in ("error", "errors", "base_resp") if found[-1].get(key)), None)
+        inner: Any = next((found[-1][key] for key in _PROPER if found[-1].get(key)), None)
         if isinstance(inner, list) and inner:
             inner = cast("list[Any]", inner)[0]
         if not isinstance(inner, dict):
@@ -187,27 +221,25 @@ def _nested(body: Json) -> list[Json]:
     return found
 
 
-def _words_in(error: Json) -> str:
-    inner: Any = error.get("error")
-    if isinstance(inner, str) and inner and not error.get("message"):
-        return clean(inner)
-    words = next((text for key in _WORDS if (text := _plain(error.get(key)))), "")
+def _words_in(error: Json, depth: int = _DEPTH_MAX) -> str:
+    said = {name.lower(): value for name, value in error.items()}
+    words = next((text for key in _WORDS if (text := _plain(said.get(key), depth))), "")
     metadata: Any = error.get("metadata")
     raw: Any = cast(Json, metadata).get("raw") if isinstance(metadata, dict) else None
     # A gateway's own words say less than those of the server behind it.
     return f"{words}: {clean(raw)}" if isinstance(raw, str) and raw else words
 
 
-def _plain(value: Any) -> str:
-    """A text, whatever it is wrapped in."""
+def _plain(value: Any, depth: int = _DEPTH_MAX) -> str:
+    """A text, whatever it is wrapped in, within ``depth``."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):
-        return _words_in(cast(Json, value))
+        return _words_in(cast(Json, value), depth - 1) if depth else ""
     if isinstance(value, list):
         parts = cast("list[Any]", value)
-        words = [_plain(part) for part in parts if isinstance(part, str | dict)]
-        return "; ".join(filter(None, words)) or clean(str(parts))
+        words = [_plain(part, depth) for part in parts if isinstance(part, str | dict)]
+        return "; ".join(filter(None, words))
     return str(value) if value and value is not True else ""
 
 
@@ -317,10 +349,15 @@ def is_refusal_of_images(error: Exception) -> bool:
     return isinstance(error, ApiError) and _NO_IMAGES.search(error.message) is not None
 
 
-def no_images() -> InvalidRequest:
+def is_refusal_of_logprobs(error: ApiError) -> bool:
+    """Whether a server says that it tells no probabilities beside tools, as llama.cpp does."""
+    return "logprobs" in error.message and "tools" in error.message
+
+
+def no_images() -> ImagesRefused:
     """The documented error for an image that a model cannot be shown."""
     text = "This model does not accept images. Remove the image, or choose a model that sees."
-    return InvalidRequest(text, code="unsupported_value", param="input")
+    return ImagesRefused(text, code="unsupported_value", param="input")
 
 
 def _is_too_long(report: _Report) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from antiphon.models import Delta, Prompt, Text, ToolMeasure
@@ -126,3 +126,11 @@ def filters(
         several = allows_several(prompt, config)
         chain.append(WrittenCall(held, keys) if held else ForcedCall(functions, keys, several=several, helps=helps))
     return chain
+
+
+def through(one: Filter, deltas: Sequence[Delta]) -> list[Delta]:
+    """The deltas after the filter, which is shown the texts among them."""
+    out: list[Delta] = []
+    for delta in deltas:
+        out += one.feed(delta.text) if isinstance(delta, Text) else (delta,)
+    return out

@@ -18,7 +18,7 @@ import msgspec
 from yarl import URL
 
 from antiphon.models import ContextTooLong, Delta, Prompt, ToolHelp
-from antiphon.models.chat.body import body, held_function, holds_to_schema
+from antiphon.models.chat.body import body, held_function, holds_to_schema, with_n_probs
 from antiphon.models.chat.choice import is_choice, sample_choice
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.connections import (
@@ -33,10 +33,11 @@ from antiphon.models.chat.connections import (
     url_of,
 )
 from antiphon.models.chat.counter import TokenCounter
-from antiphon.models.chat.errors import error_of_answer
+from antiphon.models.chat.errors import error_of_answer, is_refusal_of_images, is_refusal_of_logprobs, no_images
 from antiphon.models.chat.stream import ChatStream
+from antiphon.models.tokens import shows_images
 from antiphon.wire import Json
-from antiphon.wire.errors import InvalidRequest, UpstreamError
+from antiphon.wire.errors import ApiError, InvalidRequest, UpstreamError
 
 __all__ = ["ChatConfig", "ChatModel"]
 
@@ -66,6 +67,7 @@ class ChatModel:
         self._session = session
         self._own_session = session is None
         self._native_calls = config.forced_calls == "native"
+        self._wants_n_probs = False
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=config.connect_s, sock_read=config.idle_s)
         self._completions = url_of(self._base_url, "chat/completions")
         self._headers = {**HEADERS, **config.headers, "Content-Type": "application/json"}
@@ -100,6 +102,11 @@ class ChatModel:
         """Whether ``count`` only estimates."""
         return self.config.counter == "estimate"
 
+    @property
+    def accepts(self) -> Sequence[str]:
+        """See ``Model``."""
+        return self.config.accepts
+
     async def close(self) -> None:
         """Closes the connections that are its own."""
         if self._own_session and self._session is not None:
@@ -113,6 +120,7 @@ class ChatModel:
         Raises:
             ContextTooLong: the prompt does not fit the model's window.
             InvalidRequest: the server refused what the caller asked for.
+            ImagesRefused: it takes no images, and there are some.
             RateLimited: the server is over its limit; its ``Retry-After`` is kept.
             Unavailable: the server cannot be reached.
             UpstreamTimeout: it is silent for longer than ``idle_s``.
@@ -123,7 +131,8 @@ class ChatModel:
         return self._open(prompt)
 
     def _open(self, prompt: Prompt, begun: str = "") -> _Answer:
-        return _Answer(partial(self._start, prompt, begun), self.config.answer_bytes_max)
+        shows_any = self.config.supports_images and shows_images(prompt)
+        return _Answer(partial(self._start, prompt, begun), self.config.answer_bytes_max, shows_images=shows_any)
 
     async def count(self, prompt: Prompt) -> int:
         """Tokens of the prompt, as a sample of it would report them; see ``TokenCounter``.
@@ -169,8 +178,20 @@ class ChatModel:
     ) -> tuple[aiohttp.ClientResponse, ChatStream]:
         forced = holds_to_schema(prompt, self.config) and not native
         sent = body(prompt, self.config, native_calls=native, begun=begun)
-        response = await self._post(self._completions, sent)
+        response = await self._ask_for_answer(sent)
         return response, ChatStream(prompt, self.config, forced=forced, begun=begun)
+
+    async def _ask_for_answer(self, sent: Json) -> aiohttp.ClientResponse:
+        beside_tools = "tools" in sent and "top_logprobs" in sent
+        if beside_tools and self._wants_n_probs:
+            return await self._post(self._completions, with_n_probs(sent))
+        try:
+            return await self._post(self._completions, sent)
+        except InvalidRequest as refusal:
+            if not beside_tools or not is_refusal_of_logprobs(refusal):
+                raise
+        self._wants_n_probs = True
+        return await self._post(self._completions, with_n_probs(sent))
 
     async def _post(self, url: URL | str, sent: Json) -> aiohttp.ClientResponse:
         """Posts, and returns once the server has answered with success.
@@ -228,14 +249,22 @@ class _Answer:
     """One answer: a context that asks for it and lets its connection go, and the batches in it, one per read."""
 
     def __init__(
-        self, start: Callable[[], Awaitable[tuple[aiohttp.ClientResponse, ChatStream]]], bytes_max: int
+        self,
+        start: Callable[[], Awaitable[tuple[aiohttp.ClientResponse, ChatStream]]],
+        bytes_max: int,
+        *,
+        shows_images: bool,
     ) -> None:
         self._start = start
         self._bytes_max = bytes_max
+        self._shows_images = shows_images
         self._last_words_until: float | None = None
 
     async def __aenter__(self) -> Self:
-        self._response, self._stream = await self._start()
+        try:
+            self._response, self._stream = await self._start()
+        except ApiError as error:
+            raise self._told(error) from error.__cause__
         try:
             self._body = Body(self._response, self._bytes_max)
         except UpstreamError:
@@ -267,9 +296,14 @@ class _Answer:
                     batch = stream.cut()
                     if batch is None:
                         raise failure(error, streaming=True) from error
+                except ApiError as error:
+                    raise self._told(error) from error.__cause__
             if batch:
                 return batch
         raise StopAsyncIteration
+
+    def _told(self, error: ApiError) -> ApiError:
+        return no_images() if self._shows_images and is_refusal_of_images(error) else error
 
     async def _last_words(self) -> Sequence[Delta]:
         """What comes behind the end of the answer, which is mostly what it used. It is waited for briefly, and nothing

@@ -19,34 +19,39 @@ KINDS: Final = frozenset(
 """What servers write as ``type`` or ``code``."""
 
 _CONTEXT: Final = r"context[ _-]?(?:length|window|size|limit|overflow)"
+_GIVEN: Final = r"(?:prompt|input|request|messages?)"
 _TOO_LONG: Final = re.compile(
     "|".join(
         (
             # OpenAI, vLLM, SGLang, DeepSeek, OpenRouter, Mistral, llama.cpp, LM Studio, Fireworks …
-            rf"(?:max(?:imum)?|model'?s?|endpoint'?s|available|reached|this model|with) (?:model )?{_CONTEXT}",
+            r"(?:max(?:imum)?|model'?s?|endpoint'?s|available|reached|this model|with) (?:the |its |model )?"
+            + _CONTEXT,
             rf"{_CONTEXT}(?: has been| was| is| of)? ?(?:exceed|only|\()",
             r"contextwindowexceeded",
             r"(?:exceed\w*|greater than|longer than|larger than|beyond|over) (?:\w+'?s? ){0,4}?"
             rf"(?:{_CONTEXT}|(?:input|prompt|model|sequence|maximum|max|allowed) length|token limit"
-            r"|number of (?:input )?tokens)",
+            r"|max(?:imum)? context|cache size|(?:number of |limit for )(?:input |prompt )?tokens)",
+            r"context shift is disabled",
             # Anthropic, Bedrock, Ollama, vLLM, Zhipu, AI21
             r"(?:prompt|input|conversation|messages?)(?: is| are|:)? too (?:long|large)(?! a number)",
             r"input \(\d+ tokens\) is too large to process",
-            r"(?:decoder )?prompt \(length \d+\)",
-            r"prompt (?:length )?\(?\d+\)? (?:tokens )?(?:exceeds|is greater than)",
+            r"(?:decoder )?prompt \((?:total )?length \d+\)",
+            rf"{_GIVEN} (?:length )?\(?\d+\)? (?:tokens )?(?:exceeds|is greater than)",
             r"too large for model",
+            r"prompt ?超长",
             # Gemini, xAI, Cohere, TGI, Copilot, Groq, Cerebras, SambaNova, Databricks
-            r"input tokens? (?:count )?(?:exceeds?|\(\d+\) exceeds|is \d+ but)",
+            rf"{_GIVEN} tokens? (?:count )?(?:exceeds?|\(\d+\) exceeds?|is \d+ but)",
             r"(?:prompt|input) token count (?:of|is) \d+",
             r"maximum prompt length is",
-            r"too many (?:input |prompt )?tokens",
-            r"tokens in the prompt cannot exceed",
+            r"too many (?:input |prompt )?tokens(?!,? please wait|:? max[ _]tokens| per )",
+            rf"tokens in the {_GIVEN} (?:cannot |must not )?exceed",
+            rf"(?:{_GIVEN} length|tokens? limit) (?:exceeds? the max|exceeded|reached)",
             r"`?inputs`? (?:tokens \+|must have less than \d+ tokens)",
             r"reduce the length of the (?:messages|prompt|input)",
             r"maximum supported sequence length",
             r"requested tokens \(\d+\) exceed",
             # exllama, TensorRT-LLM, LMDeploy, DashScope, Azure, llama.cpp, LM Studio
-            r"(?:max_seq_len|max_model_len|session_len)\b",
+            r"(?:max_seq_len|max_model_len|max_num_tokens|model_max_length|session_len)\b",
             r"range of input length should be",
             r"body too large for \S+ model\. max size: \d+ tokens",
             r"n_keep \(\d+\) >= n_ctx|tokens to keep from the initial prompt|keep the first \d+ tokens",
@@ -58,20 +63,23 @@ _TOO_LONG: Final = re.compile(
 _NUMBER: Final = r"(\d[\d,]*)"
 _WINDOW: Final = (
     re.compile(rf"\+ \d+ > {_NUMBER}"),
+    re.compile(rf"(?:greater|longer|larger) than (?:[\w']+ ){{1,5}}\(?{_NUMBER}", re.IGNORECASE),
     re.compile(
         "|".join(
             (
-                rf"{_CONTEXT}(?: limit)?(?: is| of| to)?(?: just| only)?(?: of)?[:\s(]*{_NUMBER}",
+                rf"{_CONTEXT}(?: limit)?(?: of \S+ is| is| of| to)?(?: just| only)?(?: of)?[:\s(]*{_NUMBER}",
                 r"maximum (?:(?:allowed|input|prompt|model|supported sequence) )?length(?: is| of)?(?: just)?[:\s(]*"
                 + _NUMBER,
                 rf"number of tokens allowed[\s(]*{_NUMBER}",
                 rf"{_NUMBER} maximum",
-                rf"(?:cannot exceed|must be <=|must have less than|supports up to) {_NUMBER}",
-                rf"max_seq_len[^\d]{{0,8}}{_NUMBER}",
+                rf"(?:cannot exceed|must be <=|must have less than|must be less than|supports up to) {_NUMBER}",
+                rf"(?:max_seq_len|max_num_tokens|session_len)[^\d]{{0,8}}{_NUMBER}",
                 rf"n_ctx \({_NUMBER}",
-                rf"(?:token |configured )?limit(?: for this model)?(?: is| of|:) {_NUMBER}(?! \+)",
+                rf"(?:token |configured |, )?limit(?: for this model)?(?: is| of|:)? {_NUMBER}(?! \+)",
                 rf"max (?:size|input tokens): {_NUMBER}",
+                rf"\bmax(?:imum)?(?: context)? \(?{_NUMBER}",
                 rf"\[1, {_NUMBER}\]",
+                rf"\d > {_NUMBER}",
             )
         ),
         re.IGNORECASE,
@@ -79,19 +87,25 @@ _WINDOW: Final = (
 )
 _PROMPT: Final = (
     re.compile(
-        rf"\({_NUMBER} (?:in the messages|of text input)|{_NUMBER} tokens from the input|passed {_NUMBER} input",
+        rf"\({_NUMBER} (?:in (?:the messages|(?:your|the) prompt)|of text input)|{_NUMBER} tokens from the input"
+        rf"|passed {_NUMBER} input(?! char)|contains at least {_NUMBER} input",
         re.IGNORECASE,
     ),
     re.compile(
         "|".join(
             (
-                rf"(?:resulted in|request has|requested|given:|received|contains)(?: at least| about| over)? {_NUMBER}",
-                rf"(?:input|request|requested tokens|token count|input length|output tokens|n_keep) \({_NUMBER}",
+                r"(?:resulted in|(?:request|prompt|input) has|given:|received|contains|requested:?(?: input length)?)"
+                rf"(?: at least| about| over)? {_NUMBER}(?! output)",
+                rf"(?:input|request|tokens|token count|input length|n_keep|context length) \({_NUMBER}[^>]",
                 rf"token count(?: is| of|:) {_NUMBER}",
-                rf"prompt (?:length )?\(?(?:length )?{_NUMBER}",
-                rf"too long: {_NUMBER}",
-                rf"(?:keep the first|provided prompt is|current length is|context length) {_NUMBER}",
+                rf"(?<!maximum )(?:input|prompt)(?: token)? length(?: is| of)? \(?{_NUMBER}",
+                rf"(?:total tokens|input_tokens) {_NUMBER}",
+                rf"prompt \(?(?:(?:total )?length )?{_NUMBER}",
+                rf"too long[:\s-]+{_NUMBER}",
+                rf"(?:keep the first|provided prompt is|current length is) {_NUMBER}",
+                rf"context length {_NUMBER} is",
                 rf"limit: {_NUMBER} \+",
+                rf"\({_NUMBER} > \d",
             )
         ),
         re.IGNORECASE,

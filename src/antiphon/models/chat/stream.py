@@ -1,4 +1,4 @@
-"""The bytes of a chat-completions answer -> deltas. Pure.
+"""The bytes of a chat-completions answer -> its chunks, and their deltas (``answer``). Pure.
 
 An answer is lost only where it cannot be understood: what nobody reads is not looked at, a frame that says nothing is
 passed over, and its words are kept in case the answer never comes to its end.
@@ -6,118 +6,24 @@ passed over, and its words are kept in case the answer never comes to its end.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, cast
 
 import msgspec
 
-from antiphon.models import Delta, Finish, Prompt, Reasoning, Refusal, Text, ToolMeasure, Usage
+from antiphon.models import Delta, Prompt
 from antiphon.models.chat import errors as chat_errors
-from antiphon.models.chat.body import callable_functions, is_bound, shows_in_words
-from antiphon.models.chat.calls import Calls
-from antiphon.models.chat.chunk import (
-    CallPiece,
-    Choice,
-    Chunk,
-    Counts,
-    Said,
-    blocks_of,
-    chunk_of,
-    decode,
-    logprob_of,
-    parse,
-    thought_of,
-)
+from antiphon.models.chat.answer import Answer
+from antiphon.models.chat.chunk import Chunk, chunk_of, decode, parse, parse_row
 from antiphon.models.chat.config import ChatConfig
-from antiphon.models.chat.filters import Filter, filters
 from antiphon.models.chat.frames import FrameJoiner
 from antiphon.models.chat.lines import Documents, Opening, Splitter
-from antiphon.models.chat.unicode import SurrogateJoiner
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 
-_FINISH: Final[dict[str, Literal["stop", "length", "content_filter"]]] = {
-    "length": "length",
-    "max_tokens": "length",
-    "max_new_tokens": "length",
-    "max_output_tokens": "length",
-    "model_length": "length",
-    "model_context_window_exceeded": "length",
-    "content_filter": "content_filter",
-    "content_filtered": "content_filter",
-    "safety": "content_filter",
-    "sensitive": "content_filter",
-    "recitation": "content_filter",
-    "prohibited_content": "content_filter",
-    "blocklist": "content_filter",
-}
-"""Any other reason is ``stop``: calls, and every server's own words for the end."""
-_FAILED: Final = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
-_NOT_YET: Final = frozenset({"", "null", "none"})
 _DONE: Final = b"[DONE]"
 _DECODE_ERRORS: Final = (ValueError, RecursionError)
 """msgspec's errors and Unicode's are ``ValueError``s."""
-_ASIDE_MAX: Final = 65_536
-"""How many pieces of choices that nobody asked for are kept, in case the server has no first one."""
-
-
-_Saying: TypeAlias = Text | Reasoning | Refusal
-
-
-class _Texts:
-    """Joins halves of surrogate pairs in the texts of one answer, which follow each other.
-
-    Attributes:
-        pending: whether a half waits for its partner.
-    """
-
-    def __init__(self) -> None:
-        self.pending = False
-        self._joiner = SurrogateJoiner()
-        self._kind: type[_Saying] = Text
-
-    def feed(self, kind: type[_Saying], text: str) -> list[_Saying]:
-        """The text as deltas; in front of it what is left of a text of another kind."""
-        before = self.end() if kind is not self._kind else []
-        self._kind = kind
-        whole = self._joiner.feed(text)
-        self.pending = bool(self._joiner)
-        return [*before, kind(whole)] if whole else before
-
-    def end(self) -> list[_Saying]:
-        """What is left of the last text."""
-        self.pending = False
-        alone = self._joiner.end()
-        return [self._kind(alone)] if alone else []
-
-
-class _Tokens(msgspec.Struct):
-    """What the server said of tokens so far. A number once said stays, unless another comes that is not 0."""
-
-    input: int = 0
-    cached: int = 0
-    output: int = 0
-    reasoning: int = 0
-
-    def add(self, counts: Counts) -> None:
-        input = counts.prompt_tokens or counts.input_tokens or 0
-        output = counts.completion_tokens or counts.output_tokens or 0
-        if not input and output and counts.total_tokens:
-            input = max(0, counts.total_tokens - output)
-        self.input, self.output = input or self.input, output or self.output
-        details = counts.prompt_tokens_details or counts.input_tokens_details
-        cached = (details and details.cached_tokens) or counts.prompt_cache_hit_tokens or counts.cached_tokens
-        self.cached = cached or self.cached
-        spent = counts.completion_tokens_details or counts.output_tokens_details
-        self.reasoning = (spent and spent.reasoning_tokens) or self.reasoning
-
-    @property
-    def usage(self) -> Usage | None:
-        """None while nothing was said that could be true."""
-        if not self.input and not self.output:
-            return None
-        return Usage(self.input, self.cached, self.output, self.reasoning)
 
 
 class ChatStream:
@@ -134,38 +40,24 @@ class ChatStream:
     """
 
     def __init__(self, prompt: Prompt, config: ChatConfig, *, forced: bool = False, begun: str = "") -> None:
-        keys = itertools.count()
         joiner = None if prompt.streamed or prompt.top_logprobs is not None else FrameJoiner(_only_text)
         self._opening = Opening(config.line_bytes_max, joiner.join if joiner else None)
         self._splitter: Splitter | None = None
-        self._helps: set[ToolMeasure] = {"shown_in_words"} if shows_in_words(prompt, config) else set()
-        if is_bound(prompt, config):
-            self._helps.add("schema_bounded")
-        self._filters = filters(prompt, config, keys, self._helps, forced=forced, begun=begun)
-        self._calls = Calls(keys, prompt.parallel_tool_calls, [one.name for one in callable_functions(prompt)])
-        self._wants_logprobs = prompt.top_logprobs is not None
-        self._logprobs: tuple[Json, ...] = ()
-        self._texts = _Texts()
-        self._is_loose = False
+        self._answer = Answer(prompt, config, forced=forced, begun=begun)
         self._frame: list[bytes] = []
         self._event = b""
         self._words = ""
-        self._is_chosen = False
-        self._aside: list[Choice] = []
-        self._has_spoken = False
-        self._finish_reason: str | None = None
-        self._tokens = _Tokens()
         self.finished = False
 
     @property
     def is_over(self) -> bool:
         """Whether the answer is complete, and only what is said of it may still come."""
-        return self._finish_reason is not None
+        return self._answer.finish_reason is not None and not self._answer.has_failed
 
     @property
     def has_usage(self) -> bool:
         """Whether it was said what the answer used."""
-        return self._tokens.usage is not None
+        return self._answer.usage is not None
 
     def feed(self, data: bytes) -> list[Delta]:
         """The deltas that ``data`` completes; perhaps none.
@@ -274,18 +166,20 @@ class ChatStream:
         if not text:
             return
         try:
-            value = parse(text)
+            values = parse_row(text) if text[:1] in b"{[" else [parse(text)]
         except ValueError:
             self._no_json(text, last)
             return
-        self._value(value, out)
+        for value in values:
+            self._value(value, out)
 
     def _no_json(self, text: bytes, last: bool) -> None:
         if self._event == b"error":
             self._fail(text.decode(errors="replace"))
         elif text[:1] not in b"{[":
             # A word alone is a heartbeat, and a tag is a page of a proxy.
-            self._words = text.decode(errors="replace") if b" " in text and text[:1] != b"<" else self._words
+            is_page = text[:1] == b"<" and not text[1:2].isdigit()
+            self._words = text.decode(errors="replace") if b" " in text and not is_page else self._words
         elif not last:
             self._frame.append(text)  # perhaps it goes on in the next line
         elif not self.is_over:
@@ -301,9 +195,9 @@ class ChatStream:
             raise _Unreadable(str(error)) from None
         self._value(value, out)
         if _has_message(value):
-            self._play_aside(out)
+            self._answer.choose(out)
             # A document is an answer, also where it does not say why it ends.
-            self._finish_reason = self._finish_reason or "stop"
+            self._answer.finish_reason = self._answer.finish_reason or "stop"
             self._finish(out)
 
     def _value(self, value: Any, out: list[Delta]) -> None:
@@ -317,11 +211,7 @@ class ChatStream:
 
     def _object(self, value: Json, out: list[Delta]) -> None:
         chunk = chunk_of(value)
-        self._is_loose = True
-        try:
-            self._chunk(chunk, out)
-        finally:
-            self._is_loose = False
+        self._chunk(chunk, out, loose=True)
         if not chunk.choices and not chunk.usage:
             if self._event == b"error" or chat_errors.is_marked(value):
                 self._fail(value)
@@ -333,143 +223,19 @@ class ChatStream:
 
     # Chunks.
 
-    def _chunk(self, chunk: Chunk, out: list[Delta]) -> None:
-        for choice in chunk.choices or ():
-            if not choice.index:
-                self._is_chosen = True
-                self._choice(choice, out)
-            elif not self._is_chosen and len(self._aside) < _ASIDE_MAX:
-                self._aside.append(choice)
-        if chunk.usage is not None:
-            self._tokens.add(chunk.usage)
+    def _chunk(self, chunk: Chunk, out: list[Delta], *, loose: bool = False) -> None:
+        self._answer.feed(chunk, out, loose=loose)
         if chunk.error and chat_errors.is_error(chunk.error):
             self._fail({"error": chunk.error})
 
-    def _choice(self, choice: Choice, out: list[Delta]) -> None:
-        said = choice.delta
-        if said is not None:
-            self._said(said, choice, out)
-        elif choice.message is not None:
-            self._summary(choice.message, choice, out)
-        if choice.finish_reason and choice.finish_reason.lower() not in _NOT_YET:
-            self._finish_reason = choice.finish_reason.lower()
-        if choice.usage is not None:
-            self._tokens.add(choice.usage)
-
-    def _summary(self, message: Said, choice: Choice, out: list[Delta]) -> None:
-        """A whole message: the answer, unless it has been said piece by piece before."""
-        if self._has_spoken:
-            message = Said(tool_calls=message.tool_calls, function_call=message.function_call)
-        self._said(message, choice, out)
-
-    def _said(self, said: Said, choice: Choice, out: list[Delta]) -> None:
-        if self._wants_logprobs and choice.logprobs is not None:
-            entries = map(logprob_of, choice.logprobs.content or ())
-            self._logprobs += tuple(one for one in entries if one is not None)
-        if thought := said.reasoning_content or said.reasoning or said.reasoning_text or said.thinking:
-            self._think(thought, out)
-        elif said.reasoning_details:
-            self._think("".join(map(thought_of, said.reasoning_details)), out)
-        content = said.content
-        if type(content) is str:
-            if content and not (self._filters or self._wants_logprobs or self._is_loose or self._texts.pending):
-                self._has_spoken = True
-                out.append(Text(content))
-            elif content:
-                self._speak(content, out)
-        elif content:
-            self._blocks(content, out)
-        if said.refusal:
-            out += self._joined(Refusal, said.refusal)
-        if said.tool_calls or said.function_call is not None:
-            self._tool_calls(said, out)
-
-    def _blocks(self, content: Sequence[Any], out: list[Delta]) -> None:
-        for kind, text in blocks_of(content):
-            match kind:
-                case "thought":
-                    self._think(text, out)
-                case "refusal":
-                    out += self._joined(Refusal, text)
-                case _:
-                    self._speak(text, out)
-
-    def _joined(self, kind: type[_Saying], text: str) -> Sequence[_Saying]:
-        return self._texts.feed(kind, text) if self._is_loose or self._texts.pending else (kind(text),)
-
-    def _think(self, text: str, out: list[Delta]) -> None:
-        if not text:
-            return
-        out += self._joined(Reasoning, text)
-        for one in self._filters:
-            one.separated()
-
-    def _speak(self, text: str, out: list[Delta]) -> None:
-        self._has_spoken = True
-        deltas: Sequence[Delta] = self._joined(Text, text)
-        if self._filters or self._wants_logprobs:
-            deltas = self._filtered(deltas)
-        out += deltas
-
-    def _filtered(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
-        for one in self._filters:
-            deltas = _through(one, deltas)
-        self._filters = [one for one in self._filters if not one.idle]
-        return self._with_logprobs(deltas)
-
-    def _with_logprobs(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
-        """Puts the logprobs that came so far on the first text; those of text that was no answer are dropped."""
-        if not self._logprobs or not deltas:
-            return deltas
-        logprobs, self._logprobs = self._logprobs, ()
-        for n, delta in enumerate(deltas):
-            if isinstance(delta, Text):
-                return [*deltas[:n], Text(delta.text, logprobs), *deltas[n + 1 :]]
-        return deltas
-
-    def _tool_calls(self, said: Said, out: list[Delta]) -> None:
-        pieces = said.tool_calls or [CallPiece(-1, None, said.function_call)]
-        # The server tells calls and text apart by itself: what is held is text, in front of the calls.
-        out += self._texts.end()
-        for one in self._filters:
-            out += one.release()
-        self._filters = []
-        for piece in pieces:
-            function = piece.function or piece
-            out += self._calls.feed(piece.index, piece.id or "", function.name or "", function.arguments)
-
     def _finish(self, out: list[Delta]) -> None:
-        self._play_aside(out)
-        reason = self._finish_reason
-        if reason is None:
+        self._answer.choose(out)
+        if self._answer.has_failed:
+            raise chat_errors.gave_up(self._words)
+        if not self.is_over:
             raise chat_errors.ended(self._words)
-        if reason in _FAILED:
-            raise UpstreamError("The model's server gave up in mid-stream.", internal=f"finish_reason {reason}")
-        known = _FINISH.get(reason, "stop")
-        cut = known != "stop"
-        deltas: list[Delta] = list(self._texts.end())
-        for one in self._filters:
-            deltas = _through(one, deltas) + one.end(cut)
-        out += self._with_logprobs(deltas)
-        out += self._calls.end(cut)
-        out.append(Finish(known, self._tokens.usage, tuple(sorted(self._helps))))
+        self._answer.finish(out)
         self.finished = True
-
-    def _play_aside(self, out: list[Delta]) -> None:
-        """The server has no first choice: the one with the lowest number is it."""
-        aside, self._aside = self._aside, []
-        if not self._is_chosen and aside:
-            first = min(choice.index or 0 for choice in aside)
-            for choice in aside:
-                if choice.index == first:
-                    self._choice(choice, out)
-
-
-def _through(one: Filter, deltas: Sequence[Delta]) -> list[Delta]:
-    out: list[Delta] = []
-    for delta in deltas:
-        out += one.feed(delta.text) if isinstance(delta, Text) else (delta,)
-    return out
 
 
 def _has_message(value: Any) -> bool:

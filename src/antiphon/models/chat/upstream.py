@@ -127,13 +127,20 @@ def _models_in(listed: Any) -> Listed | None:
     """The models in a list of any shape; None where there is no list."""
     if isinstance(listed, dict):
         found = cast(Json, listed)
-        listed = next((found[key] for key in ("data", "models") if found.get(key) is not None), None)
-    if isinstance(listed, dict):
-        listed = list(cast(Json, listed))
+        listed = _inner_list(found)
+        if isinstance(listed, dict):
+            inner = cast(Json, listed)
+            # A list in a list, one model by itself, or models by their names.
+            listed = _inner_list(inner) or ([inner] if isinstance(inner.get("id"), str) else list(inner))
     if not isinstance(listed, list):
         return None
     entries = cast("list[Any]", listed)
     return {name: _window_of(entry) for entry in entries if (name := _name_of(entry))}
+
+
+def _inner_list(found: Json) -> Any:
+    given = [found[key] for key in ("data", "models") if found.get(key) is not None]
+    return next((one for one in given if one), given[0] if given else None)
 
 
 def _window_of(entry: Any) -> int | None:

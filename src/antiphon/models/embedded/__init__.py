@@ -183,6 +183,20 @@ class _GatedModel(ChatModel):
             yield batches
 
 
+_ACCEPTED = (
+    "chat_template_kwargs",
+    "logit_bias",
+    "min_p",
+    "repeat_last_n",
+    "repeat_penalty",
+    "seed",
+    "stop",
+    "top_k",
+    "typical_p",
+)
+"""Members of a request that are not the API's, and that llama.cpp knows."""
+
+
 class EmbeddedModel:
     """The roster of one model, which answers to every name: documents that say ``gpt-4`` run on it."""
 
@@ -206,6 +220,7 @@ class EmbeddedModel:
                 call_odds=server.settings.call_odds,
                 counter="llamacpp",
                 control_tokens=control_tokens,
+                accepts=_ACCEPTED,
                 idle_s=IDLE_S,
             ),
         )

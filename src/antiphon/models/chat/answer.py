@@ -1,0 +1,281 @@
+"""The chunks of a chat-completions answer -> deltas. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from antiphon.models import Delta, Finish, Prompt, Reasoning, Refusal, Text, ToolMeasure, Usage
+from antiphon.models.chat.body import callable_functions, is_bound, shows_in_words
+from antiphon.models.chat.calls import Calls
+from antiphon.models.chat.chunk import CallPiece, Choice, Chunk, Counts, Said, blocks_of, logprob_of, thought_of
+from antiphon.models.chat.config import ChatConfig
+from antiphon.models.chat.errors import is_error, reported
+from antiphon.models.chat.filters import filters, through
+from antiphon.models.chat.unicode import SurrogateJoiner
+from antiphon.wire import Json
+
+_FINISH: Final[dict[str, Literal["stop", "length", "content_filter"]]] = {
+    "length": "length",
+    "max_tokens": "length",
+    "max_new_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "content_filter": "content_filter",
+    "content_filtered": "content_filter",
+    "safety": "content_filter",
+    "sensitive": "content_filter",
+    "recitation": "content_filter",
+    "prohibited_content": "content_filter",
+    "blocklist": "content_filter",
+}
+"""Any other reason is ``stop``: calls, and every server's own words for the end."""
+_FAILED: Final = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
+_NOT_YET: Final = frozenset({"", "null", "none"})
+_ASIDE_MAX: Final = 65_536
+"""How many pieces of choices that nobody asked for are kept, in case the server has no first one."""
+
+
+_Saying: TypeAlias = Text | Reasoning | Refusal
+
+
+class _Texts:
+    """Joins halves of surrogate pairs in the texts of one answer, which follow each other.
+
+    Attributes:
+        pending: whether a half waits for its partner.
+    """
+
+    def __init__(self) -> None:
+        self.pending = False
+        self._joiner = SurrogateJoiner()
+        self._kind: type[_Saying] = Text
+
+    def feed(self, kind: type[_Saying], text: str) -> list[_Saying]:
+        """The text as deltas; in front of it what is left of a text of another kind."""
+        before = self.end() if kind is not self._kind else []
+        self._kind = kind
+        whole = self._joiner.feed(text)
+        self.pending = bool(self._joiner)
+        return [*before, kind(whole)] if whole else before
+
+    def end(self) -> list[_Saying]:
+        """What is left of the last text."""
+        self.pending = False
+        alone = self._joiner.end()
+        return [self._kind(alone)] if alone else []
+
+
+class _Tokens(msgspec.Struct):
+    """What the server said of tokens so far. A number once said stays, unless another comes that is not 0."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    def add(self, counts: Counts) -> None:
+        input, output = counts.input, counts.output
+        if counts.total_tokens and bool(input) != bool(output):
+            rest = max(0, counts.total_tokens - input - output)
+            input, output = input or rest, output or rest
+        self.input, self.output = input or self.input, output or self.output
+        details = counts.prompt_tokens_details or counts.input_tokens_details
+        cached = (details and details.cached_tokens) or counts.prompt_cache_hit_tokens or counts.cached_tokens
+        self.cached = cached or self.cached
+        spent = counts.completion_tokens_details or counts.output_tokens_details
+        self.reasoning = (spent and spent.reasoning_tokens) or self.reasoning
+
+    @property
+    def usage(self) -> Usage | None:
+        """None while nothing was said that could be true."""
+        if not self.input and not self.output:
+            return None
+        return Usage(self.input, self.cached, self.output, self.reasoning)
+
+
+class Answer:
+    """One answer as far as it has come.
+
+    Args:
+        prompt: what it answers.
+        config: the server.
+        forced: whether the answer is held to the schema of a call.
+        begun: what was put into the model's mouth.
+
+    Attributes:
+        finish_reason: why the server says that it ends, in lower case; None before that.
+    """
+
+    def __init__(self, prompt: Prompt, config: ChatConfig, *, forced: bool, begun: str = "") -> None:
+        keys = itertools.count()
+        self.finish_reason: str | None = None
+        self._helps: set[ToolMeasure] = {"shown_in_words"} if shows_in_words(prompt, config) else set()
+        if is_bound(prompt, config):
+            self._helps.add("schema_bounded")
+        self._filters = filters(prompt, config, keys, self._helps, forced=forced, begun=begun)
+        self._calls = Calls(keys, prompt.parallel_tool_calls, [one.name for one in callable_functions(prompt)])
+        self._top_logprobs = prompt.top_logprobs
+        self._logprobs: tuple[Json, ...] = ()
+        self._texts = _Texts()
+        self._is_loose = False
+        self._is_chosen = False
+        self._aside: list[Choice] = []
+        self._has_spoken = False
+        self._tokens = _Tokens()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the server says that it gave up."""
+        return self.finish_reason in _FAILED
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it used, once that was said."""
+        return self._tokens.usage
+
+    def feed(self, chunk: Chunk, out: list[Delta], *, loose: bool = False) -> None:
+        """Append the deltas of a chunk. ``loose``: its texts may hold halves of surrogate pairs.
+
+        Raises:
+            ApiError, ContextTooLong: the choice is an error.
+        """
+        self._is_loose = loose
+        for choice in chunk.choices or ():
+            if not choice.index:
+                self._is_chosen = True
+                self._choice(choice, out)
+            elif not self._is_chosen and len(self._aside) < _ASIDE_MAX:
+                self._aside.append(choice)
+        if chunk.usage is not None:
+            self._tokens.add(chunk.usage)
+        if chunk.x_groq is not None and chunk.x_groq.usage is not None:
+            self._tokens.add(chunk.x_groq.usage)
+
+    def choose(self, out: list[Delta]) -> None:
+        """No more choices will come. Where the server has no first one, the one with the lowest number is it."""
+        aside, self._aside = self._aside, []
+        if not self._is_chosen and aside:
+            first = min(choice.index or 0 for choice in aside)
+            for choice in aside:
+                if choice.index == first:
+                    self._choice(choice, out)
+
+    def _choice(self, choice: Choice, out: list[Delta]) -> None:
+        said = choice.delta
+        if said is not None:
+            self._said(said, choice, out)
+        elif choice.message is not None:
+            self._summary(choice.message, choice, out)
+        if choice.finish_reason and choice.finish_reason.lower() not in _NOT_YET:
+            self.finish_reason = choice.finish_reason.lower()
+        if choice.error and is_error(choice.error):
+            raise reported({"error": choice.error})
+        if choice.usage is not None:
+            self._tokens.add(choice.usage)
+
+    def _summary(self, message: Said, choice: Choice, out: list[Delta]) -> None:
+        """A whole message: the answer, unless it has been said piece by piece before."""
+        if self._has_spoken:
+            message = Said(tool_calls=message.tool_calls, function_call=message.function_call)
+        self._said(message, choice, out)
+
+    def _said(self, said: Said, choice: Choice, out: list[Delta]) -> None:
+        if self._top_logprobs is not None and choice.logprobs is not None:
+            entries = (logprob_of(entry, self._top_logprobs) for entry in choice.logprobs.content or ())
+            self._logprobs += tuple(one for one in entries if one is not None)
+        if thought := said.reasoning_content or said.reasoning or said.reasoning_text or said.thinking:
+            self._think(thought, out)
+        elif blocks := said.reasoning_details or said.thinking_blocks:
+            self._think("".join(map(thought_of, blocks)), out)
+        content = said.content
+        if type(content) is str:
+            if content and not (
+                self._filters or self._top_logprobs is not None or self._is_loose or self._texts.pending
+            ):
+                self._has_spoken = True
+                out.append(Text(content))
+            elif content:
+                self._speak(content, out)
+        elif content:
+            self._blocks(content, out)
+        if said.refusal:
+            out += self._joined(Refusal, said.refusal)
+        if said.tool_calls or said.function_call is not None:
+            self._tool_calls(said, out)
+
+    def _blocks(self, content: Sequence[Any], out: list[Delta]) -> None:
+        for kind, text in blocks_of(content):
+            match kind:
+                case "thought":
+                    self._think(text, out)
+                case "refusal":
+                    out += self._joined(Refusal, text)
+                case _:
+                    self._speak(text, out)
+
+    def _joined(self, kind: type[_Saying], text: str) -> Sequence[_Saying]:
+        return self._texts.feed(kind, text) if self._is_loose or self._texts.pending else (kind(text),)
+
+    def _think(self, text: str, out: list[Delta]) -> None:
+        if not text:
+            return
+        out += self._joined(Reasoning, text)
+        for one in self._filters:
+            one.separated()
+
+    def _speak(self, text: str, out: list[Delta]) -> None:
+        self._has_spoken = True
+        deltas: Sequence[Delta] = self._joined(Text, text)
+        if self._filters or self._top_logprobs is not None:
+            deltas = self._filtered(deltas)
+        out += deltas
+
+    def _filtered(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
+        for one in self._filters:
+            deltas = through(one, deltas)
+        self._filters = [one for one in self._filters if not one.idle]
+        return self._with_logprobs(deltas)
+
+    def _with_logprobs(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
+        """Puts the logprobs that came so far on the first text; those of text that was no answer are dropped."""
+        if not self._logprobs or not deltas:
+            return deltas
+        logprobs, self._logprobs = self._logprobs, ()
+        for n, delta in enumerate(deltas):
+            if isinstance(delta, Text):
+                return [*deltas[:n], Text(delta.text, logprobs), *deltas[n + 1 :]]
+        return deltas
+
+    def _tool_calls(self, said: Said, out: list[Delta]) -> None:
+        pieces = said.tool_calls or [CallPiece(-1, None, said.function_call)]
+        # The server tells calls and text apart by itself: what is held is text, in front of the calls.
+        out += self._texts.end()
+        for one in self._filters:
+            out += one.release()
+        self._filters = []
+        self._calls.next_chunk()
+        for piece in pieces:
+            function = piece.function or piece
+            out += self._calls.feed(piece.index, piece.id or "", function.name or "", function.arguments)
+
+    def finish(self, out: list[Delta]) -> None:
+        """Append what is still to be said, and the end.
+
+        Raises:
+            UpstreamError: a call cannot be understood.
+        """
+        reason = self.finish_reason
+        assert reason is not None and not self.has_failed, "an answer is finished once it has a reason"
+        known = _FINISH.get(reason, "stop")
+        cut = known != "stop"
+        deltas: list[Delta] = list(self._texts.end())
+        for one in self._filters:
+            deltas = through(one, deltas) + one.end(cut)
+        out += self._with_logprobs(deltas)
+        out += self._calls.end(cut)
+        out.append(Finish(known, self._tokens.usage, tuple(sorted(self._helps))))
