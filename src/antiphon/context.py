@@ -189,6 +189,19 @@ def _thinking(item: Json, index: int, unseal: Unseal) -> Json:
     return {**item, **thought, "encrypted_content": None}
 
 
+def refuse_foreign(items: Sequence[Json], unseal: Unseal) -> None:
+    """See that what is kept for later can be opened then: a compaction that cannot would be the end of what holds it.
+
+    Raises:
+        InvalidRequest: ``invalid_encrypted_content``.
+    """
+    purposes: dict[str, Purpose] = {"reasoning": "reasoning", "compaction": "compaction"}
+    for i, item in enumerate(items):
+        purpose = purposes.get(item["type"])
+        if purpose is not None and (item.get("encrypted_content") or purpose == "compaction"):
+            _opened(item, unseal, purpose, f"items[{i}].encrypted_content")
+
+
 def compacted(items: Sequence[Json], unseal: Unseal, member: Callable[[int], str]) -> Sequence[Json]:
     """The items, with what the last compaction among them holds in the place of all that stands before it.
 

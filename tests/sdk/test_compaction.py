@@ -225,6 +225,31 @@ async def test_a_conversation_goes_on_behind_its_compaction_and_is_as_it_was_whe
     assert SUMMARY in said(model.prompts[-1])
 
 
+async def test_a_conversation_takes_nothing_that_it_could_not_open_later() -> None:
+    async with client_of(Gardener("ok")) as client:
+        item = dumped((await client.responses.compact(model="m", input=HISTORY)).output)[-1]
+        thought = {"type": "reasoning", "id": "rs_1", "summary": []}
+        kept: Any = [item, thought]
+        conversation = await client.conversations.create(items=kept)
+        sealed: str = item["encrypted_content"]
+        for wrong in (
+            {**item, "id": "cmp_2", "encrypted_content": sealed[:-6] + "AAAAAA"},
+            {**item, "id": "cmp_2", "encrypted_content": ""},
+            {**thought, "id": "rs_2", "encrypted_content": sealed},
+        ):
+            asked: Any = [{"role": "user", "content": "x"}, wrong]
+            for keeping in (
+                client.conversations.create(items=asked),
+                client.conversations.items.create(conversation.id, items=asked),
+            ):
+                with pytest.raises(openai.BadRequestError) as caught:
+                    await keeping
+                assert caught.value.code == "invalid_encrypted_content"
+                assert caught.value.param == "items[1].encrypted_content"
+        response = await client.responses.create(model="m", input="And now?", conversation=conversation.id)
+    assert response.output_text == "ok"
+
+
 async def test_a_trigger_stands_last() -> None:
     async with client_of(Gardener("ok")) as client:
         asked: Any = [{"type": "compaction_trigger"}, *HISTORY]

@@ -71,7 +71,7 @@ class Engine:
         self.ids = ids or RandomIds(clock)
         sealer = sealer or Sealer(config.sealing_keys or [new_secret()])
         outbox = Outbox(config.webhooks, self._make_id, clock)
-        self.conversations = Conversations(store.conversations, store.items, self._make_id, clock)
+        self.conversations = Conversations(store.conversations, store.items, self._make_id, clock, sealer)
         by_id = {embedder.id: embedder for embedder in embedders}
         blobs = blobs or LocalBlobs(config.data / "files")
         self.ingestion = Ingestion(store, blobs, by_id, clock, workers=config.ingestion_workers)

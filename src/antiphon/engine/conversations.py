@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from antiphon import context
+from antiphon.access.sealing import Sealer
 from antiphon.run import to_stored_items
 from antiphon.store import (
     Conversation,
@@ -57,8 +59,14 @@ class Conversations:
     """
 
     def __init__(
-        self, store: ConversationStore, items: ItemStore, ids: Callable[[str], Id], clock: Callable[[], float]
+        self,
+        store: ConversationStore,
+        items: ItemStore,
+        ids: Callable[[str], Id],
+        clock: Callable[[], float],
+        sealer: Sealer,
     ) -> None:
+        self._sealer = sealer
         self._store = store
         self._items = items
         self._ids = ids
@@ -69,6 +77,7 @@ class Conversations:
         """A new conversation with its first items."""
         now = int(self._clock())
         metadata = dict(params.metadata)
+        context.refuse_foreign(params.items, partial(self._sealer.open, project=project))
         new = Conversation(id=self._ids("conv"), project=project, created_at=now, used_at=now, metadata=metadata)
         items = await self.resolve_references(project, params.items, "items")
         await ask_store(self._store.create(new, to_stored_items(items)))
@@ -97,6 +106,7 @@ class Conversations:
 
     async def add(self, project: str, id: Id, items: Sequence[Json]) -> Sequence[Json]:
         """Add items at the end; they are returned whole."""
+        context.refuse_foreign(items, partial(self._sealer.open, project=project))
         async with self._claim(project, id):
             resolve_references = await self.resolve_references(project, items, "items")
             try:
