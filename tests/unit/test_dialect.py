@@ -246,6 +246,12 @@ def test_a_missing_brace_takes_nothing_of_what_follows() -> None:
     assert (calls(deltas), text(deltas)) == ([CALL], "Wait.")
 
 
+def test_what_was_cut_off_is_no_call() -> None:
+    written = '{"name": "weather", "arguments": {"city": "Paris"}'
+    dialect = Dialect(functions=[WEATHER])
+    assert text([*dialect.feed(written), *dialect.end(cut=True)]) == written
+
+
 def test_several_calls_in_one_fence_or_in_several() -> None:
     twice = [CALL, CALL]
     for written in (

@@ -113,8 +113,12 @@ class _Passage:
         self._extent: JsonExtent | None = None
         self._values: list[str] = []
 
-    def read(self, text: str, last: bool) -> _Found | None:
-        """Decides as early as can be; None when more text is needed, never when ``last``."""
+    def read(self, text: str, last: bool, *, mends: bool = True) -> _Found | None:
+        """Decides as early as can be; None when more text is needed, never when ``last``.
+
+        Args:
+            mends: whether a value that does not come to its end may be closed.
+        """
         while True:
             if self._extent is None:
                 found = self._between(text, last) if self._values else self._before(text)
@@ -126,7 +130,9 @@ class _Passage:
             if not self._values and self._hopeless(text, start):
                 return _Found(max(start, 1))
             if not extent.scan(text):
-                return self._unfinished(text, start) if last else None
+                if not last:
+                    return None
+                return self._unfinished(text, start) if mends else _Found(len(text))
             self._values.append(text[start : extent.pos])
             self._pos, self._extent = extent.pos, None
 
@@ -297,6 +303,7 @@ class Dialect:
         self._parallel = parallel
         self._keys = keys if keys is not None else itertools.count()
         self._called = False
+        self._mends = True
         self._held = ""
         self._passage: _Passage | None = None
         self._closers: tuple[str, ...] = _ANY_CLOSER
@@ -330,7 +337,8 @@ class Dialect:
         return self._run(last=False)
 
     def end(self, cut: bool = False) -> list[Delta]:
-        """The deltas of what is still held, at the end of the answer."""
+        """The deltas of what is still held, at the end of the answer. What was cut off is not mended."""
+        self._mends = not cut
         out = self._run(last=True)
         if self._held:
             out.append(Text(self._held))
@@ -457,7 +465,7 @@ class Dialect:
         assert self._passage is not None
         over = len(self._held) > HELD_CHARS_MAX
         seen = self._held[: HELD_CHARS_MAX + 1] if over else self._held
-        found = self._passage.read(seen, last and not over)
+        found = self._passage.read(seen, last and not over, mends=self._mends)
         if found is None:
             if not over:
                 return None
