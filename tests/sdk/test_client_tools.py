@@ -155,6 +155,31 @@ async def test_a_pending_safety_check_has_to_be_acknowledged() -> None:
         assert (await client.responses.create(model="m", input=[call, known])).output_text == "Fine."
 
 
+async def test_a_model_that_acts_on_another_page_than_the_task_named_is_looked_at() -> None:
+    """The page is what the caller says in ``current_url``, in the request or in those before it."""
+    click = Call(0, "computer", '{"actions":[{"type":"click","x":1,"y":2}]}', "c1")
+    again = Call(0, "computer", '{"actions":[{"type":"click","x":3,"y":4}]}', "c2")
+    tools: Any = [{"type": "computer"}]
+    async with client_of(ScriptedModel([click, DONE], [again, DONE], [Text("Done."), DONE])) as client:
+        task = "Buy a lamp at https://shop.example."
+        first = await client.responses.create(model="m", input=task, tools=tools)
+        assert first.output[0].pending_safety_checks == []  # type: ignore[union-attr]
+        shot: Any = {"type": "computer_call_output", "output": SHOT, "current_url": "https://evil.example/"}
+        second = await client.responses.create(
+            model="m", previous_response_id=first.id, input=[{**shot, "call_id": "c1"}], tools=tools
+        )
+        (check,) = second.output[0].pending_safety_checks  # type: ignore[union-attr]
+        assert check.code == "irrelevant_domain"
+        assert "https://evil.example" in (check.message or "")
+        with pytest.raises(BadRequestError, match="is not acknowledged"):
+            await client.responses.create(
+                model="m", previous_response_id=second.id, input=[{**shot, "call_id": "c2"}], tools=tools
+            )
+        known = {**shot, "call_id": "c2", "acknowledged_safety_checks": [check.model_dump()]}
+        done = await client.responses.create(model="m", previous_response_id=second.id, input=[known], tools=tools)
+        assert done.output_text == "Done."
+
+
 @pytest.mark.parametrize(
     ("choice", "names"),
     [

@@ -33,6 +33,7 @@ from antiphon.run import Failed, InFlight, Run, respond
 from antiphon.store import Page, Record, Slice, StillRunning, Store, UnknownCursor
 from antiphon.store.availability import ask_store
 from antiphon.telemetry.meter import Meter, ResponseTimer
+from antiphon.tools.computer import situate
 from antiphon.tools.toolbox import Offers, Toolbox
 from antiphon.webhooks.outbox import Outbox
 from antiphon.wire import Id, Json
@@ -277,7 +278,8 @@ class Responses:
     async def _build_prompt(
         self, project: str, plan: Plan, history: Sequence[Json], model: Model
     ) -> tuple[Offers, Prompt]:
-        offers = self._toolbox.offers(plan.tools, (*history, *plan.input))
+        items = (*history, *plan.input)
+        offers = self._toolbox.offers(situate(plan.tools, items, plan.prompt.instructions), items)
         history, own = await self._file_inputs.shown(project, history, plan.prompt.items)
         prompt = context.build(
             msgspec.structs.replace(plan.prompt, items=tuple(own), cache_key=_cache_key(project, plan)),

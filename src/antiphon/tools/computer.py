@@ -14,13 +14,15 @@ import msgspec
 from antiphon.models import Function
 from antiphon.tools import CallInvalid, ToolCall, call_item, output_item
 from antiphon.tools.arguments import read_arguments
-from antiphon.tools.safety import safety_checks
+from antiphon.tools.safety import Place, place_of, safety_checks
 from antiphon.wire import Json
 
 T = TypeVar("T")
 
 NAME: Final = "computer"
 ACTIONS_MAX: Final = 50
+_PLACE: Final = " place"
+"""Of each computer as it is offered: where it acts. What a caller put there is replaced."""
 _TYPES: Final = ("click", "double_click", "drag", "keypress", "move", "screenshot", "scroll", "type", "wait")
 _BUTTONS: Final = ("left", "right", "wheel", "back", "forward")
 _NUMBER: Final[Json] = {"type": "integer"}
@@ -89,12 +91,12 @@ class ComputerTool:
         size = _size(spec)
         if spec["type"] != NAME:
             action = _action(read_arguments(call, _Action), size)
-            return {**_call(call, [action]), "action": action}
+            return {**_call(call, [action], spec), "action": action}
         given = _batch(call)
         if not 0 < len(given) <= ACTIONS_MAX:
             raise CallInvalid(f"Error: `actions` must be 1 to {ACTIONS_MAX} actions.")
         actions = [_action(each, size) for each in given]
-        return {**_call(call, actions), "actions": actions}
+        return {**_call(call, actions, spec), "actions": actions}
 
     def lower(self, item: Json) -> Sequence[Json]:
         """The function's call, and the picture."""
@@ -105,9 +107,17 @@ class ComputerTool:
         return (call_item(item["call_id"], NAME, msgspec.json.encode(arguments).decode()),)
 
 
-def _call(call: ToolCall, actions: Sequence[Json]) -> Json:
+def situate(specs: Sequence[Json], items: Sequence[Json], instructions: str | None) -> Sequence[Json]:
+    """The tools of a request, where each computer knows the place that its context tells."""
+    if not any(spec["type"] in ComputerTool.kinds for spec in specs):
+        return specs
+    place = place_of(items, instructions)
+    return [{**spec, _PLACE: place} if spec["type"] in ComputerTool.kinds else spec for spec in specs]
+
+
+def _call(call: ToolCall, actions: Sequence[Json], spec: Json) -> Json:
     """The call without its actions; what somebody should look at before they are done is pending."""
-    checks = safety_checks(call.call_id, actions)
+    checks = safety_checks(call.call_id, actions, spec.get(_PLACE, Place()))
     return {"type": "computer_call", "call_id": call.call_id, "pending_safety_checks": checks}
 
 

@@ -221,6 +221,7 @@ class ComputerCallOutput(Item, tag="computer_call_output", kw_only=True):
     call_id: CallId
     output: Screenshot | InputImage
     acknowledged_safety_checks: list[Json] | None = None
+    current_url: str | None = None
     status: Literal["in_progress", "completed", "incomplete", "failed"] | None = None
 
 

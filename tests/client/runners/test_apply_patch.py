@@ -328,7 +328,7 @@ def test_readers_see_the_old_file_or_the_new_one(root: Path, patch: Patched) -> 
 
     reader = threading.Thread(target=read)
     reader.start()
-    for turn in range(200):
+    for turn in range(60):
         patch("create_file", "f", "+" + "x" * (5000 if turn % 2 else 1000))
     over.set()
     reader.join()

