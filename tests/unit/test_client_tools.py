@@ -72,6 +72,28 @@ def test_every_form_of_an_edit_becomes_a_diff_that_makes_it(arguments: Json) -> 
     assert v4a.apply("a = 1\nb = 2\n", operation["diff"]) == "a = 1\nb = 3\n"
 
 
+def test_a_model_that_was_trained_on_another_apply_patch_may_write_its_patch() -> None:
+    patch = "*** Begin Patch\n*** Update File: a.py\n@@\n-x = 1\n+x = 2\n*** End Patch"
+    for member in ("input", "patch", "diff"):
+        item = made(PATCH, "apply_patch", {member: patch})
+        assert item["type"] == "apply_patch_call"
+        assert item["operation"]["type"] == "update_file"
+        assert item["operation"]["path"] == "a.py"
+        assert v4a.apply("x = 1\n", item["operation"]["diff"]) == "x = 2\n"
+    gone = made(PATCH, "apply_patch", {"input": "*** Begin Patch\n*** Delete File: b\n*** End Patch"})
+    assert gone["operation"] == {"type": "delete_file", "path": "b"}
+    two = "*** Begin Patch\n*** Delete File: a\n*** Delete File: b\n*** End Patch"
+    for wrong, told in ((two, "changes 2 files"), ("", "cannot be applied"), ("hello", "cannot be applied")):
+        assert told in refused(PATCH, "apply_patch", {"input": wrong})
+
+
+def test_a_tool_may_be_called_by_its_type() -> None:
+    assert made(SCREEN, "computer_use_preview", {"type": "wait"})["action"] == {"type": "wait"}
+    assert offers({"type": "custom", "name": "c"}).find("custom").spec["type"] == "function"
+    own = offers(PATCH, {"type": "function", "name": "apply_patch"}).find("apply_patch")
+    assert own.spec["type"] == "function", "the caller's own goes first"
+
+
 def test_a_file_is_deleted_without_a_diff() -> None:
     assert made(PATCH, "delete_file", {"path": "a.py"})["operation"] == {"type": "delete_file", "path": "a.py"}
 

@@ -71,6 +71,36 @@ def test_calls_and_outputs():
     assert (output["id"], output["status"], output["output"]) == ("fco_2", "completed", "done")
 
 
+@pytest.mark.parametrize(
+    ("members", "code", "param"),
+    [
+        ({"outcome": {"type": "exit"}}, "missing_required_parameter", "input[0].output[0].outcome.exit_code"),
+        ({"outcome": {"type": "boom"}}, "invalid_value", "input[0].output[0].outcome.type"),
+        ({"outcome": None}, "invalid_type", "input[0].output[0].outcome"),
+        ({"stdout": 1}, "invalid_type", "input[0].output[0].stdout"),
+    ],
+)
+def test_what_came_of_a_command_is_whole(members: Json, code: str, param: str) -> None:
+    whole = {"stdout": "", "stderr": "", "outcome": {"type": "timeout"}} | members
+    with pytest.raises(InvalidRequest) as caught:
+        items_of([{"type": "shell_call_output", "call_id": "c", "output": [whole]}])
+    assert (caught.value.code, caught.value.param) == (code, param)
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "param"),
+    [
+        ({"type": "rename", "path": "a"}, "invalid_value", "input[0].operation.type"),
+        ({"type": "update_file", "path": "a"}, "missing_required_parameter", "input[0].operation.diff"),
+        ({"type": "delete_file"}, "missing_required_parameter", "input[0].operation.path"),
+    ],
+)
+def test_an_operation_on_a_file_is_one_of_three(operation: Json, code: str, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        items_of([{"type": "apply_patch_call", "call_id": "c", "status": "completed", "operation": operation}])
+    assert (caught.value.code, caught.value.param) == (code, param)
+
+
 def test_references_have_a_short_form():
     assert items_of([{"id": "msg_9"}]) == ({"type": "item_reference", "id": "msg_9"},)
 

@@ -53,6 +53,14 @@ class _Arguments(msgspec.Struct, kw_only=True):
     patch: str | None = None
 
 
+class _Patch(msgspec.Struct, kw_only=True):
+    """What models write that were trained on another ``apply_patch``: a patch that names its file."""
+
+    input: str | None = None
+    patch: str | None = None
+    diff: str | None = None
+
+
 class ApplyPatchTool:
     """See ``ClientTool``."""
 
@@ -70,6 +78,8 @@ class ApplyPatchTool:
         Raises:
             CallInvalid: the edit cannot be written as a V4A diff.
         """
+        if call.name in self.kinds:
+            return _call(call, _only_operation(read_arguments(call, _Patch)))
         given = read_arguments(call, _Arguments)
         if not given.path.strip() or "\0" in given.path:
             raise CallInvalid("Error: `path` must name a file.")
@@ -77,7 +87,7 @@ class ApplyPatchTool:
             operation = _operation(call.name, given)
         except v4a.PatchInvalid as error:
             raise CallInvalid(f"Error: the edit of {given.path} cannot be made: {error}") from error
-        return {"type": "apply_patch_call", "call_id": call.call_id, "operation": operation}
+        return _call(call, operation)
 
     def lower(self, item: Json) -> Sequence[Json]:
         """The function's call in the form that it is shown in, and its log."""
@@ -87,6 +97,22 @@ class ApplyPatchTool:
             return (output_item(item["call_id"], f"Error: {log}" if failed else log),)
         name, arguments = _shown(item["operation"])
         return (call_item(item["call_id"], name, msgspec.json.encode(arguments).decode()),)
+
+
+def _call(call: ToolCall, operation: Json) -> Json:
+    return {"type": "apply_patch_call", "call_id": call.call_id, "operation": operation}
+
+
+def _only_operation(given: _Patch) -> Json:
+    try:
+        found = v4a.operations(given.input or given.patch or given.diff or "")
+    except v4a.PatchInvalid as error:
+        raise CallInvalid(f"Error: the patch cannot be applied: {error}") from error
+    if len(found) != 1:
+        raise CallInvalid(f"Error: the patch changes {len(found)} files. Call {CREATE}, {UPDATE} or {DELETE} for each.")
+    (one,) = found
+    diff = {} if one.diff is None else {"diff": one.diff}
+    return {"type": one.type, "path": one.path, **diff}
 
 
 def _operation(name: str, given: _Arguments) -> Json:

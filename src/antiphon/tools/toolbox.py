@@ -139,7 +139,15 @@ class Offers(msgspec.Struct, frozen=True):
 
     def find(self, name: str) -> Offer:
         """Who a call of that name goes to; one that was never offered is the caller's to answer."""
-        return self.by_name.get(name) or ClientOffer(self.toolbox.functions, {"type": "function"}, Function(name))
+        found = self.by_name.get(name) or self._of_type(name)
+        return found or ClientOffer(self.toolbox.functions, {"type": "function"}, Function(name))
+
+    def _of_type(self, name: str) -> ClientOffer | None:
+        """The tool of a type of that name: models that were trained on it call it so, whatever they are shown."""
+        for offer in self.by_name.values():
+            if isinstance(offer, ClientOffer) and offer.spec["type"] == name and "name" not in offer.spec:
+                return msgspec.structs.replace(offer, function=Function(name))
+        return None
 
     def hosted(self, kind: str, name: str | None) -> HostedOffer | None:
         """The hosted tool behind an item of that kind, for a function of that name where the item tells it."""
