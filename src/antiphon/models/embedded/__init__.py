@@ -27,6 +27,7 @@ from antiphon.models.embedded.download import (
     fetch,
     folder,
 )
+from antiphon.models.embedded.gguf import NotReadable, attention
 from antiphon.models.embedded.llamacpp import (
     EmbeddedServer,
     Settings,
@@ -35,12 +36,15 @@ from antiphon.models.embedded.llamacpp import (
     memory_bytes,
     speed,
 )
-from antiphon.models.embedded.pool import Gate, Pool
+from antiphon.models.embedded.pool import Gate, Pool, fit_pool, least_pool
 from antiphon.models.embedded.vocabulary import NoVocabulary, control_tokens, shows_functions
 
 SLOTS = 2
 FILE_POOL = Pool(window_tokens=8192, tokens=SLOTS * 8192, slots=SLOTS)
-"""The contexts of a model that is no entry of the catalogue: what they need is not known."""
+"""The contexts of a model whose file does not say what they need."""
+FILE_WINDOW_TOKENS_MAX = 32768
+"""How much of a window a model that is no entry of the catalogue is given: some were trained for a million tokens."""
+FILE_WORKING_BYTES = 1_000_000_000
 IDLE_S = 3600.0
 """How long the model may read before its first token: a full context takes a small machine many minutes."""
 
@@ -65,9 +69,8 @@ def locate(name: str, data: Path, say: Say, threads: int = 0, reporter: Reporter
         path = Path(name).expanduser()
         if not path.is_file():
             raise CannotEmbed(f"there is no file {path}")
-        return Settings(
-            model=path, log=log, alias=path.stem, pool=FILE_POOL, threads=threads, tool_format=_format_of(path)
-        )
+        pool = pool_of_file(path, memory_bytes())
+        return Settings(model=path, log=log, alias=path.stem, pool=pool, threads=threads, tool_format=_format_of(path))
     chosen = choose_model(name)
     say(f"Model: {chosen.why}")
     try:
@@ -92,6 +95,19 @@ def _format_of(path: Path) -> ToolFormat:
         return "template" if shows_functions(path) else "fenced"
     except (NoVocabulary, OSError) as error:
         raise CannotEmbed(f"{path}: {error}") from error
+
+
+def pool_of_file(path: Path, free_bytes: int) -> Pool:
+    """The contexts of any ``.gguf`` file, as far as it says what they need; what is none fails when it is started."""
+    try:
+        shape = attention(path)
+    except (NotReadable, OSError):
+        shape = None
+    if shape is None:
+        return FILE_POOL
+    window = min(shape.context_tokens, FILE_WINDOW_TOKENS_MAX)
+    left = free_bytes - path.stat().st_size - FILE_WORKING_BYTES
+    return fit_pool(window, SLOTS, shape.f16_bytes_per_token, left) or least_pool(window, SLOTS)
 
 
 def choose_model(name: str) -> Choice:
