@@ -18,6 +18,7 @@ from antiphon.config import Config, hide_password
 from antiphon.engine import Engine
 from antiphon.files.blobs import BlobStore, LocalBlobs, RemoteBlobs
 from antiphon.files.embedding import Embedder
+from antiphon.files.reranking import UpstreamReranker
 from antiphon.models import Roster
 from antiphon.net.descriptors import descriptors, upstream_room
 from antiphon.retention.sweep import Sweeper
@@ -81,6 +82,10 @@ async def open_engine(
         embedders = make_embedders(config)
         for embedder in embedders:
             stack.push_async_callback(embedder.close)
+        reranker = None
+        if config.rerank_url:
+            reranker = UpstreamReranker(config.rerank_url, config.rerank_model, config.rerank_key)
+            stack.push_async_callback(reranker.close)
         engine = Engine(
             config,
             roster,
@@ -91,6 +96,7 @@ async def open_engine(
             sealer=sealer,
             blobs=_make_blobs(config, stack),
             embedders=embedders,
+            reranker=reranker,
         )
         await stack.enter_async_context(engine.dispatcher.working())
         try:

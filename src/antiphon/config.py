@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from antiphon.webhooks.outbox import Endpoint
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-SECRET = {"sealing_keys", "upstream_key", "webhooks", "embedding_key", "blobs_options"}
+SECRET = {"sealing_keys", "upstream_key", "webhooks", "embedding_key", "rerank_key", "blobs_options"}
 """Settings whose values no message repeats."""
 RENAMED = {
     "background_owner_max": "background_queued_per_project_max",
@@ -117,6 +117,10 @@ class Config:
         embedding_url: base URL of a server with ``/v1/embeddings``.
         embedding_model: its model.
         embedding_key: bearer token for it. Never logged.
+        rerank_url: base URL of a server with ``/rerank`` (as vLLM, TEI, llama.cpp and Cohere have it), which scores
+            the best hits of a search anew; empty for none.
+        rerank_model: its model; rerank_key: bearer token for it, never logged.
+        rewrite_model: the model that ``rewrite_query`` asks; empty for the first one that there is.
         default_vector_store: the id or name of the vector store that ``file_search`` looks in when a request names
             none.
         citations: how ``file_search`` finds what an answer cites: ``markers`` that the model was asked for, ``overlap``
@@ -172,6 +176,10 @@ class Config:
     embedding_url: str = ""
     embedding_model: str = ""
     embedding_key: str = field(default="", repr=False)
+    rerank_url: str = ""
+    rerank_model: str = ""
+    rerank_key: str = field(default="", repr=False)
+    rewrite_model: str = ""
     default_vector_store: str = ""
     citations: Literal["auto", "markers", "overlap", "off"] = "auto"
     webhooks: Sequence[Endpoint] = ()

@@ -35,4 +35,7 @@ async def test_folders_are_added_once_and_found(tmp_path: Path, capsys: pytest.C
         status, out, _ = await ran("search", "kb", "watering lemons")
         assert status == 0 and "lemons.md - Care" in out and "twice a week" in out
         assert (await ran("search", "kb", "cat"))[1] == "", "what was replaced is gone"
+        status, out, _ = await ran("files", "reindex", "--store", "kb")
+        assert status == 0 and "2 taken in again, 0 failed" in out
+        assert (await ran("files", "reindex", "--store", "nope"))[0] == 1
         assert (await ran("search", "nope", "x"))[0] == 1

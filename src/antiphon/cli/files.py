@@ -32,17 +32,21 @@ def add_parser(commands: Any) -> None:
     add = actions.add_parser("add", help="add files, and all files of folders; what is there already stays as it is")
     add.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder or a pattern such as 'docs/**/*.md'")
     add.add_argument("--store", required=True, metavar="NAME", help="the vector store's name or id; made when missing")
+    reindex = actions.add_parser("reindex", help="embed a vector store anew, with the embedding model of today")
+    reindex.add_argument("--store", required=True, metavar="NAME", help="the vector store's name or id")
     search = commands.add_parser("search", help="search a vector store")
     search.add_argument("store", metavar="NAME", help="the vector store's name or id")
     search.add_argument("query", metavar="QUERY")
     search.add_argument("--limit", type=int, default=10, metavar="N", help="how many hits (10)")
-    for each in (add, search):
+    for each in (add, reindex, search):
         each.add_argument("--url", metavar="URL", help="base URL of a server; without one, the data folder")
         each.add_argument("--data", type=Path, metavar="DIR", help="the data folder, where there is no server")
 
 
 def run_files(options: Options) -> int:
     """Do what ``files`` says; returns the exit status."""
+    if options["action"] == "reindex":
+        return _with_client(options, lambda client: _reindex(client, options["store"]))
     paths = sorted(_expand(options["paths"]))
     if not paths:
         return fail("there are no such files")
@@ -118,6 +122,25 @@ def _add(client: OpenAI, name: str, paths: Sequence[Path]) -> int:
         print(f"{path}: {why}", file=sys.stderr)
     print(f"{len(pending) - len(failed)} added, {len(paths) - len(pending)} there already, {len(failed)} failed: {id}")
     return EXIT_FAILED if failed else 0
+
+
+def _reindex(client: OpenAI, name: str) -> int:
+    from openai.types import VectorStore
+    from rich.progress import Progress
+
+    id = _store_id(client, name, make=False)
+    if id is None:
+        return fail(f"there is no vector store {name!r}")
+    first = counts = client.post(f"/vector_stores/{id}/reindex", cast_to=VectorStore).file_counts
+    with Progress() as progress:
+        bar = progress.add_task("taking in", total=first.in_progress)
+        while counts.in_progress:
+            time.sleep(_PAUSE_S)
+            counts = client.vector_stores.retrieve(id).file_counts
+            progress.update(bar, completed=first.in_progress - counts.in_progress)
+    failed = counts.failed - first.failed
+    print(f"{first.in_progress - failed} taken in again, {failed} failed: {id}")
+    return fail(f"{failed} files could not be taken in again") if failed else 0
 
 
 def _upload(client: OpenAI, id: str, path: Path, known: Mapping[Any, Any]) -> str | None:

@@ -20,10 +20,12 @@ from antiphon.engine.file_inputs import FileInputs
 from antiphon.engine.files import Files
 from antiphon.engine.maintenance import Maintenance
 from antiphon.engine.responses import Responses
+from antiphon.engine.rewriting import QueryRewriter
 from antiphon.engine.vector_stores import VectorStores
 from antiphon.files.blobs import BlobStore, LocalBlobs
 from antiphon.files.embedding import Embedder
 from antiphon.files.ingestion import Ingestion
+from antiphon.files.reranking import Reranker
 from antiphon.files.search import Search
 from antiphon.ids import RandomIds
 from antiphon.models import Roster
@@ -43,6 +45,7 @@ class Engine:
         sealer: seals what callers keep for it; by default with ``sealing_keys``, else with a secret that ends with the
             process.
         blobs: where the bytes of files are kept; by default in the configured folder.
+        reranker: scores the best hits of a search anew.
         embedders: the embedding models; new vector stores use the first.
         token: proves that a caller can read the data folder, and so may do what its owner may; empty: nobody may.
     """
@@ -60,6 +63,7 @@ class Engine:
         toolbox: Toolbox | None = None,
         blobs: BlobStore | None = None,
         embedders: Sequence[Embedder] = (),
+        reranker: Reranker | None = None,
         sealer: Sealer | None = None,
     ) -> None:
         self.config = config
@@ -84,10 +88,16 @@ class Engine:
             file_bytes_max=config.file_bytes_max,
             upload_bytes_max=config.upload_bytes_max,
         )
-        search = Search(store.index, by_id)
+        search = Search(store.index, by_id, reranker)
         pinned = embedders[0].id if embedders else ""
         self.vector_stores = VectorStores(
-            store.vector_stores, search, self.ingestion, self._make_id, clock, embedder=pinned
+            store.vector_stores,
+            search,
+            self.ingestion,
+            self._make_id,
+            clock,
+            embedder=pinned,
+            rewriter=QueryRewriter(roster, config.rewrite_model),
         )
         toolbox = (toolbox or Toolbox()).plus(FileSearchTool(self.vector_stores, config.default_vector_store))
         self.responses = Responses(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec import UNSET
 
+from antiphon.engine.rewriting import QueryRewriter
 from antiphon.files.filters import FilterInvalid, compile_filter
 from antiphon.files.ingestion import Ingestion
 from antiphon.files.search import Hit, Ranking, Search
@@ -49,6 +51,7 @@ class VectorStores:
     Args:
         clock: Unix seconds.
         embedder: the id of the model whose vectors new ones hold; empty for none.
+        rewriter: makes queries of questions.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class VectorStores:
         clock: Callable[[], float],
         *,
         embedder: str,
+        rewriter: QueryRewriter,
     ) -> None:
         self._store = store
         self._search = search
@@ -67,6 +71,7 @@ class VectorStores:
         self._ids = ids
         self._clock = clock
         self._embedder = embedder
+        self._rewriter = rewriter
 
     @property
     def now(self) -> int:
@@ -276,6 +281,26 @@ class VectorStores:
                 raise missing(name)
             query = ListingQuery(limit=100, after=page.found[-1].id)
 
+    async def reindex(self, project: str, id: Id) -> VectorStore:
+        """Have its files embedded by the embedding model of today. Until a file is done it is found by its words.
+
+        Raises:
+            NotFound: it is not there, or has expired.
+        """
+        await self.usable(project, id)
+        await ask_store(self._store.reindex(project, id, self._embedder))
+        self._ingestion.wake()
+        self._ingestion.tidy_soon()
+        return await self.retrieve(project, id)
+
+    async def rewrite(self, request: SearchRequest) -> SearchRequest:
+        """The request with the queries that it is to be answered with."""
+        if not request.rewrite_query:
+            return request
+        queries = [request.query] if isinstance(request.query, str) else request.query
+        rewritten = [await self._rewriter.rewrite(query) for query in queries]
+        return msgspec.structs.replace(request, query=rewritten, rewrite_query=False)
+
     async def search(self, project: str, ids: Sequence[Id], request: SearchRequest) -> list[Hit]:
         """The best hits in some vector stores.
 
@@ -324,13 +349,18 @@ def ranking_of(told: RankingOptions | None) -> Ranking:
     if told is None:
         return Ranking()
     weights = told.hybrid_search
-    threshold = told.score_threshold or 0.0
+    threshold, reranks = told.score_threshold or 0.0, told.ranker != "none"
     if weights is None:
-        return Ranking(threshold=threshold)
+        return Ranking(threshold=threshold, reranks=reranks)
     if not weights.embedding_weight + weights.text_weight:
         text = "Invalid 'ranking_options.hybrid_search': one of its weights must be more than 0."
         raise InvalidRequest(text, code="invalid_value", param="ranking_options.hybrid_search")
-    return Ranking(embedding_weight=weights.embedding_weight, text_weight=weights.text_weight, threshold=threshold)
+    return Ranking(
+        embedding_weight=weights.embedding_weight,
+        text_weight=weights.text_weight,
+        threshold=threshold,
+        reranks=reranks,
+    )
 
 
 async def _paged(answer: Awaitable[Slice[T]], query: StoreListQuery) -> Slice[T]:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from antiphon.files.embedding import Embedder, EmbeddingUnavailable
+from antiphon.files.reranking import Reranker, RerankUnavailable
 from antiphon.store.search import Candidate, FileFilter, Passage, Query, SearchIndex
 from antiphon.store.vector_stores import VectorStore
 from antiphon.wire import Id
@@ -20,6 +21,7 @@ BM25_HALF = 12.0
 """The BM25 score that counts as half: what makes words and cosines comparable."""
 WORDS_MAX = 64
 CANDIDATES = 100
+RERANKED_MAX = 50
 OVERLAP_MAX = 0.25
 """A chunk that shares more than that with a better one of the same file says nothing new."""
 
@@ -38,11 +40,13 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         embedding_weight, text_weight: of meaning and of words, in any unit.
         threshold: the least score.
+        reranks: whether a reranker scores the best anew, where there is one.
     """
 
     embedding_weight: float = 0.5
     text_weight: float = 0.5
     threshold: float = 0.0
+    reranks: bool = True
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -57,11 +61,13 @@ class Search:
 
     Args:
         embedders: by their id.
+        reranker: scores the best hits anew; None for nobody.
     """
 
-    def __init__(self, index: SearchIndex, embedders: Mapping[str, Embedder]) -> None:
+    def __init__(self, index: SearchIndex, embedders: Mapping[str, Embedder], reranker: Reranker | None = None) -> None:
         self._index = index
         self._embedders = embedders
+        self._reranker = reranker
 
     async def find(
         self,
@@ -86,8 +92,10 @@ class Search:
             (chunk for chunk, score in scores.items() if score > 0), key=lambda chunk: (-scores[chunk], chunk)
         )
         passages = await self._index.read(best[: 8 * limit])
-        hits = [Hit(passages[chunk], scores[chunk]) for chunk in best if chunk in passages]
-        return [hit for hit in _without_neighbours(hits) if hit.score >= ranking.threshold][:limit]
+        hits = _without_neighbours([Hit(passages[chunk], scores[chunk]) for chunk in best if chunk in passages])
+        if self._reranker is not None and ranking.reranks:
+            hits = await _reranked(self._reranker, queries, hits)
+        return [hit for hit in hits if hit.score >= ranking.threshold][:limit]
 
     async def _vectors(
         self, stores: Iterable[VectorStore], queries: Sequence[str], ranking: Ranking
@@ -109,6 +117,23 @@ class Search:
             for vectors, row in zip(found, rows, strict=True):
                 vectors[id] = row
         return found
+
+
+async def _reranked(reranker: Reranker, queries: Sequence[str], hits: Sequence[Hit]) -> Sequence[Hit]:
+    """The best hits with the best score that the reranker gives them for any query; the others are left out. As they
+    were, where it cannot be reached.
+    """
+    hits = hits[:RERANKED_MAX]
+    texts = [hit.passage.text for hit in hits]
+    if not texts:
+        return hits
+    try:
+        scores = [await reranker.rerank(query, texts) for query in queries]
+    except RerankUnavailable as error:
+        log.warning("reranker is not available, hits are in the order of the search error=%s", error)
+        return hits
+    found = [Hit(hit.passage, max(row)) for hit, *row in zip(hits, *scores, strict=True)]
+    return sorted(found, key=lambda hit: -hit.score)
 
 
 def _words(text: str) -> Sequence[str]:

@@ -165,6 +165,7 @@ ROUTES = (
     Route("POST", _STORE, vector_stores.update_vector_store, VectorStoreObject, body=ChangedVectorStore),
     Route("DELETE", _STORE, vector_stores.delete_vector_store, VectorStoreDeleted),
     Route("POST", f"{_STORE}/search", vector_stores.search_vector_store, SearchPage, body=SearchRequest),
+    Route("POST", f"{_STORE}/reindex", vector_stores.reindex_vector_store, VectorStoreObject),
     Route("POST", f"{_STORE}/files", vector_stores.create_store_file, StoreFileObject, body=NewStoreFile),
     Route("GET", f"{_STORE}/files", vector_stores.list_store_files, StoreFileList, STORE_LIST),
     Route("GET", _STORE_FILE, vector_stores.retrieve_store_file, StoreFileObject),

@@ -194,6 +194,12 @@ class VectorStoreStore(Protocol):
         """Forget it with all that it holds, in one transaction; the files themselves stay."""
         ...
 
+    async def reindex(self, project: str, id: Id, embedder: str) -> bool:
+        """Pin it to another embedder: its vectors go, and its files are to be taken in again, found by words until
+        then. False when there is none.
+        """
+        ...
+
     async def add_files(
         self, project: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None = None
     ) -> None:

@@ -21,6 +21,7 @@ from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.files.blobs import BlobStore, LocalBlobs
 from antiphon.files.embedding import Embedder
+from antiphon.files.reranking import Reranker
 from antiphon.http.app import make_app
 from antiphon.http.body import BodyBudget
 from antiphon.http.connection import uvicorn_options
@@ -76,13 +77,14 @@ async def serving(
     client_tools: Sequence[ClientTool] = (),
     blobs: BlobStore | None = None,
     embedders: Sequence[Embedder] = (),
+    reranker: Reranker | None = None,
 ) -> AsyncGenerator[str]:
     """Serve a model, or a whole roster; yields the base URL, ending in ``/v1``.
 
     Args:
         token: see ``Engine``.
         tools: what the server runs for its models; ``client_tools``: what its callers run.
-        blobs, embedders: see ``Engine``; files are in a folder that goes at the end without any.
+        blobs, embedders, reranker: see ``Engine``; files are in a folder that goes at the end without any.
     """
     if roster is None:
         assert model is not None, "either a model or a roster"
@@ -102,6 +104,7 @@ async def serving(
             toolbox=make_toolbox(tools, client_tools),
             blobs=blobs or LocalBlobs(Path(folder)),
             embedders=embedders,
+            reranker=reranker,
         )
         await stack.enter_async_context(engine.dispatcher.working())
         await stack.enter_async_context(engine.background.working(_GRACE_S))

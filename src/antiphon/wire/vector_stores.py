@@ -210,7 +210,7 @@ class HybridSearch(StrictStruct, kw_only=True):
 
 
 class RankingOptions(StrictStruct, kw_only=True):
-    """How hits are scored. There is one ranker, whatever its name."""
+    """How hits are scored. ``ranker``: with ``none`` no reranker is asked; the other names mean whichever there is."""
 
     ranker: Literal["none", "auto", "default-2024-11-15"] | None = None
     score_threshold: Annotated[float, Meta(ge=0, le=1)] | None = None

@@ -35,7 +35,8 @@ class UpstreamEmbedder:
     """
 
     def __init__(self, url: str, model: str, key: str = "", *, timeout_s: float = TIMEOUT_S) -> None:
-        self.id = f"{url.rstrip('/')} {model}"
+        # Not where it is: the same model at another address has the same vectors.
+        self.id = f"upstream {model}"
         self.model = model
         self.dimensions = 0
         self._url = url.rstrip("/") + "/embeddings"

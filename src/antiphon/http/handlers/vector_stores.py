@@ -82,10 +82,18 @@ async def delete_vector_store(exchange: Exchange, monitor: ConnectionMonitor) ->
 async def search_vector_store(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``POST /v1/vector_stores/{vector_store_id}/search``."""
     request = await _body(exchange, SearchRequest)
+    stores = exchange.engine.vector_stores
     with exchange.while_connected():
-        hits = await exchange.engine.vector_stores.search(exchange.project, [_id(exchange)], request)
+        await stores.usable(exchange.project, _id(exchange))
+        request = await stores.rewrite(request)
+        hits = await stores.search(exchange.project, [_id(exchange)], request)
     queries = [request.query] if isinstance(request.query, str) else request.query
     await exchange.reply(SearchPage(search_query=queries, data=[_result(hit) for hit in hits]))
+
+
+async def reindex_vector_store(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+    """``POST /v1/vector_stores/{vector_store_id}/reindex``, an extension of ours."""
+    await _reply_store(exchange, await exchange.engine.vector_stores.reindex(exchange.project, _id(exchange)))
 
 
 async def create_store_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:

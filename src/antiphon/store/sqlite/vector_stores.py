@@ -167,6 +167,25 @@ def delete(db: sqlite3.Connection, places: Places, project: str, id: Id) -> bool
     return True
 
 
+def reindex(db: sqlite3.Connection, project: str, id: Id, embedder: str) -> bool:
+    """See ``VectorStoreStore.reindex``."""
+    pk = key_of(db, project, id)
+    if pk is None:
+        return False
+    unfinished = "SELECT pk, generation FROM store_file WHERE store_pk = ? AND live IS NOT generation"
+    for key, generation in db.execute(unfinished, (pk,)).fetchall():
+        contents.drop(db, pk, key, only=generation)
+    db.execute("DELETE FROM passage WHERE store_file_pk IN (SELECT pk FROM store_file WHERE store_pk = ?)", (pk,))
+    again = """
+    UPDATE store_file SET status = 'in_progress', generation = generation + 1, attempts = 0, run_after = 0,
+      stage = 'queued', done = 0, total = 0
+    WHERE store_pk = ? AND status IN ('in_progress', 'completed')"""
+    db.execute(again, (pk,))
+    db.execute("UPDATE vector_store SET embedder = ? WHERE pk = ?", (embedder, pk))
+    contents.changed(db, pk)
+    return True
+
+
 def add_files(
     db: sqlite3.Connection, project: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None
 ) -> None:
@@ -360,6 +379,10 @@ class SqliteVectorStores:
     async def delete(self, project: str, id: Id) -> bool:
         """See ``VectorStoreStore.delete``."""
         return await self._write(partial(delete, places=self._places, project=project, id=id))
+
+    async def reindex(self, project: str, id: Id, embedder: str) -> bool:
+        """See ``VectorStoreStore.reindex``."""
+        return await self._write(partial(reindex, project=project, id=id, embedder=embedder))
 
     async def add_files(
         self, project: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None = None

@@ -188,7 +188,7 @@ class VectorCache:
 
     def _entry(self, pk: int, embedder: str) -> _Entry:
         with self._lock:
-            if pk not in self._entries:
+            if pk not in self._entries or self._entries[pk].snapshot.embedder != embedder:
                 self._entries[pk] = _Entry(-1, Snapshot(pk, embedder, {}, None), {})
             self._entries.move_to_end(pk)
             return self._entries[pk]
