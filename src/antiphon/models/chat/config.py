@@ -17,9 +17,10 @@ ReasoningFormat: TypeAlias = Literal["never", "tags", "opened"]
 not looked at."""
 
 
-Counter: TypeAlias = Literal["llamacpp", "vllm", "probe", "estimate"]
-"""``llamacpp`` and ``vllm``: by the endpoints that render and tokenize a prompt. ``probe``: an answer of one token says
-what its prompt had. ``estimate``: by the length of the text, which is marked as such."""
+Counter: TypeAlias = Literal["llamacpp", "vllm", "tokenizer", "probe", "estimate"]
+"""``llamacpp`` and ``vllm``: by the endpoints that render and tokenize a prompt. ``tokenizer``: by the files of
+``ChatConfig.tokenizer``. ``probe``: an answer of one token says what its prompt had. ``estimate``: by the length of the
+text, which is marked as such."""
 
 
 class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
         bounds_schemas: whether texts and lists in a schema that goes to the sampler are bound by the answer's tokens.
         supports_prefill: whose way of continuing a begun answer the server speaks; None when it cannot.
         counter: how the tokens of a prompt are counted; None to find that out.
+        tokenizer: a folder with the model's ``tokenizer.json`` and chat template, or that file; empty for none.
         effort: how reasoning effort is sent: as the field ``reasoning_effort``, to the ``template``, or not
             at all.
         reasoning_format: how reasoning shows in the answer's text.
@@ -86,6 +88,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     bounds_schemas: bool = False
     supports_prefill: Literal["llamacpp", "vllm"] | None = None
     counter: Counter | None = None
+    tokenizer: str = ""
     effort: Literal["field", "template"] | None = None
     reasoning_format: ReasoningFormat = "tags"
     text_calls: bool = True

@@ -7,6 +7,7 @@ like. So the first count of a way that was found out is held against such an ans
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import msgspec
 from antiphon.models import ContextTooLong, Finish, Model, Prompt
 from antiphon.models.chat.body import body
 from antiphon.models.chat.config import ChatConfig, Counter
+from antiphon.models.chat.template import NoTemplate, load_tokenizer
 from antiphon.models.tokens import estimate_prompt, shows_images
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest, RateLimited, Unavailable, UpstreamTimeout
@@ -61,6 +63,8 @@ class TokenCounter:
                 return await self._by_llamacpp(shown)
             case "vllm":
                 return await self._by_vllm(shown)
+            case "tokenizer":
+                return await self._by_files_or_probe(prompt, shown)
             case "probe":
                 return await self._probe(prompt)
             case None:
@@ -85,6 +89,7 @@ class TokenCounter:
 
     async def _first_way(self, shown: Json) -> tuple[Counter, int] | None:
         ways: tuple[tuple[Counter, Callable[[], Awaitable[int]]], ...] = (
+            ("tokenizer", lambda: self._by_files(shown)),
             ("llamacpp", lambda: self._by_llamacpp(shown)),
             ("vllm", lambda: self._by_vllm(shown)),
         )
@@ -106,6 +111,21 @@ class TokenCounter:
     async def _by_vllm(self, shown: Json) -> int:
         said = await self._ask(f"{self._root}/tokenize", {"model": self._config.model, **shown})
         return _given(said, "count", int)
+
+    async def _by_files(self, shown: Json) -> int:
+        if not self._config.tokenizer:
+            raise _uncountable(self._model.name)
+        try:
+            return await asyncio.to_thread(load_tokenizer(self._config.tokenizer).count, shown)
+        except NoTemplate as error:
+            raise _uncountable(self._model.name) from error
+
+    async def _by_files_or_probe(self, prompt: Prompt, shown: Json) -> int:
+        """A template may show one prompt and refuse the next one."""
+        try:
+            return await self._by_files(shown)
+        except InvalidRequest:
+            return await self._probe(prompt)
 
     async def _probe(self, prompt: Prompt) -> int:
         async with self._model.sample(msgspec.structs.replace(prompt, max_output_tokens=1)) as batches:

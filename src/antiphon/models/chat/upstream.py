@@ -13,6 +13,7 @@ from antiphon.models.chat.chunk import parse
 from antiphon.models.chat.connections import FAILURES, HEADERS, open_session, read_whole, url_of
 from antiphon.models.chat.errors import error_of_answer
 from antiphon.models.chat.model import ChatConfig, ChatModel
+from antiphon.models.chat.template import NoTemplate, load_tokenizer
 from antiphon.models.chat.unicode import clean
 from antiphon.models.roster import UpstreamModels
 from antiphon.wire import Json
@@ -58,7 +59,7 @@ def upstream_models(
         WrongOptions: ``options`` does not fit.
     """
     known = {"effort": "field", **_renamed(options), "base_url": url, "api_key": key}
-    _config(known | {"model": ""})
+    _check_tokenizer(_config(known | {"model": ""}))
     session = open_session(connections_max)
 
     windows: dict[str, int | None] = {}
@@ -90,6 +91,14 @@ def _config(fields: Json) -> ChatConfig:
         return msgspec.convert(fields, ChatConfig)
     except msgspec.ValidationError as error:
         raise WrongOptions(f"upstream_options: {error}") from error
+
+
+def _check_tokenizer(config: ChatConfig) -> None:
+    try:
+        if config.tokenizer:
+            load_tokenizer(config.tokenizer)
+    except NoTemplate as error:
+        raise WrongOptions(f"upstream_options: tokenizer: {error}") from error
 
 
 async def _fetch_list(session: aiohttp.ClientSession, url: str, key: str, *, needed: bool) -> Listed | None:
