@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -148,6 +148,12 @@ class FleetModel:
     @property
     def supports_images(self) -> bool:
         return all(model.supports_images for _, model in self._models)
+
+    @property
+    def accepts(self) -> Collection[str]:
+        """What all of them are given."""
+        first, *others = (model.accepts for _, model in self._models)
+        return [name for name in first if all(name in names for names in others)]
 
     @property
     def context_tokens(self) -> int | None:
