@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SERVES := $(VENV)/.serves
 READY  := $(VENV)/.ready
 
-.PHONY: serve test check bench docs clean env system codex lock build audit
+.PHONY: serve test check bench docs clean env system codex lock build audit javascript
 
 env: $(READY)
 
@@ -43,7 +43,16 @@ codex:
 	  npm install --silent --no-audit --no-fund --fetch-retries=1 --fetch-timeout=30000 --prefix "$(CODEX)" @openai/codex@$(CODEX_VERSION); } || \
 	echo "Codex is missing and cannot be installed here: what needs it is not tested."
 
-test: check system codex
+# The official JavaScript SDK for the test with it, in the same way.
+JAVASCRIPT_SDK_VERSION := 6.49.0
+JAVASCRIPT := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/antiphon/javascript
+javascript:
+	@[ -d "$(JAVASCRIPT)/node_modules/openai" ] || \
+	{ command -v npm >/dev/null && echo "Installing the JavaScript SDK $(JAVASCRIPT_SDK_VERSION) in $(JAVASCRIPT) …" && \
+	  npm install --silent --no-audit --no-fund --fetch-retries=1 --fetch-timeout=30000 --prefix "$(JAVASCRIPT)" openai@$(JAVASCRIPT_SDK_VERSION); } || \
+	echo "The JavaScript SDK is missing and cannot be installed here: what needs it is not tested."
+
+test: check system codex javascript
 	$(BIN)/python -m pytest
 
 check: env

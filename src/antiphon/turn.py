@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -21,7 +22,7 @@ from antiphon.context import Unseal, compacted, with_images_noted
 from antiphon.files.citations import Mode, Sources
 from antiphon.log import Log
 from antiphon.models import ContextTooLong, Finish, ImagesRefused, Model, Prompt, TextFormat, ToolChoice, Usage
-from antiphon.models.tokens import CHARS_PER_TOKEN, estimate_prompt
+from antiphon.models.tokens import CHARS_PER_TOKEN, bound_prompt, estimate_prompt
 from antiphon.state import complete_items
 from antiphon.telemetry.meter import ResponseTimer
 from antiphon.tools import ClientOffer, Deferred, HostedOffer, Outcome, Scope, ToolCall
@@ -335,7 +336,8 @@ async def _tokens(turn: TurnContext, prompt: Prompt, relevant: int) -> int:
 
 
 async def _refuse_overlong(turn: TurnContext, prompt: Prompt) -> None:
-    """See that a prompt fits that looks as if it did not: there are servers that would cut it without a word.
+    """See that a prompt fits that looks as if it did not: there are servers that would cut it without a word. Where
+    nobody can count it, it is refused only if it cannot possibly fit.
 
     Raises:
         ContextTooLong: it does not.
@@ -343,10 +345,10 @@ async def _refuse_overlong(turn: TurnContext, prompt: Prompt) -> None:
     window = turn.model.context_tokens
     if window is None or estimate_prompt(prompt) < window:
         return
-    try:
-        tokens = await turn.model.count(prompt)
-    except ApiError:
-        return
+    tokens = bound_prompt(prompt)
+    if not turn.model.estimates_tokens:
+        with suppress(ApiError):
+            tokens = max(tokens, await turn.model.count(prompt))
     if tokens > window:
         raise ContextTooLong(tokens, window)
 

@@ -1,14 +1,18 @@
 """``/v1/chat/completions`` as the official SDK reads it: another dialect of the same engine."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 from openai import APIError, AsyncOpenAI, BadRequestError, NotFoundError
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
 
+from antiphon.config import Config
 from antiphon.models import Call, Finish, Reasoning, Refusal, Text, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
@@ -182,6 +186,22 @@ async def test_a_failure_in_mid_stream_is_an_error_of_the_stream() -> None:
             async for chunk in stream:
                 seen.append(chunk)
     assert any(chunk.choices[0].delta.content == "Hi" for chunk in seen)
+
+
+async def test_a_stream_that_is_silent_says_so_in_comments() -> None:
+    said = asyncio.Event()
+    async with serving(ScriptedModel([said, Text("Hi"), DONE]), config=Config(heartbeat_s=0.02)) as url:
+        asked = {"model": "m", "messages": ASK, "stream": True}
+        async with aiohttp.ClientSession() as session, session.post(f"{url}/chat/completions", json=asked) as answer:
+            lines: list[str] = []
+            async for line in answer.content:
+                lines.append(line.decode())
+                if lines[-1].startswith(":"):
+                    said.set()
+    data = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    assert any(line.startswith(":") for line in lines), "nothing kept the client waiting"
+    assert [chunk["object"] for chunk in data] == ["chat.completion.chunk"] * len(data)
+    assert lines[-2:] == ["data: [DONE]\n", "\n"]
 
 
 async def test_what_is_kept_only_when_that_is_asked_for() -> None:

@@ -127,12 +127,17 @@ async def test_health_and_the_openapi_document() -> None:
         async with session.get("/openapi.json") as answer:
             document = await answer.json()
     assert set(document["paths"]["/v1/responses/{response_id}"]) == {"get", "delete"}
+    for path, field in (("/v1/files", "file"), ("/v1/uploads/{upload_id}/parts", "data")):
+        ((kind, form),) = document["paths"][path]["post"]["requestBody"]["content"].items()
+        (*_, file) = form["schema"].get("allOf", [form["schema"]])
+        assert (kind, file["properties"][field]["format"]) == ("multipart/form-data", "binary")
     bodies = {
         path: operations["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         for path, operations in document["paths"].items()
-        if "requestBody" in operations.get("post", ())
+        if "application/json" in operations.get("post", {}).get("requestBody", {"content": ()})["content"]
     }
-    assert bodies.keys() == {route.path for route in ROUTES if route.method == "POST" and route.body is not None}
+    posts = {route.path for route in ROUTES if route.method == "POST" and route.body is not None}
+    assert bodies.keys() == posts - {"/v1/files"}
     own = {path: name for path, name in bodies.items() if not path.startswith(OF_FILES)}
     assert own == {
         "/v1/responses": "CreateRequest",

@@ -383,6 +383,26 @@ async def test_requests_per_minute(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not [name for name in raw.headers if name.startswith("x-ratelimit")]
 
 
+async def test_chat_completions_are_let_in_limited_and_counted_as_responses_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: Any = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    async with server_of(ScriptedModel(["ok", DONE], again=True), monkeypatch) as server:
+        client = server.client(rpm=2, tpm=100_000)
+        await until(lambda: let_in(client))
+        raw = await client.chat.completions.with_raw_response.create(**asked)
+        assert raw.headers["x-ratelimit-remaining-requests"] == "1"
+        stream = await client.chat.completions.create(**asked, stream=True)
+        assert [chunk async for chunk in stream]
+        with pytest.raises(openai.RateLimitError) as caught:
+            await client.chat.completions.create(**asked)
+        assert int(caught.value.response.headers["retry-after"]) > 0
+        with pytest.raises(openai.AuthenticationError):
+            await server.client_with("sk-nobodys").chat.completions.create(**asked)
+        (row,) = await to_usage(client)
+        assert (row["requests"], row["input_tokens"], row["output_tokens"]) == (2, 6, 8)
+
+
 async def test_the_client_comes_back_when_it_was_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     async with server_of(ScriptedModel("ok", again=True), monkeypatch) as server:
         client = server.client(rpm=600).with_options(max_retries=3)

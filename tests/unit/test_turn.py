@@ -191,9 +191,25 @@ def test_a_count_that_fails_refuses_nothing() -> None:
         async def count(self, prompt: Prompt) -> int:
             raise UpstreamError("it cannot")
 
-    model = Mute(["ok", DONE], context_tokens=900)
+    model = Mute(["ok", DONE], context_tokens=1100)
     turns(model, items=LONG)
     assert len(model.samples) == 1
+    with pytest.raises(InvalidRequest):
+        turns(Mute(context_tokens=900), items=LONG)  # ten words more than that cannot fit
+
+
+def test_an_estimate_refuses_nothing_that_may_fit() -> None:
+    class Guessing(ScriptedModel):
+        @property
+        def estimates_tokens(self) -> bool:
+            return True
+
+    long_words = ({"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x" * 6000}]},)
+    model = Guessing(["ok", DONE], context_tokens=1000)
+    turns(model, items=long_words)
+    assert len(model.samples) == 1, "that long a word may be one token for every 64 characters"
+    with pytest.raises(InvalidRequest):
+        turns(Guessing(context_tokens=900), items=LONG)
 
 
 def test_a_compaction_that_a_crash_left_open_is_gone_on_with_as_the_same_item() -> None:

@@ -101,6 +101,7 @@ class Route:
         answer: the type of a successful answer, for the OpenAPI document.
         query: the query parameters it reads.
         body: what the request's body is, where it has one.
+        form: where the body is a form, the field with its file.
         forgets: the part of the path that names what is deleted, so that no recorded answer shows it any more; ``*``
             for all answers.
         once: whether an ``Idempotency-Key`` makes it safe to send again.
@@ -112,6 +113,7 @@ class Route:
     answer: type
     query: tuple[str, ...] = ()
     body: type | None = None
+    form: str = ""
     once: bool = False
     forgets: str = ""
     pattern: Pattern[str] = field(init=False, repr=False)
@@ -150,13 +152,13 @@ ROUTES = (
     Route("GET", f"{_CONVERSATION}/items", conversations.list_items, ItemList, PAGE),
     Route("GET", f"{_CONVERSATION}/items/{{item_id}}", conversations.retrieve_item, dict, ("include",)),
     Route("DELETE", f"{_CONVERSATION}/items/{{item_id}}", conversations.delete_item, ConversationObject),
-    Route("POST", "/v1/files", files.create_file, FileObject, body=FileForm),
+    Route("POST", "/v1/files", files.create_file, FileObject, body=FileForm, form="file"),
     Route("GET", "/v1/files", files.list_files, FileList, FILE_LIST),
     Route("GET", "/v1/files/{file_id}", files.retrieve_file, FileObject),
     Route("DELETE", "/v1/files/{file_id}", files.delete_file, FileDeleted),
     Route("GET", "/v1/files/{file_id}/content", files.read_file, bytes),
     Route("POST", "/v1/uploads", files.create_upload, UploadObject, body=NewUpload),
-    Route("POST", "/v1/uploads/{upload_id}/parts", files.create_part, UploadPartObject),
+    Route("POST", "/v1/uploads/{upload_id}/parts", files.create_part, UploadPartObject, form="data"),
     Route("POST", "/v1/uploads/{upload_id}/complete", files.complete_upload, UploadObject, body=CompletedUpload),
     Route("POST", "/v1/uploads/{upload_id}/cancel", files.cancel_upload, UploadObject),
     Route("POST", "/v1/vector_stores", vector_stores.create_vector_store, VectorStoreObject, body=NewVectorStore),

@@ -50,8 +50,8 @@ def _document() -> Json:
             "responses": {"200": _success(route, answer), "default": _json(failure, "What went wrong")},
             "security": [{"key": []}, {}] if path.startswith(("/v1/", "/antiphon/")) else [],
         }
-        if route.body is not None:
-            operation["requestBody"] = {"required": True, "content": _json(request)["content"]}
+        if route.body is not None or route.form:
+            operation["requestBody"] = {"required": True, "content": _body(route, request)}
         paths.setdefault(path, {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -89,6 +89,19 @@ def _success(route: Route, answer: Json) -> Json:
     if route.body is CreateRequest or route.body is ChatRequest or "stream" in route.query:
         told["content"]["text/event-stream"] = {"schema": _STREAMS}
     return told
+
+
+def _body(route: Route, fields: Json) -> Json:
+    """A request's body by its media type; a form has its file beside the fields."""
+    if not route.form:
+        return _json(fields)["content"]
+    file: Json = {
+        "type": "object",
+        "properties": {route.form: {"type": "string", "format": "binary"}},
+        "required": [route.form],
+    }
+    whole = file if route.body is None else {"allOf": [fields, file]}
+    return {"multipart/form-data": {"schema": whole}}
 
 
 def _open(schema: Json) -> Json:

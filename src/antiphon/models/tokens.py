@@ -9,6 +9,7 @@ from antiphon.models import Prompt, Usage
 from antiphon.wire import Json
 
 CHARS_PER_TOKEN = 4
+_TOKEN_CHARS_MAX = 64
 _NO_TEXT = frozenset({"id", "type", "status", "role", "call_id", "logprobs", "annotations"})
 _DATA = frozenset({"image_url", "file_data", "file_url", "encrypted_content"})
 _DATA_CHARS = 1000 * CHARS_PER_TOKEN
@@ -19,6 +20,27 @@ def estimate_prompt(prompt: Prompt) -> int:
     """About how many tokens the prompt has; one at least."""
     functions = sum(len(f.name) + len(f.description or "") + _chars(f.parameters) for f in prompt.functions)
     return _tokens(len(prompt.instructions or "") + functions + _chars(prompt.items))
+
+
+def bound_prompt(prompt: Prompt) -> int:
+    """How many tokens the texts of the prompt have at least, in whatever vocabulary: no token reaches over a space, or
+    is longer than ``_TOKEN_CHARS_MAX``. Whatever a template may leave out is not counted.
+    """
+    texts = [prompt.instructions or ""]
+    for item in prompt.items:
+        match item.get("type", "message"):
+            case "message" | "function_call" | "function_call_output":
+                texts += _shown(item.get("content") or item.get("output") or item.get("arguments"))
+            case _:
+                pass
+    return sum(-(-len(word) // _TOKEN_CHARS_MAX) for text in texts for word in text.split())
+
+
+def _shown(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    parts = cast("list[Json]", content) if isinstance(content, list) else []
+    return [text for part in parts if isinstance(text := part.get("text"), str)]
 
 
 def shows_images(prompt: Prompt) -> bool:
