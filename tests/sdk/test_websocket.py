@@ -12,6 +12,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from antiphon.config import Config
+from antiphon.engine.memory import Memories
 from antiphon.http.websocket.lanes import (
     NAMED_MAX,
     RUNNING_MAX,
@@ -318,12 +319,23 @@ async def test_a_warm_up_can_be_continued(client_store: Store, kept: bool, input
 
 
 def test_memory_is_bounded() -> None:
-    memory = Memory(bytes_max=120)
+    memory = Memory(120, Memories(1000))
     for lane in ("a", "b", "c"):
         memory.keep(lane, f"resp_{lane}", [{"text": "x" * 40}])
     assert [memory.recall(f"resp_{lane}") is None for lane in ("a", "b", "c")] == [True, False, False]
     memory.keep("d", "resp_d", [{"text": "x" * 200}])
     assert memory.recall("resp_d") is None
+
+
+def test_all_memories_together_are_bounded() -> None:
+    memories = Memories(150)
+    first, second, third = (Memory(1000, memories) for _ in range(3))
+    for memory in (first, second, third):
+        memory.keep(None, "resp_1", [{"text": "x" * 40}])
+    assert [memory.recall("resp_1") is None for memory in (first, second, third)] == [True, False, False]
+    second.close()
+    first.keep(None, "resp_2", [{"text": "x" * 40}])
+    assert first.recall("resp_2") and third.recall("resp_1")
 
 
 async def test_tools_over_a_chain_that_is_not_stored() -> None:

@@ -19,6 +19,7 @@ from antiphon.engine.embeddings import Embeddings
 from antiphon.engine.file_inputs import FileInputs
 from antiphon.engine.files import Files
 from antiphon.engine.maintenance import Maintenance
+from antiphon.engine.memory import Memories
 from antiphon.engine.responses import Responses
 from antiphon.engine.rewriting import QueryRewriter
 from antiphon.engine.vector_stores import VectorStores
@@ -71,6 +72,7 @@ class Engine:
         self.roster = roster
         self.store = store
         self.meter = Meter()
+        self.memories = Memories(config.bodies_bytes_max)
         self.keyring = keyring or Keyring(store.keys, store.usage, clock=clock)
         self.ids = ids or RandomIds(clock)
         sealer = sealer or Sealer(config.sealing_keys or [new_secret()])

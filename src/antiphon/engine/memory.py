@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -21,13 +22,38 @@ class Remembered(msgspec.Struct, frozen=True):
     bytes: int
 
 
-class Memory:
-    """The latest response of each lane, where it is not stored. Past ``bytes_max`` the lane that was silent longest
-    is forgotten.
+class Memories:
+    """What all connections together remember: past ``bytes_max`` what has been there longest is forgotten, whosever it
+    is.
     """
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
+        self._bytes = 0
+        self._all: OrderedDict[tuple[Memory, str | None], int] = OrderedDict()
+
+    def add(self, memory: Memory, lane: str | None, size: int) -> None:
+        """A lane remembers that many bytes now."""
+        self.remove(memory, lane)
+        self._all[memory, lane] = size
+        self._bytes += size
+        while self._bytes > self._bytes_max:
+            oldest, its_lane = next(iter(self._all))
+            oldest.drop(its_lane)
+
+    def remove(self, memory: Memory, lane: str | None) -> None:
+        """A lane remembers nothing."""
+        self._bytes -= self._all.pop((memory, lane), 0)
+
+
+class Memory:
+    """The latest response of each lane, where it is not stored. Past ``bytes_max`` the lane that was silent longest
+    is forgotten. ``memories`` are all of them.
+    """
+
+    def __init__(self, bytes_max: int, memories: Memories) -> None:
+        self._bytes_max = bytes_max
+        self._memories = memories
         self._latest: dict[str | None, Remembered] = {}
 
     def lane(self, name: str | None) -> LaneMemory:
@@ -40,16 +66,27 @@ class Memory:
 
     def keep(self, lane: str | None, id: Id, items: Sequence[Json] | None) -> None:
         """A response is the latest of its lane now; without ``items``, it is not remembered, nor is the one before."""
-        self._latest.pop(lane, None)
+        self.drop(lane)
         if items is not None:
-            self._latest[lane] = Remembered(id, items, len(encode(items)))
+            known = self._latest[lane] = Remembered(id, items, len(encode(items)))
+            self._memories.add(self, lane, known.bytes)
         while sum(known.bytes for known in self._latest.values()) > self._bytes_max:
-            del self._latest[next(iter(self._latest))]
+            self.drop(next(iter(self._latest)))
 
     def forget(self, id: Id | None) -> None:
         """Let go of a response that could not be continued."""
         for lane in [lane for lane, known in self._latest.items() if known.id == id]:
-            del self._latest[lane]
+            self.drop(lane)
+
+    def drop(self, lane: str | None) -> None:
+        """Let go of what a lane remembers, if anything."""
+        self._latest.pop(lane, None)
+        self._memories.remove(self, lane)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for lane in list(self._latest):
+            self.drop(lane)
 
 
 class LaneMemory(msgspec.Struct, frozen=True):

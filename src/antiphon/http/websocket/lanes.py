@@ -78,7 +78,7 @@ class Connection:
         self._lanes: dict[str | None, Lane] = {}
         self._room = asyncio.Semaphore(RUNNING_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._memory = Memory(MEMORY_BYTES_MAX)
+        self._memory = Memory(MEMORY_BYTES_MAX, socket.engine.memories)
 
     async def run(self) -> None:
         """Take frames until the client leaves or the connection's time is over; then whatever runs is stopped."""
@@ -102,6 +102,7 @@ class Connection:
         for lane in self._lanes.values():
             for create in lane.waiting:
                 create.share.give_back()
+        self._memory.close()
 
     # --- frames in
 
