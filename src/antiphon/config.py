@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from antiphon.access.pricing import Price
@@ -31,17 +32,32 @@ log = logging.getLogger("antiphon.config")
 
 def hide_password(url: str) -> str:
     """The URL as it may be shown: with neither the user, the password nor the query that it carries."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
+    scheme, separator, rest = url.rpartition("://")
     authority, slash, path = rest.partition("/")
     host = authority.rpartition("@")[2] if "@" in authority else authority
     shown = f"{'***@' if host != authority else ''}{host}{slash}{path}"
-    return f"{scheme}://{shown.partition('?')[0]}{'?***' if '?' in shown else ''}"
+    return f"{scheme}{separator}{shown.partition('?')[0]}{'?***' if '?' in shown else ''}"
 
 
 class ConfigError(Exception):
     """A setting that cannot be used; the text names it and says what would do."""
+
+
+def _refuse_url(url: str, key: str) -> None:
+    """Refuse an upstream's URL that could not be asked anything."""
+    shown = hide_password(url)
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"upstream {shown!r} is not an http(s) URL")
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        # Without the cause, which may quote the URL.
+        raise ConfigError(f"upstream {shown!r} names no host, or a port that there is not") from None
+    if key and "@" in url.split("/")[2]:
+        raise ConfigError(f"upstream {shown!r} holds a user and a password, and upstream_key is set: use one of them")
 
 
 def default_data() -> Path:
@@ -192,8 +208,7 @@ class Config:
         if self.upstreams and not self.upstream:
             raise ConfigError("upstreams are servers besides upstream, which is not set")
         for url in self.upstream_urls:
-            if not url.startswith(("http://", "https://")):
-                raise ConfigError(f"upstream {hide_password(url)!r} is not an http(s) URL")
+            _refuse_url(url, self.upstream_key)
 
     @property
     def upstream_urls(self) -> Sequence[str]:

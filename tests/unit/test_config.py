@@ -57,3 +57,26 @@ def test_mistakes_in_the_file(tmp_path: Path) -> None:
 
 def test_the_key_is_not_shown() -> None:
     assert "hush" not in repr(Config(upstream_key="hush"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://bob:s3cret@host/v1",
+        "bob:s3cret@host/v1",
+        "http://bob:s3cret@[::1/v1",
+        "http://bob:s3cret@host:99999/v1",
+        "http://bob:s3cret@/v1?key=s3cret",
+    ],
+)
+def test_a_url_that_cannot_be_asked_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Config(upstream=url)
+    assert "bob" not in str(refused.value) and "s3cret" not in str(refused.value)
+
+
+def test_a_user_in_the_url_and_a_key_are_not_both_sent() -> None:
+    Config(upstream="http://bob:s3cret@host/v1")
+    with pytest.raises(ConfigError, match="use one of them") as refused:
+        Config(upstream="http://bob:s3cret@host/v1", upstream_key="s3cret")
+    assert "s3cret" not in str(refused.value)
