@@ -32,7 +32,7 @@ class Held(msgspec.Struct):
     call_id: str
     arguments: str = ""
 
-    def whole(self) -> ToolCall:
+    def to_tool_call(self) -> ToolCall:
         """The call as its tool takes it."""
         return ToolCall(self.name, self.arguments, self.call_id)
 
@@ -82,7 +82,7 @@ class Assembler:
         self._whole_calls = whole_calls
         self._repairs = repairs
         self._just_made = just_made
-        self._said = said
+        self._current = said
         self._seal = seal
         self._sources = sources or Sources()
         self._citations: Mode = citations
@@ -91,7 +91,7 @@ class Assembler:
         self._calls: dict[int, Item | Held | None] = {}
 
     @property
-    def silent(self) -> bool:
+    def is_silent(self) -> bool:
         """Whether the sample has said nothing that a reader may have seen, and called nothing."""
         return self._writer.state.seq == self._began and not self._calls
 
@@ -107,7 +107,7 @@ class Assembler:
     @property
     def held(self) -> list[ToolCall]:
         """The calls that were held, in order."""
-        return [call.whole() for call in self._calls.values() if isinstance(call, Held)]
+        return [call.to_tool_call() for call in self._calls.values() if isinstance(call, Held)]
 
     @property
     def hosted(self) -> list[tuple[HostedOffer, ToolCall]]:
@@ -124,13 +124,13 @@ class Assembler:
         for delta in batch:
             match delta:
                 case Text():
-                    self._say(delta)
+                    self._add_text(delta)
                 case Call():
                     self._call(delta)
                 case Reasoning():
-                    self._saying("reasoning").grow(delta.text, "reasoning_text")
+                    self._current_item("reasoning").grow(delta.text, "reasoning_text")
                 case Refusal():
-                    self._saying("message").grow(delta.text, "refusal")
+                    self._current_item("message").grow(delta.text, "refusal")
                 case Finish():
                     self.finish = delta
                 case _:
@@ -142,13 +142,13 @@ class Assembler:
         An answer without a word is still an answer: it becomes an empty message.
         """
         cut = self.finish is None or self.finish.reason != "stop"
-        self._say_rest()
+        self._flush_text()
         self._leave_out_repeats()
-        for doc in self._finished_calls(cut):
+        for doc in self._client_call_items(cut):
             self._show(doc)
         called = self.held or self.invalid
         if self._writer.state.seq == self._began and not called and not self._is_anything_said():
-            self._saying("message").grow("", "output_text")
+            self._current_item("message").grow("", "output_text")
         last = self._writer.state.length - 1
         for open_item in list(self._writer.state.open.values()):
             status = "incomplete" if cut and open_item.index == last else "completed"
@@ -157,16 +157,16 @@ class Assembler:
     def _leave_out_repeats(self) -> None:
         """Calls that were just made; where the model made no others, it is to answer from their results."""
         for key, call in self._calls.items():
-            if isinstance(call, Held) and is_repeat(call.whole(), self._just_made):
+            if isinstance(call, Held) and is_repeat(call.to_tool_call(), self._just_made):
                 self._calls[key] = None
                 if not self.held:
                     text = f"The function '{call.name}' was just called like that."
-                    self.invalid.append((call.whole(), CallInvalid(text, remedy="result")))
+                    self.invalid.append((call.to_tool_call(), CallInvalid(text, remedy="result")))
 
     def _is_anything_said(self) -> bool:
         return any(item.parts for item in self._writer.state.open.values())
 
-    def _finished_calls(self, cut: bool) -> list[Json]:
+    def _client_call_items(self, cut: bool) -> list[Json]:
         """The items of held calls that the caller answers; of a call that was cut, only a live tool can make one."""
         found: list[Json] = []
         for call in self.held:
@@ -197,15 +197,15 @@ class Assembler:
         text = doc.pop(stream.field, "") if stream else ""
         self._open(doc).grow_whole(text)
 
-    def _saying(self, type: str) -> Item:
-        if self._said is None or self._said.type != type:
-            self._hush()
-            self._said = self._writer.item(type)
-        return self._said
+    def _current_item(self, type: str) -> Item:
+        if self._current is None or self._current.type != type:
+            self._close_current()
+            self._current = self._writer.item(type)
+        return self._current
 
-    def _say(self, delta: Text) -> None:
+    def _add_text(self, delta: Text) -> None:
         """Text of an answer, without the markers in it, and what they cite."""
-        item = self._saying("message")
+        item = self._current_item("message")
         if not self._sources.by_number:
             item.grow(delta.text, "output_text", delta.logprobs)
             return
@@ -213,10 +213,10 @@ class Assembler:
             self._filter = CitationFilter(self._sources.by_number, self._citations, item.length("output_text"))
         self._show_pieces(item, self._filter.feed(delta.text), delta)
 
-    def _say_rest(self) -> None:
+    def _flush_text(self) -> None:
         """What of an answer was held back."""
-        if self._filter is not None and self._said is not None:
-            self._show_pieces(self._said, self._filter.end())
+        if self._filter is not None and self._current is not None:
+            self._show_pieces(self._current, self._filter.end())
         self._filter = None
 
     @staticmethod
@@ -227,12 +227,12 @@ class Assembler:
             else:
                 item.grow(piece, "output_text", delta.logprobs if delta and piece == delta.text else ())
 
-    def _hush(self) -> None:
-        self._say_rest()
-        if self._said is not None:
+    def _close_current(self) -> None:
+        self._flush_text()
+        if self._current is not None:
             # An item of an earlier attempt may have nothing in it.
-            self._close(self._said, "completed" if self._said.begun else "incomplete")
-            self._said = None
+            self._close(self._current, "completed" if self._current.begun else "incomplete")
+            self._current = None
 
     def _close(self, item: Item, status: str) -> None:
         """Reasoning is sealed when it is whole, for callers that carry it themselves."""
@@ -270,7 +270,7 @@ class Assembler:
         return self._open({name: value for name, value in doc.items() if name != stream.field})
 
     def _open(self, doc: Json) -> Item:
-        self._hush()
+        self._close_current()
         return self._writer.item(doc["type"], **{name: value for name, value in doc.items() if name != "type"})
 
 

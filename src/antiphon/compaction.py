@@ -99,7 +99,7 @@ def expand(items: Sequence[Json], at: int, compaction: Compaction) -> list[Json]
     Messages before it that it does not stand for, because somebody put them there since, come first.
     """
     covered = set(compaction.covered)
-    added = [item for item in items[:at] if _speaks_for_itself(item) and digest(item) not in covered]
+    added = [item for item in items[:at] if _is_kept_verbatim(item) and digest(item) not in covered]
     return [*added, *compaction.items(), *items[at + 1 :]]
 
 
@@ -121,9 +121,9 @@ async def compact(model: Model, prompt: Prompt) -> tuple[Compaction, Usage | Non
     messages = _verbatim(prompt.items, model.context_tokens or WINDOW_TOKENS)
     kept = "\n".join([summary, *(_content_text(message) for message in messages)])
     budget = max(_FACTS_CHARS_MIN, int(len(text) * _FACTS_SHARE))
-    facts = lost_facts(_unkept_text(prompt.items), kept, budget)
+    facts = find_lost_facts(_summarized_text(prompt.items), kept, budget)
     whole = _SUMMARY_HEAD + summary + (_FACTS_HEAD + "\n".join(f"- {fact}" for fact in facts) if facts else "")
-    covered = [digest(item) for item in prompt.items if _speaks_for_itself(item)]
+    covered = [digest(item) for item in prompt.items if _is_kept_verbatim(item)]
     made = Compaction(messages, whole, covered, original, 0)
     tokens, guessed = await _count(model, made.items())
     done = msgspec.structs.replace(made, tokens=tokens, estimated=estimated or guessed)
@@ -166,7 +166,7 @@ class _Summarizer:
             raise _too_long()
         most = max(SUMMARY_TOKENS_MIN, self._window // 8)
         bound = max(SUMMARY_TOKENS_MIN, min(most, SUMMARY_TOKENS_MAX, int(tokens * _SUMMARY_SHARE)))
-        prompt = _asking(self._prompt, text, bound)
+        prompt = _summary_prompt(self._prompt, text, bound)
         said: list[str] = []
         async with self._model.sample(prompt) as batches:
             async for batch in batches:
@@ -185,7 +185,7 @@ class _Summarizer:
         self.used = self.used + (usage or Usage())
 
 
-def _asking(prompt: Prompt, text: str, tokens: int) -> Prompt:
+def _summary_prompt(prompt: Prompt, text: str, tokens: int) -> Prompt:
     steered = (prompt.instructions or "")[:_INSTRUCTIONS_CHARS_MAX]
     return msgspec.structs.replace(
         prompt,
@@ -269,7 +269,7 @@ _WORD: Final = re.compile(r"[^\W\d_]{4,}")
 _RARE_WORDS_MIN: Final = 2
 
 
-def lost_facts(text: str, kept: str, chars_max: int) -> list[str]:
+def find_lost_facts(text: str, kept: str, chars_max: int) -> list[str]:
     """Sentences of ``text`` that say what ``kept`` does not, in their order: first those that are densest in what
     cannot be said in other words; then those that are densest in words that are said but once.
     """
@@ -291,12 +291,12 @@ def lost_facts(text: str, kept: str, chars_max: int) -> list[str]:
     return [sentence for _, sentence in sorted(chosen)]
 
 
-def _unkept_text(items: Iterable[Json]) -> str:
+def _summarized_text(items: Iterable[Json]) -> str:
     """What was said by others than users."""
     texts: list[str] = []
     for item in items:
         match item["type"]:
-            case "message" if not _speaks_for_itself(item):
+            case "message" if not _is_kept_verbatim(item):
                 texts.append(_content_text(item).removeprefix(_SUMMARY_HEAD).replace(_FACTS_HEAD, "\n"))
             case "function_call_output":
                 texts.append(_parts_text(item.get("output")))
@@ -328,7 +328,7 @@ def _part_text(part: Json) -> str:
 # --- messages --------------------------------------------------------------------------------------------------------
 
 
-def _speaks_for_itself(item: Json) -> bool:
+def _is_kept_verbatim(item: Json) -> bool:
     """Whether it is a message of somebody else than the model, and no summary either."""
     return item["type"] == "message" and item["role"] != "assistant" and not _is_summary(item)
 
@@ -350,7 +350,7 @@ def _verbatim(items: Sequence[Json], window: int) -> list[Json]:
     tokens, size = int(window * _VERBATIM_SHARE), VERBATIM_BYTES_MAX
     kept: list[Json] = []
     for item in reversed(items):
-        if not _speaks_for_itself(item):
+        if not _is_kept_verbatim(item):
             continue
         system = item["role"] != "user"
         tokens -= 0 if system else estimate_prompt(Prompt(items=(item,)))

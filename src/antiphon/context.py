@@ -20,7 +20,7 @@ from antiphon.wire.kinds import KINDS, call_id_of, is_call, is_output
 from antiphon.wire.pairing import pair_calls
 from antiphon.wire.schema import refuse_unusable
 
-_LEFT_OUT = "[An image stood here. It was left out, because this model cannot see images.]"
+_IMAGE_OMITTED = "[An image stood here. It was left out, because this model cannot see images.]"
 
 
 class Unseal(Protocol):
@@ -33,7 +33,7 @@ class Unseal(Protocol):
     def __call__(self, text: str, *, purpose: Purpose) -> Json: ...
 
 
-def sealed_elsewhere(text: str, *, purpose: Purpose) -> Json:
+def refuse_sealed(text: str, *, purpose: Purpose) -> Json:
     """Of somebody who seals nothing."""
     raise Unsealable
 
@@ -43,19 +43,19 @@ def references(items: Sequence[Json]) -> list[Id]:
     return [item["id"] for item in items if item["type"] == "item_reference"]
 
 
-def resolved(items: Sequence[Json], found: Mapping[Id, Json], *, member: str = "input") -> tuple[Json, ...]:
+def resolve(items: Sequence[Json], found: Mapping[Id, Json], *, member: str = "input") -> tuple[Json, ...]:
     """The items with what was ``found`` in place of the references.
 
     Raises:
         NotFound: a reference to an item that is not there.
         InvalidRequest: one item twice.
     """
-    whole = tuple(_looked_up(items, found, member))
+    whole = tuple(_replace_references(items, found, member))
     refuse_duplicates(whole, member)
     return whole
 
 
-def _looked_up(items: Sequence[Json], found: Mapping[Id, Json], member: str) -> Iterator[Json]:
+def _replace_references(items: Sequence[Json], found: Mapping[Id, Json], member: str) -> Iterator[Json]:
     for item in items:
         if item["type"] != "item_reference":
             yield item
@@ -77,7 +77,7 @@ def build(
     supports_images: bool,
     note_images: bool = False,
     source: str = "previous_response_id",
-    unseal: Unseal = sealed_elsewhere,
+    unseal: Unseal = refuse_sealed,
 ) -> Prompt:
     """Put the history in front of the request's own items, and lower all of them to what ``models`` knows.
 
@@ -97,8 +97,12 @@ def build(
     refuse_duplicates(prompt.items, "input", before=history)
     _refuse_misplaced(prompt.items)
     prompt = _configured(prompt, history, source)
-    own = [_thinking(item, i, unseal) for i, item in enumerate(prompt.items) if item["type"] != "compaction_trigger"]
-    items = compacted([*history, *own], unseal, lambda at: _member_at(at - len(history), source))
+    own = [
+        _unseal_reasoning(item, i, unseal)
+        for i, item in enumerate(prompt.items)
+        if item["type"] != "compaction_trigger"
+    ]
+    items = apply_compaction([*history, *own], unseal, lambda at: _member_at(at - len(history), source))
     _check_calls(items)
     _check_safety(items)
     if not supports_images and note_images:
@@ -175,17 +179,17 @@ def _format(given: Json, param: str) -> TextFormat:
     return TextFormat(given["type"], name, schema, strict)
 
 
-def thought_of(item: Json) -> Json:
+def sealed_reasoning(item: Json) -> Json:
     """What of a reasoning item is sealed for callers that carry it."""
     return {"content": item.get("content") or [], "summary": item.get("summary") or []}
 
 
-def _thinking(item: Json, index: int, unseal: Unseal) -> Json:
+def _unseal_reasoning(item: Json, index: int, unseal: Unseal) -> Json:
     """A reasoning item with what its caller carried sealed."""
     sealed = item.get("encrypted_content")
     if item["type"] != "reasoning" or not sealed:
         return item
-    thought = _opened(item, unseal, "reasoning", _member_at(index, ""))
+    thought = _unseal(item, unseal, "reasoning", _member_at(index, ""))
     return {**item, **thought, "encrypted_content": None}
 
 
@@ -199,10 +203,10 @@ def refuse_foreign(items: Sequence[Json], unseal: Unseal) -> None:
     for i, item in enumerate(items):
         purpose = purposes.get(item["type"])
         if purpose is not None and (item.get("encrypted_content") or purpose == "compaction"):
-            _opened(item, unseal, purpose, f"items[{i}].encrypted_content")
+            _unseal(item, unseal, purpose, f"items[{i}].encrypted_content")
 
 
-def compacted(items: Sequence[Json], unseal: Unseal, member: Callable[[int], str]) -> Sequence[Json]:
+def apply_compaction(items: Sequence[Json], unseal: Unseal, member: Callable[[int], str]) -> Sequence[Json]:
     """The items, with what the last compaction among them holds in the place of all that stands before it.
 
     Args:
@@ -214,7 +218,7 @@ def compacted(items: Sequence[Json], unseal: Unseal, member: Callable[[int], str
     at = compaction.latest(items)
     if at is None:
         return items
-    held = msgspec.convert(_opened(items[at], unseal, "compaction", member(at)), Compaction)
+    held = msgspec.convert(_unseal(items[at], unseal, "compaction", member(at)), Compaction)
     return compaction.expand(items, at, held)
 
 
@@ -222,7 +226,7 @@ def _member_at(index: int, source: str) -> str:
     return source if index < 0 else f"input[{index}].encrypted_content"
 
 
-def _opened(item: Json, unseal: Unseal, purpose: Purpose, param: str) -> Json:
+def _unseal(item: Json, unseal: Unseal, purpose: Purpose, param: str) -> Json:
     try:
         return unseal(item["encrypted_content"], purpose=purpose)
     except Unsealable:
@@ -246,13 +250,13 @@ def _unshowable(part: Json, supports_images: bool) -> str | None:
 
 def with_images_noted(items: Sequence[Json]) -> list[Json]:
     """The items with a text in the place of each image, for a model that cannot see."""
-    return [_noted(item) for item in items]
+    return [_replace_images(item) for item in items]
 
 
-def _noted(item: Json) -> Json:
+def _replace_images(item: Json) -> Json:
     """The item with a text in the place of each image."""
     if not any(part.get("type") == "input_image" for part in content_parts(item)):
         return item
-    note = {"type": "input_text", "text": _LEFT_OUT}
+    note = {"type": "input_text", "text": _IMAGE_OMITTED}
     parts = [note if part.get("type") == "input_image" else part for part in content_parts(item)]
     return item | {content_member(item): parts}

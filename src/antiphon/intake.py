@@ -1,7 +1,8 @@
 """Request -> Plan: every default, alias, limit and refusal of ``POST /responses``, once.
 
 Pure: the clock and the ids are passed in, so that one body gives one plan. ``wire.request`` says what a body may hold,
-``wire.items`` what an item becomes, ``toolset`` what the model may call; here is what the members mean together.
+``wire.items`` what an item becomes, ``tools.selection`` what the model may call; here is what the members mean
+together.
 
 Source: the API's reference and its error codes. Where this server refuses what the API documents, the text says so.
 """
@@ -15,28 +16,20 @@ from typing import Any, Final, cast
 import msgspec
 
 from antiphon.models import Prompt, TextFormat
-from antiphon.tools.selection import choice_of, toolset
+from antiphon.tools.selection import read_choice, toolset
 from antiphon.tools.specs import flat, flat_choice
 from antiphon.tools.toolbox import Toolbox
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
-from antiphon.wire.items import Ids, normal, nothing_asked, typed
-from antiphon.wire.request import (
-    TEXT_CHARS_MAX,
-    TOOL_TYPES,
-    CreateRequest,
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    PageQuery,
-    PromptCacheOptions,
-    RetrieveQuery,
-    conversation_id,
-)
+from antiphon.wire.items import Ids, empty_input_error, normal, typed
+from antiphon.wire.request import CreateRequest, PromptCacheOptions, conversation_id
 from antiphon.wire.response import Response
 from antiphon.wire.schema import refuse_unusable
-from antiphon.wire.validation import IGNORED_MAX, checked, missing, plain, too_long, too_many, undocumented, wrong_type
+from antiphon.wire.tool_specs import TOOL_TYPES
+from antiphon.wire.validation import IGNORED_MAX, checked, missing, plain, too_long, too_many, undocumented
+from antiphon.wire.values import TEXT_CHARS_MAX, JsonObjectFormat, JsonSchemaFormat
 
-__all__ = ["Defaults", "Ids", "PageQuery", "Plan", "page_query", "plan", "retrieve_query"]
+__all__ = ["Defaults", "Ids", "Plan", "plan"]
 
 _PRIORITIES: Final = {"soonest": 0, "2h": -1, "8h": -2}
 """Of ``background_options.completion_window``: a wider window lets others go first, and promises no time."""
@@ -156,12 +149,12 @@ def plan(
     """
     raw = _canonical(body, defaults)
     _refuse_missing(raw)
-    _refuse_oversized(raw, defaults)
-    request, ignored = checked(_known_tools(raw, defaults), CreateRequest, strict=defaults.strict)
+    _refuse_long_input(raw, defaults)
+    request, ignored = checked(_drop_unknown_tools(raw, defaults), CreateRequest, strict=defaults.strict)
     _refuse_conflicts(request)
     if defaults.strict:
         _refuse_small_bound(request)
-    _refuse_unserved(request)
+    _refuse_unsupported(request)
     conversation_id(request)
     id = ids("resp")
     items = _items(raw, ids, defaults)
@@ -183,7 +176,7 @@ def plan(
         generate=generate,
         include=frozenset(request.include or ()),
         obfuscate=options is None or options.include_obfuscation is not False,
-        ignored=tuple(dict.fromkeys((*ignored, *map(plain, extra), *_unserved_tools(raw, defaults.toolbox)))),
+        ignored=tuple(dict.fromkeys((*ignored, *map(plain, extra), *_find_ignored_tools(raw, defaults.toolbox)))),
         priority=_PRIORITIES[window] if window else 0,
         tools=tuple(tool for tool in raw.get("tools", ()) if defaults.toolbox.serves(tool["type"])),
         compacts=bool(items) and items[-1]["type"] == "compaction_trigger",
@@ -225,7 +218,7 @@ _STAND_IN: Final[Json] = {"type": "local_shell"}
 """What a tool of a type that no document knows is checked as: one without members."""
 
 
-def _known_tools(raw: Json, defaults: Defaults) -> Json:
+def _drop_unknown_tools(raw: Json, defaults: Defaults) -> Json:
     """The body as it is checked. A tool of a type of its own is the business of whoever serves it; one that nobody
     serves is accepted and ignored, unless the server is ``strict``.
     """
@@ -233,19 +226,19 @@ def _known_tools(raw: Json, defaults: Defaults) -> Json:
     if not isinstance(tools, list):
         return raw
     given = cast("list[Any]", tools)
-    others = [index for index, tool in enumerate(given) if _is_other(tool, defaults)]
+    others = [index for index, tool in enumerate(given) if _is_custom_type(tool, defaults)]
     known = dict.fromkeys(others, _STAND_IN)
     return {**raw, "tools": [known.get(index, tool) for index, tool in enumerate(given)]} if others else raw
 
 
-def _is_other(tool: Any, defaults: Defaults) -> bool:
+def _is_custom_type(tool: Any, defaults: Defaults) -> bool:
     kind: Any = cast(Json, tool).get("type") if isinstance(tool, dict) else None
     if not isinstance(kind, str) or kind in TOOL_TYPES:
         return False
     return not defaults.strict or defaults.toolbox.serves(kind)
 
 
-def _unserved_tools(raw: Json, toolbox: Toolbox) -> tuple[str, ...]:
+def _find_ignored_tools(raw: Json, toolbox: Toolbox) -> tuple[str, ...]:
     """The tools that are accepted, and that no model is offered here."""
     tools: list[Json] = raw.get("tools", [])
     unserved = ((i, tool["type"]) for i, tool in enumerate(tools) if not toolbox.offers([tool]).by_name)
@@ -278,7 +271,7 @@ def _refuse_missing(raw: Json) -> None:
         raise missing(("input",)).error()
 
 
-def _refuse_oversized(raw: Json, defaults: Defaults) -> None:
+def _refuse_long_input(raw: Json, defaults: Defaults) -> None:
     given = raw.get("input")
     if isinstance(given, str) and len(given) > defaults.input_chars_max:
         raise too_long(("input",), len(given), defaults.input_chars_max).error()
@@ -299,11 +292,11 @@ def _refuse_conflicts(request: CreateRequest) -> None:
         text = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
         raise InvalidRequest(text, code="invalid_value", param="stream_options")
     reasoning, text = request.reasoning, request.text
-    _refuse_two("reasoning_effort", request.reasoning_effort, "reasoning.effort", reasoning and reasoning.effort)
-    _refuse_two("verbosity", request.verbosity, "text.verbosity", text and text.verbosity)
+    _refuse_both("reasoning_effort", request.reasoning_effort, "reasoning.effort", reasoning and reasoning.effort)
+    _refuse_both("verbosity", request.verbosity, "text.verbosity", text and text.verbosity)
 
 
-def _refuse_two(alias: str, given: object, name: str, value: object) -> None:
+def _refuse_both(alias: str, given: object, name: str, value: object) -> None:
     if given is not None and value is not None and given != value:
         text = f"Mutually exclusive parameters. '{alias}' and '{name}' differ; provide one of them."
         raise InvalidRequest(text, code="mutually_exclusive_parameters", param=alias)
@@ -316,7 +309,7 @@ _UNSERVED: Final = {
 """What the API documents and this server does not do: code and text by member."""
 
 
-def _refuse_unserved(request: CreateRequest) -> None:
+def _refuse_unsupported(request: CreateRequest) -> None:
     for name, (code, text) in _UNSERVED.items():
         if getattr(request, name) not in (None, False):
             raise InvalidRequest(text, code=code, param=name)
@@ -333,7 +326,7 @@ def _threshold(request: CreateRequest) -> int | None:
 
 def _refuse_empty(request: CreateRequest, items: Sequence[Json]) -> None:
     if not items and not _continues(request):
-        raise nothing_asked()
+        raise empty_input_error()
 
 
 def _continues(request: CreateRequest) -> bool:
@@ -359,7 +352,7 @@ def _answer(
 ) -> tuple[Response, Prompt]:
     """The response's template and the prompt, which share most of their values."""
     offered = toolset(request.tools or (), raw.get("tools", ()), items, defaults.toolbox)
-    choice = choice_of(request.tool_choice, offered)
+    choice = read_choice(request.tool_choice, offered)
     format, format_echo = _format(request, items)
     verbosity = request.verbosity or (request.text and request.text.verbosity) or None
     reasoning = _reasoning(request)
@@ -409,7 +402,7 @@ def _answer(
         truncation=request.truncation or "disabled",
         user=request.user,
     )
-    _echo_asked(response, request)
+    _echo_optional(response, request)
     return response, prompt
 
 
@@ -422,7 +415,7 @@ def _retention(value: str | None) -> str | None:
     return "in_memory" if value == "in-memory" else value  # The hyphen is how SDKs before 2.34 spelled it.
 
 
-def _echo_asked(response: Response, request: CreateRequest) -> None:
+def _echo_optional(response: Response, request: CreateRequest) -> None:
     """The members that a response shows only when the request had them."""
     if request.image is not None:
         # ``auto`` is for the server to decide, and it never compresses.
@@ -464,13 +457,13 @@ def _format(request: CreateRequest, items: Sequence[Json]) -> tuple[TextFormat, 
             echo: Json = {"type": "json_schema", "name": name, "description": description, "schema": schema}
             return TextFormat("json_schema", name, schema, bool(strict)), {**echo, "strict": bool(strict)}
         case JsonObjectFormat():
-            _refuse_unsaid(request, items)
+            _require_json_mention(request, items)
             return TextFormat("json_object"), {"type": "json_object"}
         case _:
             return TextFormat(), {"type": "text"}
 
 
-def _refuse_unsaid(request: CreateRequest, items: Sequence[Json]) -> None:
+def _require_json_mention(request: CreateRequest, items: Sequence[Json]) -> None:
     """A model not told to write JSON may write blanks for ever. What is stored is not known here."""
     if request.previous_response_id is not None or request.conversation is not None:
         return
@@ -499,54 +492,3 @@ def _part_texts(parts: Iterable[Any]) -> Iterator[str]:
             text: Any = cast(Json, part).get("text")
             if isinstance(text, str):
                 yield text
-
-
-# --- listings --------------------------------------------------------------------------------------------------------
-
-
-def page_query(params: Iterable[tuple[str, str]]) -> PageQuery:
-    """The query of a listing, from its decoded ``(key, value)`` pairs; keys that no listing has are passed over.
-
-    ``include`` may come as ``include[]=a&include[]=b``, ``include=a&include=b`` or ``include=a,b``.
-
-    Raises:
-        InvalidRequest: a limit that is no integer from 1 to 100, or an unknown order or include.
-    """
-    return checked(_query(params, integers=("limit",)), PageQuery, strict=False)[0]
-
-
-def retrieve_query(params: Iterable[tuple[str, str]]) -> RetrieveQuery:
-    """The query of one response; see ``page_query``.
-
-    Raises:
-        InvalidRequest: a number or a boolean that is none, or an unknown include.
-    """
-    raw = _query(params, integers=("starting_after",))
-    for key in ("stream", "include_obfuscation"):
-        if key in raw:
-            raw[key] = _boolean(key, raw[key])
-    return checked(raw, RetrieveQuery, strict=False)[0]
-
-
-def _query(params: Iterable[tuple[str, str]], integers: Sequence[str]) -> Json:
-    raw: Json = {}
-    include: list[str] = []
-    for key, value in params:
-        if key in ("include", "include[]"):
-            include += [part for part in value.split(",") if part]
-        else:
-            raw[key] = _integer(key, value) if key in integers else value
-    return raw | {"include": include}
-
-
-def _integer(key: str, text: str) -> int:
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
-        raise wrong_type((key,), "an integer", text).error()
-    return int(text)
-
-
-def _boolean(key: str, text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise wrong_type((key,), "a boolean", text).error()
-    return text.lower() in ("true", "1")

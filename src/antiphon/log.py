@@ -68,7 +68,7 @@ class Notifier:
         # In the order in which they came, so that what follows has an order too.
         self._waiting: defaultdict[str, dict[asyncio.Event, None]] = defaultdict(dict)
 
-    def tell(self, topic: str) -> None:
+    def notify(self, topic: str) -> None:
         """Wake those who watch the topic."""
         for event in self._waiting.get(topic, ()):
             event.set()
@@ -77,7 +77,7 @@ class Notifier:
         """Send away all who wait."""
         self.closed = True
         for topic in list(self._waiting):
-            self.tell(topic)
+            self.notify(topic)
 
     @contextmanager
     def watch(self, topic: str) -> Generator[asyncio.Event]:
@@ -136,7 +136,7 @@ class RunLog:
             if batch.events or noted is not None:
                 await _retry(lambda: self._store.append(self._id, self._epoch, batch, noted))
                 self._noted = progress
-        self._notifier.tell(self._id)
+        self._notifier.notify(self._id)
 
     async def finish(self, record: Record, expires_at: int | None) -> None:
         """Commit the last events and the response as it ended, in one; see ``RunStore.finish``.

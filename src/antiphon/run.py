@@ -21,7 +21,7 @@ import msgspec
 from antiphon import compaction
 from antiphon.access.account import Account
 from antiphon.access.sealing import Sealer
-from antiphon.context import thought_of
+from antiphon.context import sealed_reasoning
 from antiphon.files.citations import Mode
 from antiphon.intake import ENCRYPTED_REASONING, Plan
 from antiphon.log import Heartbeat, Log
@@ -223,7 +223,7 @@ def _reasoning_seal(run: Run) -> Callable[[Json], str] | None:
     sealer = run.sealer
     if sealer is None or ENCRYPTED_REASONING not in run.plan.include:
         return None
-    return lambda item: sealer.seal(thought_of(item), run.project, "reasoning")
+    return lambda item: sealer.seal(sealed_reasoning(item), run.project, "reasoning")
 
 
 def _compacting(run: Run) -> Compacting | None:
@@ -254,7 +254,7 @@ async def _complete(run: Run, turn: TurnContext) -> Response:
     if run.plan.generate:
         with run.in_flight or nullcontext(), Heartbeat(turn.writer, turn.log, run.heartbeat_s):
             finish = await take_turns(turn)
-    response = ended_response(turn.writer.state.response, finish, turn.progress.known, int(run.clock()))
+    response = end_response(turn.writer.state.response, finish, turn.progress.known, int(run.clock()))
     if run.plan.conversation_id is not None:
         await _finish_writing(_store_response(run, response))
         # Before the terminal event: a client that has seen it may go on at once.
@@ -279,7 +279,7 @@ async def _finish_writing(work: Awaitable[None]) -> None:
         raise
 
 
-def ended_response(response: Response, finish: Finish, used: Tokens | None, now: int) -> Response:
+def end_response(response: Response, finish: Finish, used: Tokens | None, now: int) -> Response:
     """The response as it ends. Of items that are incomplete, only one that was cut at the very end belongs to it."""
     reason = _INCOMPLETE.get(finish.reason)
     output = complete_items(response.output)

@@ -156,7 +156,7 @@ class State:
         """
         rule = EVENTS.get(event["type"])
         if rule is None or event["sequence_number"] != self.seq or self.ended or self._base is None:
-            rule = self._allowed(rule, event)
+            rule = self._allow(rule, event)
         if rule.op == "grow":
             text = self._text(rule, event)
             text.pieces.append(event["delta"])
@@ -187,7 +187,7 @@ class State:
             case _:
                 assert_never(op)
 
-    def _allowed(self, rule: Rule | None, event: Json) -> Rule:
+    def _allow(self, rule: Rule | None, event: Json) -> Rule:
         """The rule of an event that is out of the ordinary: the first one, or one that may not come."""
         rule = rule or UNSENT.get(event["type"])
         if rule is None:

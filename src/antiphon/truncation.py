@@ -41,7 +41,7 @@ def excess_share(tokens: int | None, window: int | None, answer_tokens: int | No
 def drop_oldest(prompt: Prompt, share: float) -> Prompt | None:
     """The prompt without its oldest items, as many as that share (0–1) of it takes; None when nothing more can go."""
     items = prompt.items
-    units = _units(items)
+    units = _group_items(items)
     due = share * sum(_weight(item) for item in items)
     last = max((i for i, item in enumerate(items) if item.get("role") == "user"), default=-1)
     gone: set[int] = set()
@@ -57,7 +57,7 @@ def drop_oldest(prompt: Prompt, share: float) -> Prompt | None:
     return msgspec.structs.replace(prompt, items=tuple(item for i, item in enumerate(items) if i not in gone))
 
 
-def _units(items: Sequence[Json]) -> list[list[int]]:
+def _group_items(items: Sequence[Json]) -> list[list[int]]:
     """The places of items that stay or go together, in the order of their first ones."""
     calls = pair_calls(items)
     units: dict[int, list[int]] = {}

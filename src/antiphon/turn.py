@@ -18,7 +18,7 @@ import msgspec
 
 from antiphon import compaction
 from antiphon.assembler import Assembler
-from antiphon.context import Unseal, compacted, with_images_noted
+from antiphon.context import Unseal, apply_compaction, with_images_noted
 from antiphon.files.citations import Mode, Sources
 from antiphon.log import Log
 from antiphon.models import ContextTooLong, Finish, ImagesRefused, Model, Prompt, TextFormat, ToolChoice, Usage
@@ -183,7 +183,7 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
     corrections = Corrections()
     while True:
         if said is None:
-            await _compact_in_time(turn, corrections)
+            await _compact_at_threshold(turn, corrections)
         first = turn.writer.state.length
         prompt = _prompt(turn, corrections)
         if prefix:
@@ -269,7 +269,7 @@ def _context(turn: TurnContext, done: Sequence[Json]) -> tuple[Json, ...]:
     lower, at = turn.offers.toolbox.lower, compaction.latest(done)
     if at is None or turn.compacting is None:
         return (*turn.prompt.items, *lower(done))
-    front = compacted([*turn.prompt.items, *done[: at + 1]], turn.compacting.unseal, lambda _: "input")
+    front = apply_compaction([*turn.prompt.items, *done[: at + 1]], turn.compacting.unseal, lambda _: "input")
     return (*front, *lower(done[at + 1 :]))
 
 
@@ -289,7 +289,7 @@ async def _compact_alone(turn: TurnContext, compacting: Compacting) -> Finish:
     return Finish()
 
 
-async def _compact_in_time(turn: TurnContext, corrections: Corrections) -> None:
+async def _compact_at_threshold(turn: TurnContext, corrections: Corrections) -> None:
     """Compact the context where it has reached the threshold. Where that fails, it stays as it is."""
     compacting, output = turn.compacting, turn.writer.state.output
     if compacting is None or compacting.threshold is None or corrections:
@@ -358,7 +358,7 @@ async def _sample_shown(turn: TurnContext, prompt: Prompt, assembler: Assembler)
     try:
         return await _sample_shortened(turn, prompt, assembler)
     except ImagesRefused:
-        if not turn.note_images or not assembler.silent:
+        if not turn.note_images or not assembler.is_silent:
             raise
     noted = msgspec.structs.replace(prompt, items=tuple(with_images_noted(prompt.items)))
     return await _sample_shortened(turn, noted, assembler)
@@ -371,7 +371,7 @@ async def _sample_shortened(turn: TurnContext, prompt: Prompt, assembler: Assemb
             return await _sample(turn, prompt, assembler)
         except ContextTooLong as error:
             share = excess_share(error.prompt_tokens, error.context_tokens, prompt.max_output_tokens)
-            shorter = drop_oldest(prompt, share) if turn.truncate and assembler.silent else None
+            shorter = drop_oldest(prompt, share) if turn.truncate and assembler.is_silent else None
             if shorter is None:
                 break
             prompt = shorter

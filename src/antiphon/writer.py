@@ -84,13 +84,13 @@ class Writer:
                 response,
                 status="failed",
                 error={"code": code, "message": error.message},
-                output=[_broken_off(item) for item in complete_items(response.output)],
+                output=[_mark_incomplete(item) for item in complete_items(response.output)],
                 usage=usage,
             )
         )
 
 
-def _broken_off(item: Json) -> Json:
+def _mark_incomplete(item: Json) -> Json:
     return item | {"status": "incomplete"} if item.get("status") == "in_progress" else item
 
 

@@ -102,7 +102,7 @@ def test_what_cannot_be_is_told(arguments: list[str], why: str, capsys: pytest.C
 
 def test_where_nobody_can_be_asked_nothing_is_done(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["agent", "x"]) == 2
-    assert "nobody can be asked here" in capsys.readouterr().err
+    assert "nobody can approve calls" in capsys.readouterr().err
 
 
 # In a terminal
@@ -214,8 +214,8 @@ async def test_a_page_is_used(site: str, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_nothing_that_is_shown_can_draw_in_the_terminal() -> None:
-    assert agent.clean("a\x1b[2Jb\rc\u202ed\te\r\nf\x07") == "a�[2Jb�c�d\te\nf�"
+    assert agent.strip_control("a\x1b[2Jb\rc\u202ed\te\r\nf\x07") == "a�[2Jb�c�d\te\nf�"
 
 
 def test_commands_are_shown_as_in_a_shell(asked: Callable[..., Any]) -> None:
-    assert agent.told(asked("shell_call", action={"commands": ["ls", "pwd"]})) == "$ ls\n$ pwd"
+    assert agent.describe_call(asked("shell_call", action={"commands": ["ls", "pwd"]})) == "$ ls\n$ pwd"

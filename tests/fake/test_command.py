@@ -15,7 +15,7 @@ from receiver import Receiver
 
 from antiphon.cli import main
 from antiphon.testing.upstream import Upstream, finish, sse, text
-from antiphon.webhooks.outbox import fresh_secret
+from antiphon.webhooks.outbox import new_secret
 
 
 @asynccontextmanager
@@ -88,7 +88,7 @@ async def test_purge_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 async def test_a_webhook_outlives_the_process(tmp_path: Path) -> None:
     """Killed between the response's end and the receiver's answer."""
-    secret = fresh_secret()
+    secret = new_secret()
     async with Upstream() as upstream, Receiver(asyncio.Event()) as receiver, aiohttp.ClientSession() as session:
         config = tmp_path / "antiphon.toml"
         config.write_text(f'[[webhooks]]\nurl = "{receiver.url}"\nsecret = "{secret}"\nprivate = true\n')

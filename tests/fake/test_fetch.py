@@ -27,8 +27,8 @@ from antiphon.models.embedded.download import (
     FetchFailed,
     Lines,
     Silent,
-    cached,
     fetch,
+    find_cached,
 )
 
 DATA = bytes(range(256)) * 400
@@ -373,9 +373,9 @@ def _read_until(run: "subprocess.Popen[str]", words: tuple[str, ...]) -> str:
 def test_a_cached_file_of_another_length_is_not_used(hub: HubState, place: Path) -> None:
     place.mkdir()
     (place / "tiny.gguf").write_bytes(b"short")
-    assert cached(entry(HUB), place) is None
+    assert find_cached(entry(HUB), place) is None
     assert get(place, environ(hub), HUB).read_bytes() == DATA
-    assert cached(entry(HUB), place) == place / "tiny.gguf"
+    assert find_cached(entry(HUB), place) == place / "tiny.gguf"
 
 
 def test_where_files_are_kept(tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def test_doctor_looks_at_the_model(
     assert (status, "not fetched" in found["model"]) == (0, True)
     with (tmp_path / entry.file).open("wb") as file:
         file.truncate(entry.bytes)
-    monkeypatch.setattr("antiphon.models.embedded.download.verified", lambda path, entry: False)
+    monkeypatch.setattr("antiphon.models.embedded.download.verify", lambda path, entry: False)
     status, found = examined(capsys, "--data", str(tmp_path), "--model", entry.name)
     assert (status, "is damaged" in found["model"]) == (1, True)
 

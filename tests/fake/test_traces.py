@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from antiphon.assembly import CannotOpen, _traced
+from antiphon.assembly import CannotOpen, _open_traces
 from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.http.app import HttpApp
@@ -67,7 +67,7 @@ async def test_a_span_per_response_without_its_words(monkeypatch: pytest.MonkeyP
     model = ScriptedModel([CANARY, Finish("length", Usage(input=3, output=4))], [CANARY, UpstreamError(CANARY)])
     async with sink(received) as endpoint, serving(model) as url, ClientSession() as session:
         monkeypatch.setenv(traces.ENDPOINT, endpoint)
-        tracing = _traced(engines[0])
+        tracing = _open_traces(engines[0])
         for _ in range(2):
             body = {"model": "m", "input": CANARY, "max_output_tokens": 16}
             async with session.post(f"{url}/responses", json=body, headers={"traceparent": PARENT}) as answer:
@@ -93,7 +93,7 @@ async def test_without_the_extra_the_start_says_what_is_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
     with pytest.raises(CannotOpen, match=r"pip install 'antiphon\[otel\]'"):
-        _traced(Engine(Config(), OneModel(ScriptedModel()), memory_store))
+        _open_traces(Engine(Config(), OneModel(ScriptedModel()), memory_store))
 
 
 def test_nothing_of_it_is_imported_unasked() -> None:

@@ -14,7 +14,7 @@ from antiphon.assembler import Assembler
 from antiphon.cli.check_stream import check_stream
 from antiphon.http.sse import frame
 from antiphon.models import Call, Finish, Reasoning, Refusal, Text, Usage
-from antiphon.run import ended_response
+from antiphon.run import end_response
 from antiphon.testing import CountingIds
 from antiphon.wire import Json
 from antiphon.wire.response import Response
@@ -37,7 +37,7 @@ def played(case: Json) -> bytes:
         assembler.feed([KINDS[kind](**fields)])
     assembler.end()
     assert assembler.finish is not None
-    writer.end(ended_response(writer.state.response, assembler.finish, assembler.finish.usage, 1_700_000_001))
+    writer.end(end_response(writer.state.response, assembler.finish, assembler.finish.usage, 1_700_000_001))
     return b"".join(out)
 
 

@@ -42,7 +42,17 @@ def test_no_module_is_named_after_nothing() -> None:
 
 PLAIN = {"message", "reasoning", "function_call", "function_call_output"}
 """The kinds that models know; whoever speaks to a model may name them."""
-PROJECTS = ("wire/kinds.py", "wire/request.py", "tools/", "client/runs/", "client/runners/", "files/", "testing/")
+PROJECTS = (
+    "wire/kinds.py",
+    "wire/input_items.py",
+    "wire/tool_specs.py",
+    "wire/request.py",
+    "tools/",
+    "client/runs/",
+    "client/runners/",
+    "files/",
+    "testing/",
+)
 """The table, the shape of bodies, and what owns the items of tools, on either side of the wire."""
 SHOWN = ("client/sdk/show.py", "client/sdk/display.py", "client/sdk/reading.py", "client/sdk/parsing.py")
 """How the client shows and reads some items to people, each in its own way."""

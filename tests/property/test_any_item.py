@@ -25,8 +25,9 @@ from antiphon.models.tokens import estimate_prompt
 from antiphon.truncation import drop_oldest
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError
+from antiphon.wire.input_items import InputItem
 from antiphon.wire.kinds import KINDS
-from antiphon.wire.request import InputItem, PageQuery
+from antiphon.wire.queries import PageQuery
 
 IMAGE: Json = {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"}
 FILE: Json = {"type": "input_file", "file_data": "data:text/plain;base64,AAAA", "filename": "a"}

@@ -9,7 +9,7 @@ from antiphon.cli.check_stream import check_stream
 from antiphon.http.sse import frame
 from antiphon.log import encode
 from antiphon.models import Call, Delta, Finish, Reasoning, Refusal, Text
-from antiphon.run import ended_response
+from antiphon.run import end_response
 from antiphon.state import State
 from antiphon.testing import CountingIds
 from antiphon.wire import Json
@@ -38,7 +38,7 @@ def played(said: list[Delta], finish: Finish, calls_max: int | None) -> tuple[Wr
     assembler = Assembler(writer, ids, calls_max=calls_max)
     assembler.feed([*said, finish])
     assembler.end()
-    writer.end(ended_response(writer.state.response, finish, finish.usage, 1))
+    writer.end(end_response(writer.state.response, finish, finish.usage, 1))
     return writer, events
 
 

@@ -25,12 +25,12 @@ from antiphon.webhooks.outbox import (
     Endpoint,
     Outbox,
     endpoints,
-    fresh_secret,
+    new_secret,
 )
 from antiphon.wire.errors import UpstreamError
 
 DONE = Finish("stop", Usage(input=3, output=4))
-SECRET = fresh_secret()
+SECRET = new_secret()
 
 
 def endpoint_of(receiver: Receiver, **more: Any) -> Endpoint:
@@ -146,7 +146,7 @@ async def test_a_shutdown_leaves_what_waits_to_the_next_start(tmp_path: Path) ->
     assert [attempt.outcome for attempt in attempts] == ["connection refused"]
     store = await SqliteStore.open(tmp_path)
     async with Receiver(port=receiver.port) as receiver:
-        outbox = Outbox([endpoint_of(receiver, secret=(new := fresh_secret()))], str, time)
+        outbox = Outbox([endpoint_of(receiver, secret=(new := new_secret()))], str, time)
         now = float(delivery.due_at or 0)
         async with WebhookDispatcher(
             store.deliveries, outbox, Meter(), clock=lambda: now, chance=lambda: 0.5

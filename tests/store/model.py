@@ -23,7 +23,7 @@ from antiphon.store import (
     UnknownCursor,
 )
 from antiphon.wire import Id, Json
-from antiphon.wire.listing import ListQuery
+from antiphon.wire.queries import ListQuery
 
 
 class _Kept(msgspec.Struct):

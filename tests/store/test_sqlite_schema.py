@@ -34,7 +34,7 @@ from antiphon.store.sqlite.places import Places
 from antiphon.store.sqlite.upgrade import SCRIPTS, bring_up_to_date
 from antiphon.testing.check_store import PROJECT, a_record, history_ids
 from antiphon.testing.records import a_conversation
-from antiphon.wire.listing import ListQuery
+from antiphon.wire.queries import ListQuery
 
 NEXT = """
 import sqlalchemy as sa

@@ -29,7 +29,7 @@ from antiphon.store import (
 )
 from antiphon.store.sqlite import DATABASE_NAME, SqliteStore
 from antiphon.testing.records import NOW, a_conversation, a_record, an_item
-from antiphon.wire.listing import ListQuery
+from antiphon.wire.queries import ListQuery
 
 Call = tuple[Any, ...]
 

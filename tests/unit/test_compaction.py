@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.compaction import PIECES_MAX, compact, digest, lost_facts, split, transcript
+from antiphon.compaction import PIECES_MAX, compact, digest, find_lost_facts, split, transcript
 from antiphon.models import ContextTooLong, Finish, Prompt, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.wire import Json
@@ -54,12 +54,12 @@ def test_pieces_join_to_the_whole(text: str, size: int) -> None:
     ],
 )
 def test_facts_that_a_summary_lost(text: str, kept: str, found: list[str]) -> None:
-    assert lost_facts(text, kept, 200) == found
+    assert find_lost_facts(text, kept, 200) == found
 
 
 def test_facts_are_bounded_and_the_densest_stay() -> None:
     text = "A long sentence in which there is one figure, which is 5. Ids: A-1, B-2, C-3, D-4."
-    assert lost_facts(text, "", 30) == ["Ids: A-1, B-2, C-3, D-4."]
+    assert find_lost_facts(text, "", 30) == ["Ids: A-1, B-2, C-3, D-4."]
 
 
 async def test_the_newest_messages_of_users_stay() -> None:

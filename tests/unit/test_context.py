@@ -7,7 +7,7 @@ import pytest
 
 from antiphon.access.sealing import Purpose, Sealer
 from antiphon.compaction import Compaction, digest
-from antiphon.context import build, references, resolved
+from antiphon.context import build, references, resolve
 from antiphon.models import Prompt, TextFormat
 from antiphon.tools.mcp import McpItems
 from antiphon.tools.toolbox import Offers, Toolbox
@@ -76,7 +76,7 @@ def test_images_need_a_model_that_sees() -> None:
 def test_references_are_looked_up() -> None:
     items = (user("a"), reference("msg_x"), output("c"))
     assert references(items) == ["msg_x"]
-    assert resolved(items, {"msg_x": call("c")}) == (user("a"), call("c"), output("c"))
+    assert resolve(items, {"msg_x": call("c")}) == (user("a"), call("c"), output("c"))
 
 
 def test_an_image_may_be_noted_instead() -> None:
@@ -97,14 +97,14 @@ def test_an_image_may_be_noted_instead() -> None:
 
 def test_a_reference_to_nothing() -> None:
     with pytest.raises(NotFound, match="Item with id 'msg_x' not found") as caught:
-        resolved([reference("msg_x")], {"msg_y": user("a")})
+        resolve([reference("msg_x")], {"msg_y": user("a")})
     assert caught.value.param == "input"
 
 
 def test_an_item_stands_in_a_context_once() -> None:
     there = user("a") | {"id": "msg_x"}
     with pytest.raises(InvalidRequest, match="Duplicate item found with id msg_x"):
-        resolved([reference("msg_x"), reference("msg_x")], {"msg_x": there})
+        resolve([reference("msg_x"), reference("msg_x")], {"msg_x": there})
     with pytest.raises(InvalidRequest, match="Duplicate item found with id msg_x"):
         build(Prompt(items=(there,)), [there], OFFERS, supports_images=True)
 

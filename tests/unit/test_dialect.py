@@ -69,7 +69,7 @@ def test_the_prompt_may_have_opened_the_tag() -> None:
 
 def test_a_server_that_separates_reasoning_closes_no_tag() -> None:
     dialect = Dialect(reasoning_format="opened")
-    dialect.separated()
+    dialect.note_server_reasoning()
     assert dialect.feed("Yes.") == [Text("Yes.")]
     assert dialect.idle
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.intake import Defaults, PageQuery, page_query, plan
+from antiphon.intake import Defaults, plan
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.queries import PageQuery, read_query
 
 
 def items_of(given: object) -> tuple[Json, ...]:
@@ -172,7 +173,7 @@ def test_what_is_shown_to_a_model_is_checked(item: Json, param: str):
     ],
 )
 def test_page_query(params: list[tuple[str, str]], query: PageQuery):
-    assert page_query(params) == query
+    assert read_query(params, PageQuery) == query
 
 
 @pytest.mark.parametrize(
@@ -190,5 +191,5 @@ def test_page_query(params: list[tuple[str, str]], query: PageQuery):
 )
 def test_refused_page_query(params: list[tuple[str, str]], code: str, param: str):
     with pytest.raises(InvalidRequest) as refused:
-        page_query(params)
+        read_query(params, PageQuery)
     assert (refused.value.code, refused.value.param) == (code, param)

@@ -33,11 +33,11 @@ def test_those_who_watch_a_topic_are_told_and_no_others() -> None:
     async def watch() -> None:
         notifier = Notifier()
         with notifier.watch("a") as one, notifier.watch("a") as two, notifier.watch("b") as other:
-            notifier.tell("a")
+            notifier.notify("a")
             assert (one.is_set(), two.is_set(), other.is_set()) == (True, True, False)
             notifier.close()
             assert other.is_set() and notifier.closed
-        notifier.tell("a")
+        notifier.notify("a")
 
     asyncio.run(watch())
 

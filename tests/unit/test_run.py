@@ -10,7 +10,7 @@ from antiphon.access.account import Account
 from antiphon.intake import Defaults, plan
 from antiphon.models import Finish, Text, Usage
 from antiphon.models.scripted import ScriptedModel
-from antiphon.run import Failed, InFlight, Run, ended_response, respond, response_code, to_api_error
+from antiphon.run import Failed, InFlight, Run, end_response, respond, response_code, to_api_error
 from antiphon.store import DuplicateItem, UnknownConversation
 from antiphon.store.sqlite import SqliteStore
 from antiphon.testing import CountingIds, FakeClock
@@ -109,10 +109,10 @@ def test_a_cause_as_its_caller_may_see_it(cause: Exception, kind: type[Exception
 def test_of_broken_off_items_the_last_alone_belongs_to_an_answer_that_was_cut() -> None:
     items: list[Json] = [{"id": n, "type": "message", "status": "incomplete"} for n in "ab"]
     response = Response(id="resp_1", created_at=1, model="m", output=items)
-    assert [item["id"] for item in ended_response(response, Finish("length"), None, 9).output] == ["b"]
-    whole = ended_response(response, Finish(), USED, 9)
+    assert [item["id"] for item in end_response(response, Finish("length"), None, 9).output] == ["b"]
+    whole = end_response(response, Finish(), USED, 9)
     assert (whole.output, whole.status, whole.completed_at) == ([], "completed", 9)
-    cut = ended_response(response, Finish("content_filter"), USED, 9)
+    cut = end_response(response, Finish("content_filter"), USED, 9)
     assert (cut.status, cut.incomplete_details) == ("incomplete", {"reason": "content_filter"})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from antiphon.background.recovery import resume_turns
-from antiphon.context import sealed_elsewhere
+from antiphon.context import refuse_sealed
 from antiphon.log import NullLog
 from antiphon.models import Call, Finish, Function, Prompt, Text, ToolChoice, Usage
 from antiphon.models.scripted import ScriptedModel
@@ -234,7 +234,7 @@ def test_a_compaction_that_a_crash_left_open_is_gone_on_with_as_the_same_item() 
         project="",
         progress=Progress(),
         timer=ResponseTimer(),
-        compacting=Compacting(True, None, seal, sealed_elsewhere),
+        compacting=Compacting(True, None, seal, refuse_sealed),
     )
     assert asyncio.run(resume_turns(context)).reason == "stop"
     assert writer.state.output == [{"id": before.id, "type": "compaction", "encrypted_content": "sealed"}]

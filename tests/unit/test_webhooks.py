@@ -17,10 +17,10 @@ from antiphon.webhooks.outbox import (
     Endpoint,
     Outbox,
     endpoints,
-    fresh_secret,
+    new_secret,
 )
 
-SECRET = fresh_secret()
+SECRET = new_secret()
 URL = "https://example.com/hook"
 
 
@@ -51,13 +51,13 @@ def test_the_official_sdk_verifies_the_signature() -> None:
         with pytest.raises(InvalidWebhookSignatureError):
             client.webhooks.unwrap(body, wrong)
     with pytest.raises(InvalidWebhookSignatureError):
-        client.webhooks.unwrap(body, headers, secret=fresh_secret())
+        client.webhooks.unwrap(body, headers, secret=new_secret())
 
 
 def test_while_a_secret_is_replaced_both_verify() -> None:
     import time
 
-    old, new = fresh_secret(), fresh_secret()
+    old, new = new_secret(), new_secret()
     body = webhooks.body(delivery())
     headers = webhooks.headers("wh_1", body, configured(secret=[new, old]).keys, int(time.time()))
     client = OpenAI(api_key="none", base_url="http://127.0.0.1:1")
@@ -113,7 +113,7 @@ def test_an_endpoint_that_cannot_be_used_is_refused_and_no_secret_told(table: di
 
 def test_endpoints_are_told_apart_by_their_urls() -> None:
     with pytest.raises(ValueError, match="twice"):
-        endpoints([{"url": URL, "secret": SECRET}, {"url": URL, "secret": fresh_secret()}])
+        endpoints([{"url": URL, "secret": SECRET}, {"url": URL, "secret": new_secret()}])
     with pytest.raises(ValueError, match="a list"):
         endpoints(7)
     with pytest.raises(ValueError, match="an endpoint: Expected `object`"):
@@ -125,7 +125,7 @@ def test_endpoints_are_told_apart_by_their_urls() -> None:
 def test_an_endpoint_does_not_show_its_secret() -> None:
     endpoint = configured()
     assert str(endpoint.keys[0]) not in repr(endpoint) and "keys" not in repr(endpoint)
-    assert webhooks.shown("https://example.com/a?token=hush") == "https://example.com/a?…"
+    assert webhooks.hide_query("https://example.com/a?token=hush") == "https://example.com/a?…"
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ class Background:
         try:
             await ask_store(asyncio.shield(queuing))
         except QueueFull as error:
-            raise _full(error) from error
+            raise _queue_full(error) from error
         except UnknownConversation as error:
             raise to_api_error(error) from error
         return response
@@ -150,7 +150,7 @@ class Background:
             except BaseException:
                 await self._worker.stop(id)
                 raise
-        self._notifier.tell(QUEUE)
+        self._notifier.notify(QUEUE)
 
     def _forget_task(self, queuing: asyncio.Task[None]) -> None:
         self._queuing.discard(queuing)
@@ -181,7 +181,7 @@ class Background:
         """Responses were deleted, perhaps some that run."""
         await ask_store(self._worker.recheck())
 
-    async def so_far(self, record: Record) -> tuple[Response, int] | None:
+    async def read_progress(self, record: Record) -> tuple[Response, int] | None:
         """A response that has not ended, as its readers have seen it, and the number of the last event in it; None
         when nothing can be said of it.
         """
@@ -189,7 +189,7 @@ class Background:
         return (progress_of(events, msgspec.convert(record.status, Status)), len(events) - 1) if events else None
 
 
-def _full(error: QueueFull) -> RateLimited:
+def _queue_full(error: QueueFull) -> RateLimited:
     whose = "of yours wait already" if error.mine else "wait on this server already"
     return RateLimited(
         f"Too many background responses {whose}. Try again when some have ended.",

@@ -16,7 +16,7 @@ import msgspec
 from antiphon.access.account import Bill
 from antiphon.log import Heartbeat, RunLog
 from antiphon.models import Finish, TextFormat, Usage
-from antiphon.run import Run, ended_response, record_of, response_code, to_api_error, turn_context, usage_so_far
+from antiphon.run import Run, end_response, record_of, response_code, to_api_error, turn_context, usage_so_far
 from antiphon.state import OpenItem, State, complete_items
 from antiphon.store import Fenced, StoreUnavailable
 from antiphon.tools import ToolCall
@@ -142,7 +142,7 @@ async def _finish(run: Run, turn: TurnContext, log: RunLog) -> None:
     with run.timer as timer:
         with Heartbeat(turn.writer, log, run.heartbeat_s):
             finish = await resume_turns(turn)
-        response = ended_response(state.response, finish, turn.progress.known, int(run.clock()))
+        response = end_response(state.response, finish, turn.progress.known, int(run.clock()))
         timer.response = response
         turn.writer.end(response)
         await log.finish(record_of(run.project, response), expiry(response, run.clock()))
@@ -167,13 +167,13 @@ async def give_up(log: RunLog, events: Sequence[Json], error: ApiError, project:
     Raises:
         Fenced, StoreUnavailable: as ``resume_run``.
     """
-    writer = Writer(log.append, _no_ids, fold(events))
+    writer = Writer(log.append, _refuse_ids, fold(events))
     writer.fail(error, response_code(error))
     response = writer.state.response
     await log.finish(record_of(project, response, conversation=False), expiry(response, now))
 
 
-def _no_ids(prefix: str) -> str:
+def _refuse_ids(prefix: str) -> str:
     raise AssertionError("a failure opens no item")
 
 
@@ -181,11 +181,11 @@ def cancel(events: Sequence[Json]) -> Response:
     """The response of a run that was cancelled, from where its ``events`` end; one that had ended is as it was."""
     state = fold(events)
     if not state.ended:
-        Writer(_send_nothing, _no_ids, state).cancel()
+        Writer(_discard, _refuse_ids, state).cancel()
     return state.response
 
 
-def _send_nothing(event: Json) -> None:
+def _discard(event: Json) -> None:
     """Nobody reads of it."""
 
 

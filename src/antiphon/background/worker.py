@@ -119,7 +119,7 @@ class Worker:
     def schedule_recheck(self) -> None:
         """What the store has done is not known: look at what there is, as soon as that can be."""
         self._recheck_due = True
-        self._notifier.tell(QUEUE)
+        self._notifier.notify(QUEUE)
 
     @contextmanager
     def recheck_on_error(self) -> Generator[None]:
@@ -189,8 +189,8 @@ class Worker:
     def _drop(self, held: Held) -> None:
         if self._held.get(held.claimed.id) is held:
             del self._held[held.claimed.id]
-        self._notifier.tell(held.claimed.id)
-        self._notifier.tell(QUEUE)
+        self._notifier.notify(held.claimed.id)
+        self._notifier.notify(QUEUE)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -254,7 +254,7 @@ class Worker:
 
     async def _after_end(self, id: Id) -> None:
         await self._unlock(id)
-        self._notifier.tell(id)
+        self._notifier.notify(id)
         try:
             await self._runs.seal(id)
         except StoreUnavailable as error:
@@ -273,7 +273,7 @@ class Worker:
             held.task.cancel()
             await asyncio.wait([held.task], timeout=STOPPED_S)
         await self._unlock(id)
-        self._notifier.tell(id)
+        self._notifier.notify(id)
 
     async def recheck(self) -> None:
         """Go by what is in the store: do not work on what is gone or cancelled, and free what it held; see to what this
@@ -331,7 +331,7 @@ class Worker:
     async def drain(self, grace_s: float) -> None:
         """Hand on what is being done: texts stop where they are, and tools have a time to come to their end."""
         self._draining = True
-        self._notifier.tell(QUEUE)
+        self._notifier.notify(QUEUE)
         await asyncio.gather(*(self._hand_over(held, grace_s) for held in self._held.values()))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOPPED_S)

@@ -156,10 +156,10 @@ def _check_model(config: Config) -> Iterator[Finding]:
     except embedded.CannotEmbed as error:
         yield Finding("FAIL", "model", str(error))
         return
-    path = download.cached(entry)
+    path = download.find_cached(entry)
     if path is None:
         yield Finding("WARN", "model", f"{entry.name} is not fetched; the first start does ({size(entry.bytes)})")
-    elif download.verified(path, entry):
+    elif download.verify(path, entry):
         yield Finding("OK", "model", f"{entry.name}, {path}, checksum right")
     else:
         yield Finding("FAIL", "model", f"{path} is damaged; remove it, and antiphon models fetch {entry.name}")

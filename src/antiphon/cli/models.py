@@ -28,7 +28,7 @@ def _list() -> int:
     from antiphon.models.embedded import catalogue, download
 
     for entry in catalogue.load():
-        state = "fetched" if download.cached(entry) else "not fetched"
+        state = "fetched" if download.find_cached(entry) else "not fetched"
         line = f"{entry.name:32} {catalogue.size(entry.bytes):>8}  {entry.context_tokens:>6} tokens"
         print(f"{line}  {entry.licence:12} {state:11}  tools: {entry.tools}")
     return 0

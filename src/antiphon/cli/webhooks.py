@@ -29,7 +29,7 @@ def run(options: Options) -> int:
         StoreUnavailable: the database cannot be read.
     """
     if options["secret"]:
-        print(webhooks.fresh_secret())
+        print(webhooks.new_secret())
         return 0
     config = load_config(options)
     for endpoint in config.webhooks:
@@ -48,7 +48,7 @@ def _endpoint(endpoint: Endpoint) -> str:
     project = "all projects" if endpoint.project is None else f"project {endpoint.project or 'default'}"
     secrets = f"{len(endpoint.keys)} secrets" if len(endpoint.keys) > 1 else "1 secret"
     private = "  private" if endpoint.private else ""
-    return f"{webhooks.shown(endpoint.url)}  {events}  {project}  {secrets}{private}"
+    return f"{webhooks.hide_query(endpoint.url)}  {events}  {project}  {secrets}{private}"
 
 
 def _delivery(delivery: Delivery) -> str:
@@ -56,7 +56,7 @@ def _delivery(delivery: Delivery) -> str:
     due = f", next attempt {_time(delivery.due_at)}" if delivery.due_at is not None and delivery.attempts else ""
     why = f" ({delivery.outcome})" if delivery.status == "given_up" else ""
     line = f"{delivery.id}  {delivery.type}  {delivery.response_id}  {_time(delivery.created_at)}"
-    return f"{line}\n  to {webhooks.shown(delivery.endpoint)}: {status}{why}{due}"
+    return f"{line}\n  to {webhooks.hide_query(delivery.endpoint)}: {status}{why}{due}"
 
 
 def _attempt(attempt: Attempt) -> str:

@@ -83,7 +83,7 @@ class Contexts:
         given = _object(body)
         create: Json = {name: value for name, value in given.items() if name not in _ALONE}
         create |= {"input": [*_items(given.get("input")), _TRIGGER], "store": False}
-        kept = _Keeping(sink)
+        kept = _CapturingSink(sink)
         await self._responses.respond(create, caller, kept)
         return self._answer(kept.response, caller)
 
@@ -102,7 +102,7 @@ class Contexts:
         )
 
 
-class _Keeping:
+class _CapturingSink:
     """A sink that keeps the response for another answer."""
 
     def __init__(self, sink: Sink) -> None:

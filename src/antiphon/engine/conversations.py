@@ -31,8 +31,7 @@ from antiphon.wire import Id, Json
 from antiphon.wire.conversation import ConversationParams
 from antiphon.wire.errors import InvalidRequest, NotFound
 from antiphon.wire.items import duplicate
-from antiphon.wire.listing import ListQuery
-from antiphon.wire.request import PageQuery
+from antiphon.wire.queries import ListQuery, PageQuery
 
 T = TypeVar("T")
 
@@ -85,7 +84,7 @@ class Conversations:
 
     async def retrieve(self, project: str, id: Id) -> Conversation:
         """The conversation."""
-        return _there(await ask_store(self._store.get(project, id)), id)
+        return _require(await ask_store(self._store.get(project, id)), id)
 
     async def list(self, project: str, query: ListQuery) -> Slice[Conversation]:
         """A page of all conversations."""
@@ -96,7 +95,7 @@ class Conversations:
 
     async def update(self, project: str, id: Id, metadata: dict[str, str]) -> Conversation:
         """Replace the metadata."""
-        return _there(await ask_store(self._store.update(project, id, metadata)), id)
+        return _require(await ask_store(self._store.update(project, id, metadata)), id)
 
     async def delete(self, project: str, id: Id) -> None:
         """Delete the conversation; stored responses keep their items."""
@@ -123,7 +122,7 @@ class Conversations:
         """A page of the items."""
         answer = self._store.read_items(project, id, after=query.after, limit=query.limit, order=query.order)
         try:
-            return _there(await ask_store(answer), id)
+            return _require(await ask_store(answer), id)
         except UnknownCursor as error:
             raise InvalidRequest(f"Item with id '{query.after}' not found in this list.", param="after") from error
 
@@ -154,20 +153,20 @@ class Conversations:
         try:
             return await ask_store(self._store.lock(project, id))
         except ConversationLocked as error:
-            raise _locked() from error
+            raise _locked_error() from error
 
     @asynccontextmanager
     async def _turn(self, project: str, id: Id) -> AsyncGenerator[None]:
         """Changes that take milliseconds wait for each other, in their order."""
         queue = self._queues.setdefault((project, id), _Queue())
         if queue.waiting >= WAITING_MAX:
-            raise _locked()
+            raise _locked_error()
         queue.waiting += 1
         try:
             async with asyncio.timeout(WAIT_S):
                 await queue.lock.acquire()
         except TimeoutError as error:
-            raise _locked() from error
+            raise _locked_error() from error
         finally:
             queue.waiting -= 1
         try:
@@ -178,7 +177,7 @@ class Conversations:
     async def history(self, project: str, id: Id) -> list[Json]:
         """All of its items, for a response that continues it."""
         items = await ask_store(self._store.load_history(project, id))
-        return [msgspec.json.decode(item.doc) for item in _there(items, id, param="conversation")]
+        return [msgspec.json.decode(item.doc) for item in _require(items, id, param="conversation")]
 
     async def resolve_references(self, project: str, items: Sequence[Json], member: str) -> tuple[Json, ...]:
         """The items with stored ones in place of references; ``member`` of the body holds them.
@@ -192,7 +191,7 @@ class Conversations:
             return tuple(items)
         found = await ask_store(self._items.find(project, ids))
         docs: dict[Id, Json] = {id: msgspec.json.decode(item.doc) for id, item in found.items()}
-        return context.resolved(items, docs, member=member)
+        return context.resolve(items, docs, member=member)
 
     @asynccontextmanager
     async def _claim(self, project: str, id: Id) -> AsyncGenerator[None]:
@@ -208,7 +207,7 @@ class Conversations:
         return NotFound(f"Item with id '{item_id}' not found in conversation with id '{id}'.")
 
 
-def _locked() -> InvalidRequest:
+def _locked_error() -> InvalidRequest:
     text = "Another process is currently operating on this conversation. Please retry in a few seconds."
     return InvalidRequest(text, code="conversation_locked", param="conversation")
 
@@ -223,7 +222,7 @@ def missing(id: Id, param: str | None = None) -> NotFound:
     return NotFound(f"Conversation with id '{id}' not found.", param=param)
 
 
-def _there(found: T | None, id: Id, param: str | None = None) -> T:
+def _require(found: T | None, id: Id, param: str | None = None) -> T:
     if found is None:
         raise missing(id, param)
     return found

@@ -45,12 +45,12 @@ class Embeddings:
             raise InvalidRequest(text, code="unsupported_value", param="dimensions")
         tokens = await asyncio.to_thread(lambda: sum(map(count_tokens, texts)))
         data = [
-            Embedding(index=index, embedding=_encoded(row, request.encoding_format)) for index, row in enumerate(rows)
+            Embedding(index=index, embedding=_encode(row, request.encoding_format)) for index, row in enumerate(rows)
         ]
         return EmbeddingList(data=data, model=embedder.model, usage=EmbeddingUsage(tokens, tokens))
 
 
-def _encoded(row: Any, encoding: str) -> Sequence[float] | str:
+def _encode(row: Any, encoding: str) -> Sequence[float] | str:
     if encoding == "base64":
         return base64.b64encode(row.astype("<f4").tobytes()).decode()
     return row.tolist()

@@ -56,7 +56,7 @@ class Files:
         Raises:
             BodyTooLarge: there are too many.
         """
-        return await self._blobs.put(id, _bounded(pieces, self.file_bytes_max))
+        return await self._blobs.put(id, _limit_bytes(pieces, self.file_bytes_max))
 
     async def forget(self, id: Id) -> None:
         """The file is not added after all."""
@@ -169,7 +169,7 @@ class Files:
         """
         await self._pending(project, upload_id)
         id = self._ids("part")
-        size = await self._blobs.put(id, _bounded(pieces, PART_BYTES_MAX))
+        size = await self._blobs.put(id, _limit_bytes(pieces, PART_BYTES_MAX))
         part = UploadPart(id=id, upload_id=upload_id, bytes=size, created_at=int(self._clock()))
         if not await ask_store(self._store.add_part(part)):
             await self._blobs.delete(id)
@@ -186,7 +186,7 @@ class Files:
         parts = {part.id: part for part in await ask_store(self._store.get_parts(id))}
         _refuse_wrong_parts(upload, parts, told)
         file_id, digest = self.new_id(), hashlib.md5(usedforsecurity=False)
-        size = await self._blobs.put(file_id, self._joined(told.part_ids, digest.update))
+        size = await self._blobs.put(file_id, self._join(told.part_ids, digest.update))
         now = int(self._clock())
         after = upload.file_expires_after_s
         expiry = FileExpiry("created_at", after) if after else None
@@ -210,7 +210,7 @@ class Files:
         assert ended is not None
         return ended, file
 
-    async def _joined(self, ids: Sequence[Id], see: Callable[[bytes], None]) -> AsyncIterator[bytes]:
+    async def _join(self, ids: Sequence[Id], see: Callable[[bytes], None]) -> AsyncIterator[bytes]:
         for id in ids:
             async for piece in self._blobs.read(id):
                 see(piece)
@@ -260,7 +260,7 @@ def _refuse_wrong_parts(upload: Upload, parts: dict[Id, UploadPart], told: Compl
         raise InvalidRequest(text, code="invalid_value", param="part_ids")
 
 
-async def _bounded(pieces: AsyncIterator[bytes], bytes_max: int) -> AsyncIterator[bytes]:
+async def _limit_bytes(pieces: AsyncIterator[bytes], bytes_max: int) -> AsyncIterator[bytes]:
     size = 0
     async for piece in pieces:
         size += len(piece)

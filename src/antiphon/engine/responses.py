@@ -38,8 +38,8 @@ from antiphon.tools.toolbox import Offers, Toolbox
 from antiphon.webhooks.outbox import Outbox
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import ApiError, InvalidRequest, NotFound, Unavailable
-from antiphon.wire.items import nothing_asked
-from antiphon.wire.listing import ListQuery
+from antiphon.wire.items import empty_input_error
+from antiphon.wire.queries import ListQuery
 from antiphon.wire.response import Response, Status
 
 
@@ -291,7 +291,7 @@ class Responses:
             unseal=partial(self._sealer.open, project=project),
         )
         if plan.generate and not prompt.items:
-            raise nothing_asked()
+            raise empty_input_error()
         return offers, prompt
 
     async def _history(self, project: str, plan: Plan, memory: LaneMemory | None) -> Sequence[Json]:
@@ -349,7 +349,7 @@ class Responses:
         response = self._decode(record)
         # The document of a response in the background is written again when it has ended.
         if response.status == "queued":
-            return await self.background.so_far(record) or (response, None)
+            return await self.background.read_progress(record) or (response, None)
         return response, None
 
     async def follow(self, project: str, id: Id, after: int, *, snapshot: bool = False) -> Reader:

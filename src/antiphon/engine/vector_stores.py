@@ -131,7 +131,7 @@ class VectorStores:
     async def list(self, project: str, query: StoreListQuery) -> Slice[VectorStore]:
         """A page of them."""
         page = ListingQuery(after=query.after, before=query.before, limit=query.limit, order=query.order)
-        return await _paged(self._store.list(project, page), query)
+        return await _read_page(self._store.list(project, page), query)
 
     async def update(self, project: str, id: Id, told: ChangedVectorStore) -> VectorStore:
         """Change what the request names."""
@@ -197,7 +197,7 @@ class VectorStores:
             filter=query.filter,
             batch=batch,
         )
-        return await _paged(self._store.list_files(project, id, page), query)
+        return await _read_page(self._store.list_files(project, id, page), query)
 
     async def set_attributes(self, project: str, id: Id, file_id: Id, attributes: dict[str, Any]) -> StoreFile:
         """Replace a file's attributes."""
@@ -363,7 +363,7 @@ def ranking_of(told: RankingOptions | None) -> Ranking:
     )
 
 
-async def _paged(answer: Awaitable[Slice[T]], query: StoreListQuery) -> Slice[T]:
+async def _read_page(answer: Awaitable[Slice[T]], query: StoreListQuery) -> Slice[T]:
     try:
         return await ask_store(answer)
     except UnknownCursor as error:

@@ -108,12 +108,12 @@ class LocalBlobs:
     async def names(self) -> list[str]:
         """See ``BlobStore.names``."""
 
-        def listed() -> list[str]:
+        def list_names() -> list[str]:
             if not self._folder.is_dir():
                 return []
             return [path.name for path in self._folder.iterdir() if not path.name.startswith(".")]
 
-        return await asyncio.to_thread(listed)
+        return await asyncio.to_thread(list_names)
 
     async def settle(self) -> bool:
         """See ``BlobStore.settle``."""
@@ -187,12 +187,12 @@ class RemoteBlobs:
     async def names(self) -> list[str]:
         """See ``BlobStore.names``."""
 
-        def listed() -> list[str]:
+        def list_names() -> list[str]:
             self._files.invalidate_cache()
             names = (path.rpartition("/")[2] for path in self._files.find(self._root))
             return [name for name in names if name != OWNER_NAME]
 
-        return await asyncio.to_thread(listed)
+        return await asyncio.to_thread(list_names)
 
     async def settle(self) -> bool:
         """See ``BlobStore.settle``."""

@@ -113,10 +113,10 @@ class _Cuts:
         first = 0
         while first < len(starts):
             if first + size >= len(starts):
-                found.append(self._trimmed(starts[first], len(self._text)))
+                found.append(self._trim(starts[first], len(self._text)))
                 break
             end = self._last(starts[first + int(size * _FILLED)], starts[first + size])
-            found.append(self._trimmed(starts[first], end))
+            found.append(self._trim(starts[first], end))
             after = bisect_left(starts, end)
             if overlap:
                 again = self._first(starts[after - overlap], starts[after - overlap // 2])
@@ -140,7 +140,7 @@ class _Cuts:
                 return places[place]
         return low
 
-    def _trimmed(self, start: int, end: int) -> tuple[int, int]:
+    def _trim(self, start: int, end: int) -> tuple[int, int]:
         """The span without the blanks at its end."""
         piece = self._text[start:end]
         return start, start + len(piece.rstrip())

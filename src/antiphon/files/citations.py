@@ -96,7 +96,7 @@ class CitationFilter:
             return [text] if text else []
         for char in text:
             self._take(char)
-        return self._flushed()
+        return self._flush()
 
     def end(self) -> list[Piece]:
         """The text is over: what was held back."""
@@ -106,9 +106,9 @@ class CitationFilter:
         self._held = ""
         if self._overlap is not None:
             self._compare(self._overlap.end())
-        return self._flushed()
+        return self._flush()
 
-    def _flushed(self) -> list[Piece]:
+    def _flush(self) -> list[Piece]:
         self._gather()
         out, self._out = self._out, []
         return out
@@ -176,7 +176,7 @@ class CitationFilter:
         self._held = ""
         self._marked = self._marked or bool(known)
         if self._overlap is not None:
-            self._overlap.marked()
+            self._overlap.note_marker()
         for number in known:
             self._cite(self._sources[number])
 
@@ -219,7 +219,7 @@ class _Overlap:
         self._is_marked = False
         self._is_ended = False
 
-    def marked(self) -> None:
+    def note_marker(self) -> None:
         """The sentence carries a marker."""
         self._is_marked = True
 

@@ -59,10 +59,10 @@ class _Compiler:
         if kind not in _TYPES:
             raise FilterInvalid(_below(path, "type"), f"expected one of {', '.join(_TYPES)}")
         if kind in ("and", "or"):
-            return self._combined(kind, node.get("filters"), path, depth)
+            return self._compile_compound(kind, node.get("filters"), path, depth)
         return _comparison(kind, node, path)
 
-    def _combined(self, kind: str, parts: Any, path: str, depth: int) -> FileFilter:
+    def _compile_compound(self, kind: str, parts: Any, path: str, depth: int) -> FileFilter:
         where = _below(path, "filters")
         if not isinstance(parts, list) or not parts:
             raise FilterInvalid(where, "expected a list of one or more filters")
@@ -78,11 +78,11 @@ def _comparison(kind: str, node: dict[str, Any], path: str) -> FileFilter:
         raise FilterInvalid(_below(path, "key"), "expected a string")
     where = _below(path, "value")
     if kind in _LISTS:
-        return _listed(key, _values(value, where), is_in=kind == "in")
+        return _compile_membership(key, _values(value, where), is_in=kind == "in")
     if not _is_scalar(value):
         raise FilterInvalid(where, "expected a string, a number or a boolean")
     if kind in ("eq", "ne"):
-        return _listed(key, [value], is_in=kind == "eq")
+        return _compile_membership(key, [value], is_in=kind == "eq")
     if isinstance(value, bool):
         raise FilterInvalid(where, "expected a string or a number")
     compare = _ORDERS[kind]
@@ -96,7 +96,7 @@ def _values(value: Any, where: str) -> Sequence[Any]:
     return values
 
 
-def _listed(key: str, values: Sequence[Any], *, is_in: bool) -> FileFilter:
+def _compile_membership(key: str, values: Sequence[Any], *, is_in: bool) -> FileFilter:
     wanted = {(_kind(value), value) for value in values}
 
     def admits(attributes: dict[str, Any]) -> bool:

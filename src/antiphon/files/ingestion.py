@@ -136,7 +136,7 @@ class Ingestion:
         except FileRefused as refusal:
             await self._files.fail(job, refusal.code, str(refusal))
         except EmbeddingUnavailable as error:
-            await self._put_off(job, error)
+            await self._postpone(job, error)
         except BlobMissing:
             await self._files.fail(job, "server_error", "The file's content is not there any more.")
         except StoreUnavailable:
@@ -148,7 +148,7 @@ class Ingestion:
             else:
                 await self._files.release(job, int(self._clock()) + 2**job.attempts)
 
-    async def _put_off(self, job: IngestionJob, error: EmbeddingUnavailable) -> None:
+    async def _postpone(self, job: IngestionJob, error: EmbeddingUnavailable) -> None:
         now = self._clock()
         since = self._waiting_since.setdefault(job.key, now)
         if now - since > PATIENCE_S:

@@ -63,9 +63,9 @@ from antiphon.wire.files import (
     UploadObject,
     UploadPartObject,
 )
-from antiphon.wire.listing import ListQuery
 from antiphon.wire.lists import Deleted, Health, ItemList, Model, ModelList, ResponseList
-from antiphon.wire.request import CreateRequest, RetrieveQuery
+from antiphon.wire.queries import ListQuery, RetrieveQuery
+from antiphon.wire.request import CreateRequest
 from antiphon.wire.response import Response
 from antiphon.wire.vector_stores import (
     ChangedStoreFile,

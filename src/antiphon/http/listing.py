@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import msgspec
 
@@ -11,10 +11,7 @@ from antiphon.store import Page
 from antiphon.wire import Id, Json
 from antiphon.wire.kinds import KINDS
 from antiphon.wire.lists import ItemList
-from antiphon.wire.request import PageQuery
-from antiphon.wire.validation import checked, wrong_type
-
-T = TypeVar("T")
+from antiphon.wire.queries import PageQuery
 
 
 def first_and_last(ids: Sequence[Id]) -> tuple[Id | None, Id | None]:
@@ -53,17 +50,3 @@ def _without(member: Any, part: str | None) -> Any:
         return member
     whole = cast(Json, member)
     return {**whole, part: None} if part in whole else whole
-
-
-def parse_query(params: Iterable[tuple[str, str]], kind: type[T]) -> T:
-    """The query of a list as one of our structs; unknown keys are passed over.
-
-    Raises:
-        InvalidRequest: a limit that is none, or an unknown order.
-    """
-    raw: Json = dict(params)
-    if (limit := raw.get("limit")) is not None:
-        if not (limit.isascii() and limit.removeprefix("-").isdigit() and len(limit) < 13):
-            raise wrong_type(("limit",), "an integer", limit).error()
-        raw["limit"] = int(limit)
-    return checked(raw, kind, strict=False)[0]

@@ -149,10 +149,10 @@ class _Play:
             if isinstance(step, asyncio.Event):
                 await step.wait()
                 continue
-            return self._noted(_batch(step))
-        return self._noted((Finish(),))
+            return self._record(_batch(step))
+        return self._record((Finish(),))
 
-    def _noted(self, batch: Sequence[Delta]) -> Sequence[Delta]:
+    def _record(self, batch: Sequence[Delta]) -> Sequence[Delta]:
         assert batch, "a batch has at least one delta"
         self._sampled.finished = isinstance(batch[-1], Finish)
         return batch

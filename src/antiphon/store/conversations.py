@@ -9,7 +9,7 @@ import msgspec
 
 from antiphon.store.responses import Page, Slice, StoredItem
 from antiphon.wire import Id
-from antiphon.wire.listing import ListQuery
+from antiphon.wire.queries import ListQuery
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from antiphon.wire import Id
-from antiphon.wire.listing import ListQuery
+from antiphon.wire.queries import ListQuery
 
 T = TypeVar("T")
 

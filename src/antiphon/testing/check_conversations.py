@@ -20,7 +20,7 @@ from antiphon.store import (
 )
 from antiphon.testing.records import NOW, PROJECT, STRANGER, a_conversation, a_record, an_item
 from antiphon.wire import Id
-from antiphon.wire.listing import ListQuery
+from antiphon.wire.queries import ListQuery
 
 
 async def keeps_a_conversation(store: Store) -> None:

@@ -22,10 +22,10 @@ from antiphon.testing.serving import OneModel
 
 def scripted(model: Model) -> Callable[[Config, str], AbstractAsyncContextManager[Engine]]:
     """What opens an engine on that model, for ``OpenAI(engine=…)``. Clients that shall share it are given the same."""
-    return partial(_opened, model)
+    return partial(_open, model)
 
 
-def _opened(model: Model, config: Config, url: str) -> AbstractAsyncContextManager[Engine]:
+def _open(model: Model, config: Config, url: str) -> AbstractAsyncContextManager[Engine]:
     return open_engine(config, None, url, roster=OneModel(model))
 
 

@@ -195,7 +195,7 @@ class Upstream:
     ) -> None:
         if answer.status == 0:
             raise ConnectionResetError
-        gone = asyncio.create_task(_gone(reader))
+        gone = asyncio.create_task(_wait_for_disconnect(reader))
         playing = asyncio.create_task(_play(answer, writer))
         try:
             await asyncio.wait((gone, playing), return_when=asyncio.FIRST_COMPLETED)
@@ -210,7 +210,7 @@ class Upstream:
             await asyncio.gather(gone, playing, return_exceptions=True)
 
 
-async def _gone(reader: asyncio.StreamReader) -> None:
+async def _wait_for_disconnect(reader: asyncio.StreamReader) -> None:
     """Returns when the client has left. It sends nothing while it is being answered, so nothing of it is read here."""
     while not reader.at_eof() and reader.exception() is None:  # noqa: ASYNC110  (to read would be to take the start of the next request)
         await asyncio.sleep(0.001)

@@ -95,7 +95,7 @@ class ApplyPatchTool:
             failed = item.get("status") == "failed"
             log = item.get("output") or ("The patch could not be applied." if failed else "Done.")
             return (output_item(item["call_id"], f"Error: {log}" if failed else log),)
-        name, arguments = _shown(item["operation"])
+        name, arguments = _to_call(item["operation"])
         return (call_item(item["call_id"], name, msgspec.json.encode(arguments).decode()),)
 
 
@@ -133,7 +133,7 @@ def _operation(name: str, given: _Arguments) -> Json:
             raise v4a.PatchInvalid("`search` is missing: give the lines that are to be replaced.")
 
 
-def _shown(operation: Json) -> tuple[str, Json]:
+def _to_call(operation: Json) -> tuple[str, Json]:
     """The function and its arguments. A diff of one hunk is shown as what the model would write for it."""
     path, diff = operation.get("path", ""), str(operation.get("diff") or "")
     match operation.get("type"):

@@ -147,22 +147,22 @@ def _action(given: _Action, size: tuple[int, int] | None) -> Json:
             by = {"scroll_x": round(given.scroll_x), "scroll_y": round(given.scroll_y)}
             return {"type": "scroll", **_place(given, size), **by}
         case "drag":
-            points = _needed(given.path if given.path and len(given.path) > 1 else None, given, "path")
+            points = _require(given.path if given.path and len(given.path) > 1 else None, given, "path")
             return {"type": "drag", "path": [_within(point.x, point.y, size) for point in points]}
         case "type":
-            return {"type": "type", "text": _needed(given.text, given, "text")}
+            return {"type": "type", "text": _require(given.text, given, "text")}
         case "keypress":
-            keys = _needed(given.keys or None, given, "keys")
+            keys = _require(given.keys or None, given, "keys")
             return {"type": "keypress", "keys": [keys] if isinstance(keys, str) else keys}
         case "screenshot" | "wait":
             return {"type": given.type}
 
 
 def _place(given: _Action, size: tuple[int, int] | None) -> Json:
-    return _within(_needed(given.x, given, "x"), _needed(given.y, given, "y"), size)
+    return _within(_require(given.x, given, "x"), _require(given.y, given, "y"), size)
 
 
-def _needed(value: T | None, given: _Action, member: str) -> T:
+def _require(value: T | None, given: _Action, member: str) -> T:
     if value is None:
         more = " of two points or more" if member == "path" else ""
         raise CallInvalid(f"Error: {given.type} needs `{member}`{more}.")

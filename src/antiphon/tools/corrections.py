@@ -39,7 +39,7 @@ def repair_call(call: ToolCall, function: Function | None) -> ToolCall:
     schema = function.parameters
     if schema is None or violation(schema, arguments) is None:
         return call if call.arguments.strip() not in ("", "null") else _with(call, arguments)
-    for mended in (_without_nothings(arguments, schema), _known(arguments, schema)):
+    for mended in (_drop_empty(arguments, schema), _drop_unknown(arguments, schema)):
         if violation(schema, mended) is None:
             return _with(call, mended)
     reason = violation(schema, arguments)
@@ -63,15 +63,15 @@ def _with(call: ToolCall, arguments: Json) -> ToolCall:
     return msgspec.structs.replace(call, arguments=msgspec.json.encode(arguments).decode())
 
 
-def _without_nothings(arguments: Json, schema: Json) -> Json:
+def _drop_empty(arguments: Json, schema: Json) -> Json:
     """Without optional members that are null or an empty text."""
     required: Any = schema.get("required") or ()
     return {name: value for name, value in arguments.items() if name in required or value not in (None, "")}
 
 
-def _known(arguments: Json, schema: Json) -> Json:
+def _drop_unknown(arguments: Json, schema: Json) -> Json:
     properties: Any = schema.get("properties") or {}
-    return {name: value for name, value in _without_nothings(arguments, schema).items() if name in properties}
+    return {name: value for name, value in _drop_empty(arguments, schema).items() if name in properties}
 
 
 class Corrections:

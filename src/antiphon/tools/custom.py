@@ -70,7 +70,7 @@ class CustomTool:
         text = read_arguments(call, _Arguments).input
         grammar = _grammar(spec)
         if grammar is not None:
-            _hold(text, *grammar)
+            _check(text, *grammar)
         doc: Json = {"type": "custom_tool_call", "call_id": call.call_id, "name": spec["name"], "input": text}
         return {**doc, "namespace": spec["namespace"]} if "namespace" in spec else doc
 
@@ -104,18 +104,18 @@ def _bytes() -> LLTokenizer:
 
 
 @lru_cache(maxsize=_GRAMMARS_KEPT)
-def _compiled(syntax: str, definition: str) -> str:
+def _compile(syntax: str, definition: str) -> str:
     read = LLMatcher.grammar_from_regex if syntax == "regex" else LLMatcher.grammar_from_lark
     return read(definition)
 
 
 def _fault(syntax: str, definition: str) -> str | None:
-    return LLMatcher.validate_grammar(_compiled(syntax, definition), _bytes()).strip() or None
+    return LLMatcher.validate_grammar(_compile(syntax, definition), _bytes()).strip() or None
 
 
-def _hold(text: str, syntax: str, definition: str) -> None:
+def _check(text: str, syntax: str, definition: str) -> None:
     data = text.encode("utf-8", "replace")
-    matcher = LLMatcher(_bytes(), _compiled(syntax, definition))
+    matcher = LLMatcher(_bytes(), _compile(syntax, definition))
     read = matcher.try_consume_tokens(list(data))
     if read == len(data) and matcher.is_accepting():
         return

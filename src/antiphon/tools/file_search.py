@@ -156,7 +156,7 @@ class FileSearchTool:
             self._keep(item.id, f"The search failed. {error.message}")
             return Outcome({"queries": queries, "results": None}, failed=True)
         shown = _fitting(hits, scope.context_tokens)
-        self._keep(item.id, _told(shown, scope.sources))
+        self._keep(item.id, _passages_text(shown, scope.sources))
         results = [_result(hit) for hit in hits] if INCLUDE in scope.include else None
         return Outcome({"queries": queries, "results": results})
 
@@ -195,7 +195,7 @@ def _fitting(hits: Sequence[Hit], context_tokens: int | None) -> Sequence[Hit]:
     return hits
 
 
-def _told(hits: Sequence[Hit], sources: Sources) -> str:
+def _passages_text(hits: Sequence[Hit], sources: Sources) -> str:
     """The passages under their numbers, and what is asked of the model."""
     if not hits:
         return _NOTHING

@@ -72,12 +72,12 @@ def safety_checks(call_id: str, actions: Sequence[Json], place: Place = Place())
         actions: what it would do, as the API has them.
         place: where.
     """
-    found = [*_typed(actions, place.url), *_placed(actions, place)]
+    found = [*_find_secrets(actions, place.url), *_find_misplaced(actions, place)]
     name = call_id.removeprefix("call_")
     return [{"id": f"cu_sc_{name}_{n}", "code": code, "message": text} for n, (code, text) in enumerate(found)]
 
 
-def _typed(actions: Sequence[Json], url: str) -> Iterator[tuple[str, str]]:
+def _find_secrets(actions: Sequence[Json], url: str) -> Iterator[tuple[str, str]]:
     """What in the typed texts is secret; they are read together, as one may be typed in pieces."""
     text = "".join(str(action.get("text") or "") for action in actions if action.get("type") == "type")
     secrets = [name for name, pattern in _SECRETS if pattern.search(text)]
@@ -89,7 +89,7 @@ def _typed(actions: Sequence[Json], url: str) -> Iterator[tuple[str, str]]:
         yield SENSITIVE_DOMAIN, f"The page is not encrypted: {_origin(url)}."
 
 
-def _placed(actions: Sequence[Json], place: Place) -> Iterator[tuple[str, str]]:
+def _find_misplaced(actions: Sequence[Json], place: Place) -> Iterator[tuple[str, str]]:
     """Whether something is done on a page where it was not to be. Looking at one is no matter."""
     acting = any(action.get("type") in _ACTING for action in actions)
     if acting and place.url and place.hosts and not _is_named(place.url, place.hosts):

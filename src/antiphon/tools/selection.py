@@ -17,7 +17,7 @@ from antiphon.models import ToolChoice
 from antiphon.tools.toolbox import Offers, Toolbox
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest
-from antiphon.wire.request import (
+from antiphon.wire.tool_specs import (
     AllowedTools,
     CustomChoice,
     FileSearchTool,
@@ -67,7 +67,7 @@ def _echo(spec: ToolSpec, tool: Json, offers: Offers) -> Json:
             ranking: Json = {"ranker": "auto", "score_threshold": 0.0} | (shown.get("ranking_options") or {})
             return defaults | shown | {"ranking_options": ranking}
         case McpTool():
-            return _masked(shown)
+            return _mask(shown)
         case _:
             return shown
 
@@ -78,7 +78,7 @@ def _refuse_unsupported(kind: str, index: int, toolbox: Toolbox) -> None:
         raise InvalidRequest(text, code="unsupported_value", param=f"tools[{index}].type")
 
 
-def _masked(tool: Json) -> Json:
+def _mask(tool: Json) -> Json:
     """An MCP tool without its secrets, as the API echoes it: no credentials, and of the address the host alone."""
     shown = {key: value for key, value in tool.items() if key != "authorization"}
     if "server_url" in shown:
@@ -103,7 +103,7 @@ _ALIASES: Final = {
 """The types of tool that a choice means, where they are not the choice's own type."""
 
 
-def choice_of(spec: str | ToolChoiceSpec | None, offered: Toolset) -> ToolChoice:
+def read_choice(spec: str | ToolChoiceSpec | None, offered: Toolset) -> ToolChoice:
     """Which of the offered functions may, or must, be called.
 
     Raises:
@@ -115,18 +115,18 @@ def choice_of(spec: str | ToolChoiceSpec | None, offered: Toolset) -> ToolChoice
         case "none":
             return ToolChoice("none")
         case FunctionChoice(name=name):
-            return ToolChoice("required", (_declared(name, offered),))
+            return ToolChoice("required", (_require_declared(name, offered),))
         case CustomChoice(name=name):
-            return ToolChoice("required", _named(offered, "custom", name))
+            return ToolChoice("required", _functions_of(offered, "custom", name))
         case AllowedTools():
-            return _allowed(spec, offered)
+            return _allow(spec, offered)
         case str():
-            return _required(offered)
+            return _require_one(offered)
         case _:
-            return ToolChoice("required", _named(offered, str(spec.__struct_config__.tag), None))
+            return ToolChoice("required", _functions_of(offered, str(spec.__struct_config__.tag), None))
 
 
-def _named(offered: Toolset, kind: str, name: str | None) -> tuple[str, ...]:
+def _functions_of(offered: Toolset, kind: str, name: str | None) -> tuple[str, ...]:
     """The functions of a tool that must be used.
 
     Raises:
@@ -143,7 +143,7 @@ def _named(offered: Toolset, kind: str, name: str | None) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _required(offered: Toolset) -> ToolChoice:
+def _require_one(offered: Toolset) -> ToolChoice:
     if not offered.echo:
         text = "Tool choice 'required' must be specified with 'tools' parameter."
         raise InvalidRequest(text, code="invalid_value", param="tool_choice")
@@ -152,7 +152,7 @@ def _required(offered: Toolset) -> ToolChoice:
     return ToolChoice("required")
 
 
-def _allowed(spec: AllowedTools, offered: Toolset) -> ToolChoice:
+def _allow(spec: AllowedTools, offered: Toolset) -> ToolChoice:
     names = tuple(name for index, tool in enumerate(spec.tools) for name in _allowed_names(tool, index, offered))
     if not names and spec.mode == "required":
         raise _unsupported("Unsupported value: none of the allowed tools is run by this server.")
@@ -163,7 +163,7 @@ def _allowed(spec: AllowedTools, offered: Toolset) -> ToolChoice:
 def _allowed_names(tool: Json, index: int, offered: Toolset) -> Sequence[str]:
     kind: Any = tool.get("type")
     if kind == "function":
-        return (_declared(_name_of(tool, index), offered),)
+        return (_require_declared(_name_of(tool, index), offered),)
     name: Any = tool.get("name")
     return offered.offers.names(_ALIASES.get(str(kind), (str(kind),)), name if isinstance(name, str) else None)
 
@@ -178,7 +178,7 @@ def _name_of(tool: Json, index: int) -> str:
     return name
 
 
-def _declared(name: str, offered: Toolset) -> str:
+def _require_declared(name: str, offered: Toolset) -> str:
     if name not in offered.offers.by_name:
         raise _not_found("function")
     return name

@@ -71,7 +71,7 @@ class ShellTool:
         """
         given = read_arguments(call, _Commands)
         action = {
-            "commands": _listed(call, given.commands),
+            "commands": _read_commands(call, given.commands),
             "timeout_ms": given.timeout_ms,
             "max_output_length": given.max_output_length,
         }
@@ -80,7 +80,7 @@ class ShellTool:
     def lower(self, item: Json) -> Sequence[Json]:
         """The function's call, and what its commands printed."""
         if item["type"] == "shell_call_output":
-            return (output_item(item["call_id"], "\n".join(_printed(each) for each in item["output"]) or "Done."),)
+            return (output_item(item["call_id"], "\n".join(_output_text(each) for each in item["output"]) or "Done."),)
         action: Json = item["action"]
         given = {name: action[name] for name in ("commands", "timeout_ms") if action.get(name) is not None}
         return (call_item(item["call_id"], "shell", msgspec.json.encode(given).decode()),)
@@ -107,7 +107,7 @@ class LocalShellTool:
         command = ["sh", "-c", given.command] if isinstance(given.command, str) else given.command
         action: Json = {
             "type": "exec",
-            "command": _listed(call, command),
+            "command": _read_commands(call, command),
             "env": {},
             "timeout_ms": given.timeout_ms,
             "user": None,
@@ -124,14 +124,14 @@ class LocalShellTool:
         return (call_item(item["call_id"], "local_shell", msgspec.json.encode(given).decode()),)
 
 
-def _listed(call: ToolCall, given: list[str] | str) -> list[str]:
+def _read_commands(call: ToolCall, given: list[str] | str) -> list[str]:
     commands = [given] if isinstance(given, str) else given
     if not any(command.strip() for command in commands):
         raise CallInvalid(f"Error: {call.name} needs a command.")
     return commands
 
 
-def _printed(result: Any) -> str:
+def _output_text(result: Any) -> str:
     """What one command printed and how it ended, for the model."""
     given: Any = result.get("outcome")
     outcome = cast(Json, given) if isinstance(given, dict) else {}

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from antiphon.wire import Json
-from antiphon.wire.request import ToolSpec
+from antiphon.wire.tool_specs import ToolSpec
 
 _COMPUTER_USE: Final = {"display_width_px": "display_width", "display_height_px": "display_height"}
 _SEPARATOR: Final = "__"
@@ -21,7 +21,7 @@ def flat(tool: Any) -> Any:
     members = cast(Json, tool)
     match members:
         case {"type": "function", "function": dict()}:
-            return _unnested(members)
+            return _unnest(members)
         case {"type": "computer_use"}:
             renamed = {_COMPUTER_USE.get(key, key): value for key, value in members.items()}
             return {"environment": "browser", **renamed, "type": "computer_use_preview"}
@@ -33,14 +33,14 @@ def flat_choice(choice: Any) -> Any:
     """A ``tool_choice`` as this API writes it, from chat's nested form."""
     match choice:
         case {"type": "function", "function": dict()}:
-            return _unnested(cast(Json, choice))
+            return _unnest(cast(Json, choice))
         case {"type": "allowed_tools", "tools": [*tools]}:
             return {**cast(Json, choice), "tools": [flat(tool) for tool in tools]}
         case _:
             return choice
 
 
-def _unnested(nested: Json) -> Json:
+def _unnest(nested: Json) -> Json:
     rest = {key: value for key, value in nested.items() if key != "function"}
     return {**nested["function"], **rest}
 

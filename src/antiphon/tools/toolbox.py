@@ -76,21 +76,21 @@ class Toolbox:
         own: dict[str, Offer] = {}
         served: dict[str, Offer] = {}
         for index, spec in enumerate(specs):
-            for offer in self._checked(spec, index):
+            for offer in self._check(spec, index):
                 name = offer.function.name
                 if offer.tool is not self.functions:
                     served.setdefault(name, offer)
                 elif name in own:
-                    raise _repeated(name, index)
+                    raise _repeated_error(name, index)
                 else:
                     own[name] = offer
         found = {**own, **{name: offer for name, offer in served.items() if name not in own}}
         searchable = any(offer.spec["type"] == SEARCH for offer in found.values())
         deferred = {name: offer for name, offer in found.items() if searchable and offer.spec.get("defer_loading")}
         shown = {name: offer for name, offer in found.items() if name not in deferred}
-        return Offers(self, shown | self._brought(items), deferred)
+        return Offers(self, shown | self._offer_brought(items), deferred)
 
-    def _brought(self, items: Iterable[Json]) -> dict[str, Offer]:
+    def _offer_brought(self, items: Iterable[Json]) -> dict[str, Offer]:
         """The offers of tools that items brought; one that cannot be offered is passed over."""
         found: dict[str, Offer] = {}
         for spec in usable(brought_tools(items)):
@@ -98,7 +98,7 @@ class Toolbox:
                 found |= {offer.function.name: offer for offer in self._offer(spec)}
         return found
 
-    def _checked(self, spec: Json, index: int) -> Sequence[Offer]:
+    def _check(self, spec: Json, index: int) -> Sequence[Offer]:
         try:
             return list(self._offer(spec))
         except SpecInvalid as fault:
@@ -156,7 +156,7 @@ class Offers(msgspec.Struct, frozen=True):
         return found[0] if found else None
 
 
-def _repeated(name: str, index: int) -> InvalidRequest:
+def _repeated_error(name: str, index: int) -> InvalidRequest:
     param = f"tools[{index}].name"
     text = f"Invalid '{param}': the function name '{name}' is already in use. Names of functions must be unique."
     return InvalidRequest(text, code="invalid_value", param=param)

@@ -83,7 +83,10 @@ class WebhookDispatcher:
         """Deliver as long as this lasts; what is not delivered at the end waits for the next time."""
         async with AsyncExitStack() as stack:
             lanes = [await self._lane(endpoint, stack) for endpoint in self._outbox.endpoints]
-            tasks = [asyncio.create_task(self._upkeep()), *(asyncio.create_task(lane.work()) for lane in lanes)]
+            tasks = [
+                asyncio.create_task(self._give_up_regularly()),
+                *(asyncio.create_task(lane.work()) for lane in lanes),
+            ]
             try:
                 yield
             finally:
@@ -98,7 +101,7 @@ class WebhookDispatcher:
         wakeup = self._outbox.wakeup(endpoint)
         return Lane(self._store, endpoint, wakeup, post, self._meter, clock=self._clock, chance=self._chance)
 
-    async def _upkeep(self) -> None:
+    async def _give_up_regularly(self) -> None:
         """Give up what nobody will ever deliver."""
         while True:
             try:
@@ -155,14 +158,14 @@ class Lane:
         while True:
             self._hint.clear()
             try:
-                wait_s = await self._begun()
+                wait_s = await self._begin_due()
             except StoreUnavailable as error:
                 log.warning("webhook delivery failed: %s", error)
                 wait_s = LOOK_S
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hint.wait(), wait_s)
 
-    async def _begun(self) -> float:
+    async def _begin_due(self) -> float:
         """Begin what is due and there is room for; says how long there is nothing more to do, in seconds."""
         room = IN_FLIGHT_MAX - len(self._busy)
         # Those that are under way are among the first.
@@ -176,11 +179,11 @@ class Lane:
         return LOOK_S
 
     def _begin(self, delivery: Delivery) -> None:
-        task = asyncio.create_task(self._attempted(delivery))
+        task = asyncio.create_task(self._attempt(delivery))
         self._busy[delivery.id] = task
-        task.add_done_callback(lambda _: self._ended(delivery.id))
+        task.add_done_callback(lambda _: self._forget(delivery.id))
 
-    def _ended(self, id: Id) -> None:
+    def _forget(self, id: Id) -> None:
         del self._busy[id]
         self._hint.set()
 
@@ -194,7 +197,7 @@ class Lane:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _attempted(self, delivery: Delivery) -> None:
+    async def _attempt(self, delivery: Delivery) -> None:
         now = int(self._clock())
         body = webhooks.body(delivery)
         headers = webhooks.headers(delivery.id, body, self._endpoint.keys, now)
@@ -205,7 +208,7 @@ class Lane:
             outcome = "fault"
         attempt = Attempt(number=delivery.attempts + 1, at=now, outcome=str(outcome))
         status = _status(outcome, attempt.number)
-        await self._recorded(delivery, attempt, status)
+        await self._record(delivery, attempt, status)
         self._meter.webhook_attempts.add(1, "delivered" if status == "delivered" else "failed")
         if status == "given_up":
             self._meter.webhooks_given_up.add(1)
@@ -216,7 +219,7 @@ class Lane:
                 attempt.outcome,
             )
 
-    async def _recorded(self, delivery: Delivery, attempt: Attempt, status: DeliveryStatus) -> None:
+    async def _record(self, delivery: Delivery, attempt: Attempt, status: DeliveryStatus) -> None:
         """Write it down, however long the store refuses: before that, the endpoint would be told again and again."""
         due_at = None
         if status == "waiting":

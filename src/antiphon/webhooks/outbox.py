@@ -136,12 +136,12 @@ def _key(secret: str) -> bytes:
     return key
 
 
-def fresh_secret() -> str:
+def new_secret() -> str:
     """A new secret."""
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
-def shown(url: str) -> str:
+def hide_query(url: str) -> str:
     """The URL as people may read it: without its query."""
     bare, mark, _ = url.partition("?")
     return f"{bare}?…" if mark else bare

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from antiphon.wire import Json
-from antiphon.wire.request import (
+from antiphon.wire.values import (
     INT_MAX,
     CallId,
     Effort,

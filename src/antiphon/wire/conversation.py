@@ -13,10 +13,11 @@ from msgspec import Meta
 
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.input_items import InputItem
 from antiphon.wire.items import Ids, normal, typed
 from antiphon.wire.kinds import KINDS
-from antiphon.wire.request import TEXT_CHARS_MAX, InputItem, Metadata, StrictStruct
 from antiphon.wire.validation import Fault, checked
+from antiphon.wire.values import TEXT_CHARS_MAX, Metadata, StrictStruct
 
 ITEMS_MAX = 20
 _Items = Annotated[list[InputItem], Meta(max_length=ITEMS_MAX)]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from antiphon.wire.request import StrictStruct
+from antiphon.wire.values import StrictStruct
 
 INPUTS_MAX = 2048
 INPUT_CHARS_MAX = 200_000

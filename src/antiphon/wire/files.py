@@ -10,8 +10,8 @@ from msgspec import Meta
 
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
-from antiphon.wire.request import StrictStruct
 from antiphon.wire.validation import checked
+from antiphon.wire.values import StrictStruct
 
 PARTS_MAX = 10_000
 FILENAME_CHARS_MAX = 512

@@ -33,7 +33,7 @@ def typed(item: Any) -> Any:
 
 
 def normal(items: Sequence[Json], ids: Ids, *, chars_max: int, member: str = "input") -> tuple[Json, ...]:
-    """Normalise items that ``wire.request.InputItem`` accepts; ``chars_max`` bounds each text, ``member`` is the
+    """Normalise items that ``wire.input_items.InputItem`` accepts; ``chars_max`` bounds each text, ``member`` is the
     member of the body that holds them.
 
     Raises:
@@ -54,15 +54,15 @@ def _normal(item: Json, ids: Ids, path: Path, chars_max: int) -> Json:
     if KINDS[kind].assumed and new.get("status") is None:
         new["status"] = "completed"
     if kind == "message":
-        _settle(new, path, chars_max)
+        _normalize_message(new, path, chars_max)
     elif kind == "function_call_output":
-        _bounded(new["output"], (*path, "output"), chars_max)
+        _check_length(new["output"], (*path, "output"), chars_max)
         if isinstance(new["output"], list):
             new["output"] = [_with_detail(part) for part in cast(list[Json], new["output"])]
     return new
 
 
-def _settle(message: Json, path: Path, chars_max: int) -> None:
+def _normalize_message(message: Json, path: Path, chars_max: int) -> None:
     """Bring a message's content to a list of parts, as its role writes them."""
     spoken = message["role"] == "assistant"
     if not spoken and message.get("phase") is not None:
@@ -72,7 +72,7 @@ def _settle(message: Json, path: Path, chars_max: int) -> None:
     path = (*path, "content")
     if isinstance(content, str):
         content = [{"type": "input_text", "text": content}]
-        _bounded(content[0]["text"], path, chars_max)
+        _check_length(content[0]["text"], path, chars_max)
     settle = _output_part if spoken else _input_part
     message["content"] = [settle(part, (*path, i), chars_max) for i, part in enumerate(content)]
 
@@ -81,7 +81,7 @@ def _output_part(part: Json, path: Path, chars_max: int) -> Json:
     """An assistant's text is ``output_text`` in every output type, however the caller labelled it."""
     if part["type"] not in ("input_text", "output_text"):
         return part
-    _bounded(part["text"], path, chars_max)
+    _check_length(part["text"], path, chars_max)
     new: Json = {**part, "type": "output_text"}
     for key in ("annotations", "logprobs"):
         if new.get(key) is None:
@@ -94,7 +94,7 @@ def _input_part(part: Json, path: Path, chars_max: int) -> Json:
     if kind not in _PARTS_OF_INPUT:
         raise wrong_value((*path, "type"), kind, _PARTS_OF_INPUT).error()
     if kind == "input_text":
-        _bounded(part["text"], path, chars_max)
+        _check_length(part["text"], path, chars_max)
     return _with_detail(part)
 
 
@@ -103,7 +103,7 @@ def _with_detail(part: Json) -> Json:
     return {**part, "detail": "auto"} if part["type"] == "input_image" and part.get("detail") is None else part
 
 
-def _bounded(text: object, path: Path, chars_max: int) -> None:
+def _check_length(text: object, path: Path, chars_max: int) -> None:
     if isinstance(text, str) and len(text) > chars_max:
         raise too_long(path, len(text), chars_max).error()
 
@@ -138,7 +138,7 @@ def refuse_duplicates(items: Sequence[Json], member: str, before: Iterable[Json]
             seen.add(id)
 
 
-def nothing_asked() -> InvalidRequest:
+def empty_input_error() -> InvalidRequest:
     """The refusal of a request whose whole context is empty."""
     text = "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation' must be provided."
     return InvalidRequest(text, code="missing_required_parameter")

@@ -185,9 +185,9 @@ class _Tally:
         self, child: _Spot, stack: list[tuple[_Spot, Iterator[_Spot]]], sums: list[int], above: set[tuple[int, int]]
     ) -> None:
         if child.value is None and len(stack) >= PATH_MAX:
-            raise Excess(f"In context={_told(child)}, references lead on for more than {PATH_MAX} subschemas.")
+            raise Excess(f"In context={_describe(child)}, references lead on for more than {PATH_MAX} subschemas.")
         if len(self._totals) > self._max:
-            raise Excess(f"In context={_told(child)}, there are more than {self._max} subschemas.")
+            raise Excess(f"In context={_describe(child)}, there are more than {self._max} subschemas.")
         stack.append((child, self._inside(child)))
         sums.append(_weight(child))
         above.add(child.key)
@@ -195,7 +195,7 @@ class _Tally:
     def _add(self, sums: list[int], count: int, spot: _Spot) -> None:
         sums[-1] += count
         if sums[-1] > self._max:
-            raise Excess(f"In context={_told(spot)}, references expand to more than {self._max} subschemas.")
+            raise Excess(f"In context={_describe(spot)}, references expand to more than {self._max} subschemas.")
 
 
 def _refuse_loop(child: _Spot, stack: Sequence[tuple[_Spot, Iterator[_Spot]]]) -> None:
@@ -203,7 +203,7 @@ def _refuse_loop(child: _Spot, stack: Sequence[tuple[_Spot, Iterator[_Spot]]]) -
     on_the_way = [spot for spot, _ in stack]
     start = next(i for i, spot in enumerate(on_the_way) if spot.key == child.key)
     if child.same and all(spot.same for spot in on_the_way[start + 1 :]):
-        raise Excess(f"In context={_told(child)}, the schema refers to itself for one and the same value.")
+        raise Excess(f"In context={_describe(child)}, the schema refers to itself for one and the same value.")
 
 
 def _weight(spot: _Spot) -> int:
@@ -212,7 +212,7 @@ def _weight(spot: _Spot) -> int:
     return 1 + (len(text) // PATTERN_WORK_CHARS if patterned else 0)
 
 
-def _told(spot: _Spot) -> str:
+def _describe(spot: _Spot) -> str:
     return str(tuple(map(str, spot.place)))[:512]
 
 
@@ -231,7 +231,7 @@ class Links:
         """All that ``spot`` leads to, for whatever value."""
         yield from self._same(spot)
         for word in _PLACES.intersection(spot.schema):
-            yield from (_named if word in _MEMBERS else _one_or_many)(spot, word)
+            yield from (_named_members if word in _MEMBERS else _one_or_many)(spot, word)
 
     def applied(self, spot: _Spot) -> Iterator[_Spot]:
         """What ``spot`` leads to for its value."""
@@ -253,15 +253,15 @@ class Links:
         # Whether a member was seen already is found out by looking at all of these once more.
         times = 2 if any(word in spot.schema for word in _UNEVALUATED) else 1
         for word in _IN_PLACE.intersection(spot.schema):
-            for each in self._applied_by(spot, word):
+            for each in self._apply_keyword(spot, word):
                 yield each._replace(value=spot.value, same=True, times=each.times * times)
 
-    def _applied_by(self, spot: _Spot, word: str) -> Iterator[_Spot]:
+    def _apply_keyword(self, spot: _Spot, word: str) -> Iterator[_Spot]:
         if word in _REFERENCES:
             reference: Any = spot.schema[word]
             yield from self._target(spot, reference) if isinstance(reference, str) else ()
         else:
-            yield from (_named if word in _NAMED else _one_or_many)(spot, word)
+            yield from (_named_members if word in _NAMED else _one_or_many)(spot, word)
 
     def _target(self, spot: _Spot, reference: str) -> Sequence[_Spot]:
         own: Any = self._root.get("$id")
@@ -270,11 +270,11 @@ class Links:
             return (_Spot(self._root, ()),)
         if not local.startswith("#"):
             return (_Spot({}, (*spot.place, reference[:64]), times=FOREIGN_WORK),)
-        return self._pointed(local[1:]) if local.startswith("#/") else self._anchored(local[1:])
+        return self._follow_pointer(local[1:]) if local.startswith("#/") else self._find_anchor(local[1:])
 
-    def _pointed(self, pointer: str) -> Sequence[_Spot]:
+    def _follow_pointer(self, pointer: str) -> Sequence[_Spot]:
         node: Any = self._root
-        steps = [step.replace("~1", "/").replace("~0", "~") for step in _unquoted(pointer).split("/")[1:]]
+        steps = [step.replace("~1", "/").replace("~0", "~") for step in _unquote(pointer).split("/")[1:]]
         for step in steps:
             if isinstance(node, dict):
                 node = cast(Json, node).get(step)
@@ -282,7 +282,7 @@ class Links:
                 node = next(iter(cast("list[Any]", node)[int(step) : int(step) + 1]), None)
         return (_Spot(cast(Json, node), tuple(steps)),) if isinstance(node, dict) else ()
 
-    def _anchored(self, name: str) -> Sequence[_Spot]:
+    def _find_anchor(self, name: str) -> Sequence[_Spot]:
         if self._anchors is None:
             self._anchors = _anchors(self._root)
         return self._anchors.get(name, ())
@@ -291,10 +291,10 @@ class Links:
 def _refuse_new_base(names: Sequence[Any], spot: _Spot) -> None:
     """Below an ``$id``, references count from another root; ``#name`` is but an anchor."""
     if any(isinstance(name, str) and not name.startswith("#") for name in names):
-        raise Excess(f"In context={_told(spot)}, '$id' is known at the top of a schema only.")
+        raise Excess(f"In context={_describe(spot)}, '$id' is known at the top of a schema only.")
 
 
-def _unquoted(pointer: str) -> str:
+def _unquote(pointer: str) -> str:
     from urllib.parse import unquote  # rarely needed
 
     return unquote(pointer) if "%" in pointer else pointer
@@ -324,7 +324,7 @@ def _one_or_many(spot: _Spot, word: str) -> Iterator[_Spot]:
                 yield _Spot(cast(Json, one), (*spot.place, word, index))
 
 
-def _named(spot: _Spot, word: str) -> Iterator[_Spot]:
+def _named_members(spot: _Spot, word: str) -> Iterator[_Spot]:
     inner: Any = spot.schema.get(word)
     if isinstance(inner, dict):
         for name, one in cast(Json, inner).items():
@@ -338,7 +338,7 @@ def _of_member(spot: _Spot, name: str, member: Any) -> Iterator[_Spot]:
     one: Any = cast(Json, own).get(name) if isinstance(own, dict) else None
     if isinstance(one, dict):
         yield _Spot(cast(Json, one), (*spot.place, "properties", name), member)
-    for each in _named(spot, "patternProperties"):
+    for each in _named_members(spot, "patternProperties"):
         yield each._replace(value=member)
     for word in _OF_OBJECTS:
         for each in _one_or_many(spot, word):

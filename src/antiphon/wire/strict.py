@@ -102,7 +102,7 @@ def _fault(schema: Any, context: Context, level: int) -> str | None:
         return f"schema exceeds the limit of {LEVELS_MAX} levels of nesting."
     if not NOT_PERMITTED.isdisjoint(members):
         return f"'{next(key for key in members if key in NOT_PERMITTED)}' is not permitted."
-    return _malformed(members) or _typing(members) or _object(members) or _array(members)
+    return _find_malformed(members) or _typing(members) or _object(members) or _array(members)
 
 
 _SHAPES: dict[str, type] = {
@@ -110,7 +110,7 @@ _SHAPES: dict[str, type] = {
 }  # fmt: skip
 
 
-def _malformed(schema: Json) -> str | None:
+def _find_malformed(schema: Json) -> str | None:
     for key, shape in _SHAPES.items():
         if key in schema and type(schema[key]) is not shape:
             return f"'{key}' is malformed."

@@ -55,7 +55,7 @@ def checked(raw: Json, kind: type[T], *, strict: bool) -> tuple[T, tuple[str, ..
         return msgspec.convert(raw, kind), ()
     except msgspec.ValidationError as refusal:
         found = None if strict else _shallow(raw, kind)
-        return found or _walked(raw, kind, strict, refusal)
+        return found or _walk(raw, kind, strict, refusal)
 
 
 def _shallow(raw: Json, kind: type[T]) -> tuple[T, tuple[str, ...]] | None:
@@ -66,7 +66,7 @@ def _shallow(raw: Json, kind: type[T]) -> tuple[T, tuple[str, ...]] | None:
         known = msgspec.convert({key: raw[key] for key in raw if key in names}, kind) if ignored else None
     except msgspec.ValidationError:
         return None
-    return (known, _told((key,) for key in ignored)) if known is not None else None
+    return (known, _to_paths((key,) for key in ignored)) if known is not None else None
 
 
 def undocumented(raw: Json, kind: type) -> Json:
@@ -75,7 +75,7 @@ def undocumented(raw: Json, kind: type) -> Json:
     return dict(islice(((name, value) for name, value in raw.items() if name not in names), IGNORED_MAX))
 
 
-def _told(unknown: Iterable[Path]) -> tuple[str, ...]:
+def _to_paths(unknown: Iterable[Path]) -> tuple[str, ...]:
     """The paths as plain ASCII, because they are told in a header."""
     return tuple(plain(dotted(path)) for path in islice(unknown, IGNORED_MAX))
 
@@ -85,7 +85,7 @@ def plain(text: str) -> str:
     return re.sub("[^ -~]", "?", text[:256])
 
 
-def _walked(raw: Json, kind: type[T], strict: bool, refusal: Exception) -> tuple[T, tuple[str, ...]]:
+def _walk(raw: Json, kind: type[T], strict: bool, refusal: Exception) -> tuple[T, tuple[str, ...]]:
     unknown: list[Path] = []
     for fault in faults(raw, _shape(kind), ()):
         if strict or fault.code != UNKNOWN:
@@ -97,7 +97,7 @@ def _walked(raw: Json, kind: type[T], strict: bool, refusal: Exception) -> tuple
         raise InvalidRequest(
             f"Invalid request: {again}", code="invalid_value", internal=type(refusal).__name__
         ) from None
-    return known, _told(unknown)
+    return known, _to_paths(unknown)
 
 
 @cache
@@ -108,7 +108,7 @@ def _shape(kind: type) -> inspect.Type:
 def dotted(path: Path) -> str:
     """``("input", 0, "content")`` as ``input[0].content``; a caller's own keys may make it long, so it is cut."""
     text = "".join(f"[{step}]" if type(step) is int else f".{step}" for step in path)
-    return _shortened(text.removeprefix("."), 256)
+    return _shorten(text.removeprefix("."), 256)
 
 
 def without(raw: Json, paths: Iterable[Path]) -> Json:
@@ -159,11 +159,11 @@ def wrong_type(path: Path, expected: str, value: object) -> Fault:
 
 
 def wrong_value(path: Path, value: object, supported: Sequence[object]) -> Fault:
-    text = f"Invalid value: '{_shortened(value)}'. Supported values are: {listed(supported)}."
+    text = f"Invalid value: '{_shorten(value)}'. Supported values are: {listed(supported)}."
     return Fault(path, "invalid_value", text)
 
 
-def _shortened(value: object, chars_max: int = 64) -> str:
+def _shorten(value: object, chars_max: int = 64) -> str:
     # Python refuses to write out an integer of thousands of digits.
     text = "a huge integer" if isinstance(value, int) and value.bit_length() > 256 else str(value)
     return text if len(text) <= chars_max else text[:chars_max] + "…"
@@ -261,7 +261,7 @@ def _float(value: Any, shape: inspect.FloatType, path: Path) -> Iterator[Fault]:
 
 def _bounds(value: float, shape: inspect.IntType | inspect.FloatType, path: Path, word: str) -> Iterator[Fault]:
     text = f"Invalid '{dotted(path)}': {word} {{}} value. Expected a value {{}} {{}}, but got {{}} instead."
-    shown = _shortened(value)
+    shown = _shorten(value)
     if shape.ge is not None and value < shape.ge:
         yield Fault(path, f"{word}_below_min_value", text.format("below minimum", ">=", _plain(shape.ge), shown))
     elif shape.le is not None and value > shape.le:
@@ -274,14 +274,14 @@ def _plain(bound: float) -> int | float:
 
 def _literal(value: Any, shape: inspect.LiteralType, path: Path) -> Iterator[Fault]:
     if type(value) is not str:
-        yield wrong_type(path, _expected(shape), value)
+        yield wrong_type(path, _describe_type(shape), value)
     elif value not in shape.values:
         yield wrong_value(path, value, shape.values)
 
 
 def _list(value: Any, shape: inspect.ListType, path: Path) -> Iterator[Fault]:
     if type(value) is not list:
-        yield wrong_type(path, _expected(shape), value)
+        yield wrong_type(path, _describe_type(shape), value)
         return
     entries = cast("list[Any]", value)
     if shape.min_length and len(entries) < shape.min_length:
@@ -339,14 +339,14 @@ def _union(value: Any, shape: inspect.UnionType, path: Path) -> Iterator[Fault]:
     fitting = [kind for kind in shape.types if type(value) in _JSON_OF[type(kind)]]
     structs = [kind for kind in fitting if isinstance(kind, inspect.StructType)]
     if not fitting:
-        yield wrong_type(path, _expected(shape), value)
+        yield wrong_type(path, _describe_type(shape), value)
     elif structs and structs[0].tag_field:
-        yield from _tagged(value, structs, path)
+        yield from _tagged_faults(value, structs, path)
     else:
         yield from faults(value, fitting[0], path)
 
 
-def _tagged(value: Json, structs: list[inspect.StructType], path: Path) -> Iterator[Fault]:
+def _tagged_faults(value: Json, structs: list[inspect.StructType], path: Path) -> Iterator[Fault]:
     field = str(structs[0].tag_field)
     tag = value.get(field)
     known = {str(struct.tag): struct for struct in structs}
@@ -360,11 +360,11 @@ def _tagged(value: Json, structs: list[inspect.StructType], path: Path) -> Itera
         yield from _struct(value, known[tag], path)
 
 
-def _expected(shape: inspect.Type) -> str:
+def _describe_type(shape: inspect.Type) -> str:
     """What a value of ``shape`` is called in ``invalid_type``."""
     match shape:
         case inspect.UnionType(types=kinds):
-            wanted = [_expected(kind) for kind in kinds if not isinstance(kind, inspect.NoneType)]
+            wanted = [_describe_type(kind) for kind in kinds if not isinstance(kind, inspect.NoneType)]
             names = list(dict.fromkeys(name.removeprefix("one of ") for name in wanted))
             if len(wanted) == 1:
                 return wanted[0]

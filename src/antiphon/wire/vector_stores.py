@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from antiphon.wire import Id, Json
-from antiphon.wire.request import Metadata, StrictStruct
+from antiphon.wire.values import Metadata, StrictStruct
 
 FILES_MAX = 2000
 FIRST_FILES_MAX = 500

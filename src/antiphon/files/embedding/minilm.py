@@ -59,7 +59,7 @@ class MiniLm:
             order = sorted(range(len(texts)), key=lambda index: len(tokens[index]))
             for first in range(0, len(order), BATCH):
                 group = order[first : first + BATCH]
-                rows[group] = _pooled(session, [[_CLS, *tokens[index], _SEP] for index in group])
+                rows[group] = _mean_pool(session, [[_CLS, *tokens[index], _SEP] for index in group])
         return to_unit(rows)
 
     async def close(self) -> None:
@@ -67,7 +67,7 @@ class MiniLm:
         self._session = None
 
 
-def _pooled(session: Any, batch: Sequence[Sequence[int]]) -> Any:
+def _mean_pool(session: Any, batch: Sequence[Sequence[int]]) -> Any:
     """The mean over the tokens of each text."""
     import numpy as np
 

@@ -70,14 +70,14 @@ async def _read(process: asyncio.subprocess.Process, limits: ParseLimits) -> byt
 
 def _document(answer: bytes, code: int, limits: ParseLimits) -> Document:
     if code:
-        raise _died(code, limits)
+        raise _describe_death(code, limits)
     parsed = msgspec.msgpack.decode(answer, type=Parsed)
     if parsed.document is None:
         raise FileRefused(parsed.code, parsed.error)
     return parsed.document
 
 
-def _died(code: int, limits: ParseLimits) -> FileRefused:
+def _describe_death(code: int, limits: ParseLimits) -> FileRefused:
     if code < 0 and signal.Signals(-code).name in _CPU_SIGNALS:
         return FileRefused("invalid_file", f"Reading the file takes more than {limits.cpu_s} seconds of computing.")
     if code < 0:

@@ -231,7 +231,7 @@ class _Sheet:
     def _end(self, tag: str) -> None:
         self._inside = ""
         if tag == "c":
-            self._row.append(self._shown("".join(self._value)))
+            self._row.append(self._cell_text("".join(self._value)))
             self._value.clear()
         elif tag == "row":
             line = " | ".join(self._row).strip(" |")
@@ -243,7 +243,7 @@ class _Sheet:
         if self._inside in ("v", "t"):
             self._value.append(piece)
 
-    def _shown(self, value: str) -> str:
+    def _cell_text(self, value: str) -> str:
         if self._kind == "s" and value.isdigit() and int(value) < len(self._shared):
             value = self._shared[int(value)]
         elif self._kind == "b":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from antiphon import intake
 from antiphon.http.exchange import Exchange
 from antiphon.http.listing import (
     apply_include,
@@ -22,7 +21,7 @@ from antiphon.wire.conversation import (
     new_conversation,
     new_items,
 )
-from antiphon.wire.listing import list_query
+from antiphon.wire.queries import ListQuery, PageQuery, read_query
 
 
 async def create_conversation(exchange: Exchange, monitor: ConnectionMonitor) -> None:
@@ -35,7 +34,7 @@ async def create_conversation(exchange: Exchange, monitor: ConnectionMonitor) ->
 
 async def list_conversations(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/conversations``: newest first (not in the official API)."""
-    page = await exchange.engine.conversations.list(exchange.project, list_query(exchange.query))
+    page = await exchange.engine.conversations.list(exchange.project, read_query(exchange.query, ListQuery))
     data = [_object(conversation) for conversation in page.found]
     first, last = first_and_last([conversation.id for conversation in data])
     await exchange.reply(ConversationList(data=data, first_id=first, last_id=last, has_more=page.has_more))
@@ -63,7 +62,7 @@ async def delete_conversation(exchange: Exchange, monitor: ConnectionMonitor) ->
 
 async def create_items(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``POST /v1/conversations/{conversation_id}/items``."""
-    engine, query = exchange.engine, intake.page_query(exchange.query)
+    engine, query = exchange.engine, read_query(exchange.query, PageQuery)
     told = new_items(await exchange.json(), engine.ids, strict=engine.config.strict)
     _report_ignored(exchange, told.ignored)
     items = await engine.conversations.add(exchange.project, _id(exchange), told.items)
@@ -72,14 +71,14 @@ async def create_items(exchange: Exchange, monitor: ConnectionMonitor) -> None:
 
 async def list_items(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/conversations/{conversation_id}/items``."""
-    query = intake.page_query(exchange.query)
+    query = read_query(exchange.query, PageQuery)
     page = await exchange.engine.conversations.items(exchange.project, _id(exchange), query)
     await exchange.reply(item_page(page, query))
 
 
 async def retrieve_item(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/conversations/{conversation_id}/items/{item_id}``."""
-    query = intake.page_query(exchange.query)
+    query = read_query(exchange.query, PageQuery)
     item_id = exchange.params["item_id"]
     item = await exchange.engine.conversations.item(exchange.project, _id(exchange), item_id)
     await exchange.reply(apply_include(item, query))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from antiphon.http.exchange import Exchange
-from antiphon.http.listing import first_and_last, parse_query
+from antiphon.http.listing import first_and_last
 from antiphon.http.multipart import Form
 from antiphon.http.sse import ConnectionMonitor
 from antiphon.store.files import File, Upload
@@ -21,6 +21,7 @@ from antiphon.wire.files import (
     body_of,
     file_form,
 )
+from antiphon.wire.queries import read_query
 
 
 async def create_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:
@@ -41,7 +42,7 @@ async def create_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:
 
 async def list_files(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/files``."""
-    page = await exchange.engine.files.list(exchange.project, parse_query(exchange.query, FileListQuery))
+    page = await exchange.engine.files.list(exchange.project, read_query(exchange.query, FileListQuery))
     first, last = first_and_last([file.id for file in page.found])
     data = [file_object(file) for file in page.found]
     await exchange.reply(FileList(data=data, first_id=first, last_id=last, has_more=page.has_more))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from antiphon import intake
 from antiphon.http.exchange import ClientDisconnected, Exchange
 from antiphon.http.listing import first_and_last, item_page
 from antiphon.http.sse import ConnectionMonitor, EventStream
 from antiphon.log import Interrupted, Reader
 from antiphon.run import Run
 from antiphon.wire.errors import ApiError
-from antiphon.wire.listing import list_query
 from antiphon.wire.lists import Deleted, ResponseList
+from antiphon.wire.queries import ListQuery, PageQuery, RetrieveQuery, read_query
 from antiphon.wire.response import Response
 
 _IGNORED = "x-antiphon-ignored"
@@ -85,7 +84,7 @@ class HttpSink:
 
 async def retrieve(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/responses/{response_id}``: as it is now, or its stream."""
-    query, id = intake.retrieve_query(exchange.query), exchange.params["response_id"]
+    query, id = read_query(exchange.query, RetrieveQuery), exchange.params["response_id"]
     if not query.stream:
         response, last = await exchange.engine.responses.retrieve_with_cursor(exchange.project, id)
         if last is not None:
@@ -131,7 +130,7 @@ async def delete(exchange: Exchange, monitor: ConnectionMonitor) -> None:
 
 async def input_items(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/responses/{response_id}/input_items``."""
-    query = intake.page_query(exchange.query)
+    query = read_query(exchange.query, PageQuery)
     page = await exchange.engine.responses.input_items(
         exchange.project, exchange.params["response_id"], after=query.after, limit=query.limit, order=query.order
     )
@@ -140,6 +139,6 @@ async def input_items(exchange: Exchange, monitor: ConnectionMonitor) -> None:
 
 async def list_responses(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/responses``: the stored responses, newest first (not in the official API)."""
-    page = await exchange.engine.responses.list(exchange.project, list_query(exchange.query))
+    page = await exchange.engine.responses.list(exchange.project, read_query(exchange.query, ListQuery))
     first, last = first_and_last([response.id for response in page.found])
     await exchange.reply(ResponseList(data=page.found, first_id=first, last_id=last, has_more=page.has_more))

@@ -9,12 +9,13 @@ from msgspec import UNSET
 
 from antiphon.files.search import Hit
 from antiphon.http.exchange import Exchange
-from antiphon.http.listing import first_and_last, parse_query
+from antiphon.http.listing import first_and_last
 from antiphon.http.sse import ConnectionMonitor
 from antiphon.store import Slice
 from antiphon.store.vector_stores import Chunking, ChunkRow, FileBatch, StoreFile, VectorStore
 from antiphon.wire import Json
 from antiphon.wire.files import body_of
+from antiphon.wire.queries import read_query
 from antiphon.wire.vector_stores import (
     ChangedStoreFile,
     ChangedVectorStore,
@@ -56,7 +57,7 @@ async def create_vector_store(exchange: Exchange, monitor: ConnectionMonitor) ->
 async def list_vector_stores(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/vector_stores``."""
     stores = exchange.engine.vector_stores
-    page = await stores.list(exchange.project, parse_query(exchange.query, StoreListQuery))
+    page = await stores.list(exchange.project, read_query(exchange.query, StoreListQuery))
     first, last = first_and_last([store.id for store in page.found])
     data = [_store(store, stores.now) for store in page.found]
     await exchange.reply(VectorStoreList(data=data, first_id=first, last_id=last, has_more=page.has_more))
@@ -104,7 +105,7 @@ async def create_store_file(exchange: Exchange, monitor: ConnectionMonitor) -> N
 
 async def list_store_files(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/vector_stores/{vector_store_id}/files``."""
-    query = parse_query(exchange.query, StoreListQuery)
+    query = read_query(exchange.query, StoreListQuery)
     await _reply_files(exchange, await exchange.engine.vector_stores.list_files(exchange.project, _id(exchange), query))
 
 
@@ -160,7 +161,7 @@ async def cancel_batch(exchange: Exchange, monitor: ConnectionMonitor) -> None:
 
 async def list_batch_files(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     """``GET /v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/files``."""
-    query = parse_query(exchange.query, StoreListQuery)
+    query = read_query(exchange.query, StoreListQuery)
     found = await exchange.engine.vector_stores.list_files(exchange.project, _id(exchange), query, _batch_id(exchange))
     await _reply_files(exchange, found)
 

@@ -13,7 +13,7 @@ from antiphon.models.chat.body import callable_functions, is_bound, shows_in_wor
 from antiphon.models.chat.calls import Calls
 from antiphon.models.chat.chunk import CallPiece, Choice, Chunk, Counts, Said, blocks_of, logprob_of, thought_of
 from antiphon.models.chat.config import ChatConfig
-from antiphon.models.chat.errors import is_error, reported
+from antiphon.models.chat.errors import is_error, stream_error
 from antiphon.models.chat.filters import filters, through
 from antiphon.models.chat.unicode import SurrogateJoiner
 from antiphon.wire import Json
@@ -174,7 +174,7 @@ class Answer:
         if choice.finish_reason and choice.finish_reason.lower() not in _NOT_YET:
             self.finish_reason = choice.finish_reason.lower()
         if choice.error and is_error(choice.error):
-            raise reported({"error": choice.error})
+            raise stream_error({"error": choice.error})
         if choice.usage is not None:
             self._tokens.add(choice.usage)
 
@@ -226,7 +226,7 @@ class Answer:
             return
         out += self._joined(Reasoning, text)
         for one in self._filters:
-            one.separated()
+            one.note_server_reasoning()
 
     def _speak(self, text: str, out: list[Delta]) -> None:
         self._has_spoken = True

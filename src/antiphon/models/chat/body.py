@@ -54,7 +54,7 @@ def body(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False, begu
         whole["messages"].append({"role": "assistant", "content": begun})
     if prompt.prefix and config.supports_prefill == "vllm":
         whole |= {"continue_final_message": True, "add_generation_prompt": False}
-    return _overlaid(_overlaid(whole, prompt.extra), config.extra)
+    return _overlay(_overlay(whole, prompt.extra), config.extra)
 
 
 def with_n_probs(sent: Json) -> Json:
@@ -101,7 +101,7 @@ def is_bound(prompt: Prompt, config: ChatConfig) -> bool:
     return config.bounds_schemas and prompt.max_output_tokens is not None and held
 
 
-def _overlaid(whole: Json, extra: Json) -> Json:
+def _overlay(whole: Json, extra: Json) -> Json:
     """``extra`` wins, and ``null`` takes a field out; ``chat_template_kwargs`` of both sides are joined."""
     joined = {**whole, **extra}
     ours, theirs = whole.get(_TEMPLATE), extra.get(_TEMPLATE)
@@ -388,10 +388,10 @@ def _content(content: Any, config: ChatConfig) -> str | list[Json]:
     parts = _parts(content)
     if not config.supports_images or not any(_picture(part, config) for part in parts):
         return _text(content)
-    return [shown for part in parts for shown in _shown(part, config)]
+    return [shown for part in parts for shown in _to_part(part, config)]
 
 
-def _shown(part: Json, config: ChatConfig) -> Iterable[Json]:
+def _to_part(part: Json, config: ChatConfig) -> Iterable[Json]:
     if picture := _picture(part, config):
         return (picture,)
     text = _part_text(part)

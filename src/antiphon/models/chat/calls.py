@@ -16,7 +16,7 @@ from antiphon.models.chat.arguments import JsonScanner, compact
 from antiphon.models.chat.unicode import SurrogateJoiner
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
-from antiphon.wire.request import CALL_ID_CHARS_MAX
+from antiphon.wire.values import CALL_ID_CHARS_MAX
 
 
 class _OpenCall(msgspec.Struct):
@@ -98,13 +98,13 @@ def _as_object(text: str) -> str:
     if text in ("", "null"):
         return "{}"
     if text[0] == '"':
-        inner = _decoded(text)
-        if isinstance(inner, str) and isinstance(_decoded(inner), dict):
+        inner = _decode(text)
+        if isinstance(inner, str) and isinstance(_decode(inner), dict):
             return inner
     return text
 
 
-def _decoded(text: str) -> Any:
+def _decode(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except (ValueError, RecursionError):
@@ -152,7 +152,7 @@ class Calls:
 
     def _find(self, index: int | None, call_id: str, name: str, piece: str) -> _OpenCall | None:
         """The call; None for a piece that says again what has been said, or nothing."""
-        known = self._known(index, call_id)
+        known = self._find_known(index, call_id)
         call = known or self._latest(index, bool(name or call_id))
         if call is None:
             return self._open(index, call_id) if name or call_id or piece else None
@@ -163,7 +163,7 @@ class Calls:
         self._current[index] = call
         return call
 
-    def _known(self, index: int | None, call_id: str) -> _OpenCall | None:
+    def _find_known(self, index: int | None, call_id: str) -> _OpenCall | None:
         if not call_id:
             return None
         for call in reversed(self._opened):
@@ -295,8 +295,8 @@ def _equal(one: str, other: str) -> bool:
     """Whether two JSON texts say the same."""
     if one == other.strip():
         return True
-    value = _decoded(one)
-    return value is not None and value == _decoded(other)
+    value = _decode(one)
+    return value is not None and value == _decode(other)
 
 
 def _is_whole(piece: str) -> bool:

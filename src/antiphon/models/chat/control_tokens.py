@@ -61,7 +61,7 @@ def tokens_for(model: str, choice: Choice = "auto") -> tuple[str, ...]:
     return tuple(sorted({token for family in found for token in family.tokens})) if found else _every()
 
 
-def known_among(vocabulary: Collection[str]) -> tuple[str, ...]:
+def find_known(vocabulary: Collection[str]) -> tuple[str, ...]:
     """The texts of all families that are in a model's vocabulary."""
     return tuple(token for token in _every() if token in vocabulary)
 
@@ -90,12 +90,12 @@ def _member(key: str, value: Any, pattern: re.Pattern[str]) -> Any:
         case "image_url":
             return value
         case "arguments" if isinstance(value, str) and "\\u" in value:
-            return _neutral(_unescaped(value), pattern)
+            return _neutral(_unescape(value), pattern)
         case _:
             return _neutral(value, pattern)
 
 
-def _unescaped(arguments: str) -> str:
+def _unescape(arguments: str) -> str:
     """JSON whose characters stand for themselves. Templates decode it, and an escaped token would be one again."""
     try:
         return msgspec.json.encode(msgspec.json.decode(arguments)).decode()
@@ -114,7 +114,7 @@ def _pattern(tokens: tuple[str, ...]) -> re.Pattern[str]:
     for token in tokens:
         if len(token) > 1:
             _grow(ahead.setdefault(token[0], {}), token[1:])
-    ways = (f"{re.escape(first)}(?={_written(tree)})" for first, tree in sorted(ahead.items()))
+    ways = (f"{re.escape(first)}(?={_to_regex(tree)})" for first, tree in sorted(ahead.items()))
     return re.compile("|".join(ways) or r"(?!)")
 
 
@@ -128,10 +128,10 @@ def _grow(tree: _Tree, rest: str) -> None:
     tree[""] = {}
 
 
-def _written(tree: _Tree) -> str:
+def _to_regex(tree: _Tree) -> str:
     if "" in tree:
         return ""
-    return _either(f"{re.escape(char)}{_written(inner)}" for char, inner in sorted(tree.items()))
+    return _either(f"{re.escape(char)}{_to_regex(inner)}" for char, inner in sorted(tree.items()))
 
 
 def _either(ways: Iterable[str]) -> str:

@@ -57,7 +57,7 @@ class TokenCounter:
         if shows_images(prompt):
             # What an image is worth, a tokenizer does not tell.
             return await self._probe(prompt)
-        shown = _shown(body(prompt, self._config, native_calls=native_calls))
+        shown = _rendered_prompt(body(prompt, self._config, native_calls=native_calls))
         match self._found:
             case "llamacpp":
                 return await self._by_llamacpp(shown)
@@ -105,12 +105,12 @@ class TokenCounter:
 
     async def _by_llamacpp(self, shown: Json) -> int:
         rendered = await self._ask(f"{self._root}/apply-template", shown)
-        text = {"content": _given(rendered, "prompt", str), "add_special": True, "parse_special": True}
-        return len(_given(await self._ask(f"{self._root}/tokenize", text), "tokens", list))
+        text = {"content": _member(rendered, "prompt", str), "add_special": True, "parse_special": True}
+        return len(_member(await self._ask(f"{self._root}/tokenize", text), "tokens", list))
 
     async def _by_vllm(self, shown: Json) -> int:
         said = await self._ask(f"{self._root}/tokenize", {"model": self._config.model, **shown})
-        return _given(said, "count", int)
+        return _member(said, "count", int)
 
     async def _by_files(self, shown: Json) -> int:
         if not self._config.tokenizer:
@@ -135,11 +135,11 @@ class TokenCounter:
         raise _uncountable(self._model.name)
 
 
-def _shown(whole: Json) -> Json:
+def _rendered_prompt(whole: Json) -> Json:
     return {name: whole[name] for name in _RENDERED if name in whole}
 
 
-def _given(said: Json, name: str, kind: type) -> Any:
+def _member(said: Json, name: str, kind: type) -> Any:
     if not isinstance(value := said.get(name), kind):
         raise _uncountable(name)
     return value

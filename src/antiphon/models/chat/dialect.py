@@ -85,7 +85,7 @@ _ANY_CLOSER_STARTS: Final = _starts(_ANY_CLOSER)
 _BEGUN_MAX: Final = max(map(len, _OPENER_STARTS | _ANY_CLOSER_STARTS))
 
 
-def _begun(text: str, starts: frozenset[str]) -> int:
+def _partial_marker_chars(text: str, starts: frozenset[str]) -> int:
     """How many of the last characters may be the beginning of a marker."""
     for n in range(min(len(text), _BEGUN_MAX), 0, -1):
         if text[-n:] in starts:
@@ -350,7 +350,7 @@ class Dialect:
         held, self._held, self._step = self._held, "", None
         return [Text(held)] if held.strip() else []
 
-    def separated(self) -> None:
+    def note_server_reasoning(self) -> None:
         """The server separates reasoning itself: no tag that it opened in the prompt will be closed in the text."""
         if self._step == self._enter:
             self._step = self._begin
@@ -376,11 +376,11 @@ class Dialect:
         gap = len(self._held) - len(start)
         if gap > HELD_CHARS_MAX or (last and not start):
             return self._to_text()
-        if not start or (not last and self._undecided(start)):
+        if not start or (not last and self._wait_from(start)):
             return None
         if start[0] not in _FIRST:
             return self._to_text()
-        if self._tags and self._opened(start):
+        if self._tags and self._open_at(start):
             return ()
         opener = _OPENER.match(start) if self._functions else None
         if opener is not None:
@@ -389,10 +389,10 @@ class Dialect:
             return self._enter_passage(_WHOLE, 0)
         return self._to_text()
 
-    def _undecided(self, start: str) -> bool:
+    def _wait_from(self, start: str) -> bool:
         return (self._tags and start in _THINK_OPENER_STARTS) or (bool(self._functions) and start in _OPENER_STARTS)
 
-    def _opened(self, start: str) -> bool:
+    def _open_at(self, start: str) -> bool:
         for opener, closer in _THINK.items():
             if start.startswith(opener):
                 self._held = start[len(opener) :]
@@ -413,7 +413,7 @@ class Dialect:
     def _enter(self, last: bool) -> Sequence[Delta] | None:
         """The prompt ended inside the tag; some servers repeat the tag all the same."""
         self._held = self._held.lstrip()
-        if self._opened(self._held):
+        if self._open_at(self._held):
             return ()
         if not last and (not self._held or self._held in _THINK_OPENER_STARTS):
             return None
@@ -434,8 +434,8 @@ class Dialect:
             thought, self._held = self._held[:at], self._held[at + len(closer) :]
             self._step = self._think_over
             return [Reasoning(thought)] if thought else ()
-        keep = 0 if last or "<" not in self._held else _begun(self._held, self._closer_starts)
-        return self._let_go(len(self._held) - keep, Reasoning)
+        keep = 0 if last or "<" not in self._held else _partial_marker_chars(self._held, self._closer_starts)
+        return self._release_text(len(self._held) - keep, Reasoning)
 
     def _think_over(self, last: bool) -> Sequence[Delta] | None:
         self._held = self._held.lstrip()
@@ -448,13 +448,13 @@ class Dialect:
         """Answer text, up to what may open a call."""
         opener = _OPENER.search(self._held)
         if opener is None:
-            keep = 0 if last else _begun(self._held, _OPENER_STARTS)
-            return self._let_go(len(self._held) - keep, Text)
+            keep = 0 if last else _partial_marker_chars(self._held, _OPENER_STARTS)
+            return self._release_text(len(self._held) - keep, Text)
         before, self._held = self._held[: opener.start()], self._held[opener.start() :]
         self._enter_passage(_BY_OPENER[opener[0]], len(opener[0]))
         return [Text(before)] if before else ()
 
-    def _let_go(self, n: int, kind: type[Text] | type[Reasoning]) -> Sequence[Delta] | None:
+    def _release_text(self, n: int, kind: type[Text] | type[Reasoning]) -> Sequence[Delta] | None:
         if n == 0:
             return None
         free, self._held = self._held[:n], self._held[n:]
@@ -474,9 +474,9 @@ class Dialect:
         self._step = self._call_gap if found.calls else self._in_text
         if found.mended:
             self._helps.add("text_mended")
-        return self._called_by(found.calls) if found.calls else [Text(passage)]
+        return self._to_deltas(found.calls) if found.calls else [Text(passage)]
 
-    def _called_by(self, calls: Sequence[tuple[str, str]]) -> Sequence[Delta]:
+    def _to_deltas(self, calls: Sequence[tuple[str, str]]) -> Sequence[Delta]:
         room = len(calls) if self._parallel else int(not self._called)
         self._called = True
         self._helps.add("read_from_text")

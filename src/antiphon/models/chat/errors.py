@@ -128,24 +128,24 @@ def error_of_answer(
     return _error(status, _report(_value_of(body)), headers, api_key)
 
 
-def reported(error: Any) -> ApiError | ContextTooLong:
+def stream_error(error: Any) -> ApiError | ContextTooLong:
     """The error for what a server reports in the midst of a stream."""
     report = _report(error)
     return _error(report.status or 0, report, {}, "")
 
 
-def ended(words: str) -> ApiError | ContextTooLong:
+def truncated_error(words: str) -> ApiError | ContextTooLong:
     """The error for an answer that just ended, with the last words that were no part of it."""
     if not words:
         return UpstreamError("The model's server ended mid-stream.", code="upstream_ended")
     if is_too_long(words):
         return _context_too_long(_Report(message=words))
-    return UpstreamError(_sentence("The model's server ended mid-stream", _shown(words, "")), code="upstream_ended")
+    return UpstreamError(_sentence("The model's server ended mid-stream", _excerpt(words, "")), code="upstream_ended")
 
 
 def gave_up(words: str) -> ApiError:
     """The error for an answer that says it ends in an error."""
-    return UpstreamError(_sentence("The model's server gave up in mid-stream", _shown(words, "")))
+    return UpstreamError(_sentence("The model's server gave up in mid-stream", _excerpt(words, "")))
 
 
 def is_error(value: Any) -> bool:
@@ -195,7 +195,7 @@ def _report(body: Any) -> _Report:
     """Whatever shape it has: ``{error: {…}}``, ``{error: "…"}``, ``{message}``, ``{detail: [{msg}]}``, plain text."""
     if not isinstance(body, dict):
         return _Report(message=_plain(body) or (clean(str(body)) if body else ""))
-    objects = _nested(cast(Json, body))
+    objects = _nested_objects(cast(Json, body))
     words = next((found for one in reversed(objects) if (found := _words_in(one))), "")
     codes = [one[key] for one in reversed(objects) for key in _CODES if key in one]
     kind = clean(" ".join(code for code in codes if isinstance(code, str)))
@@ -208,7 +208,7 @@ def _report(body: Any) -> _Report:
     )
 
 
-def _nested(body: Json) -> list[Json]:
+def _nested_objects(body: Json) -> list[Json]:
     """The object and those in it that are the error proper, outermost first."""
     found = [body]
     while len(found) < _DEPTH_MAX:
@@ -259,7 +259,7 @@ def _first(objects: Sequence[Json], key: str) -> int | None:
 # What becomes of it.
 
 
-def _shown(words: str, api_key: str) -> str:
+def _excerpt(words: str, api_key: str) -> str:
     """The server's own words, short, and without the key should it repeat that."""
     known = words.replace(api_key, "***") if api_key else words
     return known if len(known) <= WORDS_MAX else known[: WORDS_MAX - 1] + "…"
@@ -272,7 +272,7 @@ def _sentence(ours: str, theirs: str) -> str:
 def _error(status: int, report: _Report, headers: Mapping[str, str], api_key: str) -> ApiError | ContextTooLong:
     if status in (0, 400, 413, 422, 500) and _is_too_long(report):
         return _context_too_long(report)
-    words = _shown(report.message, api_key)
+    words = _excerpt(report.message, api_key)
     make = _ERRORS.get(status) or _rejected if 400 <= status < 500 else _ERRORS.get(status, _failed)
     error = make(status, words)
     if status in (408, 429) or status >= 500:

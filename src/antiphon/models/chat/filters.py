@@ -25,7 +25,7 @@ class Filter(Protocol):
 
     def release(self) -> list[Delta]: ...
 
-    def separated(self) -> None: ...
+    def note_server_reasoning(self) -> None: ...
 
 
 class Repeated:
@@ -57,7 +57,7 @@ class Repeated:
         """Stopped within what it repeats: nothing is new."""
         return []
 
-    def separated(self) -> None:
+    def note_server_reasoning(self) -> None:
         """Reasoning beside the answer changes nothing here."""
 
 
@@ -83,7 +83,7 @@ class Begun:
     def end(self, cut: bool) -> list[Delta]:
         return []
 
-    def separated(self) -> None:
+    def note_server_reasoning(self) -> None:
         """Reasoning beside the answer changes nothing here."""
 
 

@@ -52,7 +52,7 @@ def _call_schema(function: Function, at: str, definitions: dict[str, Json]) -> J
     arguments = {key: value for key, value in whole.items() if key not in _NOT_NESTED}
     if _refers(arguments):
         # References count from the document's root: the whole schema moves to a place of its own below it.
-        definitions[at] = _moved(arguments, f"#/$defs/{at}")
+        definitions[at] = _rebase(arguments, f"#/$defs/{at}")
         arguments = {"$ref": f"#/$defs/{at}"}
     return {
         "type": "object",
@@ -66,23 +66,23 @@ def _refers(arguments: Json) -> bool:
     return '"$ref":' in compact(arguments)
 
 
-def _moved(node: Any, root: str) -> Any:
+def _rebase(node: Any, root: str) -> Any:
     """The schema with its references turned to ``root``."""
     if isinstance(node, list):
-        return [_moved(one, root) for one in cast(list[Any], node)]
+        return [_rebase(one, root) for one in cast(list[Any], node)]
     if not isinstance(node, dict):
         return node
-    return {key: _moved_member(key, value, root) for key, value in cast(Json, node).items()}
+    return {key: _rebase_member(key, value, root) for key, value in cast(Json, node).items()}
 
 
-def _moved_member(key: str, value: Any, root: str) -> Any:
+def _rebase_member(key: str, value: Any, root: str) -> Any:
     if key in _DATA:
         return value
     if key == "$ref" and isinstance(value, str):
         return root + value[1:] if value == "#" or value.startswith("#/") else value
     if key in _NAMED_SCHEMAS and isinstance(value, dict):
-        return {name: _moved(one, root) for name, one in cast(Json, value).items()}
-    return _moved(value, root)
+        return {name: _rebase(one, root) for name, one in cast(Json, value).items()}
+    return _rebase(value, root)
 
 
 def description(functions: Sequence[Function], *, several: bool = False) -> str:
@@ -258,7 +258,7 @@ class ForcedCall:
         """The server calls by itself after all: what was written is no answer."""
         return []
 
-    def separated(self) -> None:
+    def note_server_reasoning(self) -> None:
         """Reasoning beside the answer changes nothing here."""
 
 

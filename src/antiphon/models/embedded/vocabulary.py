@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from antiphon.models.chat.control_tokens import known_among
+from antiphon.models.chat.control_tokens import find_known
 from antiphon.models.embedded.gguf import NotReadable, read_metadata
 
 _TOKENS: Final = "tokenizer.ggml.tokens"
@@ -35,7 +35,7 @@ def control_tokens(model: Path) -> tuple[str, ...]:
     if tokens is None or types is None or len(tokens) != len(types):
         raise NoVocabulary(f"{model.name} does not say which of its tokens are control tokens")
     declared = {token for token, kind in zip(tokens, types, strict=True) if kind in _CONTROL}
-    return tuple(sorted({token for token in (*declared, *known_among(set(tokens))) if len(token) > 1}))
+    return tuple(sorted({token for token in (*declared, *find_known(set(tokens))) if len(token) > 1}))
 
 
 def shows_functions(model: Path) -> bool:

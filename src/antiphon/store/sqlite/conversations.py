@@ -21,7 +21,7 @@ from antiphon.store.sqlite.listing import fetch_page, to_items
 from antiphon.store.sqlite.locks import Locks
 from antiphon.store.sqlite.places import Places
 from antiphon.wire import Id
-from antiphon.wire.listing import ListQuery
+from antiphon.wire.queries import ListQuery
 
 _INSERT = "INSERT INTO conversation (id, project, created_at, used_at, next_pos, metadata) VALUES (?, ?, ?, ?, 0, ?)"
 

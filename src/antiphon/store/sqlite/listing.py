@@ -11,7 +11,7 @@ import msgspec
 from antiphon.store.errors import UnknownCursor
 from antiphon.store.responses import Page, StoredItem
 from antiphon.store.sqlite.places import Places
-from antiphon.wire.listing import ListQuery
+from antiphon.wire.queries import ListQuery
 
 _CURSOR = "SELECT created_at FROM {table} WHERE id = ? AND project = ? AND deleted_at IS NULL"
 

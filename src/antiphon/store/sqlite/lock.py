@@ -89,7 +89,7 @@ class FolderLock:
         path = folder / LOCK_NAME
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            if not _locked_soon(handle):
+            if not _try_lock(handle):
                 raise FolderInUse(folder, _read(path))
             return cls(handle)
         except BaseException:
@@ -111,14 +111,14 @@ class FolderLock:
 _HELD: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
 
-def _let_go() -> None:
+def _close_handles() -> None:
     """A forked child is not the owner: its copy of the handle would hold the lock beyond its parent's end."""
     for lock in list(_HELD):
         lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_close_handles)
 
 
 def owner_of(folder: Path) -> Owner | None:
@@ -129,23 +129,23 @@ def owner_of(folder: Path) -> Owner | None:
     except OSError:
         return None
     try:
-        return None if _locked(handle) else _read(path)
+        return None if _lock(handle) else _read(path)
     finally:
         os.close(handle)
 
 
-def _locked_soon(handle: int) -> bool:
+def _try_lock(handle: int) -> bool:
     for _ in range(_ATTEMPTS - 1):
-        if _locked(handle):
+        if _lock(handle):
             return True
         time.sleep(_PAUSE_S)
-    return _locked(handle)
+    return _lock(handle)
 
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _locked(handle: int) -> bool:
+    def _lock(handle: int) -> bool:
         # A locked byte cannot be read by others: take one behind the text.
         os.lseek(handle, _TEXT_BYTES, os.SEEK_SET)
         try:
@@ -157,7 +157,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _locked(handle: int) -> bool:
+    def _lock(handle: int) -> bool:
         # flock, not lockf: it belongs to this open file, so a second one in the same process is refused too.
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,7 +16,7 @@ from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.listing import to_items
 from antiphon.store.sqlite.places import Places
 from antiphon.wire import Id
-from antiphon.wire.listing import ListQuery
+from antiphon.wire.queries import ListQuery
 
 CHAIN_RESPONSES_MAX = 100_000
 """Where a walk along a chain ends, should a damaged file hold a ring."""

@@ -80,10 +80,10 @@ def _whole(db: sqlite3.Connection, pk: int) -> VectorStore:
     usage, *counts = db.execute(
         f"SELECT coalesce(sum(usage_bytes), 0), {_COUNTS} FROM store_file WHERE store_pk = ?", (pk,)
     ).fetchone()
-    return VectorStore(**fields, usage_bytes=usage, counts=_counted(counts))
+    return VectorStore(**fields, usage_bytes=usage, counts=_to_counts(counts))
 
 
-def _counted(counts: Sequence[int | None]) -> dict[str, int]:
+def _to_counts(counts: Sequence[int | None]) -> dict[str, int]:
     return {status: count or 0 for status, count in zip(STATUSES, counts, strict=True)}
 
 
@@ -315,7 +315,7 @@ def get_batch(db: sqlite3.Connection, project: str, id: Id, batch_id: Id) -> Fil
         (batch_id,),
     ).fetchone()
     return FileBatch(
-        id=batch_id, vector_store_id=id, created_at=row[0], is_cancelled=bool(row[1]), counts=_counted(counts)
+        id=batch_id, vector_store_id=id, created_at=row[0], is_cancelled=bool(row[1]), counts=_to_counts(counts)
     )
 
 

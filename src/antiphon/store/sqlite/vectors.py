@@ -72,7 +72,7 @@ class Vectors:
         """What the matrix takes."""
         return self.matrix.nbytes
 
-    def extended(self, pieces: Sequence[Vectors]) -> Vectors:
+    def extend(self, pieces: Sequence[Vectors]) -> Vectors:
         """These and others behind them, as new vectors."""
         import numpy as np
 
@@ -210,7 +210,7 @@ class VectorCache:
             if not _is_worth_keeping(held, files, old):
                 old, held = Vectors(), {}
             new = [file for file in files.values() if held.get(file.pk) != file.live]
-            whole = old.extended([load_file(db, file) for file in new])
+            whole = old.extend([load_file(db, file) for file in new])
             entry.held = held | {file.pk: file.live for file in new}
             entry.snapshot = Snapshot(pk, embedder, files, whole)
         entry.version = version
@@ -240,4 +240,4 @@ def scan(db: sqlite3.Connection, files: Iterable[LiveFile], query: Any) -> Vecto
             piece.low = np.arange(len(piece.chunks))
             piece.high = piece.low + 1
             pieces.append(piece)
-    return Vectors().extended(pieces)
+    return Vectors().extend(pieces)

@@ -32,7 +32,7 @@ def apply(text: str, diff: str) -> str:
         start = document.locate(hunk, number, cursor)
         edits += [(start + change.offset, change) for change in hunk.changes]
         cursor = start + len(hunk.expected)
-    return document.edited(edits)
+    return document.edit(edits)
 
 
 def created(diff: str) -> str:
@@ -81,16 +81,16 @@ class _Document:
             cursor = cursor if found is None else found
         start = self._at_end(hunk.expected, cursor) if hunk.at_end else self._find(hunk.expected, cursor)
         if start is None:
-            raise PatchInvalid("\n".join([*_wanted(hunk, number, cursor), *self._hint(hunk, cursor)]))
+            raise PatchInvalid("\n".join([*_expected_lines(hunk, number, cursor), *self._hint(hunk, cursor)]))
         return start
 
-    def edited(self, edits: Iterable[tuple[int, Change]]) -> str:
+    def edit(self, edits: Iterable[tuple[int, Change]]) -> str:
         """The text after changes at these lines. Lines keep their endings; new ones have those of the lines they
         replace, or of the line before."""
-        lines = list(self._edited(edits)) or [("", None)]
+        lines = list(self._edit(edits)) or [("", None)]
         return "".join([line + (ending or self._newline) for line, ending in lines[:-1]]) + lines[-1][0]
 
-    def _edited(self, edits: Iterable[tuple[int, Change]]) -> Iterator[tuple[str, str | None]]:
+    def _edit(self, edits: Iterable[tuple[int, Change]]) -> Iterator[tuple[str, str | None]]:
         lines = list(zip(self._lines, [*self._endings, None], strict=True))
         cursor = 0
         for start, change in edits:
@@ -169,7 +169,7 @@ class _Document:
         return [f"The line most like them is line {at + 1}:", f"  {cut(self._lines[at])}"]
 
 
-def _wanted(hunk: Hunk, number: int, cursor: int) -> list[str]:
+def _expected_lines(hunk: Hunk, number: int, cursor: int) -> list[str]:
     where = "at the end of the file" if hunk.at_end else f"from line {cursor + 1} of the file on"
     lines = [f"  {cut(line)}" for line in hunk.expected[:_QUOTED_LINES_MAX]]
     more = [f"  … ({len(hunk.expected)} lines)"] if len(hunk.expected) > _QUOTED_LINES_MAX else []

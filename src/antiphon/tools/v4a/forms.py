@@ -14,7 +14,7 @@ from typing import Final
 from antiphon.tools.v4a.applying import split
 from antiphon.tools.v4a.grammar import PatchInvalid, lines_of, written
 from antiphon.tools.v4a.naming import Operation, is_envelope, is_unified, sections, unified
-from antiphon.tools.v4a.repair import checked, content_lines, repaired, unfenced
+from antiphon.tools.v4a.repair import checked, content_lines, repaired, strip_fence
 from antiphon.tools.v4a.writing import create, edits, hunk
 
 _SEARCH: Final = re.compile(r"^<{5,9}( |$)")
@@ -52,7 +52,7 @@ def update(text: str) -> str:
     Raises:
         PatchInvalid: it cannot be read, is about several files, or changes nothing.
     """
-    lines = content_lines(unfenced(text))
+    lines = content_lines(strip_fence(text))
     if any(_SEARCH.match(line) for line in lines):
         return "\n".join(_replacements(lines))
     if is_envelope(lines) or is_unified(lines):
@@ -66,7 +66,7 @@ def operations(text: str) -> list[Operation]:
     Raises:
         PatchInvalid: it cannot be read, names no file, or moves one.
     """
-    found = _operations(content_lines(unfenced(text)))
+    found = _operations(content_lines(strip_fence(text)))
     if not all(operation.path for operation in found):
         raise PatchInvalid("The patch names no file: expected a line such as '*** Update File: path'.")
     return found
@@ -96,7 +96,7 @@ def _replacements(lines: Sequence[str]) -> Iterator[str]:
     while at < len(lines):
         if _SEARCH.match(lines[at]):
             end = _end(lines, at)
-            yield _replaced(lines[at + 1 : end], at + 1)
+            yield _replace(lines[at + 1 : end], at + 1)
             at = end
         at += 1
 
@@ -108,7 +108,7 @@ def _end(lines: Sequence[str], start: int) -> int:
     raise PatchInvalid(f"The search and replace block at line {start + 1} lacks its end, '>>>>>>> REPLACE'.")
 
 
-def _replaced(block: Sequence[str], number: int) -> str:
+def _replace(block: Sequence[str], number: int) -> str:
     dividers = [at for at, line in enumerate(block) if _DIVIDER.match(line)]
     if len(dividers) != 1:
         raise PatchInvalid(f"The search and replace block at line {number} needs exactly one line '======='.")

@@ -61,7 +61,7 @@ def parse(diff: str) -> tuple[Hunk, ...]:
 
 def written(hunks: Iterable[Hunk]) -> str:
     """The diff that says these hunks."""
-    return "\n".join(line for hunk in hunks for line in _written(hunk))
+    return "\n".join(line for hunk in hunks for line in _write_hunk(hunk))
 
 
 def lines_of(diff: str) -> list[str]:
@@ -149,7 +149,7 @@ def _body(reader: _Reader, start: int, lines: Sequence[str]) -> tuple[tuple[str,
     return tuple(expected[:-1]), tuple(changes)
 
 
-def _written(hunk: Hunk) -> Iterator[str]:
+def _write_hunk(hunk: Hunk) -> Iterator[str]:
     yield from ["@@"] * max(hunk.headers - len(hunk.anchors), not hunk.anchors)
     yield from (f"@@ {anchor}" for anchor in hunk.anchors)
     cursor = 0

@@ -70,13 +70,13 @@ def _section(kind: OperationType, path: str, body: Sequence[str]) -> Operation:
         case "delete_file":
             return Operation(kind, path)
         case "create_file":
-            return Operation(kind, path, create("".join(_added(path, body))))
+            return Operation(kind, path, create("".join(_read_added(path, body))))
         case "update_file":
             diff = checked(repaired(content_lines("\n".join(body))))
-            return Operation(kind, path, written(_tied(hunk) for hunk in parse(diff)))
+            return Operation(kind, path, written(_tie_to_end(hunk) for hunk in parse(diff)))
 
 
-def _added(path: str, body: Sequence[str]) -> Iterator[str]:
+def _read_added(path: str, body: Sequence[str]) -> Iterator[str]:
     """The lines of a new file, each of which ends in a newline."""
     for line in body:
         if line.startswith("+"):
@@ -85,7 +85,7 @@ def _added(path: str, body: Sequence[str]) -> Iterator[str]:
             raise PatchInvalid(f"{path}: a line of a new file is {quoted(line)}: each of them starts with '+'.")
 
 
-def _tied(hunk: Hunk) -> Hunk:
+def _tie_to_end(hunk: Hunk) -> Hunk:
     """In the envelope, lines that come without any context are for the end of the file."""
     return hunk if hunk.expected or hunk.anchors else replace(hunk, at_end=True)
 

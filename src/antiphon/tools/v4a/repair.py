@@ -14,7 +14,7 @@ _RANGES: Final = re.compile(r"^@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@")
 _PREFIXES: Final = ("@@", "***", " ", "+", "-")
 
 
-def unfenced(text: str) -> str:
+def strip_fence(text: str) -> str:
     """A text without the Markdown fence around it."""
     fenced = _FENCE.match(text)
     return fenced[2] if fenced else text
@@ -41,7 +41,7 @@ def repaired(lines: Sequence[str]) -> str:
     Raises:
         PatchInvalid: lines are inserted at a number alone, which V4A cannot say.
     """
-    return "\n".join(line for block in _blocks(lines) for line in _repaired(block))
+    return "\n".join(line for block in _blocks(lines) for line in _repair(block))
 
 
 def checked(diff: str) -> str:
@@ -62,7 +62,7 @@ def _blocks(lines: Sequence[str]) -> Iterator[Sequence[str]]:
     yield from (lines[start:end] for start, end in pairwise(cuts))
 
 
-def _repaired(block: Sequence[str]) -> Iterator[str]:
+def _repair(block: Sequence[str]) -> Iterator[str]:
     ranges = _RANGES.match(block[0])
     body = [line for line in block[bool(ranges) :] if not line.startswith("\\")]
     while body and not body[-1]:

@@ -24,7 +24,7 @@ def create(text: str) -> str:
         PatchInvalid: its line endings cannot be written in a diff.
     """
     diff = newline_of(text).join([f"+{line}" for line in split(text)])
-    return _verified(diff, created(diff), text)
+    return _verify(diff, created(diff), text)
 
 
 def diff(old: str, new: str) -> str:
@@ -46,7 +46,7 @@ def diff(old: str, new: str) -> str:
     said = written(hunks)
     if "\n" not in old:
         said = said.replace("\n", newline_of(new))
-    return _verified(said, apply(old, said), new)
+    return _verify(said, apply(old, said), new)
 
 
 def hunk(expected: Sequence[str], changed: Iterable[Edit]) -> Hunk:
@@ -94,7 +94,7 @@ def _start(before: Sequence[str], cursor: int, first: int, end: int) -> int:
     return cursor
 
 
-def _verified(diff: str, applied: str, wanted: str) -> str:
+def _verify(diff: str, applied: str, wanted: str) -> str:
     if applied != wanted:
         raise PatchInvalid("The text's line endings are mixed, or differ from the old text's: a diff cannot say so.")
     return diff
