@@ -283,7 +283,8 @@ class Tail(msgspec.Struct):
                     raise Interrupted
                 if not piece.batch.events:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(wakeup.wait(), POLL_S)
+                        async with asyncio.timeout(POLL_S):
+                            await wakeup.wait()
 
     async def _read(self) -> Excerpt | None:
         return await self.store.read_events(self.project, self.id, after=self.after, bytes_max=PIECE_BYTES)

@@ -60,7 +60,7 @@ async def test_a_fallback_answers_to_names_that_nobody_has() -> None:
             with pytest.raises(openai.InternalServerError):
                 await client.responses.create(model="gpt-5.5", input="x")
             await asyncio.sleep(1.1)  # the list is asked for once a second at most
-            upstream.play(LISTED, sse(text("Hi"), finish()))
+            upstream.play(LISTED, sse(text("Hi"), finish()), LISTED)
             raw = await client.responses.with_raw_response.create(model="gpt-5.5", input="x")
             assert (raw.headers["x-antiphon-model"], raw.parse().model) == ("qwen", "gpt-5.5")
             assert [model.id async for model in client.models.list()] == ["qwen", "a"]

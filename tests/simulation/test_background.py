@@ -186,7 +186,9 @@ class Counting(Keyring):
         super().__init__(MemoryKeys(), MemoryKeys(), clock=world.clock, now=world.clock)
         self._world, self._life = world, life
 
-    def settle(self, admission: Admission, used: Usage, estimated: bool, cost_micros: int = 0) -> None:
+    def settle(
+        self, admission: Admission, used: Usage, estimated: bool, cost_micros: int = 0, **charged: object
+    ) -> None:
         if not self._life.crashed:
             self._world.settled.append((admission.key_id, self._life.name))
 

@@ -1,6 +1,10 @@
 """Where events go: to nobody, to whoever is told, to readers from any number."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from timeless import TimelessLoop
 
 from antiphon.log import Heartbeat, Notifier, NullLog, StaticReader, decode_event, encode
 from antiphon.testing import CountingIds
@@ -58,6 +62,15 @@ def test_an_event_of_a_log_is_folded_again_as_it_was() -> None:
     assert isinstance(again[0]["response"], Response)
 
 
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """In time that passes only while everybody waits."""
+    with asyncio.Runner(loop_factory=TimelessLoop) as runner:
+        return runner.run(work)
+
+
 def test_a_silent_log_hears_that_it_goes_on_and_a_busy_one_does_not() -> None:
     async def wait(busy: bool) -> Kept:
         log = Kept()
@@ -72,10 +85,10 @@ def test_a_silent_log_hears_that_it_goes_on_and_a_busy_one_does_not() -> None:
         assert len(log.events) == before, "it beats on after its end"
         return log
 
-    silent = asyncio.run(wait(busy=False))
+    silent = run(wait(busy=False))
     assert len(silent.events) > 2 and silent.shown == len(silent.events)
     assert [event["sequence_number"] for event in silent.events] == list(range(len(silent.events)))
-    assert len(asyncio.run(wait(busy=True)).events) == 12
+    assert len(run(wait(busy=True)).events) == 12
 
 
 def test_nobody_hears_it_where_nobody_reads() -> None:
@@ -86,4 +99,4 @@ def test_nobody_hears_it_where_nobody_reads() -> None:
             await asyncio.sleep(0.05)
         return writer.state.seq
 
-    assert asyncio.run(wait()) == 2
+    assert run(wait()) == 2

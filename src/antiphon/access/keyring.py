@@ -360,7 +360,8 @@ async def synchronizing(keyring: Keyring) -> AsyncGenerator[Keyring]:
 async def _synchronize(keyring: Keyring, over: asyncio.Event) -> None:
     while not over.is_set():
         with suppress(TimeoutError):
-            await asyncio.wait_for(over.wait(), SYNC_S)
+            async with asyncio.timeout(SYNC_S):
+                await over.wait()
         await _attempt(keyring.reload)
         await _attempt(keyring.write_usage)
     await _attempt(keyring.write_usage)

@@ -137,7 +137,8 @@ class Worker:
                 wakeup.clear()
                 if not await self._try_to_claim():
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(wakeup.wait(), POLL_S)
+                        async with asyncio.timeout(POLL_S):
+                            await wakeup.wait()
 
     async def _try_to_claim(self) -> bool:
         """Claim what there is room for; says whether there may be more. Whatever happens, the worker goes on."""
@@ -340,6 +341,7 @@ class Worker:
     async def _hand_over(self, held: Held, grace_s: float) -> None:
         held.tool_activity.handing_over = True
         with suppress(TimeoutError):
-            await asyncio.wait_for(held.tool_activity.wait(), grace_s)
+            async with asyncio.timeout(grace_s):
+                await held.tool_activity.wait()
         held.task.cancel()
         await asyncio.wait([held.task], timeout=STOPPED_S)

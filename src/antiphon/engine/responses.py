@@ -324,7 +324,8 @@ class Responses:
 
     async def _wait_for_clients(self, grace_s: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._in_flight.idle(), grace_s)
+            async with asyncio.timeout(grace_s):
+                await self._in_flight.idle()
         self._in_flight.stop(_closing())
 
     # What is stored

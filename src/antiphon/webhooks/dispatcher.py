@@ -163,7 +163,8 @@ class Lane:
                 log.warning("webhook delivery failed: %s", error)
                 wait_s = LOOK_S
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._hint.wait()
 
     async def _begin_due(self) -> float:
         """Begin what is due and there is room for; says how long there is nothing more to do, in seconds."""
