@@ -129,7 +129,7 @@ class Host:
         _raise_error_of(self._opened)
 
     async def wait_until_open_async(self) -> None:
-        """See ``opened``."""
+        """See ``wait_until_open``."""
         self._refuse_own_thread()
         await _wait_for(self._opened)
         _raise_error_of(self._opened)
@@ -140,7 +140,7 @@ class Host:
             self.thread.join(timeout_s)
 
     async def wait_until_closed_async(self) -> None:
-        """See ``ended``."""
+        """See ``wait_until_closed``."""
         await _wait_for(self._ended)
         self.thread.join()  # the last thing it did was to say so
 

@@ -91,7 +91,7 @@ class EngineResolver:
             time.sleep(PAUSE_S if self._server is None else 0)
 
     async def resolve_async(self) -> Host | Server:
-        """See ``find``."""
+        """See ``resolve``."""
         import anyio
 
         while True:

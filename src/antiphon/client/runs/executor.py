@@ -177,7 +177,7 @@ async def _await(returned: Any) -> Any:
 
 
 async def execute_async(responses: Any, plan: RunPlan) -> AsyncGenerator[RunEvent]:
-    """The events of a run of an asynchronous client; see ``drive``."""
+    """The events of a run of an asynchronous client; see ``execute``."""
     loop = _CommandLoop(plan)
     answer: Any = None
     while (command := loop.next(answer)) is not None:
