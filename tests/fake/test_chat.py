@@ -188,8 +188,13 @@ async def test_a_connection_closed_while_idle_is_tried_again(upstream: Upstream,
     assert said(await read(model)) == "Hello"
 
 
+async def test_several_connections_closed_while_idle_are_passed_over(upstream: Upstream, model: ChatModel) -> None:
+    upstream.play(*[Answer(status=0)] * 3, sse(*ANSWER))
+    assert said(await read(model)) == "Hello"
+
+
 async def test_a_server_that_always_hangs_up(upstream: Upstream, model: ChatModel) -> None:
-    upstream.play(Answer(status=0), Answer(status=0))
+    upstream.play(*[Answer(status=0)] * 4)
     with pytest.raises(Unavailable):
         await read(model)
 

@@ -49,6 +49,8 @@ _DONE_S: Final = 0.25
 """The same once it has said that too."""
 _DOUBTFUL_S: Final = 30.0
 """The same where the answer went on behind its end."""
+_STALE_MAX: Final = 3
+"""How many idle connections a request may find closed by the server: those of one moment of idleness close together."""
 _SCHEMA_REFUSED: Final = ("response_format", "json_schema", "guided", "structured")
 """Words with which a server says that it holds no answer to any schema."""
 
@@ -212,12 +214,13 @@ class ChatModel:
         raise error_of_answer(response.status, error_body, response.headers, self.config.api_key)
 
     async def _post_once(self, url: URL | str, data: bytes) -> aiohttp.ClientResponse:
-        try:
-            return await self._request(url, data)
-        except FAILURES as error:
-            if not is_stale(error):
-                raise
-            return await self._request(url, data)
+        for _ in range(_STALE_MAX):
+            try:
+                return await self._request(url, data)
+            except FAILURES as error:
+                if not is_stale(error):
+                    raise
+        return await self._request(url, data)
 
     def _request(self, url: URL | str, data: bytes) -> Awaitable[aiohttp.ClientResponse]:
         if self._session is None:
