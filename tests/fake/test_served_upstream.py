@@ -236,7 +236,7 @@ async def test_effort_is_passed_on() -> None:
 )
 async def test_what_goes_wrong(answer: Answer, status: int, code: str) -> None:
     async with Upstream() as upstream, client_of(upstream) as client:
-        upstream.play(LISTED, answer, answer)
+        upstream.play(LISTED, *[answer] * 4)  # as often as a closed connection is passed over
         with pytest.raises(openai.APIStatusError) as caught:
             await client.responses.create(model="qwen", input="x")
     assert (caught.value.status_code, caught.value.code) == (status, code)
