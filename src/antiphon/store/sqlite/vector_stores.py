@@ -334,12 +334,17 @@ def cancel_batch(db: sqlite3.Connection, project: str, id: Id, batch_id: Id) -> 
     return True
 
 
-def expire(db: sqlite3.Connection, now: int) -> int:
-    """See ``VectorStoreStore.expire``."""
+def find_expired(db: sqlite3.Connection, now: int) -> list[int]:
+    """The stores that expired and have files still, by their numbers."""
     over = """
     SELECT DISTINCT s.pk FROM vector_store s JOIN store_file f ON f.store_pk = s.pk
     WHERE s.expires_days IS NOT NULL AND s.last_active_at + s.expires_days * 86400 <= ?"""
-    stores = [pk for (pk,) in db.execute(over, (now,)).fetchall()]
+    return [pk for (pk,) in db.execute(over, (now,)).fetchall()]
+
+
+def expire(db: sqlite3.Connection, now: int) -> int:
+    """See ``VectorStoreStore.expire``."""
+    stores = find_expired(db, now)
     for pk in stores:
         contents.drop_words(db, pk)
         contents.create_words(db, pk)
@@ -463,5 +468,5 @@ class SqliteVectorStores:
         return await self._read(ingestion.is_untidy) and await self._write(contents.tidy)
 
     async def expire(self, now: int) -> int:
-        """See ``VectorStoreStore.expire``."""
-        return await self._write(partial(expire, now=now))
+        """See ``VectorStoreStore.expire``. Looking costs no commit."""
+        return await self._write(partial(expire, now=now)) if await self._read(partial(find_expired, now=now)) else 0
