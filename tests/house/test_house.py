@@ -20,7 +20,7 @@ def test_every_module_states_its_promise_and_every_function_is_short(path: Path)
     assert ast.get_docstring(tree), "a module's docstring states its promise"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < 70, f"{node.name} is too long"
+            assert (node.end_lineno or 0) - node.lineno < 60, f"{node.name} is too long"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -78,29 +78,8 @@ class Engine:
         sealer = sealer or Sealer(config.sealing_keys or [new_secret()])
         outbox = Outbox(config.webhooks, self._make_id, clock)
         self.conversations = Conversations(store.conversations, store.items, self._make_id, clock, sealer)
-        by_id = {embedder.id: embedder for embedder in embedders}
         blobs = blobs or LocalBlobs(config.data / "files")
-        self.ingestion = Ingestion(store, blobs, by_id, clock, workers=config.ingestion_workers)
-        self.files = Files(
-            store.files,
-            blobs,
-            self.ingestion,
-            self._make_id,
-            clock,
-            file_bytes_max=config.file_bytes_max,
-            upload_bytes_max=config.upload_bytes_max,
-        )
-        search = Search(store.index, by_id, reranker)
-        pinned = embedders[0].id if embedders else ""
-        self.vector_stores = VectorStores(
-            store.vector_stores,
-            search,
-            self.ingestion,
-            self._make_id,
-            clock,
-            embedder=pinned,
-            rewriter=QueryRewriter(roster, config.rewrite_model),
-        )
+        self.ingestion, self.files, self.vector_stores = self._open_files(blobs, embedders, reranker, clock)
         toolbox = (toolbox or Toolbox()).plus(FileSearchTool(self.vector_stores, config.default_vector_store))
         self.responses = Responses(
             config,
@@ -121,6 +100,32 @@ class Engine:
         self.maintenance = Maintenance(store, self.keyring, self.background)
         self.embeddings = Embeddings(embedders)
         self.dispatcher = WebhookDispatcher(store.deliveries, outbox, self.meter, clock=clock, chance=random.random)
+
+    def _open_files(
+        self, blobs: BlobStore, embedders: Sequence[Embedder], reranker: Reranker | None, clock: Callable[[], float]
+    ) -> tuple[Ingestion, Files, VectorStores]:
+        config, store = self.config, self.store
+        by_id = {embedder.id: embedder for embedder in embedders}
+        ingestion = Ingestion(store, blobs, by_id, clock, workers=config.ingestion_workers)
+        files = Files(
+            store.files,
+            blobs,
+            ingestion,
+            self._make_id,
+            clock,
+            file_bytes_max=config.file_bytes_max,
+            upload_bytes_max=config.upload_bytes_max,
+        )
+        vector_stores = VectorStores(
+            store.vector_stores,
+            Search(store.index, by_id, reranker),
+            ingestion,
+            self._make_id,
+            clock,
+            embedder=embedders[0].id if embedders else "",
+            rewriter=QueryRewriter(self.roster, config.rewrite_model),
+        )
+        return ingestion, files, vector_stores
 
     def _make_id(self, prefix: str) -> str:
         return self.ids(prefix)

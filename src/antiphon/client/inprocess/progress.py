@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from antiphon.models.embedded.download import Abandoned, on_stderr
+from antiphon.models.embedded.progress import Abandoned, on_stderr
 
 
 class CancellableProgress:

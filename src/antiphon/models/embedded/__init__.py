@@ -22,7 +22,6 @@ from antiphon.models.embedded.catalogue import (
 )
 from antiphon.models.embedded.download import (
     FetchFailed,
-    Reporter,
     fetch,
     find_cached,
     folder,
@@ -37,6 +36,7 @@ from antiphon.models.embedded.llamacpp import (
     speed,
 )
 from antiphon.models.embedded.pool import Gate, Pool, fit_pool, least_pool
+from antiphon.models.embedded.progress import Reporter
 from antiphon.models.embedded.vocabulary import NoVocabulary, control_tokens, shows_functions
 
 SLOTS = 2
