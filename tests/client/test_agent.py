@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import signal
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -153,7 +154,10 @@ async def terminal(url: str, root: Path) -> AsyncGenerator[Terminal]:
         "--model",
         "m",
     ]
+    # A terminal's programs hear interrupts, also where this process was started to ignore them.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = await asyncio.create_subprocess_exec(*command, stdin=theirs, stdout=theirs, stderr=theirs)
+    signal.signal(signal.SIGINT, before)
     os.close(theirs)
     try:
         yield Terminal(ours, process)

@@ -85,6 +85,9 @@ def _success(route: Route, answer: Json) -> Json:
     """A good answer, in the media types that it may have."""
     if route.answer is str:
         return {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    if route.answer is bytes:
+        file = {"schema": {"type": "string", "format": "binary"}}
+        return {"description": "OK", "content": {"application/octet-stream": file}}
     told = _json(answer)
     if route.body is CreateRequest or route.body is ChatRequest or "stream" in route.query:
         told["content"]["text/event-stream"] = {"schema": _STREAMS}
