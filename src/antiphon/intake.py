@@ -9,7 +9,7 @@ Source: the API's reference and its error codes. Where this server refuses what 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -21,7 +21,7 @@ from antiphon.tools.specs import flat, flat_choice
 from antiphon.tools.toolbox import Toolbox
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
-from antiphon.wire.items import Ids, empty_input_error, normal, typed
+from antiphon.wire.items import Ids, content_texts, empty_input_error, normal, typed
 from antiphon.wire.request import CreateRequest, PromptCacheOptions, conversation_id
 from antiphon.wire.response import Response
 from antiphon.wire.schema import refuse_unusable
@@ -469,26 +469,10 @@ def _require_json_mention(request: CreateRequest, items: Sequence[Json]) -> None
         return
     if "json" in (request.instructions or "").lower() or any(item["type"] == "item_reference" for item in items):
         return
-    if not any("json" in text.lower() for item in items for text in _texts(item)):
+    contents = (item.get(member) for item in items for member in ("content", "output"))
+    if not any("json" in text.lower() for content in contents for text in content_texts(content)):
         text = (
             "Response input messages must contain the word 'json' in some form to use 'text.format' "
             "of type 'json_object'."
         )
         raise InvalidRequest(text, code="invalid_value", param="input")
-
-
-def _texts(item: Json) -> Iterator[str]:
-    for key in ("content", "output"):
-        value: Any = item.get(key)
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, list):
-            yield from _part_texts(cast("list[Any]", value))
-
-
-def _part_texts(parts: Iterable[Any]) -> Iterator[str]:
-    for part in parts:
-        if isinstance(part, dict):
-            text: Any = cast(Json, part).get("text")
-            if isinstance(text, str):
-                yield text

@@ -217,7 +217,8 @@ def _assembler(turn: TurnContext, prompt: Prompt, said: Item | None) -> Assemble
         turn.writer,
         turn.ids,
         calls_max=None if turn.prompt.parallel_tool_calls else 1,
-        may_call=_callable(prompt),
+        # Whatever the model knows from its context: else one that calls on would never be done.
+        may_call=frozenset(function.name for function in prompt.callable_functions),
         offers=turn.offers,
         # Nothing of an answer may be shown that has to be asked for again.
         whole_calls=turn.whole_calls
@@ -230,14 +231,6 @@ def _assembler(turn: TurnContext, prompt: Prompt, said: Item | None) -> Assemble
         sources=turn.sources if turn.prompt.format.type == "text" else Sources(),
         citations=turn.citations,
     )
-
-
-def _callable(prompt: Prompt) -> frozenset[str]:
-    """What may be called, whatever the model knows from its context: else one that calls on would never be done."""
-    choice = prompt.tool_choice
-    if choice.mode == "none":
-        return frozenset()
-    return frozenset(f.name for f in prompt.functions if not choice.names or f.name in choice.names)
 
 
 def _prompt(turn: TurnContext, corrections: Corrections) -> Prompt:

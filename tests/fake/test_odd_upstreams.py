@@ -12,17 +12,15 @@ from typing import Any
 import brotli
 import pytest
 import zstandard
+from odd import PROMPT, calls, said, tool, used
 
-from antiphon.models import Call, Delta, Finish, Function, Prompt, Text, Usage
+from antiphon.models import Delta, Prompt, Usage
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.model import ChatModel
 from antiphon.models.chat.upstream import upstream_models
-from antiphon.testing.upstream import Answer, Upstream, delta, finish, frames, plain, text, usage
+from antiphon.testing.upstream import Answer, Upstream, finish, frames, plain, text, usage
 from antiphon.wire.errors import ApiError, Unavailable, UpstreamError, UpstreamTimeout
 
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
-FUNCTIONS = tuple(Function(name=name, parameters=CITY) for name in ("get_weather", "get_time", "ping", "get"))
-PROMPT = Prompt(items=({"type": "message", "role": "user", "content": "Hi"},), functions=FUNCTIONS)
 WHOLE = {"choices": [{"message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}]}
 
 
@@ -49,28 +47,6 @@ async def read(upstream: Upstream, prompt: Prompt = PROMPT, **fields: Any) -> li
     finally:
         await asyncio.sleep(0.02)
         await model.close()
-
-
-def said(deltas: list[Delta]) -> str:
-    return "".join(one.text for one in deltas if isinstance(one, Text))
-
-
-def used(deltas: list[Delta]) -> Usage | None:
-    last = deltas[-1]
-    assert isinstance(last, Finish)
-    return last.usage
-
-
-def calls(deltas: list[Delta]) -> list[tuple[str, str]]:
-    keys = dict.fromkeys(one.key for one in deltas if isinstance(one, Call))
-    pieces = [[one for one in deltas if isinstance(one, Call) and one.key == key] for key in keys]
-    return [(each[0].name, "".join(one.arguments for one in each)) for each in pieces]
-
-
-def tool(index: Any, id: Any, name: Any, arguments: Any) -> Any:
-    piece: dict[str, Any] = {"function": {"name": name, "arguments": arguments}, "index": index, "id": id}
-    piece["function"] = {key: value for key, value in piece["function"].items() if value is not None}
-    return delta(tool_calls=[{key: value for key, value in piece.items() if value is not None}])
 
 
 def raw(*parts: bytes) -> Answer:

@@ -6,16 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from odd import FUNCTIONS, PROMPT, calls, said, thought, tool, used
 
-from antiphon.models import Call, Delta, Finish, Function, Prompt, Reasoning, Text, Usage
+from antiphon.models import Call, Delta, Prompt, Text, Usage
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.stream import ChatStream
 from antiphon.testing.upstream import delta, finish, frames, text, usage
 from antiphon.wire.errors import ApiError, UpstreamError
 
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
-FUNCTIONS = tuple(Function(name=name, parameters=CITY) for name in ("get_weather", "get_time", "ping", "get"))
-PROMPT = Prompt(items=({"type": "message", "role": "user", "content": "Hi"},), functions=FUNCTIONS)
 CONFIG = ChatConfig(base_url="http://model/v1", model="m")
 
 
@@ -36,32 +34,6 @@ def _read(body: bytes, prompt: Prompt, size: int) -> list[Delta]:
 
 def _joined(deltas: list[Delta]) -> Any:
     return said(deltas), thought(deltas), calls(deltas), used(deltas)
-
-
-def said(deltas: list[Delta]) -> str:
-    return "".join(one.text for one in deltas if isinstance(one, Text))
-
-
-def thought(deltas: list[Delta]) -> str:
-    return "".join(one.text for one in deltas if isinstance(one, Reasoning))
-
-
-def used(deltas: list[Delta]) -> Usage | None:
-    last = deltas[-1]
-    assert isinstance(last, Finish)
-    return last.usage
-
-
-def calls(deltas: list[Delta]) -> list[tuple[str, str]]:
-    keys = dict.fromkeys(one.key for one in deltas if isinstance(one, Call))
-    pieces = [[one for one in deltas if isinstance(one, Call) and one.key == key] for key in keys]
-    return [(each[0].name, "".join(one.arguments for one in each)) for each in pieces]
-
-
-def tool(index: Any, id: Any, name: Any, arguments: Any) -> Any:
-    piece: dict[str, Any] = {"function": {"name": name, "arguments": arguments}, "index": index, "id": id}
-    piece["function"] = {key: value for key, value in piece["function"].items() if value is not None}
-    return delta(tool_calls=[{key: value for key, value in piece.items() if value is not None}])
 
 
 def pieces(*chunks: Any) -> Any:

@@ -86,7 +86,7 @@ class Keyring:
         self._required = required
         self._clock = clock
         self._now = now
-        self._keys: list[Key] = []
+        self._keys: dict[str, Key] = {}
         self._meters: dict[str, _Meter] = {}
         self._by_digest: dict[str, Key] = {}
         self._pending: dict[tuple[str, str], Spent] = {}
@@ -229,8 +229,7 @@ class Keyring:
             for place, spent in self._pending.items():
                 if first_day <= spent.day <= last_day:
                     merged[place] = merged[place] + spent if place in merged else spent
-        keys = {key.id: key for key in self._keys}
-        listed = [(spent, keys.get(spent.key_id)) for spent in sort_usage(merged.values())]
+        listed = [(spent, self._keys.get(spent.key_id)) for spent in sort_usage(merged.values())]
         return [(spent, key) for spent, key in listed if (key.project if key else "") == project]
 
     async def charges(self, query: ChargeQuery, limit: int) -> list[tuple[Charge, Key | None]]:
@@ -240,9 +239,8 @@ class Keyring:
             StoreUnavailable: they cannot be read, or written before.
         """
         await self.write_usage()
-        keys = {key.id: key for key in self._keys}
         listed = await self._usage_store.read_charges(query, limit)
-        return [(charge, keys.get(charge.spent.key_id)) for charge in listed]
+        return [(charge, self._keys.get(charge.spent.key_id)) for charge in listed]
 
     async def usage_of_models(self, query: ChargeQuery) -> list[tuple[str, Spent, Key | None]]:
         """What was used of which model, per key and day, as far as the charges reach back.
@@ -251,9 +249,8 @@ class Keyring:
             StoreUnavailable: it cannot be read, or written before.
         """
         await self.write_usage()
-        keys = {key.id: key for key in self._keys}
         listed = await self._usage_store.sum_charges(query)
-        return [(model, spent, keys.get(spent.key_id)) for model, spent in listed]
+        return [(model, spent, self._keys.get(spent.key_id)) for model, spent in listed]
 
     async def reload(self) -> None:
         """Load the keys from the store.
@@ -261,8 +258,8 @@ class Keyring:
         Raises:
             StoreUnavailable: it cannot be read; the keys stay as they were.
         """
-        self._keys = list(await self._key_store.read_keys())
-        open_keys = [key for key in self._keys if key.revoked_at is None]
+        self._keys = {key.id: key for key in await self._key_store.read_keys()}
+        open_keys = [key for key in self._keys.values() if key.revoked_at is None]
         self._by_digest = {key.digest: key for key in open_keys}
         self._meters = {key.id: self._meters.get(key.id) or _Meter(key) for key in open_keys}
 
@@ -301,7 +298,8 @@ class Keyring:
         self._charges += charges[: max(0, CHARGES_WAITING_MAX - len(self._charges))]
 
     def _project_of(self, key_id: str) -> str:
-        return next((key.project for key in self._keys if key.id == key_id), "") if key_id else ""
+        key = self._keys.get(key_id)
+        return key.project if key else ""
 
     def _start_new_day(self) -> str:
         """Today's date; at the start of a new day nothing is spent."""

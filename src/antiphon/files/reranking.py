@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import aiohttp
 import msgspec
+
+from antiphon.net.json_client import JsonClient, Unreachable
 
 TIMEOUT_S = 20.0
 _WRONG_FORM = (400, 422)
@@ -56,11 +57,8 @@ class UpstreamReranker:
     """
 
     def __init__(self, url: str, model: str, key: str = "", *, timeout_s: float = TIMEOUT_S) -> None:
-        self._url = url.rstrip("/") + "/rerank"
         self._model = model
-        self._headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._client: aiohttp.ClientSession | None = None
+        self._client = JsonClient(url.rstrip("/") + "/rerank", key, timeout_s)
         self._member = "documents"
 
     async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
@@ -74,22 +72,17 @@ class UpstreamReranker:
         return _scores(data, len(texts))
 
     async def _ask(self, query: str, texts: Sequence[str]) -> tuple[int, bytes]:
-        if self._client is None:
-            self._client = aiohttp.ClientSession(timeout=self._timeout)
         body: dict[str, Any] = {"model": self._model, "query": query, self._member: list(texts)}
         if self._member == "documents":
             body["top_n"] = len(texts)
         try:
-            async with self._client.post(self._url, json=body, headers=self._headers) as answer:
-                return answer.status, await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise RerankUnavailable(f"The rerank server cannot be reached ({type(error).__name__}).") from error
+            return await self._client.post(body)
+        except Unreachable as error:
+            raise RerankUnavailable(f"The rerank server cannot be reached ({error}).") from error
 
     async def close(self) -> None:
         """See ``Reranker.close``."""
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        await self._client.close()
 
 
 def _scores(data: bytes, count: int) -> list[float]:

@@ -178,6 +178,14 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     streamed: bool = True
     cache_key: str = ""
 
+    @property
+    def callable_functions(self) -> tuple[Function, ...]:
+        """The functions that ``tool_choice`` leaves."""
+        choice = self.tool_choice
+        if not self.functions or choice.mode == "none":
+            return ()
+        return tuple(each for each in self.functions if not choice.names or each.name in choice.names)
+
 
 ToolHelp: TypeAlias = Literal["off", "read", "repair"]
 """How calls of weak models are helped. ``off``: not at all. ``read``: those written as plain text are recognised.

@@ -151,18 +151,20 @@ api_key = Table(
     UniqueConstraint("digest"),
 )
 
+
+def _counts() -> list[Column[int]]:
+    """What is counted of responses that have ended, but for their cost."""
+    names = ("requests", "estimated", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+    return [Column(name, BigInteger, nullable=False) for name in names]
+
+
 key_usage = Table(
     "key_usage",
     metadata,
     Column("day", Text, primary_key=True, comment="UTC, YYYY-MM-DD"),
     # No foreign key: requests without a key are counted too, under the empty id.
     Column("key_id", Text, primary_key=True, comment="empty for requests without a key"),
-    Column("requests", BigInteger, nullable=False),
-    Column("estimated", BigInteger, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("cached_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("reasoning_tokens", BigInteger, nullable=False),
+    *_counts(),
     Column("cost_micros", BigInteger, nullable=False, server_default="0", comment="millionths of a currency"),
 )
 
@@ -176,12 +178,7 @@ charge = Table(
     Column("settled_at", BigInteger, nullable=False, comment="Unix seconds"),
     Column("day", Text, nullable=False, comment="UTC, YYYY-MM-DD"),
     Column("key_id", Text, nullable=False, comment="empty for requests without a key"),
-    Column("requests", BigInteger, nullable=False),
-    Column("estimated", BigInteger, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("cached_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("reasoning_tokens", BigInteger, nullable=False),
+    *_counts(),
     Column("cost_micros", BigInteger, nullable=False, comment="millionths of a currency"),
     Index("ix_charge_project_settled_at_response_id", "project", "settled_at", "response_id"),
     Index("ix_charge_settled_at", "settled_at"),

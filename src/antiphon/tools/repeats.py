@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from antiphon.models.outcome import outcome_of
 from antiphon.tools import ToolCall
 from antiphon.wire import Json
+from antiphon.wire.items import content_texts
 
 Made: TypeAlias = "tuple[str, bytes]"
 """A function, and its arguments without regard to how they are written."""
@@ -44,7 +45,7 @@ def calls_just_made(items: Sequence[Json]) -> frozenset[Made]:
                 break
             continue
         output = outputs.pop(item.get("call_id") or "", None)
-        if output is not None and outcome_of(_text(output.get("output"))) == "done":
+        if output is not None and outcome_of("\n".join(content_texts(output.get("output")))) == "done":
             made.add(_made(item.get("name") or "", item.get("arguments")))
     return frozenset(made)
 
@@ -66,13 +67,5 @@ def _asked(items: Sequence[Json]) -> str:
     """What the user said last."""
     for item in reversed(items):
         if item.get("type", "message") == "message" and item.get("role", "user") == "user":
-            return _text(item.get("content"))
+            return "\n".join(content_texts(item.get("content")))
     return ""
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    parts = cast("list[Any]", content) if isinstance(content, list) else []
-    texts = [cast(Json, part).get("text") for part in parts if isinstance(part, dict)]
-    return "\n".join(text for text in texts if isinstance(text, str))

@@ -6,7 +6,7 @@ item carries stays as it came. Normal items are a fixpoint: normalising them aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, cast
 
 from antiphon.wire import Id, Json
@@ -120,6 +120,16 @@ def content_parts(item: Json) -> Sequence[Json]:
     content: Any = item.get(content_member(item))
     entries = cast("list[Any]", content) if isinstance(content, list) else ()
     return [cast(Json, part) for part in entries if isinstance(part, dict)]
+
+
+def content_texts(content: Any) -> Iterator[str]:
+    """The texts of some content, which is one or has them in its parts."""
+    if isinstance(content, str):
+        yield content
+    for part in cast("list[Any]", content) if isinstance(content, list) else ():
+        text: Any = cast(Json, part).get("text") if isinstance(part, dict) else None
+        if isinstance(text, str):
+            yield text
 
 
 def refuse_duplicates(items: Sequence[Json], member: str, before: Iterable[Json] = ()) -> None:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from antiphon.files.embedding import EmbeddingUnavailable, Vectors, to_unit
+from antiphon.net.json_client import JsonClient, Unreachable
 
 BATCH = 64
 TIMEOUT_S = 60.0
@@ -39,10 +39,7 @@ class UpstreamEmbedder:
         self.id = f"upstream {model}"
         self.model = model
         self.dimensions = 0
-        self._url = url.rstrip("/") + "/embeddings"
-        self._headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._timeout_s = timeout_s
-        self._client: aiohttp.ClientSession | None = None
+        self._client = JsonClient(url.rstrip("/") + "/embeddings", key, timeout_s)
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """See ``Embedder.embed``."""
@@ -70,13 +67,10 @@ class UpstreamEmbedder:
         raise EmbeddingUnavailable(f"The embedding server answered with status {status}.")
 
     async def _ask(self, body: dict[str, Any]) -> tuple[int, bytes]:
-        if self._client is None:
-            self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))
         try:
-            async with self._client.post(self._url, json=body, headers=self._headers) as answer:
-                return answer.status, await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise EmbeddingUnavailable(f"The embedding server cannot be reached ({type(error).__name__}).") from error
+            return await self._client.post(body)
+        except Unreachable as error:
+            raise EmbeddingUnavailable(f"The embedding server cannot be reached ({error}).") from error
 
     def _rows(self, data: bytes, count: int) -> list[list[float]]:
         try:
@@ -89,6 +83,4 @@ class UpstreamEmbedder:
 
     async def close(self) -> None:
         """See ``Embedder.close``."""
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        await self._client.close()

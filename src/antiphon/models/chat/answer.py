@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from antiphon.models import Delta, Finish, Prompt, Reasoning, Refusal, Text, ToolMeasure, Usage
-from antiphon.models.chat.body import callable_functions, is_bound, shows_in_words
+from antiphon.models.chat.body import is_bound, shows_in_words
 from antiphon.models.chat.calls import Calls
 from antiphon.models.chat.chunk import CallPiece, Choice, Chunk, Counts, Said, blocks_of, logprob_of, thought_of
 from antiphon.models.chat.config import ChatConfig
@@ -118,7 +118,7 @@ class Answer:
         if is_bound(prompt, config):
             self._helps.add("schema_bounded")
         self._filters = filters(prompt, config, keys, self._helps, forced=forced, begun=begun)
-        self._calls = Calls(keys, prompt.parallel_tool_calls, [one.name for one in callable_functions(prompt)])
+        self._calls = Calls(keys, prompt.parallel_tool_calls, [one.name for one in prompt.callable_functions])
         self._top_logprobs = prompt.top_logprobs
         self._logprobs: tuple[Json, ...] = ()
         self._texts = _Texts()

@@ -63,23 +63,15 @@ def with_n_probs(sent: Json) -> Json:
     return fields | {"n_probs": sent["top_logprobs"]}
 
 
-def callable_functions(prompt: Prompt) -> tuple[Function, ...]:
-    """The functions that ``tool_choice`` leaves."""
-    choice = prompt.tool_choice
-    if not prompt.functions or choice.mode == "none":
-        return ()
-    return tuple(f for f in prompt.functions if not choice.names or f.name in choice.names)
-
-
 def holds_to_schema(prompt: Prompt, config: ChatConfig) -> bool:
     """Whether a call is required, and is had by holding the answer to a schema."""
-    required = prompt.tool_choice.mode == "required" and bool(callable_functions(prompt))
+    required = prompt.tool_choice.mode == "required" and bool(prompt.callable_functions)
     return required and config.forced_calls == "schema"
 
 
 def held_function(prompt: Prompt, config: ChatConfig) -> Function | None:
     """The function that must be called and whose text the server holds to its grammar; None for any other prompt."""
-    functions = callable_functions(prompt)
+    functions = prompt.callable_functions
     alone = functions[0] if len(functions) == 1 and holds_to_schema(prompt, config) else None
     return alone if alone is not None and alone.grammar is not None and config.grammars is not None else None
 
@@ -92,7 +84,7 @@ def allows_several(prompt: Prompt, config: ChatConfig) -> bool:
 def shows_in_words(prompt: Prompt, config: ChatConfig) -> bool:
     """Whether functions are told in words that the model may call; not where its answer is held to something else."""
     free = prompt.tool_choice.mode != "required" and prompt.format.type == "text"
-    return config.tool_format == "fenced" and free and bool(callable_functions(prompt))
+    return config.tool_format == "fenced" and free and bool(prompt.callable_functions)
 
 
 def is_bound(prompt: Prompt, config: ChatConfig) -> bool:
@@ -140,7 +132,7 @@ def _effort(effort: str, config: ChatConfig) -> Json:
 
 def _calling(prompt: Prompt, config: ChatConfig, native_calls: bool) -> Json:
     """``tools``, ``tool_choice`` and ``response_format``."""
-    functions = callable_functions(prompt)
+    functions = prompt.callable_functions
     if not native_calls and holds_to_schema(prompt, config):
         if (held := held_function(prompt, config)) and held.grammar and config.grammars:
             return written.constraint(held.grammar, config.grammars)
@@ -209,7 +201,7 @@ def messages(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) 
 
 def _described(prompt: Prompt, config: ChatConfig, native_calls: bool) -> str:
     """What the model is told of its functions in words; empty where its template tells it, or there are none."""
-    functions = callable_functions(prompt)
+    functions = prompt.callable_functions
     if holds_to_schema(prompt, config) and not native_calls:
         held, several = held_function(prompt, config), allows_several(prompt, config)
         return written.description(held) if held else forced.description(functions, several=several)

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from antiphon.models import Call, Delta, Finish, Prompt, Reasoning, Text
-from antiphon.models.chat.body import callable_functions, shows_in_words
+from antiphon.models.chat.body import shows_in_words
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.fenced import CALL_BEGUN
 from antiphon.wire import Json
@@ -35,7 +35,7 @@ _OPENER_TOKENS: Final = 4
 def is_choice(prompt: Prompt, config: ChatConfig) -> bool:
     """Whether the model has a choice, and is helped with it."""
     free = prompt.tool_choice.mode == "auto" and prompt.format.type == "text"
-    asked = not prompt.prefix and prompt.top_logprobs is None and bool(callable_functions(prompt))
+    asked = not prompt.prefix and prompt.top_logprobs is None and bool(prompt.callable_functions)
     return (
         config.tool_help == "repair" and free and asked and (_looks(prompt, config) or not _is_greedy(prompt, config))
     )

@@ -7,7 +7,7 @@ what it is told, and repeats what it finds among its own words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 import msgspec
@@ -16,6 +16,7 @@ from antiphon.models import Function
 from antiphon.models.chat.arguments import compact
 from antiphon.models.outcome import outcome_of
 from antiphon.wire import Json
+from antiphon.wire.pairing import pair_calls
 
 _ANY_OBJECT: Final[Json] = {"type": "object", "properties": {}}
 CALL_BEGUN: Final = '```json\n{"name": "'
@@ -77,7 +78,7 @@ def retold(items: Sequence[Json]) -> list[Json]:
     """The items with every call and output told in messages: earlier ones in turns of their own, those since the user
     last spoke in the user's turn.
     """
-    events = list(_paired(items))
+    events = _paired(items)
     said = [at for at, event in enumerate(events) if _is_from_user(event)]
     last = said[-1] if said else -1
     before, since = events[: max(last, 0)], events[last + 1 :]
@@ -90,24 +91,21 @@ def retold(items: Sequence[Json]) -> list[Json]:
     return [*out, _folded(asked, since), *(cast(Json, event) for event in since if _is_system(event))]
 
 
-def _paired(items: Sequence[Json]) -> Iterator[Json | _Made]:
-    """The items, calls joined with their outputs; an output answers the latest open call of its id."""
-    open_calls: dict[str, list[_Made]] = {}
+def _paired(items: Sequence[Json]) -> list[Json | _Made]:
+    """The items, calls joined with their outputs; an output without a call is told as the user's."""
+    call_places = pair_calls(items)
+    made = {i: _Made(item) for i, item in enumerate(items) if item.get("type") == "function_call"}
     events: list[Json | _Made] = []
-    for item in items:
-        call_id = item.get("call_id") or ""
-        match item.get("type", "message"):
-            case "function_call":
-                made = _Made(item)
-                open_calls.setdefault(call_id, []).append(made)
-                events.append(made)
-            case "function_call_output" if open_calls.get(call_id):
-                open_calls[call_id].pop().output = item
-            case "function_call_output":
-                events.append(_user("Output of an earlier function call:", item.get("output")))
-            case _:
-                events.append(item)
-    return iter(events)
+    for i, item in enumerate(items):
+        if i in made:
+            events.append(made[i])
+        elif item.get("type") != "function_call_output":
+            events.append(item)
+        elif i in call_places:
+            made[call_places[i]].output = item
+        else:
+            events.append(_user("Output of an earlier function call:", item.get("output")))
+    return events
 
 
 def _in_turns(events: Iterable[Json | _Made]) -> list[Json]:

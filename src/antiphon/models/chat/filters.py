@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from antiphon.models import Delta, Prompt, Text, ToolMeasure
-from antiphon.models.chat.body import allows_several, callable_functions, held_function, shows_in_words
+from antiphon.models.chat.body import allows_several, held_function, shows_in_words
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.dialect import Dialect
 from antiphon.models.chat.forced import ForcedCall
@@ -97,7 +97,7 @@ def filters(
         forced: whether the answer is held to the schema of a call.
         begun: what was put into the model's mouth and is to be read with the rest.
     """
-    functions = callable_functions(prompt)
+    functions = prompt.callable_functions
     reads = (config.text_calls and config.tool_help != "off") or shows_in_words(prompt, config)
     chain: list[Filter] = []
     if (prompt.prefix or begun) and config.supports_prefill == "llamacpp":
