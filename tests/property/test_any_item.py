@@ -13,15 +13,20 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from antiphon import context, intake
+from antiphon import compaction, context, intake
 from antiphon.assembly import make_toolbox
 from antiphon.engine.file_inputs import FileInputs
 from antiphon.engine.files import missing
 from antiphon.files.blobs import LocalBlobs
 from antiphon.http.listing import apply_include
+from antiphon.models import Prompt
 from antiphon.models.chat.body import body as chat_body
 from antiphon.models.chat.config import ChatConfig
-from antiphon.models.tokens import estimate_prompt
+from antiphon.models.fleet import content_key
+from antiphon.models.scripted import ScriptedModel
+from antiphon.models.tokens import bound_prompt, estimate_prompt, shows_images
+from antiphon.tools.computer import situate
+from antiphon.tools.repeats import calls_just_made
 from antiphon.truncation import drop_oldest
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError
@@ -152,6 +157,7 @@ def read(items: list[Json], *, images: bool, note: bool) -> tuple[Json, ...]:
     for item in plan.input:
         msgspec.json.encode(apply_include(item, PageQuery()))
     estimate_prompt(plan.prompt)
+    read_places(plan.input)
     for history in ((), plan.input):
         offers = TOOLBOX.offers(plan.tools, (*history, *plan.input))
         prompt = plan.prompt if not history else msgspec.structs.replace(plan.prompt, items=(text("go on"),))
@@ -159,9 +165,26 @@ def read(items: list[Json], *, images: bool, note: bool) -> tuple[Json, ...]:
         prompt = msgspec.structs.replace(prompt, items=tuple(own))
         whole = context.build(prompt, before, offers, supports_images=images, note_images=note)
         msgspec.json.encode(chat_body(whole, ChatConfig(base_url="http://model/v1", model="m", supports_images=images)))
-        estimate_prompt(whole)
-        drop_oldest(whole, 0.5)
+        read_prompt(whole)
     return plan.input
+
+
+def read_prompt(prompt: Prompt) -> None:
+    """All else that is asked of a prompt: its size, its images, where it may be shortened, and its text."""
+    estimate_prompt(prompt)
+    bound_prompt(prompt)
+    shows_images(prompt)
+    drop_oldest(prompt, 0.5)
+    calls_just_made(prompt.items)
+    content_key(prompt)
+    context.with_images_noted(prompt.items)
+    model = ScriptedModel(*("- Said." for _ in range(100)))
+    asyncio.run(compaction.compact(model, prompt))
+
+
+def read_places(items: tuple[Json, ...]) -> None:
+    """What tells where the user's browser is."""
+    situate([{"type": "computer"}], items, "Look at http://a.example.")
 
 
 def text(words: str) -> Json:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from antiphon.models import Prompt, Usage
 from antiphon.wire import Json
+from antiphon.wire.items import content_member, content_parts, content_texts
 
 CHARS_PER_TOKEN = 4
 _TOKEN_CHARS_MAX = 64
@@ -29,25 +30,18 @@ def bound_prompt(prompt: Prompt) -> int:
     texts = [prompt.instructions or ""]
     for item in prompt.items:
         match item.get("type", "message"):
-            case "message" | "function_call" | "function_call_output":
-                texts += _shown(item.get("content") or item.get("output") or item.get("arguments"))
+            case "message" | "function_call_output":
+                texts += content_texts(item.get(content_member(item)))
+            case "function_call":
+                texts += content_texts(item.get("arguments"))
             case _:
                 pass
     return sum(-(-len(word) // _TOKEN_CHARS_MAX) for text in texts for word in text.split())
 
 
-def _shown(content: Any) -> list[str]:
-    if isinstance(content, str):
-        return [content]
-    parts = cast("list[Json]", content) if isinstance(content, list) else []
-    return [text for part in parts if isinstance(text := part.get("text"), str)]
-
-
 def shows_images(prompt: Prompt) -> bool:
     """Whether there is an image in the prompt."""
-    contents: list[Any] = [item.get(name) for item in prompt.items for name in ("content", "output")]
-    lists = (cast("list[Json]", content) for content in contents if isinstance(content, list))
-    return any(part.get("type") == "input_image" for parts in lists for part in parts)
+    return any(part.get("type") == "input_image" for item in prompt.items for part in content_parts(item))
 
 
 def estimate_usage(prompt: Prompt, output: Sequence[Json]) -> Usage:
