@@ -14,7 +14,7 @@ from typing import assert_never
 import msgspec
 
 from antiphon.files.citations import Citation, CitationFilter, Mode, Piece, Sources
-from antiphon.models import Call, Delta, Finish, Reasoning, Refusal, Text
+from antiphon.models import Call, Delta, Finish, Reasoning, Refusal, Text, ToolChoice, ToolMeasure
 from antiphon.tools import CallInvalid, ClientOffer, HostedOffer, ToolCall
 from antiphon.tools.corrections import repair_call
 from antiphon.tools.repeats import Made, is_repeat
@@ -37,11 +37,16 @@ class Held(msgspec.Struct):
         return ToolCall(self.name, self.arguments, self.call_id)
 
 
+class Barred(Held):
+    """A call that the request does not allow. It never becomes an item."""
+
+
 class Assembler:
     """Assembles one sample. ``finish`` is the model's last word, None until it came.
 
     Args:
         calls_max: how many calls are taken; others are left out.
+        choice: which calls the request allows; ``must_call``: whether the sample has to make one.
         may_call: the functions of hosted tools that may be called, None for all; calls of others are left out.
         whole_calls: whether a call becomes visible only when it is whole.
         repairs: whether the calls of functions are mended where they do not fit; then they have to be whole.
@@ -52,7 +57,6 @@ class Assembler:
     Attributes:
         hosted: the calls of hosted tools, in order; to be read once the model is finished.
         invalid: the calls that could not become items, and why; where there is one, no held call became one.
-        mended: whether the arguments of a call were mended.
     """
 
     def __init__(
@@ -61,6 +65,8 @@ class Assembler:
         ids: Callable[[str], str],
         *,
         calls_max: int | None = None,
+        choice: ToolChoice = ToolChoice(),
+        must_call: bool = False,
         may_call: frozenset[str] | None = None,
         offers: Offers | None = None,
         whole_calls: bool = False,
@@ -73,10 +79,12 @@ class Assembler:
     ) -> None:
         self.finish: Finish | None = None
         self.invalid: list[tuple[ToolCall, CallInvalid]] = []
-        self.mended = False
+        self._mended = False
         self._writer = writer
         self._ids = ids
         self._calls_max = calls_max
+        self._choice = choice
+        self._must_call = must_call
         self._may_call = may_call
         self._offers = offers or Offers()
         self._whole_calls = whole_calls
@@ -88,6 +96,7 @@ class Assembler:
         self._citations: Mode = citations
         self._filter: CitationFilter | None = None
         self._began = writer.state.seq
+        self._first = writer.state.length - (said is not None)
         self._calls: dict[int, Item | Held | None] = {}
 
     @property
@@ -102,12 +111,28 @@ class Assembler:
 
     @property
     def _taken(self) -> int:
-        return sum(call is not None for call in self._calls.values())
+        return sum(call is not None and not isinstance(call, Barred) for call in self._calls.values())
 
     @property
     def held(self) -> list[ToolCall]:
         """The calls that were held, in order."""
-        return [call.to_tool_call() for call in self._calls.values() if isinstance(call, Held)]
+        return [call.to_tool_call() for call in self._calls.values() if type(call) is Held]
+
+    @property
+    def barred(self) -> list[ToolCall]:
+        """The calls that the request does not allow, in order."""
+        return [call.to_tool_call() for call in self._calls.values() if isinstance(call, Barred)]
+
+    @property
+    def is_astray(self) -> bool:
+        """Whether the model called what it may not, and gave nothing else that would do as its answer."""
+        return bool(self.barred) and not self.called and (self._must_call or not self._is_answered())
+
+    @property
+    def helps(self) -> list[ToolMeasure]:
+        """What was done so that the calls come right."""
+        helps: dict[ToolMeasure, bool] = {"arguments_mended": self._mended, "disallowed": bool(self.barred)}
+        return [measure for measure, taken in helps.items() if taken]
 
     @property
     def hosted(self) -> list[tuple[HostedOffer, ToolCall]]:
@@ -144,6 +169,8 @@ class Assembler:
         cut = self.finish is None or self.finish.reason != "stop"
         self._flush_text()
         self._leave_out_repeats()
+        if self.is_astray:
+            self.invalid += [(call, CallInvalid(self._reason(call.name))) for call in self.barred]
         for doc in self._client_call_items(cut):
             self._show(doc)
         called = self.held or self.invalid
@@ -157,7 +184,7 @@ class Assembler:
     def _leave_out_repeats(self) -> None:
         """Calls that were just made; where the model made no others, it is to answer from their results."""
         for key, call in self._calls.items():
-            if isinstance(call, Held) and is_repeat(call.to_tool_call(), self._just_made):
+            if type(call) is Held and is_repeat(call.to_tool_call(), self._just_made):
                 self._calls[key] = None
                 if not self.held:
                     text = f"The function '{call.name}' was just called like that."
@@ -165,6 +192,19 @@ class Assembler:
 
     def _is_anything_said(self) -> bool:
         return any(item.parts for item in self._writer.state.open.values())
+
+    def _is_answered(self) -> bool:
+        """Whether there is an answer in words, blanks aside."""
+        said = [item for item in self._writer.state.output[self._first :] if item["type"] == "message"]
+        parts = [part for item in said for part in item["content"]]
+        return any((part.get("text") or part.get("refusal") or "").strip() for part in parts)
+
+    def _reason(self, name: str) -> str:
+        """What the model is told of a call that the request does not allow."""
+        if self._choice.mode == "none":
+            return f"Error: {name} was not called: no tool can be called now. Answer in words."
+        instead = "" if self._must_call else ", or answer in words"
+        return f"Error: {name} was not called: it cannot be now. Call {' or '.join(self._choice.names)}{instead}."
 
     def _client_call_items(self, cut: bool) -> list[Json]:
         """The items of held calls that the caller answers; of a call that was cut, only a live tool can make one."""
@@ -188,7 +228,7 @@ class Assembler:
         if not self._repairs or offer.tool is not self._offers.toolbox.functions:
             return call
         repaired = repair_call(call, offer.function if call.name in self._offers.by_name else None)
-        self.mended = self.mended or repaired is not call
+        self._mended = self._mended or repaired is not call
         return repaired
 
     def _show(self, doc: Json) -> None:
@@ -256,9 +296,11 @@ class Assembler:
         """
         if not delta.name:
             raise UpstreamError("The model's server sent a function call without a name.", code="invalid_tool_call")
+        call_id = delta.call_id or self._ids("call")
+        if not self._offers.is_allowed(delta.name, self._choice):
+            return Barred(delta.name, call_id)
         if self._calls_max is not None and self._taken >= self._calls_max:
             return None
-        call_id = delta.call_id or self._ids("call")
         offer = self._offers.find(delta.name)
         if isinstance(offer, HostedOffer) and self._may_call is not None and delta.name not in self._may_call:
             return None

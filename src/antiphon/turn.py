@@ -193,10 +193,10 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
         finish = await _sample_shown(turn, prompt, assembler)
         turn.progress.add(finish.usage)
         turn.timer.note_helps(finish.helps)
-        if finish.reason == "stop" and not assembler.called and _is_bound(prompt):
+        if finish.reason == "stop" and not assembler.called and not assembler.is_astray and _is_bound(prompt):
             check_answer(prompt, turn.writer.state.output[first - (said is not None) :])
         assembler.end()
-        turn.timer.note_helps(("arguments_mended",) if assembler.mended else ())
+        turn.timer.note_helps(assembler.helps)
         said, prefix = None, ""
         if assembler.invalid and finish.reason == "stop":
             corrections.learn(assembler.held, assembler.invalid)
@@ -217,6 +217,8 @@ def _assembler(turn: TurnContext, prompt: Prompt, said: Item | None) -> Assemble
         turn.writer,
         turn.ids,
         calls_max=None if turn.prompt.parallel_tool_calls else 1,
+        choice=turn.prompt.tool_choice,
+        must_call=prompt.tool_choice.mode == "required",
         # Whatever the model knows from its context: else one that calls on would never be done.
         may_call=frozenset(function.name for function in prompt.callable_functions),
         offers=turn.offers,

@@ -96,6 +96,21 @@ async def test_tools_and_their_results(streamed: bool) -> None:
     assert [item.get("output") for item in model.prompts[1].items[3:]] == ["sun", "rain"]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_call_that_the_request_does_not_allow_is_never_shown(streamed: bool) -> None:
+    model = ScriptedModel([Call(0, "weather", "{}", "c1"), DONE], [Text("No."), DONE])
+    asked: Any = {"model": "m", "messages": ASK, "tools": [WEATHER], "tool_choice": "none"}
+    async with client_of(model) as client:
+        if streamed:
+            stream = await client.chat.completions.create(**asked, stream=True)
+            deltas = [chunk.choices[0].delta async for chunk in stream if chunk.choices]
+            assert not any(delta.tool_calls for delta in deltas)
+            assert "".join(delta.content or "" for delta in deltas) == "No."
+        else:
+            (choice,) = (await client.chat.completions.create(**asked)).choices
+            assert (choice.message.tool_calls, choice.message.content) == (None, "No.")
+
+
 async def test_every_kind_of_message_and_part() -> None:
     model = ScriptedModel([Text("Ok."), DONE])
     messages: Any = [

@@ -69,6 +69,18 @@ KINDS = {"computer_use": "computer_call", "computer": "computer_call", "custom":
 KINDS |= {"tool_search": "tool_search_call", "namespace": "function_call"}
 
 
+WEATHER: Any = {
+    "type": "function",
+    "name": "weather",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "unit": {"enum": ["c", "f"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+}
+
+
 @asynccontextmanager
 async def client_of(model: ScriptedModel) -> AsyncIterator[AsyncOpenAI]:
     async with serving(model) as url, AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
@@ -180,6 +192,28 @@ async def test_a_model_that_acts_on_another_page_than_the_task_named_is_looked_a
         assert done.output_text == "Done."
 
 
+KIT = ("apply_patch", "shell", "computer", "custom")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("name", TOOLS)
+@pytest.mark.parametrize("choice", ["none", {"type": "function", "name": "weather"}])
+async def test_a_call_that_the_request_does_not_allow_is_never_shown(name: str, choice: Any, streamed: bool) -> None:
+    tool, call, _ = TOOLS[name]
+    instead = Text("Done.") if choice == "none" else Call(0, "weather", '{"city":"Rome"}', "c2")
+    model = ScriptedModel([call, DONE], [instead, DONE])
+    asked: Any = {"model": "m", "input": "Do it.", "tools": [tool, WEATHER], "tool_choice": choice}
+    async with client_of(model) as client:
+        if streamed:
+            raw = await client.responses.with_raw_response.create(**asked, stream=True)
+            response = [event async for event in raw.parse()][-1].response  # type: ignore[union-attr]
+        else:
+            response = await client.responses.create(**asked)
+    assert [item.type for item in response.output] == ["message" if choice == "none" else "function_call"]
+    assert response.output_text == ("Done." if choice == "none" else "")
+    assert model.prompts[1].items[-1]["output"].startswith(f"Error: {call.name} was not called")
+
+
 @pytest.mark.parametrize(
     ("choice", "names"),
     [
@@ -194,8 +228,9 @@ async def test_a_model_that_acts_on_another_page_than_the_task_named_is_looked_a
     ],
 )
 async def test_a_choice_names_the_functions_of_its_tool(choice: Any, names: tuple[str, ...]) -> None:
-    model = ScriptedModel([TOOLS["shell"][1], DONE], again=True)
-    tools = [TOOLS[name][0] for name in ("apply_patch", "shell", "computer", "custom")]
+    called = next(key for key in KIT if TOOLS[key][1].name in names)
+    model = ScriptedModel([TOOLS[called][1], DONE])
+    tools = [TOOLS[name][0] for name in KIT]
     async with client_of(model) as client:
         await client.responses.create(model="m", input="x", tools=tools, tool_choice=choice)
     assert model.prompts[0].tool_choice.names == names
@@ -217,18 +252,6 @@ async def test_a_bad_grammar_is_refused_with_its_place() -> None:
         with pytest.raises(APIStatusError) as caught:
             await client.responses.create(model="m", input="x", tools=[tool])
     assert (caught.value.status_code, caught.value.param) == (400, "tools[0].format.definition")
-
-
-WEATHER: Any = {
-    "type": "function",
-    "name": "weather",
-    "parameters": {
-        "type": "object",
-        "properties": {"city": {"type": "string"}, "unit": {"enum": ["c", "f"]}},
-        "required": ["city"],
-        "additionalProperties": False,
-    },
-}
 
 
 async def test_calls_of_weak_models_are_mended_or_asked_for_again() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from antiphon.assembly import make_toolbox
 from antiphon.intake import Defaults, Plan, plan
 from antiphon.models import Function, ToolChoice
 from antiphon.wire import Json
@@ -169,6 +170,31 @@ def test_choices(choice: object, echo: object, meaning: ToolChoice):
     made = planned(tools=[F, G, WEB], tool_choice=choice)
     assert made.prompt.tool_choice == meaning
     assert made.response.tool_choice == echo
+
+
+NAMESPACE: Json = {"type": "namespace", "name": "n", "description": "d", "tools": [F, {"type": "custom", "name": "c"}]}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "names"),
+    [
+        ({"type": "namespace", "name": "n"}, ("n__f", "n__c")),
+        ({"type": "function", "name": "n__f"}, ("n__f",)),
+        ({"type": "function", "name": "f"}, ("n__f",)),
+        ({"type": "custom", "name": "c"}, ("n__c",)),
+        ({"type": "function", "name": "g"}, ("g",)),
+    ],
+)
+def test_tools_of_a_namespace_and_deferred_ones_can_be_allowed(allowed: Json, names: tuple[str, ...]):
+    tools = [NAMESPACE, {**G, "defer_loading": True}, {"type": "tool_search", "execution": "client"}]
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": [allowed]}
+    made = plan(
+        {"model": "m", "input": "hi", "tools": tools, "tool_choice": choice},
+        defaults=Defaults(toolbox=make_toolbox()),
+        ids="{}_1".format,
+        now=1,
+    )
+    assert made.prompt.tool_choice == ToolChoice("auto", names)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from antiphon.background.recovery import resume_turns
 from antiphon.context import refuse_sealed
 from antiphon.log import NullLog
-from antiphon.models import Call, Finish, Function, Prompt, Text, ToolChoice, Usage
+from antiphon.models import Call, Finish, Function, Prompt, Text, TextFormat, ToolChoice, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.telemetry.meter import ResponseTimer
 from antiphon.testing import CountingIds
@@ -78,13 +78,19 @@ HI: Json = {"type": "message", "role": "user", "content": [{"type": "input_text"
 
 
 def turns(
-    model: ScriptedModel, *, items: tuple[Json, ...] = (HI,), choice: ToolChoice = ToolChoice(), **options: Any
+    model: ScriptedModel,
+    *,
+    items: tuple[Json, ...] = (HI,),
+    choice: ToolChoice = ToolChoice(),
+    format: TextFormat = TextFormat(),
+    **options: Any,
 ) -> TurnContext:
-    offers = Toolbox([Guarded()], [Even()]).offers([{"type": "even"}, {"type": "guarded"}])
+    specs = [{"type": "even"}, {"type": "guarded"}, {"type": "function", "name": "f"}]
+    offers = Toolbox([Guarded()], [Even()]).offers(specs)
     log = NullLog()
     writer = Writer(log.append, CountingIds())
     writer.start(Response(id="resp_1", created_at=1, model="m"))
-    prompt = Prompt(items=items, functions=offers.functions, tool_choice=choice)
+    prompt = Prompt(items=items, functions=offers.functions, tool_choice=choice, format=format)
     context = TurnContext(
         model=model,
         prompt=prompt,
@@ -264,3 +270,53 @@ def test_a_strong_model_may_repeat_what_it_likes() -> None:
     made = (HI, call_item("c1", "look", "{}"), output_item("c1", "42"))
     context = turns(ScriptedModel([Call(0, "look", "{}", "c2"), DONE], [Text("42"), DONE]), items=made)
     assert context.writer.state.output[0]["type"] == "mcp_call"
+
+
+EVEN_ONLY = ToolChoice("auto", ("even",))
+BARRED = [ToolChoice("none"), EVEN_ONLY, ToolChoice("required", ("even",))]
+
+
+@pytest.mark.parametrize("name", ["look", "f", "nobody"])
+@pytest.mark.parametrize("choice", BARRED)
+def test_a_call_that_the_request_does_not_allow_is_never_shown_and_asked_for_again(
+    name: str, choice: ToolChoice
+) -> None:
+    answer = [Text("No."), DONE] if choice.mode != "required" else [Call(0, "even", "2", "c2"), DONE]
+    model = ScriptedModel([Text(" \n"), Call(0, name, "{}", "c1"), DONE], answer)
+    context = turns(model, choice=choice)
+    assert [item["type"] for item in context.writer.state.output][1:] == (
+        ["message"] if choice.mode != "required" else ["shell_call"]
+    )
+    call, output = model.prompts[1].items[-2:]
+    assert (call["name"], call["call_id"], output["call_id"]) == (name, "c1", "c1")
+    assert output["output"].startswith(f"Error: {name} was not called")
+    assert "disallowed" in context.timer.helps
+
+
+@pytest.mark.parametrize("choice", BARRED[:2])
+def test_beside_an_answer_such_a_call_is_left_out(choice: ToolChoice) -> None:
+    model = ScriptedModel([Text("No."), Call(0, "f", "{}", "c1"), DONE])
+    context = turns(model, choice=choice)
+    assert [item["type"] for item in context.writer.state.output] == ["message"]
+
+
+@pytest.mark.parametrize("choice", BARRED[1:])
+def test_beside_a_call_that_is_allowed_such_a_call_is_left_out(choice: ToolChoice) -> None:
+    model = ScriptedModel([Call(0, "f", "{}", "c1"), Call(1, "even", "2", "c2"), Call(2, "look", "{}", "c3"), DONE])
+    context = turns(model, choice=choice)
+    assert [item["call_id"] for item in context.writer.state.output] == ["c2"]
+
+
+@pytest.mark.parametrize("choice", BARRED)
+def test_a_model_that_only_calls_what_it_may_not_fails(choice: ToolChoice) -> None:
+    model = ScriptedModel([Call(0, "f", "{}", "c"), DONE], again=True)
+    with pytest.raises(UpstreamError, match="f was not called") as caught:
+        turns(model, choice=choice)
+    assert caught.value.code == "invalid_tool_call"
+    assert len(model.samples) == CORRECTIONS_MAX + 1
+
+
+def test_a_json_answer_is_asked_for_again_too() -> None:
+    model = ScriptedModel([Call(0, "f", "{}", "c"), DONE], ['{"a":1}', DONE])
+    context = turns(model, choice=ToolChoice("none"), format=TextFormat("json_object"))
+    assert [item["content"][0]["text"] for item in context.writer.state.output] == ['{"a":1}']

@@ -25,6 +25,7 @@ ToolMeasure: TypeAlias = Literal[
     "arguments_mended",
     "held_to_schema",
     "undeclared",
+    "disallowed",
     "repeat_answered",
 ]
 """What may be done so that a weak model's calls come right.
@@ -32,7 +33,7 @@ ToolMeasure: TypeAlias = Literal[
 The functions were shown in words. A call was read from text, or from text that had to be mended, or was sampled
 greedily; several calls were read where one is required. A schema got bounds. Arguments were mended; a call was asked
 for again, held to its schema; instead of one that does not exist, or had just been made, the model answered without
-tools.
+tools; one that the request does not allow was left out, or something else was asked for in its place.
 """
 
 

@@ -92,7 +92,7 @@ class Corrections:
         return self._count > 0
 
     def learn(self, held: Sequence[ToolCall], invalid: Sequence[tuple[ToolCall, CallInvalid]]) -> None:
-        """The model made ``held`` calls, of which some are ``invalid``.
+        """The model made ``held`` calls, of which some are ``invalid``; or ``invalid`` ones alone.
 
         Raises:
             UpstreamError: ``invalid_tool_call``: it has been asked often enough.
@@ -108,8 +108,9 @@ class Corrections:
             self._choice = ToolChoice("required", (call.name,))
         if fault.remedy in ("tell", "insist"):
             reasons = {call.call_id: str(fault) for call, fault in invalid}
-            self.items += tuple(call_item(each.call_id, each.name, each.arguments) for each in held)
-            self.items += tuple(output_item(each.call_id, reasons.get(each.call_id, _NOT_MADE)) for each in held)
+            told = held or [call for call, _ in invalid]
+            self.items += tuple(call_item(each.call_id, each.name, each.arguments) for each in told)
+            self.items += tuple(output_item(each.call_id, reasons.get(each.call_id, _NOT_MADE)) for each in told)
 
     def apply(self, prompt: Prompt) -> Prompt:
         """The prompt as it is asked again."""

@@ -115,7 +115,7 @@ def read_choice(spec: str | ToolChoiceSpec | None, offered: Toolset) -> ToolChoi
         case "none":
             return ToolChoice("none")
         case FunctionChoice(name=name):
-            return ToolChoice("required", (_require_declared(name, offered),))
+            return ToolChoice("required", _require_declared(name, offered))
         case CustomChoice(name=name):
             return ToolChoice("required", _functions_of(offered, "custom", name))
         case AllowedTools():
@@ -161,10 +161,19 @@ def _allow(spec: AllowedTools, offered: Toolset) -> ToolChoice:
 
 
 def _allowed_names(tool: Json, index: int, offered: Toolset) -> Sequence[str]:
+    """The functions of an allowed tool, those whose loading is deferred among them.
+
+    Raises:
+        InvalidRequest: it is a function that the request does not have.
+    """
     kind: Any = tool.get("type")
     if kind == "function":
-        return (_require_declared(_name_of(tool, index), offered),)
+        name = _name_of(tool, index)
+        return (name,) if name in offered.offers.deferred else _require_declared(name, offered)
     name: Any = tool.get("name")
+    if kind == "namespace":
+        every = {**offered.offers.deferred, **offered.offers.by_name}
+        return [each for each, offer in every.items() if offer.spec.get("namespace") == name is not None]
     return offered.offers.names(_ALIASES.get(str(kind), (str(kind),)), name if isinstance(name, str) else None)
 
 
@@ -178,10 +187,12 @@ def _name_of(tool: Json, index: int) -> str:
     return name
 
 
-def _require_declared(name: str, offered: Toolset) -> str:
-    if name not in offered.offers.by_name:
+def _require_declared(name: str, offered: Toolset) -> tuple[str, ...]:
+    """The function of that name; else those of namespaces that are called so there."""
+    found = (name,) if name in offered.offers.by_name else tuple(offered.offers.names(("function",), name))
+    if not found:
         raise _not_found("function")
-    return name
+    return found
 
 
 def _not_found(kind: str) -> InvalidRequest:

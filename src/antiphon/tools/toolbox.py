@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from antiphon.models import Function
+from antiphon.models import Function, ToolChoice
 from antiphon.tools import ClientOffer, ClientTool, HostedOffer, HostedTool, Offer, SpecInvalid, Tool
 from antiphon.tools.function import FunctionTool
 from antiphon.tools.specs import expand, usable
@@ -139,8 +139,18 @@ class Offers(msgspec.Struct, frozen=True):
 
     def find(self, name: str) -> Offer:
         """Who a call of that name goes to; one that was never offered is the caller's to answer."""
-        found = self.by_name.get(name) or self._of_type(name)
+        found = self.by_name.get(name) or self._of_type(name) or self.deferred.get(name)
         return found or ClientOffer(self.toolbox.functions, {"type": "function"}, Function(name))
+
+    def is_allowed(self, name: str, choice: ToolChoice) -> bool:
+        """Whether a request's choice leaves a call of that name; once it limits what may be called, it is a limit for
+        what was never offered too.
+        """
+        if choice.mode == "none" or not choice.names:
+            return choice.mode != "none"
+        if name in self.by_name or (found := self._of_type(name)) is None:
+            return name in choice.names
+        return any(offer.spec is found.spec and each in choice.names for each, offer in self.by_name.items())
 
     def _of_type(self, name: str) -> ClientOffer | None:
         """The tool of a type of that name: models that were trained on it call it so, whatever they are shown."""
