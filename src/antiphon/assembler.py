@@ -8,7 +8,7 @@ or is run here, or is no good and was never there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import assert_never
 
 import msgspec
@@ -214,10 +214,21 @@ class Assembler:
             if not isinstance(offer, ClientOffer) or (cut and not offer.tool.live):
                 continue
             try:
-                found.append(offer.tool.item(self._repair(call, offer), offer.spec))
+                found += self._items_of(call, offer)
             except CallInvalid as fault:
                 self.invalid.append((call, fault))
         return [] if self.invalid else found
+
+    def _items_of(self, call: ToolCall, offer: ClientOffer) -> Sequence[Json]:
+        """The items of one call. Each has a call id of its own, for the caller to answer it by.
+
+        Raises:
+            CallInvalid: there can be none, or more than calls are allowed.
+        """
+        first, *others = offer.tool.to_items(self._repair(call, offer), offer.spec)
+        if others and self._calls_max is not None and self._taken + len(others) > self._calls_max:
+            raise CallInvalid(f"Error: this makes {1 + len(others)} calls at once. Make them one after another.")
+        return [first, *({**doc, "call_id": self._ids("call")} for doc in others)]
 
     def _repair(self, call: ToolCall, offer: ClientOffer) -> ToolCall:
         """The call of a function as it can be made; other tools look for themselves.
@@ -306,7 +317,7 @@ class Assembler:
             return None
         if self._whole_calls or not isinstance(offer, ClientOffer) or not offer.tool.live:
             return Held(delta.name, call_id)
-        doc = offer.tool.item(ToolCall(delta.name, "", call_id), offer.spec)
+        (doc,) = offer.tool.to_items(ToolCall(delta.name, "", call_id), offer.spec)
         stream = KINDS[doc["type"]].stream
         assert stream is not None, "the item of a live tool has a text that grows"
         return self._open({name: value for name, value in doc.items() if name != stream.field})

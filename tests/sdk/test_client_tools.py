@@ -1,5 +1,6 @@
 """Tools that the caller runs, through a real server and the official SDK: events, outputs, and the next turn."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -109,6 +110,40 @@ async def test_a_call_its_stream_its_output_and_the_answer(name: str, background
     assert told[-2]["name"] == call.name
     if name == "tool_search":
         assert [function.name for function in model.prompts[1].functions] == ["tool_search", "send"]
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_a_patch_of_several_files_is_answered_file_by_file(background: bool) -> None:
+    patch = "*** Begin Patch\n*** Add File: a\n+1\n*** Update File: b\n@@\n-x\n+y\n*** Delete File: c\n*** End Patch"
+    model = ScriptedModel([Call(0, "apply_patch", json.dumps({"input": patch}), "c1"), DONE], [Text("Done."), DONE])
+    async with client_of(model) as client:
+        asked: Any = {"model": "m", "tools": [{"type": "apply_patch"}]}
+        stream = await client.responses.create(**asked, input="Do it.", stream=True, background=background)
+        first = [event async for event in stream][-1].response  # type: ignore[union-attr]
+        assert [item.operation.path for item in first.output] == ["a", "b", "c"]
+        ids = [item.call_id for item in first.output]
+        assert ids[0] == "c1" and len(set(ids)) == 3
+        outputs: Any = [
+            {"type": "apply_patch_call_output", "call_id": call_id, "status": "completed", "output": f"{n} ok"}
+            for n, call_id in enumerate(ids)
+        ]
+        with pytest.raises(BadRequestError, match="No tool output found"):
+            await client.responses.create(**asked, previous_response_id=first.id, input=outputs[:2])
+        await client.responses.create(**asked, previous_response_id=first.id, input=outputs)
+    told = [item for item in model.prompts[1].items if item["type"].startswith("function_call")]
+    assert [item.get("name") for item in told[:3]] == ["create_file", "update_file", "delete_file"]
+    assert [item["output"] for item in told[3:]] == ["0 ok", "1 ok", "2 ok"]
+
+
+async def test_without_parallel_calls_a_patch_of_several_files_is_asked_for_again() -> None:
+    patch = "*** Begin Patch\n*** Delete File: a\n*** Delete File: b\n*** End Patch"
+    several = Call(0, "apply_patch", json.dumps({"input": patch}), "c1")
+    model = ScriptedModel([several, DONE], [Call(0, "delete_file", '{"path":"a"}', "c2"), DONE])
+    tools: Any = [{"type": "apply_patch"}]
+    async with client_of(model) as client:
+        response = await client.responses.create(model="m", input="x", tools=tools, parallel_tool_calls=False)
+    assert [item.call_id for item in response.output] == ["c2"]  # type: ignore[union-attr]
+    assert "this makes 2 calls at once" in model.prompts[1].items[-1]["output"]
 
 
 async def test_several_patches_in_one_answer_and_a_failed_one_is_told() -> None:

@@ -27,13 +27,19 @@ def offers(*specs: Json, items: list[Json] | None = None) -> Offers:
 
 def made(spec: Json, name: str, arguments: Any) -> Json:
     """The item of a call, which the official SDK can read."""
+    (item,) = made_items(spec, name, arguments)
+    return item
+
+
+def made_items(spec: Json, name: str, arguments: Any) -> list[Json]:
     offer = offers(spec).find(name)
     assert isinstance(offer, ClientOffer)
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    item = offer.tool.item(ToolCall(name, text, "call_1"), offer.spec)
-    status = {"status": "completed"} if KINDS[item["type"]].status else {}
-    OUTPUT.validate_python({"id": "x_1", **status, **item}, strict=False)
-    return item
+    items = offer.tool.to_items(ToolCall(name, text, "call_1"), offer.spec)
+    for item in items:
+        status = {"status": "completed"} if KINDS[item["type"]].status else {}
+        OUTPUT.validate_python({"id": "x_1", **status, **item}, strict=False)
+    return list(items)
 
 
 def refused(spec: Json, name: str, arguments: Any) -> str:
@@ -82,9 +88,20 @@ def test_a_model_that_was_trained_on_another_apply_patch_may_write_its_patch() -
         assert v4a.apply("x = 1\n", item["operation"]["diff"]) == "x = 2\n"
     gone = made(PATCH, "apply_patch", {"input": "*** Begin Patch\n*** Delete File: b\n*** End Patch"})
     assert gone["operation"] == {"type": "delete_file", "path": "b"}
-    two = "*** Begin Patch\n*** Delete File: a\n*** Delete File: b\n*** End Patch"
-    for wrong, told in ((two, "changes 2 files"), ("", "cannot be applied"), ("hello", "cannot be applied")):
-        assert told in refused(PATCH, "apply_patch", {"input": wrong})
+    for wrong in ("", "hello"):
+        assert "cannot be applied" in refused(PATCH, "apply_patch", {"input": wrong})
+
+
+SEVERAL = "*** Begin Patch\n*** Add File: a\n+1\n*** Update File: b\n@@\n-x\n+y\n*** Delete File: c\n*** End Patch"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("apply_patch", {"input": SEVERAL}), ("update_file", {"path": "b", "diff": SEVERAL})]
+)
+def test_a_patch_of_several_files_is_a_call_for_each(name: str, arguments: Json) -> None:
+    operations = [item["operation"] for item in made_items(PATCH, name, arguments)]
+    kinds = [(operation["type"], operation["path"]) for operation in operations]
+    assert kinds == [("create_file", "a"), ("update_file", "b"), ("delete_file", "c")]
 
 
 def test_a_tool_may_be_called_by_its_type() -> None:

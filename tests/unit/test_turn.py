@@ -35,10 +35,10 @@ class Even:
     def functions(self, spec: Json) -> Sequence[Function]:
         return [Function("even")]
 
-    def item(self, call: ToolCall, spec: Json) -> Json:
+    def to_items(self, call: ToolCall, spec: Json) -> Sequence[Json]:
         if int(call.arguments) % 2:
             raise CallInvalid(f"{call.arguments} is odd.")
-        return {"type": "shell_call", "call_id": call.call_id, "action": {"commands": [call.arguments]}}
+        return [{"type": "shell_call", "call_id": call.call_id, "action": {"commands": [call.arguments]}}]
 
     def lower(self, item: Json) -> Sequence[Json]:
         return ()

@@ -129,11 +129,13 @@ class ClientTool(Tool, Protocol):
     @property
     def live(self) -> bool: ...
 
-    def item(self, call: ToolCall, spec: Json) -> Json:
-        """The item of a call, whole but for its id and status. Of a live tool this is also asked with no arguments yet.
+    def to_items(self, call: ToolCall, spec: Json) -> Sequence[Json]:
+        """The items of a call, whole but for their ids and status: one, or several where the model put into one call
+        what the API has as several; all but the first are given a call id of their own. Of a live tool this is also
+        asked with no arguments yet, for one item.
 
         Raises:
-            CallInvalid: it cannot be one. Nothing is shown of it; the model is told, and samples again.
+            CallInvalid: there can be none. Nothing is shown of it; the model is told, and samples again.
         """
         ...
 

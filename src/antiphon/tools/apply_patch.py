@@ -72,22 +72,22 @@ class ApplyPatchTool:
         """Creating, updating and deleting a file."""
         return _FUNCTIONS
 
-    def item(self, call: ToolCall, spec: Json) -> Json:
-        """The call, with one operation on one file.
+    def to_items(self, call: ToolCall, spec: Json) -> Sequence[Json]:
+        """A call for each file, with one operation on it.
 
         Raises:
             CallInvalid: the edit cannot be written as a V4A diff.
         """
         if call.name in self.kinds:
-            return _call(call, _only_operation(read_arguments(call, _Patch)))
+            return [_call(call, each) for each in _operations(read_arguments(call, _Patch))]
         given = read_arguments(call, _Arguments)
         if not given.path.strip() or "\0" in given.path:
             raise CallInvalid("Error: `path` must name a file.")
         try:
-            operation = _operation(call.name, given)
+            operations = _several(call.name, given) or [_operation(call.name, given)]
         except v4a.PatchInvalid as error:
             raise CallInvalid(f"Error: the edit of {given.path} cannot be made: {error}") from error
-        return _call(call, operation)
+        return [_call(call, each) for each in operations]
 
     def lower(self, item: Json) -> Sequence[Json]:
         """The function's call in the form that it is shown in, and its log."""
@@ -103,16 +103,28 @@ def _call(call: ToolCall, operation: Json) -> Json:
     return {"type": "apply_patch_call", "call_id": call.call_id, "operation": operation}
 
 
-def _only_operation(given: _Patch) -> Json:
+def _operations(given: _Patch) -> Sequence[Json]:
     try:
         found = v4a.operations(given.input or given.patch or given.diff or "")
     except v4a.PatchInvalid as error:
         raise CallInvalid(f"Error: the patch cannot be applied: {error}") from error
-    if len(found) != 1:
-        raise CallInvalid(f"Error: the patch changes {len(found)} files. Call {CREATE}, {UPDATE} or {DELETE} for each.")
-    (one,) = found
-    diff = {} if one.diff is None else {"diff": one.diff}
-    return {"type": one.type, "path": one.path, **diff}
+    return [_to_json(each) for each in found]
+
+
+def _several(name: str, given: _Arguments) -> Sequence[Json]:
+    """The operations of what is a patch of several files, although one is updated; none where it is not."""
+    if name != UPDATE or given.search is not None:
+        return ()
+    try:
+        found = v4a.operations(given.diff or given.patch or "")
+    except v4a.PatchInvalid:
+        return ()
+    return [_to_json(each) for each in found] if len(found) > 1 else ()
+
+
+def _to_json(operation: v4a.Operation) -> Json:
+    diff = {} if operation.diff is None else {"diff": operation.diff}
+    return {"type": operation.type, "path": operation.path, **diff}
 
 
 def _operation(name: str, given: _Arguments) -> Json:

@@ -82,7 +82,7 @@ class ComputerTool:
         text = f"Works with a screen{display}, a mouse and a keyboard. The result is a picture of the screen."
         return [Function(NAME, text, _BATCH if spec["type"] == NAME else _ONE, strict=False)]
 
-    def item(self, call: ToolCall, spec: Json) -> Json:
+    def to_items(self, call: ToolCall, spec: Json) -> Sequence[Json]:
         """The call, with its actions as the API has them.
 
         Raises:
@@ -91,12 +91,12 @@ class ComputerTool:
         size = _size(spec)
         if spec["type"] != NAME:
             action = _action(read_arguments(call, _Action), size)
-            return {**_call(call, [action], spec), "action": action}
+            return [{**_call(call, [action], spec), "action": action}]
         given = _batch(call)
         if not 0 < len(given) <= ACTIONS_MAX:
             raise CallInvalid(f"Error: `actions` must be 1 to {ACTIONS_MAX} actions.")
         actions = [_action(each, size) for each in given]
-        return {**_call(call, actions, spec), "actions": actions}
+        return [{**_call(call, actions, spec), "actions": actions}]
 
     def lower(self, item: Json) -> Sequence[Json]:
         """The function's call, and the picture."""

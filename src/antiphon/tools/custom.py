@@ -61,7 +61,7 @@ class CustomTool:
         held = Grammar(*grammar) if grammar else None
         return [Function(qualified_name(spec), description.strip() or None, _SCHEMA, grammar=held)]
 
-    def item(self, call: ToolCall, spec: Json) -> Json:
+    def to_items(self, call: ToolCall, spec: Json) -> Sequence[Json]:
         """The call, with the text alone.
 
         Raises:
@@ -72,7 +72,7 @@ class CustomTool:
         if grammar is not None:
             _check(text, *grammar)
         doc: Json = {"type": "custom_tool_call", "call_id": call.call_id, "name": spec["name"], "input": text}
-        return {**doc, "namespace": spec["namespace"]} if "namespace" in spec else doc
+        return [{**doc, "namespace": spec["namespace"]} if "namespace" in spec else doc]
 
     def lower(self, item: Json) -> Sequence[Json]:
         """The function's call, and its output."""

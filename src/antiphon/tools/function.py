@@ -37,12 +37,12 @@ class FunctionTool:
             strict = wanted is not False and loose is None
         return [Function(qualified_name(spec), spec.get("description"), parameters, strict)]
 
-    def item(self, call: ToolCall, spec: Json) -> Json:
+    def to_items(self, call: ToolCall, spec: Json) -> Sequence[Json]:
         """The call itself, by the name that the caller gave."""
         doc: Json = {"type": "function_call", "call_id": call.call_id, "name": spec.get("name", call.name)}
         if "namespace" in spec:
             doc["namespace"] = spec["namespace"]
-        return {**doc, "arguments": call.arguments}
+        return [{**doc, "arguments": call.arguments}]
 
     def lower(self, item: Json) -> Sequence[Json]:
         """The item itself, by the name that the model knows."""

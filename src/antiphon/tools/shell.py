@@ -63,7 +63,7 @@ class ShellTool:
         environment: Any = spec.get("environment") or {}
         return (_SHELL,) if environment.get("type", "local") == "local" else ()
 
-    def item(self, call: ToolCall, spec: Json) -> Json:
+    def to_items(self, call: ToolCall, spec: Json) -> Sequence[Json]:
         """The call and its limits.
 
         Raises:
@@ -75,7 +75,8 @@ class ShellTool:
             "timeout_ms": given.timeout_ms,
             "max_output_length": given.max_output_length,
         }
-        return {"type": "shell_call", "call_id": call.call_id, "action": action, "environment": {"type": "local"}}
+        doc: Json = {"type": "shell_call", "call_id": call.call_id, "action": action, "environment": {"type": "local"}}
+        return [doc]
 
     def lower(self, item: Json) -> Sequence[Json]:
         """The function's call, and what its commands printed."""
@@ -97,7 +98,7 @@ class LocalShellTool:
         """One program at a time."""
         return (_LOCAL,)
 
-    def item(self, call: ToolCall, spec: Json) -> Json:
+    def to_items(self, call: ToolCall, spec: Json) -> Sequence[Json]:
         """The call as the API has it.
 
         Raises:
@@ -113,7 +114,7 @@ class LocalShellTool:
             "user": None,
             "working_directory": given.working_directory,
         }
-        return {"type": "local_shell_call", "call_id": call.call_id, "action": action}
+        return [{"type": "local_shell_call", "call_id": call.call_id, "action": action}]
 
     def lower(self, item: Json) -> Sequence[Json]:
         """The function's call, and its output."""

@@ -42,14 +42,14 @@ class ToolSearchTool:
         description = spec.get("description") or "Finds tools that can be called afterwards."
         return [Function(SEARCH, description, parameters, strict=False)]
 
-    def item(self, call: ToolCall, spec: Json) -> Json:
+    def to_items(self, call: ToolCall, spec: Json) -> Sequence[Json]:
         """The search, for the caller to make.
 
         Raises:
             CallInvalid: the arguments are no JSON object.
         """
         arguments = read_arguments(call, dict[str, Any])
-        return {"type": "tool_search_call", "call_id": call.call_id, "arguments": arguments, "execution": "client"}
+        return [{"type": "tool_search_call", "call_id": call.call_id, "arguments": arguments, "execution": "client"}]
 
     def lower(self, item: Json) -> Sequence[Json]:
         """The search, and the names of what it found. What came by itself is only offered, not told."""
