@@ -9,7 +9,7 @@ Source: the API's reference and its error codes. Where this server refuses what 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -127,6 +127,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             prompt=msgspec.structs.replace(self.prompt, extra=extra),
             ignored=tuple(path for path in self.ignored if path not in extra),
         )
+
+    def with_settled(self, settled: Mapping[int, Json]) -> Plan:
+        """The same with members that ``tools`` have settled of themselves, by the place of each among the request's."""
+        if not any(settled.values()):
+            return self
+        echo = [tool | settled.get(place, {}) for place, tool in enumerate(self.response.tools)]
+        tools = tuple(tool | more for tool, more in zip(self.tools, settled.values(), strict=True))
+        return msgspec.structs.replace(self, response=msgspec.structs.replace(self.response, tools=echo), tools=tools)
 
     def with_input(self, items: tuple[Json, ...]) -> Plan:
         """The same with other items of its own."""

@@ -42,6 +42,9 @@ class Recorder:
         """One for each allowed name."""
         return [Function(name, "Records a call.") for name in spec.get("allowed_tools") or ()]
 
+    async def admit(self, project: str, spec: Json) -> Json:
+        return {}
+
     def repeats(self, name: str) -> bool:
         """Whether the name says that it only reads."""
         return name.startswith("read")

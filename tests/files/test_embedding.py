@@ -1,7 +1,8 @@
 """Embedders: the one that runs here says what is alike; the one over HTTP reads what servers answer."""
 
+import zlib
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from aiohttp import web
 from antiphon.files.embedding import EmbeddingUnavailable, digest_of
 from antiphon.files.embedding.minilm import MiniLm
 from antiphon.files.embedding.upstream import UpstreamEmbedder
+from antiphon.files.reranking import RerankUnavailable, UpstreamReranker
 
 
 async def test_what_is_alike_is_near() -> None:
@@ -67,7 +69,11 @@ async def test_an_upstream_is_asked_and_tried_again() -> None:
     assert asked[-1] == ({"model": "m", "input": ["a", "b"]}, "Bearer secret")
 
 
-@pytest.mark.parametrize("bad", [400, {"data": []}, {"nothing": 1}, answer([1.0, 0.0], [1.0])])
+TWICE = {"data": [{"index": 0, "embedding": [1.0]}, {"index": 0, "embedding": [1.0]}]}
+BAD = [400, {"data": []}, {"nothing": 1}, answer([1.0, 0.0], [1.0]), answer([], []), answer([1e300], [1.0]), TWICE]
+
+
+@pytest.mark.parametrize("bad", BAD)
 async def test_a_bad_answer_is_told(bad: Any) -> None:
     async with served(bad) as (url, _):
         embedder = UpstreamEmbedder(url, "m")
@@ -76,8 +82,45 @@ async def test_a_bad_answer_is_told(bad: Any) -> None:
         await embedder.close()
 
 
+async def endless(request: web.Request) -> web.StreamResponse:
+    """An answer that goes on and on; where it may be packed, it is."""
+    wants_packed = "gzip" in request.headers.get("accept-encoding", "")
+    answer = web.StreamResponse(headers={"content-encoding": "gzip"} if wants_packed else {})
+    await answer.prepare(request)
+    packer = zlib.compressobj(wbits=31)
+    with suppress(ConnectionError):
+        while True:
+            piece = b"[" * (1 << 20)
+            await answer.write(packer.compress(piece) if wants_packed else piece)
+    return answer
+
+
+async def led_elsewhere(request: web.Request) -> web.Response:
+    """The key is for the server that was configured, and for no other."""
+    raise web.HTTPTemporaryRedirect("http://127.0.0.1:9/elsewhere")
+
+
+@pytest.mark.parametrize("handler", [endless, led_elsewhere])
+async def test_answers_are_bounded_and_stay_where_they_are_asked_for(handler: Any) -> None:
+    app = web.Application()
+    app.router.add_post("/v1/{name}", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    embedder, reranker = UpstreamEmbedder(url, "m", "secret"), UpstreamReranker(url, "m", "secret")
+    told = "long" if handler is endless else "status 307"
+    with pytest.raises(EmbeddingUnavailable, match=told):
+        await embedder.embed(["a"])
+    with pytest.raises(RerankUnavailable, match=told):
+        await reranker.rerank("a", ["b"])
+    for client in (embedder, reranker):
+        await client.close()
+    await runner.cleanup()
+
+
 async def test_nobody_there_is_told() -> None:
     embedder = UpstreamEmbedder("http://127.0.0.1:9/v1", "m")
-    with pytest.raises(EmbeddingUnavailable, match="reached"):
+    with pytest.raises(EmbeddingUnavailable, match="does not answer"):
         await embedder.embed(["a"])
     await embedder.close()

@@ -1,5 +1,6 @@
 """The hosted ``file_search`` tool: items and events as documented, live citations, by the official SDK."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 from openai import AsyncOpenAI
 
 from antiphon.config import Config
-from antiphon.models import Call, Finish, Text, Usage
+from antiphon.models import Call, Finish, Prompt, Text, Usage
 from antiphon.models.scripted import ScriptedModel
+from antiphon.store.sqlite import SqliteStore
+from antiphon.store.vector_stores import VectorStore
 from antiphon.testing.serving import serving
 
 DONE = Finish("stop", Usage(1, 0, 1, 0))
@@ -134,24 +137,99 @@ async def test_filters_reach_the_search() -> None:
 
 
 async def test_a_default_vector_store() -> None:
-    async with client_of(searching("Pizza [1]."), default_vector_store="docs") as (client, _, files):
+    async with client_of(searching("Pizza [1]."), default_vector_store="docs") as (client, store, files):
         search: Any = {"type": "file_search"}
         response = await client.responses.create(model="m", input="Food?", tools=[search])
         assert response.output_text == "Pizza." and response.output[0].type == "file_search_call"
+        assert response.tools[0].to_dict()["vector_store_ids"] == [store]
         assert files
     async with client_of(searching("Pizza.")) as (client, _, _):
         with pytest.raises(openai.BadRequestError, match="vector_store_ids"):
             await client.responses.create(model="m", input="Food?", tools=[search])
 
 
+class Asked(ScriptedModel):
+    """A model that says when it is asked."""
+
+    def __init__(self, *scripts: Any) -> None:
+        super().__init__(*scripts)
+        self.asked = asyncio.Event()
+
+    def sample(self, prompt: Prompt) -> Any:
+        """See ``ScriptedModel.sample``."""
+        self.asked.set()
+        return super().sample(prompt)
+
+
+async def refused(asked: Any) -> openai.APIStatusError:
+    """The error of a create call, before the model was asked anything."""
+    with pytest.raises(openai.NotFoundError) as caught:
+        await asked
+    return caught.value
+
+
+async def test_a_vector_store_that_is_not_there_is_refused_before_the_model_is_asked() -> None:
+    model = searching("Never said.")
+    async with client_of(model) as (client, store, _):
+        conversation = await client.conversations.create()
+        both = tool("vs_nope", vector_store_ids=[store, "vs_nope", "vs_gone"])
+        weather: Any = {"type": "function", "name": "weather", "parameters": {}}
+        unserved: Any = {"type": "web_search"}
+        for more in ({}, {"background": True}, {"stream": True}, {"store": False}, {"conversation": conversation.id}):
+            asked: Any = {"model": "m", "input": "Food?", "tools": [weather, unserved, both], **more}
+            error = await refused(client.responses.create(**asked))
+            assert error.body == {
+                "message": "Vector store with id ['vs_nope', 'vs_gone'] not found.",
+                "type": "invalid_request_error",
+                "param": "tools[2].vector_store_ids",
+                "code": None,
+            }
+        await refused(client.responses.input_tokens.count(model="m", input="Food?", tools=[both]))
+        with pytest.raises(openai.NotFoundError, match="vs_nope"):
+            await client.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": "Food?"}], tools=[both]
+            )
+        async with client.responses.connect() as socket:
+            await socket.response.create(model="m", input="Food?", tools=[both])
+            event = await socket.recv()
+            assert event.type == "error" and "vs_nope" in str(event.to_dict())
+        assert not model.prompts
+        # The conversation is free again.
+        await client.responses.create(model="m", input="Food?", tools=[tool(store)], conversation=conversation.id)
+
+
+async def test_an_expired_or_foreign_vector_store_is_not_there(memory_store: SqliteStore) -> None:
+    model = searching("Never said.")
+    foreign = VectorStore(id="vs_theirs", project="someone-else", name="other", created_at=1, last_active_at=1)
+    expired = VectorStore(id="vs_old", project="", name="old", created_at=1, last_active_at=1, expires_days=1)
+    await memory_store.vector_stores.create(foreign)
+    await memory_store.vector_stores.create(expired)
+    default = Config(default_vector_store="other")
+    async with (
+        serving(model, config=default, store=memory_store) as url,
+        AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client,
+    ):
+        search: Any = {"type": "file_search"}
+        error = await refused(client.responses.create(model="m", input="Food?", tools=[search]))
+        assert "['other'] not found" in str(error)
+        await refused(client.responses.create(model="m", input="Food?", tools=[tool("vs_theirs")]))
+        error = await refused(client.responses.create(model="m", input="Food?", tools=[tool("vs_old")]))
+        assert "['vs_old'] has expired" in str(error) and not model.prompts
+
+
 async def test_a_search_that_fails_is_told_to_the_model() -> None:
-    model = searching("Sorry.")
-    async with client_of(model) as (client, _, _):
-        response = await client.responses.create(model="m", input="Food?", tools=[tool("vs_nope")])
+    deleted = asyncio.Event()
+    model = Asked([deleted, Call(0, "file_search", SEARCH, "call_1"), DONE], [Text("Sorry."), DONE])
+    async with client_of(model) as (client, store, _):
+        asked = asyncio.create_task(client.responses.create(model="m", input="Food?", tools=[tool(store)]))
+        await model.asked.wait()
+        await client.vector_stores.delete(store)
+        deleted.set()
+        response = await asked
         call = response.output[0]
         assert call.type == "file_search_call" and call.status == "failed"
         assert call.queries == ["favourite food", "pizza"]
-        assert "failed. Vector store with id ['vs_nope'] not found." in model.prompts[1].items[-1]["output"]
+        assert f"failed. Vector store with id ['{store}'] not found." in model.prompts[1].items[-1]["output"]
     model = searching("Sorry.", arguments="{}")
     async with client_of(model) as (client, store, _):
         response = await client.responses.create(model="m", input="Food?", tools=[tool(store)])

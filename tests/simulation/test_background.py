@@ -157,6 +157,9 @@ class Hand:
     def functions(self, spec: Json) -> Sequence[Function]:
         return [Function("write", ""), Function("read", "")]
 
+    async def admit(self, project: str, spec: Json) -> Json:
+        return {}
+
     def repeats(self, name: str) -> bool:
         return name == "read"
 

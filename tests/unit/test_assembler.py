@@ -49,6 +49,9 @@ class Hand:
     def lower(self, item: Json) -> Sequence[Json]:
         return ()
 
+    async def admit(self, project: str, spec: Json) -> Json:
+        return {}
+
     def repeats(self, name: str) -> bool:
         return False
 

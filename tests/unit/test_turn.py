@@ -58,6 +58,9 @@ class Guarded:
             return call_item(item["id"], item["name"], ""), output_item(item["id"], item["output"])
         return ()
 
+    async def admit(self, project: str, spec: Json) -> Json:
+        return {}
+
     def repeats(self, name: str) -> bool:
         return False
 

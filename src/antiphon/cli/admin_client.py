@@ -15,6 +15,7 @@ from antiphon.store.sqlite import Owner
 
 _ANSWER_S = 60.0
 """How long the server may take for one step."""
+_ANSWER_BYTES_MAX = 1 << 20
 _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Addresses that a server can listen on but nobody can connect to, and where it is reached on this machine."""
 
@@ -38,7 +39,7 @@ def _purge_step(owner: Owner, purge: Purge) -> Purged:
     try:
         connection.request("POST", "/antiphon/purge", body, headers)
         answer = connection.getresponse()
-        text = answer.read()
+        text = answer.read(_ANSWER_BYTES_MAX)
         if answer.status != http.client.OK:
             raise StoreUnavailable(f"The server, {owner}, answers {answer.status}: {text.decode(errors='replace')}")
         return msgspec.json.decode(text, type=Purged)

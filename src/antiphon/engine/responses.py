@@ -206,6 +206,7 @@ class Responses:
             if context.references(plan.input):
                 plan = plan.with_input(await self._conversations.resolve_references(project, plan.input, "input"))
             history = await self._history(project, plan, memory)
+            plan = await self._admit_tools(project, plan)
             offers, prompt = await self._build_prompt(project, plan, history, model)
         except BaseException:
             if claim is not None:
@@ -227,8 +228,14 @@ class Responses:
         if context.references(plan.input):
             plan = plan.with_input(await self._conversations.resolve_references(caller.project, plan.input, "input"))
         history = await self._history(caller.project, plan, None)
+        plan = await self._admit_tools(caller.project, plan)
         _, prompt = await self._build_prompt(caller.project, plan, history, model)
         return model, prompt
+
+    async def _admit_tools(self, project: str, plan: Plan) -> Plan:
+        served = (place for place, tool in enumerate(plan.response.tools) if self._toolbox.serves(tool["type"]))
+        places = zip(served, plan.tools, strict=True)
+        return plan.with_settled({place: await self._toolbox.admit(project, tool, place) for place, tool in places})
 
     def _run_of(
         self,

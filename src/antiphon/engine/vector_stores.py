@@ -125,8 +125,21 @@ class VectorStores:
         """
         found = await self.retrieve(project, id)
         if found.status(self._clock()) == "expired":
-            raise NotFound(f"Vector store with id ['{id}'] has expired.")
+            raise _expired(id)
         return found
+
+    async def require(self, project: str, ids: Sequence[Id]) -> None:
+        """See that they can be searched.
+
+        Raises:
+            NotFound: some are not there, or have expired.
+        """
+        found = {id: await ask_store(self._store.get(project, id)) for id in ids}
+        if unknown := [id for id, store in found.items() if store is None]:
+            raise missing(*unknown)
+        now = self._clock()
+        if expired := [id for id, store in found.items() if store is not None and store.status(now) == "expired"]:
+            raise _expired(*expired)
 
     async def list(self, project: str, query: StoreListQuery) -> Slice[VectorStore]:
         """A page of them."""
@@ -386,9 +399,13 @@ def _chunking(told: ChunkingStrategy | None) -> Chunking:
     return Chunking(size, overlap, is_auto=False)
 
 
-def missing(id: Id) -> NotFound:
-    """No such vector store."""
-    return NotFound(f"Vector store with id ['{id}'] not found.")
+def missing(*ids: Id) -> NotFound:
+    """No such vector stores."""
+    return NotFound(f"Vector store with id {list(ids)} not found.")
+
+
+def _expired(*ids: Id) -> NotFound:
+    return NotFound(f"Vector store with id {list(ids)} has expired.")
 
 
 def _file_missing(id: Id, file_id: Id) -> NotFound:

@@ -15,6 +15,8 @@ import msgspec
 from antiphon.net.json_client import JsonClient, Unreachable
 
 TIMEOUT_S = 20.0
+ANSWER_BYTES_MAX = 8 << 20
+"""Some servers send the texts back with their scores."""
 _WRONG_FORM = (400, 422)
 
 
@@ -58,7 +60,7 @@ class UpstreamReranker:
 
     def __init__(self, url: str, model: str, key: str = "", *, timeout_s: float = TIMEOUT_S) -> None:
         self._model = model
-        self._client = JsonClient(url.rstrip("/") + "/rerank", key, timeout_s)
+        self._client = JsonClient(url.rstrip("/") + "/rerank", key, timeout_s=timeout_s, bytes_max=ANSWER_BYTES_MAX)
         self._member = "documents"
 
     async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
@@ -78,7 +80,7 @@ class UpstreamReranker:
         try:
             return await self._client.post(body)
         except Unreachable as error:
-            raise RerankUnavailable(f"The rerank server cannot be reached ({error}).") from error
+            raise RerankUnavailable(f"The rerank server does not answer as it should ({error}).") from error
 
     async def close(self) -> None:
         """See ``Reranker.close``."""

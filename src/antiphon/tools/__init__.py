@@ -143,6 +143,15 @@ class ClientTool(Tool, Protocol):
 class HostedTool(Tool, Protocol):
     """A tool that this server runs."""
 
+    async def admit(self, project: str, spec: Json) -> Json:
+        """See that a tool of a request can be run for that project, before the model is asked. What it gives are
+        members of the tool that the request left open; the response shows them.
+
+        Raises:
+            antiphon.wire.errors.ApiError: it cannot; ``param`` is the member of the tool that is at fault.
+        """
+        ...
+
     def repeats(self, name: str) -> bool:
         """Whether a call that was cut off, and may have been done, can be made again without harm."""
         ...

@@ -74,6 +74,14 @@ class Searcher(Protocol):
         """
         ...
 
+    async def require(self, project: str, ids: Sequence[Id]) -> None:
+        """See that vector stores can be searched.
+
+        Raises:
+            antiphon.wire.errors.NotFound: some are not there, or have expired.
+        """
+        ...
+
     async def resolve(self, project: str, name: str) -> Id:
         """The id of the vector store of that id or name.
 
@@ -102,6 +110,18 @@ class FileSearchTool:
         self._default = default
         # By item: what the model reads of it, as long as its response is being made.
         self._texts: OrderedDict[Id, str] = OrderedDict()
+
+    async def admit(self, project: str, spec: Json) -> Json:
+        """See ``HostedTool.admit``: the vector stores are there. A request that names none is given the default one."""
+        ids: Sequence[Id] = spec.get("vector_store_ids") or ()
+        try:
+            if ids:
+                await self._searcher.require(project, ids)
+                return {}
+            return {"vector_store_ids": [await self._searcher.resolve(project, self._default)]}
+        except NotFound as error:
+            error.param = "vector_store_ids"
+            raise
 
     def functions(self, spec: Json) -> Sequence[Function]:
         """See ``Tool.functions``."""

@@ -18,7 +18,7 @@ from antiphon.tools.function import FunctionTool
 from antiphon.tools.specs import expand, usable
 from antiphon.tools.tool_search import SEARCH, brought_tools
 from antiphon.wire import Json
-from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.errors import ApiError, InvalidRequest
 
 _PLAIN: Final = ("message", "reasoning")
 """Kinds that every model is shown as they are."""
@@ -51,6 +51,21 @@ class Toolbox:
     def serves(self, kind: str) -> bool:
         """Whether there is a tool of that type here."""
         return kind in self._client or kind in self._hosted or kind == "namespace"
+
+    async def admit(self, project: str, spec: Json, place: int) -> Json:
+        """What a tool of a request settles of itself, at that place of its ``tools``; see ``HostedTool.admit``.
+
+        Raises:
+            antiphon.wire.errors.ApiError: it cannot be run for that project.
+        """
+        hosted = self._hosted.get(spec["type"])
+        if hosted is None:
+            return {}
+        try:
+            return await hosted.admit(project, spec)
+        except ApiError as error:
+            error.param = f"tools[{place}].{error.param}" if error.param else f"tools[{place}]"
+            raise
 
     def _offer(self, spec: Json) -> Iterator[Offer]:
         """What the model may call of one tool, or of the tools of a namespace.

@@ -13,6 +13,10 @@ from antiphon.net.json_client import JsonClient, Unreachable
 
 BATCH = 64
 TIMEOUT_S = 60.0
+ANSWER_BYTES_MAX = 16 << 20
+"""A batch of vectors of 8,192 numbers, each with all its digits, has about 11 MB."""
+NUMBER_MAX = 1e15
+"""The square of a larger one is near what a float32 holds at most."""
 RETRIES = 2
 _AGAIN = frozenset((408, 409, 429, 500, 502, 503, 504))
 
@@ -39,7 +43,7 @@ class UpstreamEmbedder:
         self.id = f"upstream {model}"
         self.model = model
         self.dimensions = 0
-        self._client = JsonClient(url.rstrip("/") + "/embeddings", key, timeout_s)
+        self._client = JsonClient(url.rstrip("/") + "/embeddings", key, timeout_s=timeout_s, bytes_max=ANSWER_BYTES_MAX)
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """See ``Embedder.embed``."""
@@ -53,6 +57,8 @@ class UpstreamEmbedder:
         self.dimensions = self.dimensions or len(rows[0])
         if any(len(row) != self.dimensions for row in rows):
             raise EmbeddingUnavailable(f"The model {self.model!r} answers with vectors of different lengths.")
+        if np.abs(np.asarray(rows)).max() > NUMBER_MAX:
+            raise EmbeddingUnavailable(f"The model {self.model!r} answers with numbers that are too large.")
         return to_unit(rows)
 
     async def _batch(self, texts: Sequence[str]) -> list[list[float]]:
@@ -70,16 +76,19 @@ class UpstreamEmbedder:
         try:
             return await self._client.post(body)
         except Unreachable as error:
-            raise EmbeddingUnavailable(f"The embedding server cannot be reached ({error}).") from error
+            raise EmbeddingUnavailable(f"The embedding server does not answer as it should ({error}).") from error
 
     def _rows(self, data: bytes, count: int) -> list[list[float]]:
         try:
             rows = msgspec.json.decode(data, type=_Answer).data
         except msgspec.DecodeError as error:
             raise EmbeddingUnavailable("The embedding server's answer cannot be read.") from error
-        if len(rows) != count:
-            raise EmbeddingUnavailable(f"The embedding server answered with {len(rows)} vectors instead of {count}.")
-        return [row.embedding for row in sorted(rows, key=lambda row: row.index)]
+        found = {row.index: row.embedding for row in rows}
+        if len(rows) != count or found.keys() != set(range(count)):
+            raise EmbeddingUnavailable(f"The embedding server did not answer with a vector for each of {count} texts.")
+        if not all(found.values()):
+            raise EmbeddingUnavailable("The embedding server answered with a vector without numbers.")
+        return [found[index] for index in range(count)]
 
     async def close(self) -> None:
         """See ``Embedder.close``."""
