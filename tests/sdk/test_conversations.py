@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import openai
 import pydantic
@@ -514,3 +515,27 @@ async def test_ids_of_nothing() -> None:
         for id in (GONE, "resp_1"):
             with pytest.raises(openai.NotFoundError):
                 await client.conversations.retrieve(id)
+
+
+@pytest.mark.parametrize("id", ["msg/1", "a/../b", "x%2Fy?z#é", "/"])
+async def test_an_item_is_found_whatever_characters_its_id_has(id: str) -> None:
+    async with client_of(ScriptedModel()) as client:
+        message: Any = {"id": id, "type": "message", "role": "user", "content": "hi"}
+        made = await client.conversations.create(items=[message])
+        path = f"/conversations/{made.id}/items/{quote(id, safe='')}"
+        assert (await client.get(path, cast_to=object))["id"] == id  # type: ignore[index]
+        await client.delete(path, cast_to=object)
+        with pytest.raises(openai.NotFoundError):
+            await client.get(path, cast_to=object)
+
+
+async def test_a_search_for_tools_that_does_not_say_who_makes_it_is_listed_as_the_callers() -> None:
+    items: Any = [
+        {"type": "tool_search_call", "call_id": "c", "arguments": {}},
+        {"type": "tool_search_output", "call_id": "c", "tools": []},
+        {"type": "tool_search_call", "call_id": "d", "arguments": {}, "execution": "server"},
+    ]
+    async with client_of(ScriptedModel()) as client:
+        made = await client.conversations.create(items=items)
+        listed = [item async for item in client.conversations.items.list(made.id, order="asc")]
+    assert [item.execution for item in listed] == ["client", "client", "server"]  # type: ignore[union-attr]

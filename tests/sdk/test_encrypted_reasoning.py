@@ -45,9 +45,15 @@ async def test_a_stateless_client_brings_it_back() -> None:
 
 
 async def test_it_comes_only_to_those_who_ask() -> None:
-    async with client_of(ScriptedModel(THINKS, again=True)) as client:
+    model = ScriptedModel(THINKS, again=True)
+    async with client_of(model) as client:
         plain = await client.responses.create(model="m", input="Capital?")
         assert plain.output[0].type == "reasoning" and plain.output[0].encrypted_content is None
+        assert (await client.responses.retrieve(plain.id)).output[0].encrypted_content is None  # type: ignore[union-attr]
+        later = await client.responses.retrieve(plain.id, include=ENCRYPTED)
+        carried: Any = [item.model_dump(exclude_none=True, exclude={"content"}) for item in later.output[:1]]
+        await client.responses.create(model="m", input=[*carried, {"role": "user", "content": "And?"}])
+        assert thoughts(model.prompts[-1]) == ["Paris, surely."]
         kept = await client.responses.create(model="m", input="Capital?", include=ENCRYPTED)
         following = await client.responses.create(model="m", input="And?", previous_response_id=kept.id)
         assert following.status == "completed"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.models import Call, Function, Grammar, Prompt, ToolChoice
+from antiphon.models import Call, Function, Grammar, Prompt, TextFormat, ToolChoice
 from antiphon.models.chat.body import body
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.stream import ChatStream
@@ -32,6 +32,8 @@ def config(grammars: Any, **fields: Any) -> ChatConfig:
         ("llamacpp", REGEX, {"grammar": r"%llguidance {}" + "\n" + r"start: /a\/b\/\d+/"}),
         ("vllm", LARK, {"structured_outputs": {"grammar": LARK.definition}}),
         ("vllm", REGEX, {"structured_outputs": {"regex": REGEX.definition}}),
+        ("guided", LARK, {"guided_grammar": LARK.definition}),
+        ("guided", REGEX, {"guided_regex": REGEX.definition}),
     ],
 )
 def test_each_server_is_told_in_its_own_words(grammars: str, grammar: Grammar, sent: Any) -> None:
@@ -53,6 +55,28 @@ def test_each_server_is_told_in_its_own_words(grammars: str, grammar: Grammar, s
 )
 def test_every_other_call_is_had_as_before(grammars: Any, asked: Prompt) -> None:
     assert not {"grammar", "structured_outputs"} & body(asked, config(grammars)).keys()
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "schema"),
+    [
+        ({"format": TextFormat("json_schema", "answer", SCHEMA)}, SCHEMA),
+        ({"format": TextFormat("json_object")}, {"type": "object"}),
+    ],
+)
+def test_a_server_that_knows_guided_json_alone_is_told_the_schema_by_it(asked: Any, schema: Any) -> None:
+    sent = body(Prompt(items=(), **asked), config(None, schemas="guided_json"))
+    assert sent["guided_json"] == schema
+    assert "response_format" not in sent
+
+
+def test_a_required_call_is_had_by_guided_json_too() -> None:
+    sent = body(prompt(None), config("guided", schemas="guided_json"))
+    assert sent["guided_json"]["properties"]["name"]["enum"] == ["note"]
+    assert not {"response_format", "tools", "structured_outputs"} & sent.keys()
 
 
 def read(answer: bytes, **fields: Any) -> list[Any]:

@@ -360,6 +360,16 @@ class Responses:
             return await self.background.read_progress(record) or (response, None)
         return response, None
 
+    def include_sealed(self, response: Response, project: str) -> Response:
+        """The response with its reasoning as its caller may carry it, also where it was not asked for at first."""
+        output = [self._with_sealed(item, project) if item["type"] == "reasoning" else item for item in response.output]
+        return msgspec.structs.replace(response, output=output)
+
+    def _with_sealed(self, item: Json, project: str) -> Json:
+        if item.get("encrypted_content") or item.get("status") != "completed":
+            return item
+        return {**item, "encrypted_content": self._sealer.seal(context.sealed_reasoning(item), project, "reasoning")}
+
     async def follow(self, project: str, id: Id, after: int, *, snapshot: bool = False) -> Reader:
         """The stream of a response behind event number ``after``: kept while it ran in the background, else
         synthesized from its items. With ``snapshot`` it begins with what stands for the events up to that number.

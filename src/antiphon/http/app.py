@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from re import Pattern
+from typing import Final
+from urllib.parse import unquote
 
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -190,6 +192,10 @@ ROUTES = (
 )
 
 
+_SLASH: Final = "\x1f"
+"""Stands for an encoded slash while a path is matched."""
+
+
 class HttpApp:
     """The ASGI application over an engine.
 
@@ -258,19 +264,19 @@ class HttpApp:
             await exchange.fail(to_api_error(error))
 
     def _route(self, scope: Scope) -> tuple[Route | ApiError, dict[str, str]]:
-        path, method = scope["path"], _method(scope)
+        path, method = _path(scope), _method(scope)
         others: list[str] = []
         wanted = "GET" if method == "HEAD" else method
         for route in self.routes:
             found = route.pattern.match(path)
             if found and route.method == wanted:
-                return route, found.groupdict()
+                return route, {name: part.replace(_SLASH, "/") for name, part in found.groupdict().items()}
             if found and route.method != WEBSOCKET:
                 others.append(route.method)
         if others:
             allow = {"allow": ", ".join(others)}
-            return MethodNotAllowed(f"Not allowed to {method} on {path}.", headers=allow), {}
-        return NotFound(f"Invalid URL ({method} {path})", code="unknown_url"), {}
+            return MethodNotAllowed(f"Not allowed to {method} on {scope['path']}.", headers=allow), {}
+        return NotFound(f"Invalid URL ({method} {scope['path']})", code="unknown_url"), {}
 
     async def _handle(self, exchange: Exchange, route: Route | ApiError) -> None:
         caller = authenticate(exchange.scope, exchange.header, self.engine.keyring, self.engine.config.cors_origins)
@@ -301,6 +307,14 @@ class HttpApp:
 def make_app(engine: Engine, bodies: BodyBudget) -> ASGIApp:
     """The application that a server runs, with CORS for the origins that may use it."""
     return allow_origins(HttpApp(engine, bodies), engine.config.cors_origins)
+
+
+def _path(scope: Scope) -> str:
+    """The path, decoded, in which a slash that was encoded is part of a name."""
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%2f" not in raw.lower():
+        return scope["path"]
+    return "/".join(unquote(part).replace("/", _SLASH) for part in raw.decode("ascii").split("/"))
 
 
 def _method(scope: Scope) -> str:

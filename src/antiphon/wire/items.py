@@ -51,8 +51,7 @@ def _normal(item: Json, ids: Ids, path: Path, chars_max: int) -> Json:
     if kind == "item_reference":
         return item
     new = {**item, "id": item.get("id") or ids(KINDS[kind].prefix)}
-    if KINDS[kind].assumed and new.get("status") is None:
-        new["status"] = "completed"
+    new |= {name: value for name, value in KINDS[kind].assumed.items() if new.get(name) is None}
     if kind == "message":
         _normalize_message(new, path, chars_max)
     elif kind == "function_call_output":

@@ -79,7 +79,7 @@ class Kind:
         parts: by part type.
         notes: other events while it is open.
         status: whether the item carries one.
-        assumed: whether ``completed`` is assumed of one that comes without a status.
+        assumed: what is assumed of one that comes without.
         answers: the kind of call that it is the output of.
         asks: of a call that its caller answers: what the clients call its type. None for all other items.
         hidden: what ``include`` brings.
@@ -96,7 +96,7 @@ class Kind:
     parts: Mapping[str, Part] = field(default_factory=dict[str, Part])
     notes: tuple[str, ...] = ()
     status: bool = True
-    assumed: bool = False
+    assumed: Mapping[str, str] = field(default_factory=dict[str, str])
     answers: str | None = None
     asks: str | None = None
     hidden: tuple[Hidden, ...] = ()
@@ -140,6 +140,9 @@ SUMMARY_TEXT: Final = Part(
     {"type": "summary_text", "text": ""},
 )
 
+_COMPLETED: Final = {"status": "completed"}
+_BY_CLIENT: Final = {"execution": "client"}
+
 _ROWS: Final = (
     Kind(
         "message",
@@ -147,7 +150,7 @@ _ROWS: Final = (
         empty={"role": "assistant", "content": []},
         parts={"output_text": OUTPUT_TEXT, "refusal": REFUSAL},
         notes=("response.output_text.annotation.added",),
-        assumed=True,
+        assumed=_COMPLETED,
         hidden=(Hidden("message.input_image.image_url", "content", "image_url"),),
     ),
     Kind(
@@ -163,28 +166,34 @@ _ROWS: Final = (
         "fc",
         empty={"arguments": ""},
         stream=_stream("function_call_arguments", "arguments"),
-        assumed=True,
+        assumed=_COMPLETED,
         asks="function",
     ),
-    Kind("function_call_output", "fco", assumed=True, answers="function_call"),
+    Kind("function_call_output", "fco", assumed=_COMPLETED, answers="function_call"),
     Kind(
         "custom_tool_call",
         "ctc",
         empty={"input": ""},
         stream=_stream("custom_tool_call_input", "input"),
         status=False,
-        assumed=True,
+        assumed=_COMPLETED,
         asks="custom",
     ),
-    Kind("custom_tool_call_output", "ctco", assumed=True, answers="custom_tool_call"),
+    Kind("custom_tool_call_output", "ctco", assumed=_COMPLETED, answers="custom_tool_call"),
     Kind("apply_patch_call", "apc", asks="apply_patch"),
     Kind("apply_patch_call_output", "apco", answers="apply_patch_call"),
-    Kind("shell_call", "sh", notes=_notes("shell_call_command", "added", "delta", "done"), assumed=True, asks="shell"),
+    Kind(
+        "shell_call",
+        "sh",
+        notes=_notes("shell_call_command", "added", "delta", "done"),
+        asks="shell",
+        assumed=_COMPLETED,
+    ),
     Kind(
         "shell_call_output",
         "sho",
         notes=_notes("shell_call_output_content", "delta", "done"),
-        assumed=True,
+        assumed=_COMPLETED,
         answers="shell_call",
     ),
     Kind("local_shell_call", "lsh", asks="local_shell"),
@@ -193,12 +202,12 @@ _ROWS: Final = (
     Kind(
         "computer_call_output",
         "cuo",
-        assumed=True,
+        assumed=_COMPLETED,
         answers="computer_call",
         hidden=(Hidden("computer_call_output.output.image_url", "output", "image_url"),),
     ),
-    Kind("tool_search_call", "tsc", assumed=True, asks="tool_search"),
-    Kind("tool_search_output", "tso", assumed=True, answers="tool_search_call"),
+    Kind("tool_search_call", "tsc", assumed=_COMPLETED | _BY_CLIENT, asks="tool_search"),
+    Kind("tool_search_output", "tso", assumed=_COMPLETED | _BY_CLIENT, answers="tool_search_call"),
     # Calls that the server makes
     Kind(
         "file_search_call",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from antiphon.http.exchange import ClientDisconnected, Exchange
 from antiphon.http.listing import first_and_last, item_page
 from antiphon.http.sse import ConnectionMonitor, EventStream
+from antiphon.intake import ENCRYPTED_REASONING
 from antiphon.log import Interrupted, Reader
 from antiphon.run import Run
 from antiphon.wire.errors import ApiError
@@ -89,6 +90,8 @@ async def retrieve(exchange: Exchange, monitor: ConnectionMonitor) -> None:
         response, last = await exchange.engine.responses.retrieve_with_cursor(exchange.project, id)
         if last is not None:
             exchange.headers["x-antiphon-sequence-number"] = str(last)
+        if ENCRYPTED_REASONING in query.include:
+            response = exchange.engine.responses.include_sealed(response, exchange.project)
         return await exchange.reply(response)
     snapshot = exchange.header(_SNAPSHOT.encode()) == "true"
     reader = await exchange.engine.responses.follow(exchange.project, id, query.starting_after, snapshot=snapshot)

@@ -131,13 +131,13 @@ def _effort(effort: str, config: ChatConfig) -> Json:
 
 
 def _calling(prompt: Prompt, config: ChatConfig, native_calls: bool) -> Json:
-    """``tools``, ``tool_choice`` and ``response_format``."""
+    """``tools`` and ``tool_choice``, and what holds the answer to a schema."""
     functions = prompt.callable_functions
     if not native_calls and holds_to_schema(prompt, config):
         if (held := held_function(prompt, config)) and held.grammar and config.grammars:
             return written.constraint(held.grammar, config.grammars)
         schema = _bounded(forced.schema(functions, several=allows_several(prompt, config)), prompt, config)
-        return {"response_format": _schema_format("call", schema, strict=True)}
+        return _held_to("call", schema, config, strict=True)
     fields = _format(prompt, config)
     if not functions or shows_in_words(prompt, config):
         return fields
@@ -170,14 +170,21 @@ def _format(prompt: Prompt, config: ChatConfig) -> Json:
         case "text":
             return {}
         case "json_object":
-            return {"response_format": {"type": "json_object"}}
+            return _guided({"type": "object"}, config) or {"response_format": {"type": "json_object"}}
         case "json_schema":
             schema = _bounded(wanted.schema or {}, prompt, config)
-            return {"response_format": _schema_format(wanted.name, schema, strict=wanted.strict)}
+            return _held_to(wanted.name, schema, config, strict=wanted.strict)
 
 
-def _schema_format(name: str, schema: Json, *, strict: bool) -> Json:
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": strict}}
+def _held_to(name: str, schema: Json, config: ChatConfig, *, strict: bool) -> Json:
+    """The field that holds an answer to a schema."""
+    named = {"name": name, "schema": schema, "strict": strict}
+    return _guided(schema, config) or {"response_format": {"type": "json_schema", "json_schema": named}}
+
+
+def _guided(schema: Json, config: ChatConfig) -> Json:
+    """The same field of servers that know no other; empty for all others."""
+    return {"guided_json": schema} if config.schemas == "guided_json" else {}
 
 
 # Messages.

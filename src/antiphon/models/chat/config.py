@@ -38,6 +38,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
             which every server named above enforces token by token. ``native``: the server's own
             ``tool_choice``, for hosted models.
         grammars: whose way of holding a whole answer to a grammar the server speaks; None when it does not.
+        schemas: the field by which the server is told the schema of an answer.
         forced_several: whether several calls may be made where one is required and ``parallel_tool_calls`` allows it.
         bounds_schemas: whether texts and lists in a schema that goes to the sampler are bound by the answer's tokens.
         supports_prefill: whose way of continuing a begun answer the server speaks; None when it cannot.
@@ -83,7 +84,8 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     supports_images: bool = False
     context_tokens: int | None = None
     forced_calls: Literal["schema", "native"] = "schema"
-    grammars: Literal["llamacpp", "vllm"] | None = None
+    grammars: Literal["llamacpp", "vllm", "guided"] | None = None
+    schemas: Literal["response_format", "guided_json"] = "response_format"
     forced_several: bool = True
     bounds_schemas: bool = False
     supports_prefill: Literal["llamacpp", "vllm"] | None = None

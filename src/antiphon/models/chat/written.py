@@ -15,7 +15,8 @@ import msgspec
 from antiphon.models import Call, Delta, Function, Grammar
 from antiphon.wire import Json
 
-Dialect: TypeAlias = Literal["llamacpp", "vllm"]
+Dialect: TypeAlias = Literal["llamacpp", "vllm", "guided"]
+"""``guided``: the fields that vLLM had before ``structured_outputs``, and that others took over."""
 
 _SLASH: Final = re.compile(r"(\\.)|/", re.DOTALL)
 
@@ -31,6 +32,10 @@ def constraint(grammar: Grammar, dialect: Dialect) -> Json:
             return {"structured_outputs": {"grammar": grammar.definition}}
         case "vllm", "regex":
             return {"structured_outputs": {"regex": grammar.definition}}
+        case "guided", "lark":
+            return {"guided_grammar": grammar.definition}
+        case "guided", "regex":
+            return {"guided_regex": grammar.definition}
 
 
 def _in_lark(pattern: str) -> str:
