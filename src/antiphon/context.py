@@ -83,7 +83,7 @@ def build(
 
     Args:
         offers: what the model may call in that context, and how the items of tools are lowered.
-        sees: whether the model accepts images.
+        supports_images: whether the model accepts images.
         note_images: whether a model that does not is told in words that there was one; else the request is refused.
         source: the member of the request that brought the history.
         unseal: opens reasoning and compactions that the caller, or the history, carries.

@@ -40,8 +40,10 @@ from antiphon.store import (
 )
 from antiphon.store.availability import to_unavailable
 from antiphon.telemetry.meter import ResponseTimer
+from antiphon.tools import Scope
+from antiphon.tools.hosted import ToolActivity
 from antiphon.tools.toolbox import Offers
-from antiphon.turn import Compacting, Progress, ToolActivity, TurnContext, take_turns
+from antiphon.turn import Compacting, Progress, TurnContext, take_turns
 from antiphon.wire import Json
 from antiphon.wire.errors import SORRY, ApiError, NotFound, RateLimited, ServerError
 from antiphon.wire.items import duplicate
@@ -203,7 +205,12 @@ def turn_context(run: Run, writer: Writer, log: Log, progress: Progress, *, whol
         writer=writer,
         log=log,
         ids=run.ids,
-        project=run.project,
+        scope=Scope(
+            project=run.project,
+            response_id=run.plan.response.id,
+            include=run.plan.include,
+            context_tokens=run.model.context_tokens,
+        ),
         progress=progress,
         timer=run.timer,
         offers=run.offers,
@@ -212,7 +219,6 @@ def turn_context(run: Run, writer: Writer, log: Log, progress: Progress, *, whol
         truncate=run.plan.response.truncation == "auto",
         note_images=run.note_images,
         tool_activity=run.tool_activity,
-        include=run.plan.include,
         citations=run.citations,
         seal=_reasoning_seal(run),
         compacting=_compacting(run),

@@ -8,11 +8,9 @@ durable before the model is asked again.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 import msgspec
 
@@ -21,22 +19,22 @@ from antiphon.assembler import Assembler
 from antiphon.context import Unseal, apply_compaction, with_images_noted
 from antiphon.files.citations import Mode, Sources
 from antiphon.log import Log
-from antiphon.models import ContextTooLong, Finish, ImagesRefused, Model, Prompt, TextFormat, ToolChoice, Usage
+from antiphon.models import ContextTooLong, Finish, ImagesRefused, Model, Prompt, ToolChoice, Usage
+from antiphon.models.answers import check_answer, is_bound
 from antiphon.models.tokens import CHARS_PER_TOKEN, bound_prompt, estimate_prompt
 from antiphon.state import complete_items
 from antiphon.telemetry.meter import ResponseTimer
-from antiphon.tools import ClientOffer, Deferred, HostedOffer, Outcome, Scope, ToolCall
+from antiphon.tools import ClientOffer, HostedOffer, Scope, ToolCall
 from antiphon.tools.corrections import Corrections
+from antiphon.tools.hosted import ToolActivity, open_calls, run_calls
 from antiphon.tools.repeats import calls_just_made
 from antiphon.tools.toolbox import Offers
 from antiphon.truncation import drop_oldest, excess_share
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest, UpstreamError
 from antiphon.wire.kinds import is_call
-from antiphon.wire.schema import violation
 from antiphon.writer import Item, Writer
 
-log = logging.getLogger("antiphon.tools")
 compaction_log = logging.getLogger("antiphon.compaction")
 
 SHORTENINGS_MAX = 8
@@ -45,8 +43,6 @@ COMPACTIONS_MAX = 8
 """How often the context of one response is compacted."""
 TURNS_MAX = 32
 """After so many turns the model is offered no more tools of ours, and has to answer."""
-
-_ANY_OBJECT: Json = {"type": "object"}
 
 
 class Progress(msgspec.Struct):
@@ -80,35 +76,6 @@ class Progress(msgspec.Struct):
             self.used = self.used + usage
 
 
-class ToolActivity:
-    """Whether no tool is at work, so that a response can be stopped without cutting off a side effect.
-
-    Attributes:
-        handing_on: whether it is being stopped for another worker to go on with, and not for ever.
-    """
-
-    __slots__ = ("_ended", "_running", "handing_over")
-
-    def __init__(self) -> None:
-        self.handing_over = False
-        self._running = 0
-        self._ended: asyncio.Event | None = None
-
-    def __enter__(self) -> None:
-        self._running += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._running -= 1
-        if self._ended is not None:
-            self._ended.set()
-
-    async def wait(self) -> None:
-        """Until it is."""
-        while self._running:
-            self._ended = asyncio.Event()
-            await self._ended.wait()
-
-
 class Compacting(msgspec.Struct, frozen=True):
     """How the context of a response is compacted.
 
@@ -135,8 +102,8 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
         truncate: whether a prompt that is too long may be shortened.
         seal: gives the ``encrypted_content`` of a reasoning item; None where it is not wanted.
         note_images: whether a model that refuses images is told of them in words instead.
-        include: what the request includes of items.
-        citations: how it is found what an answer cites of ``sources``, which tools showed the model.
+        scope: in whose name hosted tools run; what an answer cites is of its ``sources``.
+        citations: how that is found.
     """
 
     model: Model
@@ -144,7 +111,7 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     writer: Writer
     log: Log
     ids: Callable[[str], str]
-    project: str
+    scope: Scope
     progress: Progress
     timer: ResponseTimer
     offers: Offers = Offers()
@@ -155,17 +122,7 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     seal: Callable[[Json], str] | None = None
     compacting: Compacting | None = None
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
-    include: frozenset[str] = frozenset()
     citations: Mode = "auto"
-    sources: Sources = msgspec.field(default_factory=Sources)
-
-
-class HostedCall(NamedTuple):
-    """A call of a hosted tool, and its open item."""
-
-    offer: HostedOffer
-    call: ToolCall
-    item: Item
 
 
 async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = "") -> Finish:
@@ -193,7 +150,7 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
         finish = await _sample_shown(turn, prompt, assembler)
         turn.progress.add(finish.usage)
         turn.timer.note_helps(finish.helps)
-        if finish.reason == "stop" and not assembler.called and not assembler.is_astray and _is_bound(prompt):
+        if finish.reason == "stop" and not assembler.called and not assembler.is_astray and is_bound(prompt):
             check_answer(prompt, turn.writer.state.output[first - (said is not None) :])
         assembler.end()
         turn.timer.note_helps(assembler.helps)
@@ -205,9 +162,18 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
         corrections = Corrections()
         if finish.reason != "stop" or not assembler.hosted:
             return finish
-        waits = await make(turn, assembler.hosted)
-        if waits or any(is_call(item) for item in turn.writer.state.output[first:]):
+        if await _run_hosted(turn, assembler.hosted) or any(is_call(item) for item in turn.writer.state.output[first:]):
             return finish
+
+
+async def _run_hosted(turn: TurnContext, calls: Sequence[tuple[HostedOffer, ToolCall]]) -> bool:
+    """Make the calls; those beyond ``calls_max`` are left out. Says whether one waits for the caller."""
+    left = len(calls) if turn.calls_max is None else max(0, turn.calls_max - turn.progress.calls)
+    opened = open_calls(turn.writer, calls[:left])
+    turn.progress.calls += len(opened)
+    await turn.log.flush()
+    await run_calls(opened, turn.scope, turn.tool_activity, turn.log.flush)
+    return len(opened) < len(calls[:left])
 
 
 def _assembler(turn: TurnContext, prompt: Prompt, said: Item | None) -> Assembler:
@@ -230,7 +196,7 @@ def _assembler(turn: TurnContext, prompt: Prompt, said: Item | None) -> Assemble
         just_made=frozenset() if may_repeat else calls_just_made(prompt.items),
         said=said,
         seal=turn.seal,
-        sources=turn.sources if turn.prompt.format.type == "text" else Sources(),
+        sources=turn.scope.sources if turn.prompt.format.type == "text" else Sources(),
         citations=turn.citations,
     )
 
@@ -390,108 +356,3 @@ async def _sample(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Fi
     if assembler.finish is None:
         raise UpstreamError("The model's answer ended in the middle.", code="upstream_ended")
     return assembler.finish
-
-
-# Tools
-
-
-async def make(turn: TurnContext, calls: Sequence[tuple[HostedOffer, ToolCall]]) -> bool:
-    """Make the calls side by side; those beyond ``calls_max`` are left out. Says whether one waits for the caller."""
-    left = len(calls) if turn.calls_max is None else max(0, turn.calls_max - turn.progress.calls)
-    begun = [_begin(turn, offer, call) for offer, call in calls[:left]]
-    opened = [each for each in begun if each is not None]
-    turn.progress.calls += len(opened)
-    await turn.log.flush()
-    await run_all(turn, opened)
-    return len(opened) < len(begun)
-
-
-def _begin(turn: TurnContext, offer: HostedOffer, call: ToolCall) -> HostedCall | None:
-    """Open the item of a call; None where it waits for the caller."""
-    doc = offer.tool.begin(call, offer.spec)
-    if isinstance(doc, Deferred):
-        turn.writer.item(**doc.item).done()
-        return None
-    item = turn.writer.item(**doc)
-    item.phase("in_progress")
-    item.grow_whole(call.arguments)
-    item.whole()
-    return HostedCall(offer, call, item)
-
-
-async def run_all(turn: TurnContext, calls: Sequence[HostedCall]) -> None:
-    """Run calls whose items are open and durable, and close the items as they come to their end."""
-    with turn.tool_activity:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for each in calls:
-                    group.create_task(_run(turn, each))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
-
-
-async def _run(turn: TurnContext, made: HostedCall) -> None:
-    tool, name = made.offer.tool, made.call.name
-    scope = Scope(
-        project=turn.project,
-        response_id=turn.writer.state.response.id,
-        spec=made.offer.spec,
-        include=turn.include,
-        context_tokens=turn.model.context_tokens,
-        sources=turn.sources,
-    )
-    try:
-        outcome = await tool.run(made.call, made.item, scope)
-    except Exception as error:
-        # Not the error's own words: they may quote what the tool was given.
-        log.warning("%s failed: %s", name, type(error).__name__)
-        outcome = tool.failed(error.message if isinstance(error, ApiError) else "The tool failed.")
-    close(made.item, outcome)
-    await turn.log.flush()
-
-
-def close(item: Item, outcome: Outcome) -> None:
-    """End the item of a call."""
-    item.phase("failed" if outcome.failed else "completed")
-    item.done("failed" if outcome.failed else "completed", **outcome.fields)
-
-
-# Answers
-
-
-def _is_bound(prompt: Prompt) -> bool:
-    """Whether not every answer will do."""
-    return prompt.format.type != "text" or prompt.tool_choice.mode == "required"
-
-
-def check_answer(prompt: Prompt, said: Sequence[Json]) -> None:
-    """See that an answer without a call is what was asked for: a call where one is required, else the ``text.format``.
-
-    Args:
-        said: the items of the sample.
-
-    Raises:
-        UpstreamError: ``invalid_tool_call``: a call was required and none came. ``invalid_output``: the answer is not
-            JSON, or breaks the schema; a refusal is exempt.
-    """
-    if prompt.tool_choice.mode == "required":
-        raise UpstreamError("The model did not call a function, although it had to.", code="invalid_tool_call")
-    parts = [part for item in said if item["type"] == "message" for part in item["content"]]
-    if any(part["type"] == "refusal" for part in parts):
-        return
-    for text in [part["text"] for part in parts] or [""]:
-        _check_text(prompt.format, text)
-
-
-def _check_text(format: TextFormat, text: str) -> None:
-    try:
-        value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise _invalid(f"it is not JSON ({error})") from error
-    wrong = violation(format.schema or _ANY_OBJECT, value)
-    if wrong is not None:
-        raise _invalid(wrong)
-
-
-def _invalid(why: str) -> UpstreamError:
-    return UpstreamError(f"The model's answer does not keep to text.format: {why}.", code="invalid_output")

@@ -20,7 +20,8 @@ from antiphon.run import Run, end_response, record_of, response_code, to_api_err
 from antiphon.state import OpenItem, State, complete_items
 from antiphon.store import Fenced, StoreUnavailable
 from antiphon.tools import ToolCall
-from antiphon.turn import HostedCall, Progress, TurnContext, close, run_all, take_turns
+from antiphon.tools.hosted import HostedCall, close_call, run_calls
+from antiphon.turn import Progress, TurnContext, take_turns
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest
 from antiphon.wire.kinds import call_id_of, is_call
@@ -68,14 +69,14 @@ async def _repair(turn: TurnContext) -> tuple[Item | None, str]:
             call = ToolCall(offer.function.name, arguments, call_id_of(found.doc) or "")
             again.append(HostedCall(offer, call, item))
         elif offer is not None:
-            close(item, offer.tool.failed(CUT_OFF))
+            close_call(item, offer.tool.failed(CUT_OFF))
         elif said is None and text is not None:
             said, prefix = item, text
         else:
             item.done("incomplete")
     await turn.log.flush()
     if again:
-        await run_all(turn, again)
+        await run_calls(again, turn.scope, turn.tool_activity, turn.log.flush)
     return said, prefix
 
 

@@ -23,7 +23,8 @@ from antiphon.run import Run, record_of, to_api_error
 from antiphon.store import ConversationLock, ConversationLocked, ConversationStore, Fenced, StoreUnavailable
 from antiphon.store.runs import Batch, Claimed, RunStore, Unfinished
 from antiphon.store.transitions import UNFINISHED
-from antiphon.turn import Progress, ToolActivity
+from antiphon.tools.hosted import ToolActivity
+from antiphon.turn import Progress
 from antiphon.webhooks.outbox import Outbox, nobody
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import ApiError, ServerError

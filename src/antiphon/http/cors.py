@@ -7,7 +7,7 @@ from re import ASCII, compile
 from typing import Final
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from antiphon.config import LOOPBACK
 
@@ -37,7 +37,7 @@ _PREFLIGHT_S: Final = 600
 
 def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     """The application, which tells browsers that pages of these origins, and of this machine, may use it."""
-    return CORSMiddleware(
+    for_pages = CORSMiddleware(
         app,
         allow_origins=origins,
         allow_origin_regex=_THIS_MACHINE,
@@ -46,6 +46,13 @@ def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
         expose_headers=_EXPOSED,
         max_age=_PREFLIGHT_S,
     )
+
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        # What no page sent passes nothing of this: it is most of what comes.
+        is_from_page = any(name == b"origin" for name, _ in scope.get("headers", ()))
+        await (for_pages if is_from_page else app)(scope, receive, send)
+
+    return choose
 
 
 def is_allowed(origin: str, origins: Sequence[str]) -> bool:

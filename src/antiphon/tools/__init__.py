@@ -75,9 +75,10 @@ class Deferred(msgspec.Struct, frozen=True):
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """In whose name a tool runs, and for which response; ``spec`` is the request's tool, whole.
+    """In whose name a tool runs, and for which response.
 
     Attributes:
+        spec: the request's tool, whole, once a call of it runs.
         include: what the request includes of items.
         context_tokens: the model's; None where that is not known.
         sources: the passages that the model has been shown so far, for a tool to add to.
@@ -85,7 +86,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
     project: str
     response_id: Id
-    spec: Json
+    spec: Json = {}
     include: frozenset[str] = frozenset()
     context_tokens: int | None = None
     sources: Sources = msgspec.field(default_factory=Sources)

@@ -88,6 +88,9 @@ class Toolbox:
         Raises:
             InvalidRequest: a tool of the request that cannot be offered, or a function named twice.
         """
+        brought = self._offer_brought(items)
+        if not specs:
+            return Offers(self, brought)
         own: dict[str, Offer] = {}
         served: dict[str, Offer] = {}
         for index, spec in enumerate(specs):
@@ -103,7 +106,7 @@ class Toolbox:
         searchable = any(offer.spec["type"] == SEARCH for offer in found.values())
         deferred = {name: offer for name, offer in found.items() if searchable and offer.spec.get("defer_loading")}
         shown = {name: offer for name, offer in found.items() if name not in deferred}
-        return Offers(self, shown | self._offer_brought(items), deferred)
+        return Offers(self, shown | brought, deferred)
 
     def _offer_brought(self, items: Iterable[Json]) -> dict[str, Offer]:
         """The offers of tools that items brought; one that cannot be offered is passed over."""
