@@ -20,6 +20,7 @@ from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.listing import fetch_page, to_items
 from antiphon.store.sqlite.locks import Locks
 from antiphon.store.sqlite.places import Places
+from antiphon.store.sqlite.port import Port, reading, writing
 from antiphon.wire import Id
 from antiphon.wire.queries import ListQuery
 
@@ -237,40 +238,30 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-class SqliteConversations:
+class SqliteConversations(Port):
     """A ``ConversationStore`` on the threads of a ``SqliteStore``. One process owns the database: its locks need not be
     written down.
     """
 
     def __init__(self, read: Execute, write: Execute, places: Places) -> None:
-        self._read = read
-        self._write = write
+        super().__init__(read, write)
         self._places = places
         self._locks = Locks()
 
-    async def create(self, conversation: Conversation, items: Sequence[StoredItem]) -> None:
-        """See ``ConversationStore.create``."""
-        await self._write(partial(create, conversation=conversation, items=items))
-
-    async def get(self, project: str, id: Id) -> Conversation | None:
-        """See ``ConversationStore.get``."""
-        return await self._read(partial(get, project=project, id=id))
+    create = writing(create)
+    get = reading(get)
 
     async def read_page(self, project: str, query: ListQuery) -> Slice[Conversation]:
         """See ``ConversationStore.read_page``."""
         return await self._read(partial(read_page, places=self._places, project=project, query=query))
 
-    async def update(self, project: str, id: Id, metadata: dict[str, str]) -> Conversation | None:
-        """See ``ConversationStore.update``."""
-        return await self._write(partial(update, project=project, id=id, metadata=metadata))
+    update = writing(update)
 
     async def delete(self, project: str, id: Id) -> bool:
         """See ``ConversationStore.delete``."""
         return await self._write(partial(delete, places=self._places, project=project, id=id))
 
-    async def append(self, project: str, id: Id, items: Sequence[StoredItem], at: int) -> None:
-        """See ``ConversationStore.append``."""
-        await self._write(partial(append, project=project, id=id, items=items, at=at))
+    append = writing(append)
 
     async def read_items(
         self, project: str, id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
@@ -280,13 +271,8 @@ class SqliteConversations:
             partial(read_items, places=self._places, project=project, id=id, after=after, limit=limit, order=order)
         )
 
-    async def load_history(self, project: str, id: Id) -> list[StoredItem] | None:
-        """See ``ConversationStore.load_history``."""
-        return await self._read(partial(load_history, project=project, id=id))
-
-    async def get_item(self, project: str, id: Id, item_id: Id) -> StoredItem | None:
-        """See ``ConversationStore.get_item``."""
-        return await self._read(partial(get_item, project=project, id=id, item_id=item_id))
+    load_history = reading(load_history)
+    get_item = reading(get_item)
 
     async def remove_item(self, project: str, id: Id, item_id: Id) -> bool:
         """See ``ConversationStore.remove_item``."""

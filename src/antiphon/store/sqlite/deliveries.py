@@ -11,7 +11,7 @@ from operator import itemgetter
 import msgspec
 
 from antiphon.store.deliveries import NO_ENDPOINT, TOO_OLD, Attempt, Delivery, DeliveryStatus
-from antiphon.store.sqlite.executor import Execute
+from antiphon.store.sqlite.port import Port, reading, writing
 from antiphon.wire import Id
 
 _FIELDS = Delivery.__struct_fields__
@@ -109,20 +109,11 @@ def has_any(db: sqlite3.Connection, before: int) -> tuple[bool, bool]:
     return bool(some), bool(old)
 
 
-class SqliteDeliveries:
+class SqliteDeliveries(Port):
     """A ``DeliveryStore`` on the threads of a ``SqliteStore``. Looking costs no commit."""
 
-    def __init__(self, read: Execute, write: Execute) -> None:
-        self._read = read
-        self._write = write
-
-    async def read_waiting(self, endpoint: str, limit: int) -> list[Delivery]:
-        """See ``DeliveryStore.read_waiting``."""
-        return await self._read(partial(read_waiting, endpoint=endpoint, limit=limit))
-
-    async def record_attempt(self, id: Id, attempt: Attempt, status: DeliveryStatus, due_at: int | None) -> None:
-        """See ``DeliveryStore.record_attempt``."""
-        await self._write(partial(record_attempt, id=id, attempt=attempt, status=status, due_at=due_at))
+    read_waiting = reading(read_waiting)
+    record_attempt = writing(record_attempt)
 
     async def give_up(self, endpoints: Sequence[str], *, before: int, at: int, limit: int) -> int:
         """See ``DeliveryStore.give_up``."""
@@ -136,10 +127,5 @@ class SqliteDeliveries:
         _, old = await self._read(partial(has_any, before=before))
         return await self._write(partial(forget, before=before, limit=limit)) if old else 0
 
-    async def read_recent(self, limit: int) -> list[tuple[Delivery, Sequence[Attempt]]]:
-        """See ``DeliveryStore.read_recent``."""
-        return await self._read(partial(read_recent, limit=limit))
-
-    async def count_waiting(self) -> int:
-        """See ``DeliveryStore.count_waiting``."""
-        return await self._read(count_waiting)
+    read_recent = reading(read_recent)
+    count_waiting = reading(count_waiting)

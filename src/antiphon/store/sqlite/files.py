@@ -15,6 +15,7 @@ from antiphon.store.responses import Slice
 from antiphon.store.sqlite import contents
 from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.places import Places
+from antiphon.store.sqlite.port import Port, reading, writing
 from antiphon.wire import Id
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -88,7 +89,7 @@ def add_part(db: sqlite3.Connection, part: UploadPart) -> bool:
     return found is not None
 
 
-def end_upload(db: sqlite3.Connection, id: Id, status: UploadStatus, file: File | None) -> bool:
+def end_upload(db: sqlite3.Connection, id: Id, status: UploadStatus, file: File | None = None) -> bool:
     """See ``FileStore.end_upload``."""
     end = "UPDATE upload SET status = ?, file_id = ? WHERE id = ? AND status = 'pending'"
     if not db.execute(end, (status, file and file.id, id)).rowcount:
@@ -107,21 +108,18 @@ def find_unknown(db: sqlite3.Connection, ids: Sequence[Id]) -> list[Id]:
     return [id for (id,) in db.execute(statement, (msgspec.json.encode(list(ids)).decode(),))]
 
 
-class SqliteFiles:
+class SqliteFiles(Port):
     """A ``FileStore``."""
 
     def __init__(self, read: Execute, write: Execute, places: Places) -> None:
-        self._read = read
-        self._write = write
+        super().__init__(read, write)
         self._places = places
 
     async def add(self, file: File) -> None:
         """See ``FileStore.add``."""
         await self._write(partial(_insert, table="file", row=file))
 
-    async def get(self, project: str, id: Id) -> File | None:
-        """See ``FileStore.get``."""
-        return await self._read(partial(read_file, project=project, id=id))
+    get = reading(read_file)
 
     async def list(self, project: str, query: FileQuery) -> Slice[File]:
         """See ``FileStore.list``."""
@@ -146,24 +144,18 @@ class SqliteFiles:
         found = await self._read(partial(_rows, table="upload", kind=Upload, rest=rest, values=(id, project)))
         return found[0] if found else None
 
-    async def add_part(self, part: UploadPart) -> bool:
-        """See ``FileStore.add_part``."""
-        return await self._write(partial(add_part, part=part))
+    add_part = writing(add_part)
 
     async def get_parts(self, upload_id: Id) -> list[UploadPart]:
         """See ``FileStore.get_parts``."""
         rest = "WHERE upload_id = ? ORDER BY rowid"
         return await self._read(partial(_rows, table="upload_part", kind=UploadPart, rest=rest, values=(upload_id,)))
 
-    async def end_upload(self, id: Id, status: UploadStatus, file: File | None = None) -> bool:
-        """See ``FileStore.end_upload``."""
-        return await self._write(partial(end_upload, id=id, status=status, file=file))
+    end_upload = writing(end_upload)
 
     async def find_expired_uploads(self, now: int, limit: int) -> list[Upload]:
         """See ``FileStore.find_expired_uploads``."""
         rest = "WHERE status = 'pending' AND expires_at <= ? LIMIT ?"
         return await self._read(partial(_rows, table="upload", kind=Upload, rest=rest, values=(now, limit)))
 
-    async def find_unknown(self, ids: Sequence[Id]) -> list[Id]:
-        """See ``FileStore.find_unknown``."""
-        return await self._read(partial(find_unknown, ids=ids))
+    find_unknown = reading(find_unknown)

@@ -119,7 +119,7 @@ def fail(db: sqlite3.Connection, job: IngestionJob, code: str, message: str) -> 
     db.execute(statement, (code, message, job.key))
 
 
-def release(db: sqlite3.Connection, job: IngestionJob, run_after: int, counts: bool) -> None:
+def release(db: sqlite3.Connection, job: IngestionJob, run_after: int, *, counts: bool = True) -> None:
     """See ``VectorStoreStore.release``."""
     less = 0 if counts else 1
     statement = f"UPDATE store_file SET run_after = ?, stage = 'queued', attempts = attempts - ? WHERE {_MINE}"

@@ -91,6 +91,6 @@ def read_all_records(path: Path) -> Iterator[Record]:
         if found != HEAD:
             raise StoreUnavailable(f"{path} has schema {found} where {HEAD} is needed; run antiphon migrate.")
         after: str | None = None
-        while step := retention.read_records(db, after, STEP_RESPONSES):
+        while step := retention.read_records(db, after=after, limit=STEP_RESPONSES):
             yield from step
             after = step[-1].id

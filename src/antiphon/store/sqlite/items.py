@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal
 
 import msgspec
 
 from antiphon.store.errors import StillRunning
 from antiphon.store.responses import Page, StoredItem
-from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.listing import fetch_page, to_items
+from antiphon.store.sqlite.port import Port, reading
 from antiphon.store.sqlite.responses import CHAIN_RESPONSES_MAX
 from antiphon.store.transitions import UNFINISHED
 from antiphon.wire import Id
@@ -61,31 +60,37 @@ ORDER BY i.pk"""
 
 
 def read_input(
-    db: sqlite3.Connection, project: str, id: Id, after: Id | None, limit: int, order: Literal["asc", "desc"]
+    db: sqlite3.Connection,
+    project: str,
+    response_id: Id,
+    *,
+    after: Id | None,
+    limit: int,
+    order: Literal["asc", "desc"],
 ) -> Page | None:
     """A page of the visible response's input.
 
     Raises:
         UnknownCursor: ``after`` is not in it.
     """
-    return fetch_page(db, _PAGES[order], {"project": project, "id": id, "after": after, "limit": limit})
+    return fetch_page(db, _PAGES[order], {"project": project, "id": response_id, "after": after, "limit": limit})
 
 
-def load_history(db: sqlite3.Connection, project: str, id: Id) -> list[StoredItem] | None:
+def load_history(db: sqlite3.Connection, project: str, response_id: Id) -> list[StoredItem] | None:
     """The items of the visible response's whole chain, for a response that continues it.
 
     Raises:
         StillRunning: it has not ended.
     """
-    rows = _read_history(db, project, id)
+    rows = _read_history(db, project, response_id)
     if rows and rows[0][3] in UNFINISHED:
-        raise StillRunning(id)
+        raise StillRunning(response_id)
     return to_items(row[:3] for row in rows) if rows and not rows[0][4] else None
 
 
-def load_context(db: sqlite3.Connection, project: str, id: Id) -> list[StoredItem] | None:
+def load_context(db: sqlite3.Connection, project: str, response_id: Id) -> list[StoredItem] | None:
     """The same up to the response's own input, for the response itself."""
-    rows = _read_history(db, project, id)
+    rows = _read_history(db, project, response_id)
     return to_items(row[:3] for row in rows) if rows else None
 
 
@@ -99,28 +104,10 @@ def find(db: sqlite3.Connection, project: str, ids: Sequence[Id]) -> dict[Id, St
     return {found.id: found for found in to_items(rows)}
 
 
-class SqliteItems:
+class SqliteItems(Port):
     """An ``ItemStore`` on the threads of a ``SqliteStore``."""
 
-    def __init__(self, read: Execute) -> None:
-        self._read = read
-
-    async def read_input(
-        self, project: str, response_id: Id, *, after: Id | None, limit: int, order: Literal["asc", "desc"]
-    ) -> Page | None:
-        """See ``ItemStore.read_input``."""
-        return await self._read(
-            partial(read_input, project=project, id=response_id, after=after, limit=limit, order=order)
-        )
-
-    async def load_history(self, project: str, response_id: Id) -> list[StoredItem] | None:
-        """See ``ItemStore.load_history``."""
-        return await self._read(partial(load_history, project=project, id=response_id))
-
-    async def load_context(self, project: str, response_id: Id) -> list[StoredItem] | None:
-        """See ``ItemStore.load_context``."""
-        return await self._read(partial(load_context, project=project, id=response_id))
-
-    async def find(self, project: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
-        """See ``ItemStore.find``."""
-        return await self._read(partial(find, project=project, ids=ids))
+    read_input = reading(read_input)
+    load_history = reading(load_history)
+    load_context = reading(load_context)
+    find = reading(find)

@@ -11,7 +11,6 @@ import sqlite3
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,9 +19,9 @@ from antiphon.store.errors import StoreUnavailable
 from antiphon.store.keys import COUNTS, Allowance, Charge, ChargeQuery, Key, Spent
 from antiphon.store.migrations import HEAD
 from antiphon.store.sqlite.connection import Limits, connect, connect_read_only, make_file, translating
-from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.journal import notice_loss_unowned
 from antiphon.store.sqlite.lock import FolderInUse, FolderLock
+from antiphon.store.sqlite.port import Port, reading, writing
 from antiphon.store.sqlite.upgrade import bring_up_to_date, revision_of
 
 _STARTING_S, _PAUSE_S = 5.0, 0.05
@@ -140,43 +139,20 @@ def forget_charges(db: sqlite3.Connection, before: int, limit: int) -> int:
     return db.execute(_FORGET, (before, limit)).rowcount
 
 
-class SqliteKeys:
+class SqliteKeys(Port):
     """A ``KeyStore`` on the threads of a ``SqliteStore``."""
 
-    def __init__(self, read: Execute) -> None:
-        self._read = read
-
-    async def read_keys(self) -> Sequence[Key]:
-        """See ``KeyStore.read_keys``."""
-        return await self._read(read_keys)
+    read_keys = reading(read_keys)
 
 
-class SqliteUsage:
+class SqliteUsage(Port):
     """A ``UsageStore`` on the threads of a ``SqliteStore``."""
 
-    def __init__(self, read: Execute, write: Execute) -> None:
-        self._read = read
-        self._write = write
-
-    async def add_usage(self, spent: Sequence[Spent], charges: Sequence[Charge] = ()) -> None:
-        """See ``UsageStore.add_usage``."""
-        await self._write(partial(add_usage, spent=spent, charges=charges))
-
-    async def read_usage(self, first_day: str, last_day: str) -> Sequence[Spent]:
-        """See ``UsageStore.read_usage``."""
-        return await self._read(partial(read_usage, first_day=first_day, last_day=last_day))
-
-    async def read_charges(self, query: ChargeQuery, limit: int) -> Sequence[Charge]:
-        """See ``UsageStore.read_charges``."""
-        return await self._read(partial(read_charges, query=query, limit=limit))
-
-    async def sum_charges(self, query: ChargeQuery) -> Sequence[tuple[str, Spent]]:
-        """See ``UsageStore.sum_charges``."""
-        return await self._read(partial(sum_charges, query=query))
-
-    async def forget_charges(self, before: int, limit: int) -> int:
-        """See ``UsageStore.forget_charges``."""
-        return await self._write(partial(forget_charges, before=before, limit=limit))
+    add_usage = writing(add_usage)
+    read_usage = reading(read_usage)
+    read_charges = reading(read_charges)
+    sum_charges = reading(sum_charges)
+    forget_charges = writing(forget_charges)
 
 
 class KeysBeside:

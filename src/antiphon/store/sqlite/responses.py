@@ -15,6 +15,7 @@ from antiphon.store.sqlite import conversations, listing
 from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.listing import to_items
 from antiphon.store.sqlite.places import Places
+from antiphon.store.sqlite.port import Port, reading, writing
 from antiphon.wire import Id
 from antiphon.wire.queries import ListQuery
 
@@ -171,21 +172,15 @@ def build_record(project: str, id: Id, rows: Sequence[Sequence[Any]]) -> Record:
     )
 
 
-class SqliteResponses:
+class SqliteResponses(Port):
     """A ``ResponseStore`` on the threads of a ``SqliteStore``."""
 
     def __init__(self, read: Execute, write: Execute, places: Places) -> None:
-        self._read = read
-        self._write = write
+        super().__init__(read, write)
         self._places = places
 
-    async def commit(self, record: Record) -> None:
-        """See ``ResponseStore.commit``."""
-        await self._write(partial(commit, record=record))
-
-    async def get(self, project: str, id: Id) -> Record | None:
-        """See ``ResponseStore.get``."""
-        return await self._read(partial(get, project=project, id=id))
+    commit = writing(commit)
+    get = reading(get)
 
     async def read_page(self, project: str, query: ListQuery) -> Slice[Record]:
         """See ``ResponseStore.read_page``."""

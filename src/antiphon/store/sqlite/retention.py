@@ -18,6 +18,7 @@ from antiphon.store.sqlite import conversations, responses, space
 from antiphon.store.sqlite.executor import Execute, Executor
 from antiphon.store.sqlite.listing import to_items
 from antiphon.store.sqlite.places import Places
+from antiphon.store.sqlite.port import Port, reading, writing
 from antiphon.store.transitions import FINISH
 from antiphon.wire import Id
 
@@ -66,7 +67,7 @@ def select_oldest(selection: Selection) -> str:
     return _OLDEST.format(conditions=" AND ".join(conditions or ["TRUE"]))
 
 
-def read_records(db: sqlite3.Connection, after: Id | None, limit: int) -> list[Record]:
+def read_records(db: sqlite3.Connection, *, after: Id | None, limit: int) -> list[Record]:
     """Visible responses behind ``after``, whole."""
     rows = db.execute(_RECORDS, {"after": after or "", "limit": limit}).fetchall()
     return [_build_whole(list(group)) for _, group in groupby(rows, key=itemgetter(0))]
@@ -85,11 +86,11 @@ def find_idle(db: sqlite3.Connection, limit: int) -> list[Conversation]:
     return [conversations.build_conversation(*row) for row in db.execute(_IDLE, (limit,))]
 
 
-class SqliteRetention:
+class SqliteRetention(Port):
     """A ``RetentionStore`` on the threads of a ``SqliteStore``."""
 
     def __init__(self, read: Execute, writer: Executor, places: Places) -> None:
-        self._read = read
+        super().__init__(read, writer.run)
         self._writer = writer
         self._places = places
 
@@ -97,21 +98,14 @@ class SqliteRetention:
         """See ``RetentionStore.purge``."""
         # Where nothing points to what is chosen, looking for it takes as long as there are responses.
         while found := await self._read(partial(find_selected, selection=selection, limit=limit)):
-            if deleted := await self._writer.run(partial(delete_all, places=self._places, ids=found)):
+            if deleted := await self._write(partial(delete_all, places=self._places, ids=found)):
                 return deleted
         return 0
 
-    async def read_records(self, *, after: Id | None, limit: int) -> list[Record]:
-        """See ``RetentionStore.read_records``."""
-        return await self._read(partial(read_records, after=after, limit=limit))
+    read_records = reading(read_records)
+    find_idle = reading(find_idle)
 
-    async def find_idle(self, limit: int) -> list[Conversation]:
-        """See ``RetentionStore.find_idle``."""
-        return await self._read(partial(find_idle, limit=limit))
-
-    async def shrink(self, keep_bytes: int) -> int:
-        """See ``RetentionStore.shrink``; databases made before schema 0004 give back only when they are rebuilt."""
-        return await self._writer.run(partial(space.shrink, keep_bytes=keep_bytes))
+    shrink = writing(space.shrink)  # databases made before schema 0004 give back only when they are rebuilt
 
     async def scrub(self) -> bool:
         """See ``RetentionStore.scrub``; False while another program reads the database."""

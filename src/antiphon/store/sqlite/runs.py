@@ -17,8 +17,9 @@ from antiphon.store.deliveries import Delivery
 from antiphon.store.errors import DuplicateResponse, Fenced, QueueFull, UnknownConversation
 from antiphon.store.responses import Record
 from antiphon.store.runs import Batch, Claimed, Excerpt, NewRun, Unfinished
-from antiphon.store.sqlite import conversations, deliveries, responses
-from antiphon.store.sqlite.executor import Execute
+from antiphon.store.sqlite import conversations, responses
+from antiphon.store.sqlite.deliveries import insert as insert_deliveries
+from antiphon.store.sqlite.port import Port, reading, writing
 from antiphon.store.transitions import (
     CANCEL,
     CLAIM,
@@ -127,7 +128,7 @@ class Chunk(NamedTuple):
     data: bytes
 
 
-def enqueue(db: sqlite3.Connection, run: NewRun, queued_max: int, per_project_max: int) -> None:
+def enqueue(db: sqlite3.Connection, run: NewRun, *, queued_max: int, per_project_max: int) -> None:
     """Insert a response, its input, its run and the beginning of its log.
 
     Raises:
@@ -178,7 +179,7 @@ def claim(db: sqlite3.Connection, node: str, limit: int) -> list[Claimed]:
     return found
 
 
-def append(db: sqlite3.Connection, id: Id, epoch: int, batch: Batch, progress: bytes | None) -> None:
+def append(db: sqlite3.Connection, id: Id, epoch: int, batch: Batch, progress: bytes | None = None) -> None:
     """Insert a batch of events.
 
     Raises:
@@ -201,8 +202,8 @@ def finish(
     epoch: int,
     batch: Batch,
     record: Record,
-    expires_at: int | None,
-    new: Sequence[Delivery],
+    expires_at: int | None = None,
+    deliveries: Sequence[Delivery] = (),
 ) -> None:
     """Insert the last events, write the response as it ended, and whom to tell of it.
 
@@ -219,7 +220,7 @@ def finish(
     db.execute(_END, (id,))
     if expires_at is not None:
         db.execute(_EXPIRE, (id, expires_at))
-    deliveries.insert(db, new)
+    insert_deliveries(db, deliveries)
 
 
 def _join_conversation(db: sqlite3.Connection, record: Record) -> int | None:
@@ -269,7 +270,7 @@ def cancel(db: sqlite3.Connection, project: str, id: Id) -> int | None:
     return rows[0][0]
 
 
-def read_events(db: sqlite3.Connection, project: str, id: Id, after: int, bytes_max: int) -> Excerpt | None:
+def read_events(db: sqlite3.Connection, project: str, id: Id, *, after: int, bytes_max: int) -> Excerpt | None:
     """A piece of the log. That it has ended is read first: then nothing comes between."""
     row = db.execute(_LOOK, {"project": project, "id": id}).fetchone()
     if row is None:
@@ -318,16 +319,10 @@ def seal(db: sqlite3.Connection, id: Id, chunks: Sequence[Chunk]) -> None:
         db.executemany(_INSERT_EVENTS, [(id, *chunk) for chunk in chunks])
 
 
-class SqliteRuns:
+class SqliteRuns(Port):
     """A ``RunStore`` on the threads of a ``SqliteStore``. Looking costs no commit."""
 
-    def __init__(self, read: Execute, write: Execute) -> None:
-        self._read = read
-        self._write = write
-
-    async def enqueue(self, run: NewRun, *, queued_max: int, per_project_max: int) -> None:
-        """See ``RunStore.enqueue``."""
-        await self._write(partial(enqueue, run=run, queued_max=queued_max, per_project_max=per_project_max))
+    enqueue = writing(enqueue)
 
     async def claim(self, node: str, limit: int) -> list[Claimed]:
         """See ``RunStore.claim``."""
@@ -335,26 +330,10 @@ class SqliteRuns:
             return []
         return await self._write(partial(claim, node=node, limit=limit))
 
-    async def append(self, id: Id, epoch: int, batch: Batch, progress: bytes | None = None) -> None:
-        """See ``RunStore.append``."""
-        await self._write(partial(append, id=id, epoch=epoch, batch=batch, progress=progress))
+    append = writing(append)
 
-    async def finish(
-        self,
-        id: Id,
-        epoch: int,
-        batch: Batch,
-        record: Record,
-        expires_at: int | None = None,
-        deliveries: Sequence[Delivery] = (),
-    ) -> None:
-        """See ``RunStore.finish``."""
-        end = partial(finish, id=id, epoch=epoch, batch=batch, record=record)
-        await self._write(partial(end, expires_at=expires_at, new=deliveries))
-
-    async def release(self, id: Id, epoch: int) -> None:
-        """See ``RunStore.release``."""
-        await self._write(partial(release, id=id, epoch=epoch))
+    finish = writing(finish)
+    release = writing(release)
 
     async def recover(self, node: str) -> list[Unfinished]:
         """See ``RunStore.recover``."""
@@ -368,13 +347,8 @@ class SqliteRuns:
             return []
         return await self._write(partial(requeue_lost, node=node, held=held))
 
-    async def cancel(self, project: str, id: Id) -> int | None:
-        """See ``RunStore.cancel``."""
-        return await self._write(partial(cancel, project=project, id=id))
-
-    async def read_events(self, project: str, id: Id, *, after: int, bytes_max: int) -> Excerpt | None:
-        """See ``RunStore.read_events``."""
-        return await self._read(partial(read_events, project=project, id=id, after=after, bytes_max=bytes_max))
+    cancel = writing(cancel)
+    read_events = reading(read_events)
 
     async def seal(self, id: Id) -> None:
         """See ``RunStore.seal``; packed as a read, so that in a file no commit waits for it."""

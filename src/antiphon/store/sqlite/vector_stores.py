@@ -14,6 +14,7 @@ from antiphon.store.responses import Slice
 from antiphon.store.sqlite import contents, ingestion
 from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.places import Places
+from antiphon.store.sqlite.port import Port, reading, writing
 from antiphon.store.vector_stores import (
     STATUSES,
     Attributes,
@@ -22,7 +23,6 @@ from antiphon.store.vector_stores import (
     FileBatch,
     IngestionJob,
     ListingQuery,
-    PassageRow,
     StoreFile,
     StoreFileQuery,
     UnknownFiles,
@@ -187,7 +187,7 @@ def reindex(db: sqlite3.Connection, project: str, id: Id, embedder: str) -> bool
 
 
 def add_files(
-    db: sqlite3.Connection, project: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None
+    db: sqlite3.Connection, project: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None = None
 ) -> None:
     """See ``VectorStoreStore.add_files``."""
     pk = key_of(db, project, id)
@@ -353,77 +353,44 @@ def expire(db: sqlite3.Connection, now: int) -> int:
     return len(stores)
 
 
-class SqliteVectorStores:
+class SqliteVectorStores(Port):
     """A ``VectorStoreStore``."""
 
     def __init__(self, read: Execute, write: Execute, places: Places) -> None:
-        self._read = read
-        self._write = write
+        super().__init__(read, write)
         self._places = places
 
-    async def create(self, store: VectorStore) -> None:
-        """See ``VectorStoreStore.create``."""
-        await self._write(partial(create, store=store))
-
-    async def get(self, project: str, id: Id) -> VectorStore | None:
-        """See ``VectorStoreStore.get``."""
-        return await self._read(partial(get, project=project, id=id))
+    create = writing(create)
+    get = reading(get)
 
     async def list(self, project: str, query: ListingQuery) -> Slice[VectorStore]:
         """See ``VectorStoreStore.list``."""
         return await self._read(partial(list_stores, places=self._places, project=project, query=query))
 
-    async def update(self, project: str, id: Id, changes: Mapping[str, Any]) -> VectorStore | None:
-        """See ``VectorStoreStore.update``."""
-        return await self._write(partial(update, project=project, id=id, changes=changes))
-
-    async def touch(self, ids: Sequence[Id], now: int) -> None:
-        """See ``VectorStoreStore.touch``."""
-        await self._write(partial(touch, ids=ids, now=now))
+    update = writing(update)
+    touch = writing(touch)
 
     async def delete(self, project: str, id: Id) -> bool:
         """See ``VectorStoreStore.delete``."""
         return await self._write(partial(delete, places=self._places, project=project, id=id))
 
-    async def reindex(self, project: str, id: Id, embedder: str) -> bool:
-        """See ``VectorStoreStore.reindex``."""
-        return await self._write(partial(reindex, project=project, id=id, embedder=embedder))
-
-    async def add_files(
-        self, project: str, id: Id, files: Sequence[StoreFile], now: int, batch: Id | None = None
-    ) -> None:
-        """See ``VectorStoreStore.add_files``."""
-        await self._write(partial(add_files, project=project, id=id, files=files, now=now, batch=batch))
-
-    async def get_file(self, project: str, id: Id, file_id: Id) -> StoreFile | None:
-        """See ``VectorStoreStore.get_file``."""
-        return await self._read(partial(get_file, project=project, id=id, file_id=file_id))
+    reindex = writing(reindex)
+    add_files = writing(add_files)
+    get_file = reading(get_file)
 
     async def list_files(self, project: str, id: Id, query: StoreFileQuery) -> Slice[StoreFile]:
         """See ``VectorStoreStore.list_files``."""
         return await self._read(partial(list_files, places=self._places, project=project, id=id, query=query))
 
-    async def set_attributes(self, project: str, id: Id, file_id: Id, attributes: Attributes) -> StoreFile | None:
-        """See ``VectorStoreStore.set_attributes``."""
-        return await self._write(
-            partial(set_attributes, project=project, id=id, file_id=file_id, attributes=attributes)
-        )
+    set_attributes = writing(set_attributes)
 
     async def remove_file(self, project: str, id: Id, file_id: Id) -> bool:
         """See ``VectorStoreStore.remove_file``."""
         return await self._write(partial(remove_file, places=self._places, project=project, id=id, file_id=file_id))
 
-    async def read_chunks(self, project: str, id: Id, file_id: Id) -> Sequence[ChunkRow] | None:
-        """See ``VectorStoreStore.read_chunks``."""
-        return await self._read(partial(read_chunks, project=project, id=id, file_id=file_id))
-
-    async def get_batch(self, project: str, id: Id, batch_id: Id) -> FileBatch | None:
-        """See ``VectorStoreStore.get_batch``."""
-        return await self._read(partial(get_batch, project=project, id=id, batch_id=batch_id))
-
-    async def cancel_batch(self, project: str, id: Id, batch_id: Id) -> bool:
-        """See ``VectorStoreStore.cancel_batch``."""
-        return await self._write(partial(cancel_batch, project=project, id=id, batch_id=batch_id))
+    read_chunks = reading(read_chunks)
+    get_batch = reading(get_batch)
+    cancel_batch = writing(cancel_batch)
 
     async def claim(self, now: int, until: int, limit: int) -> Sequence[IngestionJob]:
         """See ``VectorStoreStore.claim``. Looking costs no commit."""
@@ -431,37 +398,14 @@ class SqliteVectorStores:
             return []
         return await self._write(partial(ingestion.claim, now=now, until=until, limit=limit))
 
-    async def progress(self, job: IngestionJob, until: int, stage: str, done: int, total: int) -> bool:
-        """See ``VectorStoreStore.progress``."""
-        return await self._write(partial(ingestion.progress, job=job, until=until, stage=stage, done=done, total=total))
-
-    async def find_vectors(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
-        """See ``VectorStoreStore.find_vectors``."""
-        return await self._read(partial(ingestion.find_vectors, digests=digests))
-
-    async def add_chunks(self, job: IngestionJob, chunks: Sequence[ChunkRow]) -> bool:
-        """See ``VectorStoreStore.add_chunks``."""
-        return await self._write(partial(ingestion.add_chunks, job=job, chunks=chunks))
-
-    async def add_passages(self, job: IngestionJob, passages: Sequence[PassageRow]) -> bool:
-        """See ``VectorStoreStore.add_passages``."""
-        return await self._write(partial(ingestion.add_passages, job=job, passages=passages))
-
-    async def complete(self, job: IngestionJob, usage_bytes: int) -> bool:
-        """See ``VectorStoreStore.complete``."""
-        return await self._write(partial(ingestion.complete, job=job, usage_bytes=usage_bytes))
-
-    async def fail(self, job: IngestionJob, code: str, message: str) -> None:
-        """See ``VectorStoreStore.fail``."""
-        await self._write(partial(ingestion.fail, job=job, code=code, message=message))
-
-    async def release(self, job: IngestionJob, run_after: int, *, counts: bool = True) -> None:
-        """See ``VectorStoreStore.release``."""
-        await self._write(partial(ingestion.release, job=job, run_after=run_after, counts=counts))
-
-    async def recover(self) -> None:
-        """See ``VectorStoreStore.recover``."""
-        await self._write(ingestion.recover)
+    progress = writing(ingestion.progress)
+    find_vectors = reading(ingestion.find_vectors)
+    add_chunks = writing(ingestion.add_chunks)
+    add_passages = writing(ingestion.add_passages)
+    complete = writing(ingestion.complete)
+    fail = writing(ingestion.fail)
+    release = writing(ingestion.release)
+    recover = writing(ingestion.recover)
 
     async def tidy(self) -> bool:
         """See ``VectorStoreStore.tidy``. Looking costs no commit."""
