@@ -41,8 +41,6 @@ class Chunk(msgspec.Struct, frozen=True):
 class Window(msgspec.Struct, frozen=True):
     """A passage that is embedded, for the chunks with the ordinals ``first`` to ``last``."""
 
-    start: int
-    end: int
     text: str
     first: int
     last: int
@@ -87,7 +85,7 @@ def _window(text: str, chunks: Sequence[Chunk], start: int, end: int) -> Window:
         if 2 * shared >= min(end - start, chunk.end - chunk.start):
             held.append(ordinal)
     held = held or [min(near.start, len(chunks) - 1)]
-    return Window(start, end, text[start:end], held[0], held[-1])
+    return Window(text[start:end], held[0], held[-1])
 
 
 class _Cuts:

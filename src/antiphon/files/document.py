@@ -60,11 +60,6 @@ class DocumentBuilder:
         self._path: list[tuple[int, str]] = []
         self._page: int | None = None
 
-    @property
-    def chars(self) -> int:
-        """Characters so far."""
-        return self._length
-
     def page(self, number: int) -> None:
         """What follows stands on that page."""
         self._page = number

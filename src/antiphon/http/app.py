@@ -35,7 +35,7 @@ from antiphon.http.handlers import (
     vector_stores,
 )
 from antiphon.http.idempotency import IdempotencyCache
-from antiphon.http.sse import ConnectionMonitor
+from antiphon.http.monitor import ConnectionMonitor
 from antiphon.http.websocket import lanes
 from antiphon.http.websocket.socket import METHOD as WEBSOCKET
 from antiphon.http.websocket.socket import WebSocketExchange
@@ -90,7 +90,7 @@ from antiphon.wire.vector_stores import (
 
 access = logging.getLogger("antiphon.access")
 
-Handler = Callable[[Exchange, ConnectionMonitor], Awaitable[None]]
+Handler = Callable[[Exchange], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,8 @@ class HttpApp:
         began = time.perf_counter()
         route, params = self._route(scope)
         kind = Exchange if scope["type"] == "http" else WebSocketExchange
-        exchange = kind(scope, receive, send, self.engine, params)
+        assert self._monitor is not None, "the server runs the application's lifespan"
+        exchange = kind(scope, receive, send, self.engine, self._monitor, params)
         exchange.share = BodyShare(self._bodies, self.engine.config.body_bytes_max)
         logs.request_id.set(exchange.request_id)
         try:
@@ -285,23 +286,19 @@ class HttpApp:
             exchange.share.project = caller.project
         if isinstance(route, ApiError):
             raise route
-        assert self._monitor is not None, "the server runs the application's lifespan"
-        self._monitor.exchanges.add(exchange)
+        exchange.monitor.exchanges.add(exchange)
         try:
             key = exchange.header(b"idempotency-key") if route.once else None
             if key is None:
-                await route.handler(exchange, self._monitor)
+                await route.handler(exchange)
             else:
-                await self._answer_once(exchange, key, route.handler, self._monitor)
+                await self._idempotency.answer(exchange, key, lambda own: self._attempt(own, route.handler(own)))
             if route.forgets == "*":
                 self._idempotency.forget_all()
             elif route.forgets:
                 self._idempotency.forget(exchange.project, exchange.params[route.forgets])
         finally:
-            self._monitor.exchanges.discard(exchange)
-
-    async def _answer_once(self, exchange: Exchange, key: str, handler: Handler, monitor: ConnectionMonitor) -> None:
-        await self._idempotency.answer(exchange, key, lambda own: self._attempt(own, handler(own, monitor)))
+            exchange.monitor.exchanges.discard(exchange)
 
 
 def make_app(engine: Engine, bodies: BodyBudget) -> ASGIApp:

@@ -17,6 +17,7 @@ from antiphon.access.keyring import Caller
 from antiphon.engine import Engine
 from antiphon.http.body import BodyShare, decode_json
 from antiphon.http.encoding import unpack
+from antiphon.http.monitor import ConnectionMonitor
 from antiphon.http.profile import choose_profile
 from antiphon.wire.errors import ApiError, BodyTooLarge, InvalidRequest, ServerError, Unavailable
 
@@ -43,13 +44,23 @@ class Exchange:
         profile: the form of the API that the client reads.
         project: whom the request acts for; the project of what it stores, and of what it can see.
         key_id: the key it came with; empty without one.
+        monitor: what looks after it, and after its stream.
         share: what its body takes of the budget for bodies.
         failed: whether an error was answered, in the middle of a stream too.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, engine: Engine, params: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        engine: Engine,
+        monitor: ConnectionMonitor,
+        params: Mapping[str, str],
+    ) -> None:
         self.scope = scope
         self.engine = engine
+        self.monitor = monitor
         self.params = params
         self.request_id = engine.ids("req")
         self.headers: dict[str, str] = {}
@@ -198,7 +209,7 @@ class Exchange:
         async def receive() -> Message:
             return await asyncio.get_running_loop().create_future()
 
-        other = Exchange(self.scope, receive, send, self.engine, self.params)
+        other = Exchange(self.scope, receive, send, self.engine, self.monitor, self.params)
         other._known_body = body
         other.share = self.share and self.share.another()
         other.request_id, other.project, other.key_id = self.request_id, self.project, self.key_id

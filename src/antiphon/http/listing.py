@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import msgspec
 
-from antiphon.store import Page
-from antiphon.wire import Id, Json
+from antiphon.store import Page, Slice
+from antiphon.wire import Json
 from antiphon.wire.kinds import KINDS
 from antiphon.wire.lists import ItemList
 from antiphon.wire.queries import PageQuery
 
+L = TypeVar("L")
+R = TypeVar("R")
 
-def first_and_last(ids: Sequence[Id]) -> tuple[Id | None, Id | None]:
-    """The first and the last of a page's ids."""
-    return (ids[0], ids[-1]) if ids else (None, None)
+
+def list_page(kind: Callable[..., L], page: Slice[R], show: Callable[[R], Any]) -> L:
+    """The list object of a page, each row as ``show`` makes it; what is shown has an ``id``."""
+    data = [show(row) for row in page.found]
+    first, last = (data[0].id, data[-1].id) if data else (None, None)
+    return kind(data=data, first_id=first, last_id=last, has_more=page.has_more)
 
 
 def item_list(items: Sequence[Json], query: PageQuery, has_more: bool) -> ItemList:
     """The list object of items, each with what the request includes."""
-    first, last = first_and_last([item["id"] for item in items])
-    return ItemList(
-        data=[apply_include(item, query) for item in items], first_id=first, last_id=last, has_more=has_more
-    )
+    first, last = (items[0]["id"], items[-1]["id"]) if items else (None, None)
+    data = [apply_include(item, query) for item in items]
+    return ItemList(data=data, first_id=first, last_id=last, has_more=has_more)
 
 
 def item_page(page: Page, query: PageQuery) -> ItemList:

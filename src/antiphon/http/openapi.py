@@ -17,10 +17,9 @@ from antiphon.wire.request import CreateRequest
 
 if TYPE_CHECKING:
     from antiphon.http.app import Route
-    from antiphon.http.sse import ConnectionMonitor
 
 
-async def document(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def document(exchange: Exchange) -> None:
     """``GET /openapi.json``."""
     await exchange.reply(_document())
 

@@ -6,15 +6,13 @@ own response and nothing else; one that takes nothing for too long is disconnect
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
-from typing import Protocol
 
 import msgspec
 
 from antiphon.grammar import EVENTS
 from antiphon.http.exchange import Exchange
+from antiphon.http.monitor import FLUSH_AFTER_S
 from antiphon.http.profile import EVENT_NAMES
 from antiphon.log import encode
 from antiphon.wire import Json
@@ -27,8 +25,6 @@ _QUANTUM_BYTES = 32
 _NOISE = "Wm4kTq9ZxR2vLc7NbY1sHd8PfGj3aEu6"
 _PADS = [f',"obfuscation":"{_NOISE[: -(n + 17) % _QUANTUM_BYTES]}"}}\n\n'.encode() for n in range(_QUANTUM_BYTES)]
 """What closes a delta's frame, by its length modulo the quantum."""
-FLUSH_AFTER_S = 0.5
-"""How long a frame may wait to be sent with later ones."""
 _SILENT_S = 15.0
 STALLED_S = 60.0
 """How long a reader may take nothing while there is something to read."""
@@ -62,25 +58,17 @@ def encode_message(event: Json, *, obfuscate: bool) -> bytes:
     return frame(event, obfuscate=obfuscate)[len(_HEADS[event["type"]]) : -2]
 
 
-class Stream(Protocol):
-    """A log whose reader is shown in time what there is."""
-
-    async def check(self, now: float) -> None:
-        """Flush frames that have waited too long. ``now`` is the event loop's time, in seconds."""
-        ...
-
-
 class EventStream:
     """The log of a response that is streamed to one client."""
 
-    def __init__(self, exchange: Exchange, monitor: ConnectionMonitor, *, obfuscate: bool) -> None:
+    def __init__(self, exchange: Exchange, *, obfuscate: bool) -> None:
         self._exchange = exchange
         self._obfuscate = obfuscate
         self._frames: list[bytes] = []
-        self._monitor = monitor
+        self._monitor = exchange.monitor
         self._writing = False
-        self._since = self.moved = monitor.now()
-        monitor.streams.add(self)
+        self._since = self.moved = self._monitor.now()
+        self._monitor.streams.add(self)
 
     def append(self, event: Json) -> None:
         """See ``Log.append``."""
@@ -136,32 +124,3 @@ class EventStream:
     def drop(self) -> None:
         """Nobody reads any more."""
         self._monitor.streams.discard(self)
-
-
-class ConnectionMonitor:
-    """Looks after all open requests and streams, four times a second: a slow first token does not hold back early
-    frames, and a client that disconnected is noticed. A request shorter than that costs next to nothing.
-    """
-
-    def __init__(self) -> None:
-        self.streams: set[Stream] = set()
-        self.exchanges: set[Exchange] = set()
-        self._checks: set[asyncio.Task[None]] = set()
-        self.now = asyncio.get_running_loop().time
-
-    async def run(self) -> None:
-        """Run until cancelled."""
-        while True:
-            await asyncio.sleep(FLUSH_AFTER_S / 2)
-            for exchange in self.exchanges:
-                exchange.watch()
-            for stream in list(self.streams):
-                # A slow reader would hold up the others: each stream is written by a task of its own.
-                task = asyncio.ensure_future(stream.check(self.now()))
-                self._checks.add(task)
-                task.add_done_callback(self._forget)
-
-    def _forget(self, check: asyncio.Task[None]) -> None:
-        self._checks.discard(check)
-        with suppress(asyncio.CancelledError):
-            check.exception()

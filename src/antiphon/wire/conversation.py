@@ -5,7 +5,6 @@ Source: the official SDK's types (openai 3.54); at most 20 items a call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
@@ -16,6 +15,7 @@ from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.input_items import InputItem
 from antiphon.wire.items import Ids, normal, typed
 from antiphon.wire.kinds import KINDS
+from antiphon.wire.paging import ListPage
 from antiphon.wire.validation import Fault, checked
 from antiphon.wire.values import TEXT_CHARS_MAX, Metadata, StrictStruct
 
@@ -40,14 +40,8 @@ class ConversationDeleted(msgspec.Struct, frozen=True):
     deleted: bool = True
 
 
-class ConversationList(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of conversations, in the order asked for."""
-
-    object: Literal["list"] = "list"
-    data: Sequence[ConversationObject]
-    first_id: Id | None
-    last_id: Id | None
-    has_more: bool
+class ConversationList(ListPage[ConversationObject], frozen=True):
+    """A page of conversations."""
 
 
 class NewConversation(StrictStruct, kw_only=True):

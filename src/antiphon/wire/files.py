@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.paging import ListPage
 from antiphon.wire.validation import checked
 from antiphon.wire.values import StrictStruct
 
@@ -34,14 +35,8 @@ class FileObject(msgspec.Struct, frozen=True, kw_only=True):
     status_details: None = None
 
 
-class FileList(msgspec.Struct, frozen=True, kw_only=True):
+class FileList(ListPage[FileObject], frozen=True):
     """A page of files."""
-
-    object: Literal["list"] = "list"
-    data: Sequence[FileObject]
-    first_id: Id | None
-    last_id: Id | None
-    has_more: bool
 
 
 class FileDeleted(msgspec.Struct, frozen=True):

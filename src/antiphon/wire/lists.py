@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from antiphon.wire import Id, Json
+from antiphon.wire.paging import ListPage
 from antiphon.wire.response import Response
 
 
-class ItemList(msgspec.Struct, kw_only=True):
-    """A page of items, in the order asked for."""
-
-    object: Literal["list"] = "list"
-    data: list[Json]
-    first_id: Id | None
-    last_id: Id | None
-    has_more: bool
+class ItemList(ListPage[Json], frozen=True):
+    """A page of items."""
 
 
-class ResponseList(msgspec.Struct, kw_only=True):
-    """A page of responses, in the order asked for."""
-
-    object: Literal["list"] = "list"
-    data: Sequence[Response]
-    first_id: Id | None
-    last_id: Id | None
-    has_more: bool
+class ResponseList(ListPage[Response], frozen=True):
+    """A page of responses."""
 
 
 class Deleted(msgspec.Struct):

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from antiphon.wire import Id, Json
+from antiphon.wire.paging import ListPage
 from antiphon.wire.values import Metadata, StrictStruct
 
 FILES_MAX = 2000
@@ -56,14 +57,8 @@ class VectorStoreObject(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str]
 
 
-class VectorStoreList(msgspec.Struct, frozen=True, kw_only=True):
+class VectorStoreList(ListPage[VectorStoreObject], frozen=True):
     """A page of vector stores."""
-
-    object: Literal["list"] = "list"
-    data: Sequence[VectorStoreObject]
-    first_id: Id | None
-    last_id: Id | None
-    has_more: bool
 
 
 class VectorStoreDeleted(msgspec.Struct, frozen=True):
@@ -128,14 +123,8 @@ class StoreFileObject(msgspec.Struct, frozen=True, kw_only=True):
     x_progress: Progress | UnsetType = UNSET
 
 
-class StoreFileList(msgspec.Struct, frozen=True, kw_only=True):
+class StoreFileList(ListPage[StoreFileObject], frozen=True):
     """A page of the files in a vector store."""
-
-    object: Literal["list"] = "list"
-    data: Sequence[StoreFileObject]
-    first_id: Id | None
-    last_id: Id | None
-    has_more: bool
 
 
 class StoreFileDeleted(msgspec.Struct, frozen=True):

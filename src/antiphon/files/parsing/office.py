@@ -14,7 +14,6 @@ from antiphon.files.parsing.html import parse_html
 
 _HEADING = re.compile(r"heading (\d)")
 CELLS_MAX = 2_000_000
-_CELL = re.compile(r"([A-Z]+)\d+")
 
 
 def parse_docx(archive: Archive) -> Document:

@@ -7,7 +7,7 @@ from typing import Any, cast
 from antiphon.http.chat import EXTRA, Chunks, rename_param, to_completion, to_responses
 from antiphon.http.exchange import Exchange
 from antiphon.http.handlers.responses import HttpSink
-from antiphon.http.sse import ConnectionMonitor, EventStream
+from antiphon.http.sse import EventStream
 from antiphon.log import encode
 from antiphon.wire import Json
 from antiphon.wire.chat import ChatRequest
@@ -16,11 +16,11 @@ from antiphon.wire.response import Response
 from antiphon.wire.validation import checked, plain, undocumented
 
 
-async def create(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def create(exchange: Exchange) -> None:
     """``POST /v1/chat/completions``."""
     request, ignored, extra = _read(await exchange.json(), strict=exchange.engine.config.strict)
     options = request.stream_options
-    sink = _ChatSink(exchange, monitor, include_usage=options is not None and bool(options.include_usage))
+    sink = _ChatSink(exchange, include_usage=options is not None and bool(options.include_usage))
     if ignored:
         exchange.headers["x-antiphon-ignored"] = ", ".join(ignored)
     try:
@@ -47,8 +47,8 @@ def _read(body: Any, *, strict: bool) -> tuple[ChatRequest, tuple[str, ...], Jso
 class _ChatStream(EventStream):
     """An event stream whose events are chunks."""
 
-    def __init__(self, exchange: Exchange, monitor: ConnectionMonitor, chunks: Chunks) -> None:
-        super().__init__(exchange, monitor, obfuscate=False)
+    def __init__(self, exchange: Exchange, chunks: Chunks) -> None:
+        super().__init__(exchange, obfuscate=False)
         self._chunks = chunks
 
     def append(self, event: Json) -> None:
@@ -60,8 +60,8 @@ class _ChatStream(EventStream):
 class _ChatSink(HttpSink):
     """The answer as a completion; see ``Sink``."""
 
-    def __init__(self, exchange: Exchange, monitor: ConnectionMonitor, *, include_usage: bool) -> None:
-        super().__init__(exchange, monitor)
+    def __init__(self, exchange: Exchange, *, include_usage: bool) -> None:
+        super().__init__(exchange)
         self._chunks = Chunks(include_usage=include_usage)
 
     async def send(self, response: Response) -> None:
@@ -70,4 +70,4 @@ class _ChatSink(HttpSink):
 
     def make_stream(self) -> EventStream:
         """A stream of chunks."""
-        return _ChatStream(self._exchange, self._monitor, self._chunks)
+        return _ChatStream(self._exchange, self._chunks)

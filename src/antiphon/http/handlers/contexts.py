@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager
 
 from antiphon.http.exchange import Exchange
 from antiphon.http.handlers.responses import HttpSink
-from antiphon.http.sse import ConnectionMonitor
 from antiphon.wire.errors import ApiError
 
 
-async def count_input_tokens(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def count_input_tokens(exchange: Exchange) -> None:
     """``POST /v1/responses/input_tokens``."""
     body = await exchange.json()
     with exchange.while_connected():
@@ -23,11 +22,11 @@ async def count_input_tokens(exchange: Exchange, monitor: ConnectionMonitor) -> 
         await exchange.reply(counted.answer)
 
 
-async def compact(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def compact(exchange: Exchange) -> None:
     """``POST /v1/responses/compact``."""
     body = await exchange.json()
     with exchange.while_connected():
-        sink = HttpSink(exchange, monitor)
+        sink = HttpSink(exchange)
         async with _patient(exchange, exchange.engine.config.heartbeat_s):
             answer = await exchange.engine.contexts.compact(body, exchange.caller, sink)
         if exchange.started:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from antiphon.http.exchange import Exchange
 from antiphon.http.listing import (
     apply_include,
-    first_and_last,
     item_list,
     item_page,
+    list_page,
 )
-from antiphon.http.sse import ConnectionMonitor
 from antiphon.store import Conversation
 from antiphon.wire.conversation import (
     ConversationDeleted,
@@ -24,7 +23,7 @@ from antiphon.wire.conversation import (
 from antiphon.wire.queries import ListQuery, PageQuery, read_query
 
 
-async def create_conversation(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def create_conversation(exchange: Exchange) -> None:
     """``POST /v1/conversations``."""
     engine = exchange.engine
     told = new_conversation(await exchange.json(optional=True), engine.ids, strict=engine.config.strict)
@@ -32,20 +31,18 @@ async def create_conversation(exchange: Exchange, monitor: ConnectionMonitor) ->
     await exchange.reply(_object(await engine.conversations.create(exchange.project, told)))
 
 
-async def list_conversations(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def list_conversations(exchange: Exchange) -> None:
     """``GET /v1/conversations``: newest first (not in the official API)."""
     page = await exchange.engine.conversations.list(exchange.project, read_query(exchange.query, ListQuery))
-    data = [_object(conversation) for conversation in page.found]
-    first, last = first_and_last([conversation.id for conversation in data])
-    await exchange.reply(ConversationList(data=data, first_id=first, last_id=last, has_more=page.has_more))
+    await exchange.reply(list_page(ConversationList, page, _object))
 
 
-async def retrieve_conversation(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def retrieve_conversation(exchange: Exchange) -> None:
     """``GET /v1/conversations/{conversation_id}``."""
     await exchange.reply(_object(await exchange.engine.conversations.retrieve(exchange.project, _id(exchange))))
 
 
-async def update_conversation(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def update_conversation(exchange: Exchange) -> None:
     """``POST /v1/conversations/{conversation_id}``."""
     engine = exchange.engine
     told = changed_conversation(await exchange.json(), strict=engine.config.strict)
@@ -54,13 +51,13 @@ async def update_conversation(exchange: Exchange, monitor: ConnectionMonitor) ->
     await exchange.reply(_object(changed))
 
 
-async def delete_conversation(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def delete_conversation(exchange: Exchange) -> None:
     """``DELETE /v1/conversations/{conversation_id}``."""
     await exchange.engine.conversations.delete(exchange.project, _id(exchange))
     await exchange.reply(ConversationDeleted(_id(exchange)))
 
 
-async def create_items(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def create_items(exchange: Exchange) -> None:
     """``POST /v1/conversations/{conversation_id}/items``."""
     engine, query = exchange.engine, read_query(exchange.query, PageQuery)
     told = new_items(await exchange.json(), engine.ids, strict=engine.config.strict)
@@ -69,14 +66,14 @@ async def create_items(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     await exchange.reply(item_list(items, query, has_more=False))
 
 
-async def list_items(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def list_items(exchange: Exchange) -> None:
     """``GET /v1/conversations/{conversation_id}/items``."""
     query = read_query(exchange.query, PageQuery)
     page = await exchange.engine.conversations.items(exchange.project, _id(exchange), query)
     await exchange.reply(item_page(page, query))
 
 
-async def retrieve_item(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def retrieve_item(exchange: Exchange) -> None:
     """``GET /v1/conversations/{conversation_id}/items/{item_id}``."""
     query = read_query(exchange.query, PageQuery)
     item_id = exchange.params["item_id"]
@@ -84,7 +81,7 @@ async def retrieve_item(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     await exchange.reply(apply_include(item, query))
 
 
-async def delete_item(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def delete_item(exchange: Exchange) -> None:
     """``DELETE /v1/conversations/{conversation_id}/items/{item_id}``."""
     item_id = exchange.params["item_id"]
     await exchange.reply(_object(await exchange.engine.conversations.remove(exchange.project, _id(exchange), item_id)))

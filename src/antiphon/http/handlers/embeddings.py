@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from antiphon.http.exchange import Exchange
-from antiphon.http.sse import ConnectionMonitor
 from antiphon.wire.embeddings import EmbeddingRequest
 from antiphon.wire.files import body_of
 
 
-async def create_embeddings(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def create_embeddings(exchange: Exchange) -> None:
     """``POST /v1/embeddings``."""
     request = body_of(await exchange.json(), EmbeddingRequest, strict=exchange.engine.config.strict)
     with exchange.while_connected():

@@ -5,9 +5,8 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from antiphon.http.exchange import Exchange
-from antiphon.http.listing import first_and_last
+from antiphon.http.listing import list_page
 from antiphon.http.multipart import Form
-from antiphon.http.sse import ConnectionMonitor
 from antiphon.store.files import File, Upload
 from antiphon.wire.files import (
     CompletedUpload,
@@ -24,7 +23,7 @@ from antiphon.wire.files import (
 from antiphon.wire.queries import read_query
 
 
-async def create_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def create_file(exchange: Exchange) -> None:
     """``POST /v1/files``: a form, of which the file is not held in memory."""
     files, form = exchange.engine.files, Form(exchange, "file")
     id = files.new_id()
@@ -40,28 +39,26 @@ async def create_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     await exchange.reply(file_object(file))
 
 
-async def list_files(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def list_files(exchange: Exchange) -> None:
     """``GET /v1/files``."""
     page = await exchange.engine.files.list(exchange.project, read_query(exchange.query, FileListQuery))
-    first, last = first_and_last([file.id for file in page.found])
-    data = [file_object(file) for file in page.found]
-    await exchange.reply(FileList(data=data, first_id=first, last_id=last, has_more=page.has_more))
+    await exchange.reply(list_page(FileList, page, file_object))
 
 
-async def retrieve_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def retrieve_file(exchange: Exchange) -> None:
     """``GET /v1/files/{file_id}``."""
     await exchange.reply(
         file_object(await exchange.engine.files.retrieve(exchange.project, exchange.params["file_id"]))
     )
 
 
-async def delete_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def delete_file(exchange: Exchange) -> None:
     """``DELETE /v1/files/{file_id}``."""
     await exchange.engine.files.delete(exchange.project, exchange.params["file_id"])
     await exchange.reply(FileDeleted(exchange.params["file_id"]))
 
 
-async def read_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def read_file(exchange: Exchange) -> None:
     """``GET /v1/files/{file_id}/content``: the bytes as they came."""
     files = exchange.engine.files
     file = await files.retrieve(exchange.project, exchange.params["file_id"])
@@ -76,13 +73,13 @@ async def read_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     await exchange.write(b"")
 
 
-async def create_upload(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def create_upload(exchange: Exchange) -> None:
     """``POST /v1/uploads``."""
     new = body_of(await exchange.json(), NewUpload, strict=exchange.engine.config.strict)
     await exchange.reply(_upload(await exchange.engine.files.create_upload(exchange.project, new)))
 
 
-async def create_part(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def create_part(exchange: Exchange) -> None:
     """``POST /v1/uploads/{upload_id}/parts``: a form with ``data``."""
     form = Form(exchange, "data")
     try:
@@ -93,14 +90,14 @@ async def create_part(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     await exchange.reply(UploadPartObject(id=part.id, created_at=part.created_at, upload_id=part.upload_id))
 
 
-async def complete_upload(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def complete_upload(exchange: Exchange) -> None:
     """``POST /v1/uploads/{upload_id}/complete``."""
     told = body_of(await exchange.json(), CompletedUpload, strict=exchange.engine.config.strict)
     upload, file = await exchange.engine.files.complete_upload(exchange.project, exchange.params["upload_id"], told)
     await exchange.reply(_upload(upload, file))
 
 
-async def cancel_upload(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def cancel_upload(exchange: Exchange) -> None:
     """``POST /v1/uploads/{upload_id}/cancel``."""
     await exchange.reply(
         _upload(await exchange.engine.files.cancel_upload(exchange.project, exchange.params["upload_id"]))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from antiphon.http.exchange import Exchange
-from antiphon.http.sse import ConnectionMonitor
 from antiphon.models import Roster
 from antiphon.models.roster import not_found
 from antiphon.wire.catalogue import CatalogueEntry, ModelCatalogue, catalogue_entry
@@ -18,7 +17,7 @@ READY_S: Final = 0.8
 """How long the model may take to say that it is there: whoever asks wants to know it now."""
 
 
-async def list_models(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def list_models(exchange: Exchange) -> None:
     """``GET /v1/models``; agents that say their ``client_version`` are told more of each."""
     names = await exchange.engine.roster.names()
     listed = [Model(name) for name in names]
@@ -36,7 +35,7 @@ async def _describe(roster: Roster, names: Sequence[str]) -> list[CatalogueEntry
     ]
 
 
-async def retrieve_model(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def retrieve_model(exchange: Exchange) -> None:
     """``GET /v1/models/{model}``."""
     name = exchange.params["model"]
     if name not in await exchange.engine.roster.names():
@@ -45,12 +44,12 @@ async def retrieve_model(exchange: Exchange, monitor: ConnectionMonitor) -> None
     await exchange.reply(Model(name))
 
 
-async def health(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def health(exchange: Exchange) -> None:
     """``GET /health``: the process answers."""
     await exchange.reply(Health("ok"))
 
 
-async def ready(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def ready(exchange: Exchange) -> None:
     """``GET /readyz``: a request would find a model."""
     try:
         async with asyncio.timeout(READY_S):

@@ -8,12 +8,11 @@ import msgspec
 
 from antiphon.http.auth import bearer_token
 from antiphon.http.exchange import Exchange
-from antiphon.http.sse import ConnectionMonitor
 from antiphon.store import Purge
 from antiphon.wire.errors import InvalidRequest, Unauthorized
 
 
-async def purge(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def purge(exchange: Exchange) -> None:
     """``POST /antiphon/purge``: for the command ``antiphon purge``, which knows the token in the data folder."""
     _refuse_strangers(exchange)
     try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from antiphon.http.exchange import ClientDisconnected, Exchange
-from antiphon.http.listing import first_and_last, item_page
-from antiphon.http.sse import ConnectionMonitor, EventStream
+from antiphon.http.listing import item_page, list_page
+from antiphon.http.sse import EventStream
 from antiphon.intake import ENCRYPTED_REASONING
 from antiphon.log import Interrupted, Reader
 from antiphon.run import Run
@@ -18,11 +18,11 @@ _SNAPSHOT = "x-antiphon-snapshot"
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-async def create(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def create(exchange: Exchange) -> None:
     """``POST /v1/responses``."""
     body = await exchange.json()
     with exchange.while_connected():
-        sink = HttpSink(exchange, monitor)
+        sink = HttpSink(exchange)
         try:
             await exchange.engine.responses.respond(body, exchange.caller, sink)
         finally:
@@ -32,9 +32,8 @@ async def create(exchange: Exchange, monitor: ConnectionMonitor) -> None:
 class HttpSink:
     """The answer to a request over HTTP; see ``Sink``."""
 
-    def __init__(self, exchange: Exchange, monitor: ConnectionMonitor) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._monitor = monitor
         self._obfuscate = True
         self._stream: EventStream | None = None
 
@@ -61,7 +60,7 @@ class HttpSink:
 
     def make_stream(self) -> EventStream:
         """A stream of events."""
-        return EventStream(self._exchange, self._monitor, obfuscate=self._obfuscate)
+        return EventStream(self._exchange, obfuscate=self._obfuscate)
 
     async def end(self, error: ApiError | None) -> None:
         """Close the stream; an error of which nothing was sent is a plain answer instead."""
@@ -75,7 +74,7 @@ class HttpSink:
 
     async def follow(self, reader: Reader) -> None:
         """Show a log that is kept."""
-        await _follow(self._exchange, reader, self._monitor, obfuscate=self._obfuscate)
+        await _follow(self._exchange, reader, obfuscate=self._obfuscate)
 
     def drop(self) -> None:
         """Nothing more is sent."""
@@ -83,7 +82,7 @@ class HttpSink:
             self._stream.drop()
 
 
-async def retrieve(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def retrieve(exchange: Exchange) -> None:
     """``GET /v1/responses/{response_id}``: as it is now, or its stream."""
     query, id = read_query(exchange.query, RetrieveQuery), exchange.params["response_id"]
     if not query.stream:
@@ -98,13 +97,13 @@ async def retrieve(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     if snapshot:
         exchange.headers[_SNAPSHOT] = "true"
     with exchange.while_connected():
-        return await _follow(exchange, reader, monitor, obfuscate=query.include_obfuscation)
+        return await _follow(exchange, reader, obfuscate=query.include_obfuscation)
 
 
-async def _follow(exchange: Exchange, reader: Reader, monitor: ConnectionMonitor, *, obfuscate: bool) -> None:
+async def _follow(exchange: Exchange, reader: Reader, *, obfuscate: bool) -> None:
     """Show a log, from where the reader stands to its end."""
     exchange.headers |= _STREAM_HEADERS
-    stream = EventStream(exchange, monitor, obfuscate=obfuscate)
+    stream = EventStream(exchange, obfuscate=obfuscate)
     try:
         await stream.open()
         async with reader.pieces() as pieces:
@@ -119,19 +118,19 @@ async def _follow(exchange: Exchange, reader: Reader, monitor: ConnectionMonitor
     await stream.end()
 
 
-async def cancel(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def cancel(exchange: Exchange) -> None:
     """``POST /v1/responses/{response_id}/cancel``."""
     await exchange.reply(await exchange.engine.responses.cancel(exchange.project, exchange.params["response_id"]))
 
 
-async def delete(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def delete(exchange: Exchange) -> None:
     """``DELETE /v1/responses/{response_id}``."""
     id = exchange.params["response_id"]
     await exchange.engine.responses.delete(exchange.project, id)
     await exchange.reply(Deleted(id))
 
 
-async def input_items(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def input_items(exchange: Exchange) -> None:
     """``GET /v1/responses/{response_id}/input_items``."""
     query = read_query(exchange.query, PageQuery)
     page = await exchange.engine.responses.input_items(
@@ -140,8 +139,7 @@ async def input_items(exchange: Exchange, monitor: ConnectionMonitor) -> None:
     await exchange.reply(item_page(page, query))
 
 
-async def list_responses(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def list_responses(exchange: Exchange) -> None:
     """``GET /v1/responses``: the stored responses, newest first (not in the official API)."""
     page = await exchange.engine.responses.list(exchange.project, read_query(exchange.query, ListQuery))
-    first, last = first_and_last([response.id for response in page.found])
-    await exchange.reply(ResponseList(data=page.found, first_id=first, last_id=last, has_more=page.has_more))
+    await exchange.reply(list_page(ResponseList, page, lambda response: response))

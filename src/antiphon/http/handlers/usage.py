@@ -8,7 +8,6 @@ from datetime import date
 from typing import Final
 
 from antiphon.http.exchange import Exchange
-from antiphon.http.sse import ConnectionMonitor
 from antiphon.store.keys import ChargeQuery, Key, Spent
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest
@@ -19,7 +18,7 @@ QUERY: Final = ("start_date", "end_date", "key_id", "group_by", "response_id", "
 _GROUPS: Final = ("day", "model", "response")
 
 
-async def usage(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def usage(exchange: Exchange) -> None:
     """``GET /v1/usage``: an extension; what the caller's project used, per key and UTC day, model or response."""
     query = dict(exchange.query)
     keyring = exchange.engine.keyring

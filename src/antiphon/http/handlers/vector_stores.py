@@ -9,9 +9,7 @@ from msgspec import UNSET
 
 from antiphon.files.search import Hit
 from antiphon.http.exchange import Exchange
-from antiphon.http.listing import first_and_last
-from antiphon.http.sse import ConnectionMonitor
-from antiphon.store import Slice
+from antiphon.http.listing import list_page
 from antiphon.store.vector_stores import Chunking, ChunkRow, FileBatch, StoreFile, VectorStore
 from antiphon.wire import Json
 from antiphon.wire.files import body_of
@@ -47,40 +45,38 @@ POLL_AFTER_MS, POLL_AFTER_DONE_MS = "500", "100"
 """When a client that waits for files shall look again."""
 
 
-async def create_vector_store(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def create_vector_store(exchange: Exchange) -> None:
     """``POST /v1/vector_stores``."""
     body = await exchange.json(optional=True)
     new = body_of(body, NewVectorStore, strict=exchange.engine.config.strict)
     await _reply_store(exchange, await exchange.engine.vector_stores.create(exchange.project, new))
 
 
-async def list_vector_stores(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def list_vector_stores(exchange: Exchange) -> None:
     """``GET /v1/vector_stores``."""
     stores = exchange.engine.vector_stores
     page = await stores.list(exchange.project, read_query(exchange.query, StoreListQuery))
-    first, last = first_and_last([store.id for store in page.found])
-    data = [_store(store, stores.now) for store in page.found]
-    await exchange.reply(VectorStoreList(data=data, first_id=first, last_id=last, has_more=page.has_more))
+    await exchange.reply(list_page(VectorStoreList, page, lambda store: _store(store, stores.now)))
 
 
-async def retrieve_vector_store(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def retrieve_vector_store(exchange: Exchange) -> None:
     """``GET /v1/vector_stores/{vector_store_id}``."""
     await _reply_store(exchange, await exchange.engine.vector_stores.retrieve(exchange.project, _id(exchange)))
 
 
-async def update_vector_store(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def update_vector_store(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}``."""
     told = await _body(exchange, ChangedVectorStore, "name", "metadata", "expires_after")
     await _reply_store(exchange, await exchange.engine.vector_stores.update(exchange.project, _id(exchange), told))
 
 
-async def delete_vector_store(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def delete_vector_store(exchange: Exchange) -> None:
     """``DELETE /v1/vector_stores/{vector_store_id}``."""
     await exchange.engine.vector_stores.delete(exchange.project, _id(exchange))
     await exchange.reply(VectorStoreDeleted(_id(exchange)))
 
 
-async def search_vector_store(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def search_vector_store(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}/search``."""
     request = await _body(exchange, SearchRequest)
     stores = exchange.engine.vector_stores
@@ -92,30 +88,31 @@ async def search_vector_store(exchange: Exchange, monitor: ConnectionMonitor) ->
     await exchange.reply(SearchPage(search_query=queries, data=[_result(hit) for hit in hits]))
 
 
-async def reindex_vector_store(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def reindex_vector_store(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}/reindex``, an extension of ours."""
     await _reply_store(exchange, await exchange.engine.vector_stores.reindex(exchange.project, _id(exchange)))
 
 
-async def create_store_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def create_store_file(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}/files``."""
     new = await _body(exchange, NewStoreFile)
     await _reply_file(exchange, await exchange.engine.vector_stores.add_file(exchange.project, _id(exchange), new))
 
 
-async def list_store_files(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def list_store_files(exchange: Exchange) -> None:
     """``GET /v1/vector_stores/{vector_store_id}/files``."""
     query = read_query(exchange.query, StoreListQuery)
-    await _reply_files(exchange, await exchange.engine.vector_stores.list_files(exchange.project, _id(exchange), query))
+    page = await exchange.engine.vector_stores.list_files(exchange.project, _id(exchange), query)
+    await exchange.reply(list_page(StoreFileList, page, _file))
 
 
-async def retrieve_store_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def retrieve_store_file(exchange: Exchange) -> None:
     """``GET /v1/vector_stores/{vector_store_id}/files/{file_id}``."""
     found = await exchange.engine.vector_stores.retrieve_file(exchange.project, _id(exchange), _file_id(exchange))
     await _reply_file(exchange, found)
 
 
-async def update_store_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def update_store_file(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}/files/{file_id}``."""
     told = await _body(exchange, ChangedStoreFile, "attributes")
     changed = await exchange.engine.vector_stores.set_attributes(
@@ -124,13 +121,13 @@ async def update_store_file(exchange: Exchange, monitor: ConnectionMonitor) -> N
     await _reply_file(exchange, changed)
 
 
-async def delete_store_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def delete_store_file(exchange: Exchange) -> None:
     """``DELETE /v1/vector_stores/{vector_store_id}/files/{file_id}``."""
     await exchange.engine.vector_stores.remove_file(exchange.project, _id(exchange), _file_id(exchange))
     await exchange.reply(StoreFileDeleted(_file_id(exchange)))
 
 
-async def read_store_file(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def read_store_file(exchange: Exchange) -> None:
     """``GET /v1/vector_stores/{vector_store_id}/files/{file_id}/content``: its text, without what chunks share."""
     chunks = await exchange.engine.vector_stores.content(exchange.project, _id(exchange), _file_id(exchange))
     end = 0
@@ -141,29 +138,29 @@ async def read_store_file(exchange: Exchange, monitor: ConnectionMonitor) -> Non
     await exchange.reply(ContentPage(data=data))
 
 
-async def create_batch(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def create_batch(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}/file_batches``."""
     new = await _body(exchange, NewFileBatch)
     await _reply_batch(exchange, await exchange.engine.vector_stores.create_batch(exchange.project, _id(exchange), new))
 
 
-async def retrieve_batch(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def retrieve_batch(exchange: Exchange) -> None:
     """``GET /v1/vector_stores/{vector_store_id}/file_batches/{batch_id}``."""
     found = await exchange.engine.vector_stores.retrieve_batch(exchange.project, _id(exchange), _batch_id(exchange))
     await _reply_batch(exchange, found)
 
 
-async def cancel_batch(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def cancel_batch(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel``."""
     found = await exchange.engine.vector_stores.cancel_batch(exchange.project, _id(exchange), _batch_id(exchange))
     await _reply_batch(exchange, found)
 
 
-async def list_batch_files(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def list_batch_files(exchange: Exchange) -> None:
     """``GET /v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/files``."""
     query = read_query(exchange.query, StoreListQuery)
     found = await exchange.engine.vector_stores.list_files(exchange.project, _id(exchange), query, _batch_id(exchange))
-    await _reply_files(exchange, found)
+    await exchange.reply(list_page(StoreFileList, found, _file))
 
 
 def _id(exchange: Exchange) -> str:
@@ -195,12 +192,6 @@ async def _reply_store(exchange: Exchange, store: VectorStore) -> None:
 async def _reply_file(exchange: Exchange, file: StoreFile) -> None:
     _poll(exchange, is_done=file.status != "in_progress")
     await exchange.reply(_file(file))
-
-
-async def _reply_files(exchange: Exchange, page: Slice[StoreFile]) -> None:
-    first, last = first_and_last([file.id for file in page.found])
-    data = [_file(file) for file in page.found]
-    await exchange.reply(StoreFileList(data=data, first_id=first, last_id=last, has_more=page.has_more))
 
 
 async def _reply_batch(exchange: Exchange, batch: FileBatch) -> None:

@@ -20,7 +20,6 @@ from antiphon.http.auth import reauthenticate
 from antiphon.http.body import BodyShare, decode_json
 from antiphon.http.exchange import ClientDisconnected, Exchange
 from antiphon.http.profile import OPEN_RESPONSES, Profile
-from antiphon.http.sse import ConnectionMonitor
 from antiphon.http.websocket.socket import SocketStream, WebSocketExchange
 from antiphon.log import Reader, encode
 from antiphon.run import Run, to_api_error
@@ -40,17 +39,18 @@ _FRAME_ONLY: Final = {"type", "stream_id", "generate", "stream", "background"}
 _HTTP_ONLY: Final = ("stream", "stream_options", "background")
 
 
-async def converse(exchange: Exchange, monitor: ConnectionMonitor) -> None:
+async def converse(exchange: Exchange) -> None:
     """``/v1/responses`` as a WebSocket: ``response.create`` frames in, the events of their responses out."""
     assert isinstance(exchange, WebSocketExchange), "the table of routes has this under the method of upgrades"
-    if sum(isinstance(other, WebSocketExchange) for other in monitor.exchanges) > exchange.engine.config.websockets_max:
+    open_sockets = sum(isinstance(other, WebSocketExchange) for other in exchange.monitor.exchanges)
+    if open_sockets > exchange.engine.config.websockets_max:
         raise RateLimited(
             "Too many WebSocket connections are open on this server. Try again when some have closed.",
             code="websocket_connections_limit_reached",
             headers={"retry-after": "10"},
         )
     await exchange.accept()
-    await Connection(exchange, monitor).run()
+    await Connection(exchange).run()
 
 
 class Create(msgspec.Struct, frozen=True):
@@ -72,9 +72,8 @@ class Lane(msgspec.Struct):
 class Connection:
     """One client's lanes."""
 
-    def __init__(self, socket: WebSocketExchange, monitor: ConnectionMonitor) -> None:
+    def __init__(self, socket: WebSocketExchange) -> None:
         self._socket = socket
-        self._monitor = monitor
         self._lanes: dict[str | None, Lane] = {}
         self._room = asyncio.Semaphore(RUNNING_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -158,7 +157,7 @@ class Connection:
 
     async def _answer(self, stream_id: str | None, create: Create) -> None:
         socket, engine = self._socket, self._socket.engine
-        sink = SocketSink(SocketStream(socket, self._monitor, stream_id), socket, stream_id)
+        sink = SocketSink(SocketStream(socket, stream_id), socket, stream_id)
         try:
             reauthenticate(socket.scope, socket.key_id, engine.keyring)
             lane = self._memory.lane(stream_id)

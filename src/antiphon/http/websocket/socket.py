@@ -14,7 +14,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from antiphon.engine import Engine
 from antiphon.http.exchange import ClientDisconnected, Exchange
-from antiphon.http.sse import FLUSH_AFTER_S, ConnectionMonitor, encode_message
+from antiphon.http.monitor import FLUSH_AFTER_S, ConnectionMonitor
+from antiphon.http.sse import encode_message
 from antiphon.log import encode
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError
@@ -31,11 +32,19 @@ waits for us.
 class WebSocketExchange(Exchange):
     """A request to speak WebSocket; once it is accepted, the socket."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, engine: Engine, params: dict[str, str]) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        engine: Engine,
+        monitor: ConnectionMonitor,
+        params: dict[str, str],
+    ) -> None:
         async def deny(answer: Message) -> None:
             await send({**answer, "type": f"websocket.{answer['type']}"})
 
-        super().__init__(scope, receive, deny, engine, params)
+        super().__init__(scope, receive, deny, engine, monitor, params)
         self._speak = send
 
     async def accept(self) -> None:
@@ -88,16 +97,16 @@ class SocketStream:
         shown: whether the client has been sent anything of it.
     """
 
-    def __init__(self, socket: WebSocketExchange, monitor: ConnectionMonitor, stream_id: str | None) -> None:
+    def __init__(self, socket: WebSocketExchange, stream_id: str | None) -> None:
         self.obfuscate = True
         self.shown = False
         self._socket = socket
-        self._monitor = monitor
+        self._monitor = socket.monitor
         self._lane: Json = {} if stream_id is None else {"stream_id": stream_id}
         self._frames: deque[bytes] = deque()
         self._turn = asyncio.Lock()
-        self._moved = monitor.now()
-        monitor.streams.add(self)
+        self._moved = self._monitor.now()
+        self._monitor.streams.add(self)
 
     def append(self, event: Json) -> None:
         """See ``Log.append``."""
