@@ -2,6 +2,10 @@
 
 A matrix grows as files are completed and is made anew when much of it is of files that are gone. Matrices are shared by
 all searches; the least recently used go when they take too much memory together.
+
+Products are made row by row, in one thread. ``matrix @ query`` would wake the threads of the linear algebra library,
+which spin for some 20 ms after each product: the memory is what it waits for, so that they gain little, and they would
+take the processor from the model that answers.
 """
 
 from __future__ import annotations
@@ -95,7 +99,7 @@ class Vectors:
         if not len(self.chunks):
             return np.zeros(0, dtype=np.float32)
         # One more, for a chunk whose passages end where the matrix does.
-        alike = np.append(self.matrix @ query, np.float32(-1))
+        alike = np.append(np.vecdot(self.matrix, query), np.float32(-1))
         pairs = np.empty(2 * len(self.low), dtype=np.int64)
         pairs[0::2], pairs[1::2] = self.low, self.high
         return np.maximum.reduceat(alike, pairs)[0::2]
@@ -109,7 +113,8 @@ class Vectors:
         counts: Any = self.high[places] - self.low[places]
         ends: Any = np.cumsum(counts)
         shifts: Any = np.repeat(self.low[places] - (ends - counts), counts)
-        return np.maximum.reduceat(self.matrix[np.arange(ends[-1]) + shifts] @ query, ends - counts)
+        alike = np.vecdot(self.matrix[np.arange(ends[-1]) + shifts], query)
+        return np.maximum.reduceat(alike, ends - counts)
 
     def of_files(self, files: Collection[int]) -> Any:
         """Which chunks are of those files, as booleans; None for all."""
