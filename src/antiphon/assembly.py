@@ -103,6 +103,7 @@ async def open_engine(
             await stack.enter_async_context(engine.background.working(config.drain_s))
         except StoreUnavailable as error:
             raise CannotOpen(str(error)) from error
+        await stack.enter_async_context(engine.file_sweeper.working())
         await stack.enter_async_context(engine.ingestion.working())
         await stack.enter_async_context(_sweeping(engine, config))
         if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from antiphon.background.ingestion import IngestionQueue
 from antiphon.files.blobs import BlobStore, LocalBlobs, RemoteBlobs
 from antiphon.files.ingestion import Ingestion
+from antiphon.retention.files import FileSweeper
 from antiphon.store.files import File
 from antiphon.store.sqlite import SqliteStore
 from antiphon.store.vector_stores import StoreFile, VectorStore
@@ -55,7 +57,8 @@ async def test_a_server_that_stops_leaves_a_file_as_it_found_it(store: SqliteSto
     vs = VectorStore(id="vs", project="p", name="", created_at=1, last_active_at=1, embedder="stuck")
     await store.vector_stores.create(vs)
     await store.vector_stores.add_files("p", "vs", [StoreFile(id="file-1", vector_store_id="vs", created_at=1)], 1)
-    async with Ingestion(store, blobs, {"stuck": embedder}, time.time).working():
+    ingestion = Ingestion(store.vector_stores, blobs, {"stuck": embedder})
+    async with IngestionQueue(store.vector_stores, ingestion, time.time).working():
         await embedder.asked.wait()
     (job,) = await store.vector_stores.claim(1, 100, 1)
     assert job.attempts == 1, "stopping was no attempt, and nobody holds it"
@@ -66,11 +69,11 @@ async def test_blobs_without_reference_go_after_two_looks(store: SqliteStore, tm
     await added(store, blobs)
     await blobs.put("file-old", pieces(b"x"))
     (tmp_path / ".file-half.unfinished").write_bytes(b"x")
-    ingestion = Ingestion(store, blobs, {}, time.time)
-    async with ingestion.working():
+    sweeper = FileSweeper(store, blobs, time.time)
+    async with sweeper.working():
         assert await blobs.names() == ["file-1"] and not (tmp_path / ".file-half.unfinished").exists()
         await blobs.put("file-new", pieces(b"x"))
-        assert await ingestion.sweep() == 0 and await ingestion.sweep() == 1
+        assert await sweeper.sweep() == 0 and await sweeper.sweep() == 1
         assert await blobs.names() == ["file-1"]
 
 
@@ -78,6 +81,6 @@ async def test_a_place_elsewhere_belongs_to_one(store: SqliteStore, tmp_path: Pa
     ours, theirs = (RemoteBlobs(tmp_path.as_uri(), owner=owner) for owner in ("us", "them"))
     await ours.put("file-old", pieces(b"x"))
     for blobs, left in ((ours, []), (theirs, ["file-theirs"]), (RemoteBlobs(tmp_path.as_uri()), ["file-theirs"])):
-        async with Ingestion(store, blobs, {}, time.time).working():
+        async with FileSweeper(store, blobs, time.time).working():
             assert await blobs.names() == left
         await theirs.put("file-theirs", pieces(b"x"))

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
 
 import msgspec
 
+from antiphon.background.jobs import JobLoop
 from antiphon.background.recovery import cancel, expiry, give_up, resume_run
 from antiphon.log import POLL_S, Notifier, RunLog, read_log
 from antiphon.run import Run, record_of, to_api_error
@@ -33,24 +33,17 @@ log = logging.getLogger("antiphon.background.worker")
 
 QUEUE = "queue"
 """The topic of what waits. Response ids are topics too, and none is called so."""
-STOPPED_S = 1.0
-"""How long is waited for a run that was stopped, before its response is written as cancelled."""
 
 
-class Held(msgspec.Struct):
-    """A run that this worker does.
-
-    Attributes:
-        calm: whether no tool is at work in it, and whether it is being handed on.
-    """
+class RunJob(msgspec.Struct, frozen=True):
+    """A run that this worker does, and whether a tool is at work in it, and whether it is being handed on."""
 
     claimed: Claimed
-    task: asyncio.Task[None]
     tool_activity: ToolActivity
 
 
 class Worker:
-    """Does the runs of one store. Belongs to one event loop.
+    """Does the runs of one store: a ``JobKind``. Belongs to one event loop.
 
     Args:
         prepare: makes a run of what was claimed, ready to be carried on; raises ``ApiError`` where it cannot be done.
@@ -79,17 +72,14 @@ class Worker:
         self._notifier = notifier
         self._prepare = prepare
         self._node = node
-        self._running_max = running_max
         self._attempts_max = attempts_max
         self._clock = clock
         self._outbox = outbox or nobody()
-        self._held: dict[Id, Held] = {}
+        self._loop = JobLoop(self, notifier, running_max)
         self._locks: dict[Id, ConversationLock] = {}
         self._left: dict[Id, int] = {}
         self._enqueueing: set[Id] = set()
         self._recheck_due = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._draining = False
 
     async def recover(self) -> None:
         """Take up what an earlier process left: conversations are locked again, what was cancelled is written down, and
@@ -133,44 +123,34 @@ class Worker:
 
     async def work(self) -> None:
         """Claim and do runs, until drained or cancelled."""
-        with self._notifier.watch(QUEUE) as wakeup:
-            while not self._draining:
-                wakeup.clear()
-                if not await self._try_to_claim():
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(POLL_S):
-                            await wakeup.wait()
+        await self._loop.work()
 
-    async def _try_to_claim(self) -> bool:
-        """Claim what there is room for; says whether there may be more. Whatever happens, the worker goes on."""
+    # A kind of job
+
+    topic = QUEUE
+
+    def key(self, job: RunJob) -> Id:
+        """See ``JobKind.key``."""
+        return job.claimed.id
+
+    async def claim(self, room: int) -> Sequence[RunJob]:
+        """See ``JobKind.claim``. What could not be done to the store before is done first."""
         try:
-            await self._give_back()
+            await self._give_back_left()
             if self._recheck_due:
                 self._recheck_due = False
                 await self.recheck()
-            room = self._running_max - len(self._held)
-            found = await self._claim(room) if room > 0 else []
-        except StoreUnavailable as error:
-            log.error("claim failed: %s", error)
-            self._recheck_due = True
-            return False
+            found = await self._runs.claim(self._node, room) if room > 0 else []
         except Exception:
-            log.exception("claim failed")
             self._recheck_due = True
-            return False
-        for claimed in found:
-            self._begin(claimed)
-        return bool(found)
+            raise
+        return [RunJob(claimed, ToolActivity()) for claimed in found]
 
-    async def _claim(self, room: int) -> list[Claimed]:
-        found = await self._runs.claim(self._node, room)
-        if not self._draining:
-            return found
-        for claimed in found:
-            await self._runs.release(claimed.id, claimed.epoch)
-        return []
+    async def give_back(self, job: RunJob) -> None:
+        """See ``JobKind.give_back``."""
+        await self._runs.release(job.claimed.id, job.claimed.epoch)
 
-    async def _give_back(self) -> None:
+    async def _give_back_left(self) -> None:
         """Let what had to wait for the store be claimed again."""
         for id, epoch in list(self._left.items()):
             try:
@@ -180,28 +160,18 @@ class Worker:
             else:
                 del self._left[id]
 
-    def _begin(self, claimed: Claimed) -> None:
-        if former := self._held.get(claimed.id):
-            # It was taken from this worker, and has come back before the worker noticed.
-            former.task.cancel()
-        tool_activity = ToolActivity()
-        self._held[claimed.id] = held = Held(claimed, self._spawn(self._work_on(claimed, tool_activity)), tool_activity)
-        held.task.add_done_callback(lambda _: self._drop(held))
+    async def settle(self, job: RunJob) -> None:
+        """See ``JobKind.settle``: texts stop where they are, and tools come to their end."""
+        job.tool_activity.handing_over = True
+        await job.tool_activity.wait()
 
-    def _drop(self, held: Held) -> None:
-        if self._held.get(held.claimed.id) is held:
-            del self._held[held.claimed.id]
-        self._notifier.notify(held.claimed.id)
-        self._notifier.notify(QUEUE)
+    def drop(self, job: RunJob) -> None:
+        """See ``JobKind.drop``."""
+        self._notifier.notify(job.claimed.id)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _work_on(self, claimed: Claimed, tool_activity: ToolActivity) -> None:
-        """Do one run; whatever happens, the worker goes on."""
+    async def work_on(self, job: RunJob) -> None:
+        """See ``JobKind.work_on``."""
+        claimed, tool_activity = job.claimed, job.tool_activity
         try:
             await self._attempt(claimed, tool_activity)
             await self._after_end(claimed.id)
@@ -270,10 +240,7 @@ class Worker:
 
     async def stop(self, id: Id) -> None:
         """Stop doing a run that is not ours any more: its model's work ends, and its conversation is free."""
-        held = self._held.get(id)
-        if held is not None:
-            held.task.cancel()
-            await asyncio.wait([held.task], timeout=STOPPED_S)
+        await self._loop.stop(id)
         await self._unlock(id)
         self._notifier.notify(id)
 
@@ -284,8 +251,8 @@ class Worker:
         Raises:
             StoreUnavailable: it cannot be read.
         """
-        known = [id for id in {**self._locks, **self._held} if id not in self._enqueueing]
-        found = await self._runs.requeue_lost(self._node, [*self._held, *self._left])
+        known = [id for id in {**self._locks, **self._loop.held} if id not in self._enqueueing]
+        found = await self._runs.requeue_lost(self._node, [*self._loop.held, *self._left])
         there = {each.id for each in found if each.status != "cancelled"}
         for id in known:
             if id not in there:
@@ -295,7 +262,7 @@ class Worker:
     async def _tidy_up(self, found: Collection[Unfinished]) -> None:
         """Bring what is over to its end in the store as well."""
         for each in found:
-            if each.status in UNFINISHED or each.id in self._held:
+            if each.status in UNFINISHED or each.id in self._loop.held:
                 continue
             try:
                 if each.status == "cancelled":
@@ -332,17 +299,5 @@ class Worker:
 
     async def drain(self, grace_s: float) -> None:
         """Hand on what is being done: texts stop where they are, and tools have a time to come to their end."""
-        self._draining = True
-        self._notifier.notify(QUEUE)
-        await asyncio.gather(*(self._hand_over(held, grace_s) for held in self._held.values()))
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOPPED_S)
-        await self._give_back()
-
-    async def _hand_over(self, held: Held, grace_s: float) -> None:
-        held.tool_activity.handing_over = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace_s):
-                await held.tool_activity.wait()
-        held.task.cancel()
-        await asyncio.wait([held.task], timeout=STOPPED_S)
+        await self._loop.drain(grace_s)
+        await self._give_back_left()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from antiphon.access.keyring import Keyring
 from antiphon.access.sealing import Sealer, new_secret
+from antiphon.background.ingestion import IngestionQueue
 from antiphon.config import Config
 from antiphon.engine.contexts import Contexts
 from antiphon.engine.conversations import Conversations
@@ -30,6 +31,7 @@ from antiphon.files.reranking import Reranker
 from antiphon.files.search import Search
 from antiphon.ids import RandomIds
 from antiphon.models import Roster
+from antiphon.retention.files import FileSweeper
 from antiphon.store import Store
 from antiphon.telemetry.meter import Meter
 from antiphon.tools.file_search import FileSearchTool
@@ -79,6 +81,7 @@ class Engine:
         outbox = Outbox(config.webhooks, self._make_id, clock)
         self.conversations = Conversations(store.conversations, store.items, self._make_id, clock, sealer)
         blobs = blobs or LocalBlobs(config.data / "files")
+        self.file_sweeper = FileSweeper(store, blobs, clock)
         self.ingestion, self.files, self.vector_stores = self._open_files(blobs, embedders, reranker, clock)
         toolbox = (toolbox or Toolbox()).plus(FileSearchTool(self.vector_stores, config.default_vector_store))
         self.responses = Responses(
@@ -103,14 +106,15 @@ class Engine:
 
     def _open_files(
         self, blobs: BlobStore, embedders: Sequence[Embedder], reranker: Reranker | None, clock: Callable[[], float]
-    ) -> tuple[Ingestion, Files, VectorStores]:
+    ) -> tuple[IngestionQueue, Files, VectorStores]:
         config, store = self.config, self.store
         by_id = {embedder.id: embedder for embedder in embedders}
-        ingestion = Ingestion(store, blobs, by_id, clock, workers=config.ingestion_workers)
+        taking_in = Ingestion(store.vector_stores, blobs, by_id)
+        ingestion = IngestionQueue(store.vector_stores, taking_in, clock, workers=config.ingestion_workers)
         files = Files(
             store.files,
             blobs,
-            ingestion,
+            self.file_sweeper,
             self._make_id,
             clock,
             file_bytes_max=config.file_bytes_max,
@@ -120,6 +124,7 @@ class Engine:
             store.vector_stores,
             Search(store.index, by_id, reranker),
             ingestion,
+            self.file_sweeper,
             self._make_id,
             clock,
             embedder=embedders[0].id if embedders else "",

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from antiphon.files.blobs import BlobMissing, BlobStore
-from antiphon.files.ingestion import Ingestion
+from antiphon.retention.files import FileSweeper
 from antiphon.store import Slice, UnknownCursor
 from antiphon.store.availability import ask_store
 from antiphon.store.files import File, FileQuery, FileStore, Upload, UploadPart
@@ -31,7 +31,7 @@ class Files:
         self,
         store: FileStore,
         blobs: BlobStore,
-        ingestion: Ingestion,
+        sweeper: FileSweeper,
         ids: Callable[[str], Id],
         clock: Callable[[], float],
         *,
@@ -40,7 +40,7 @@ class Files:
     ) -> None:
         self._store = store
         self._blobs = blobs
-        self._ingestion = ingestion
+        self._sweeper = sweeper
         self._ids = ids
         self._clock = clock
         self.file_bytes_max = file_bytes_max
@@ -110,7 +110,7 @@ class Files:
         if not await ask_store(self._store.delete(project, id)):
             raise missing(id)
         await self._blobs.delete(id)
-        self._ingestion.tidy_soon()
+        self._sweeper.tidy_soon()
 
     async def read(self, id: Id) -> AsyncIterator[bytes]:
         """The bytes of a file that is there.

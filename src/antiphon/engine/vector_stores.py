@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
+from antiphon.background.ingestion import IngestionQueue
 from antiphon.engine.rewriting import QueryRewriter
 from antiphon.files.filters import FilterInvalid, compile_filter
-from antiphon.files.ingestion import Ingestion
 from antiphon.files.search import Hit, Ranking, Search
+from antiphon.retention.files import FileSweeper
 from antiphon.store import Slice, UnknownCursor, VectorStoreStore
 from antiphon.store.availability import ask_store
 from antiphon.store.search import FileFilter
@@ -58,7 +59,8 @@ class VectorStores:
         self,
         store: VectorStoreStore,
         search: Search,
-        ingestion: Ingestion,
+        queue: IngestionQueue,
+        sweeper: FileSweeper,
         ids: Callable[[str], Id],
         clock: Callable[[], float],
         *,
@@ -67,7 +69,8 @@ class VectorStores:
     ) -> None:
         self._store = store
         self._search = search
-        self._ingestion = ingestion
+        self._queue = queue
+        self._sweeper = sweeper
         self._ids = ids
         self._clock = clock
         self._embedder = embedder
@@ -164,7 +167,7 @@ class VectorStores:
         """Delete it; its files stay."""
         if not await ask_store(self._store.delete(project, id)):
             raise missing(id)
-        self._ingestion.tidy_soon()
+        self._sweeper.tidy_soon()
 
     # Files
 
@@ -173,7 +176,7 @@ class VectorStores:
             await ask_store(self._store.add_files(project, id, files, self.now, batch))
         except UnknownFiles as error:
             raise NotFound(f"Files {list(error.ids)} not found.") from error
-        self._ingestion.wake()
+        self._queue.wake()
 
     async def add_file(self, project: str, id: Id, new: NewStoreFile) -> StoreFile:
         """Add a file. One that is there already, or on its way, is taken in again where it is to be cut differently."""
@@ -223,7 +226,7 @@ class VectorStores:
         """Take a file out; the file itself stays."""
         if not await ask_store(self._store.remove_file(project, id, file_id)):
             raise _file_missing(id, file_id)
-        self._ingestion.tidy_soon()
+        self._sweeper.tidy_soon()
 
     async def content(self, project: str, id: Id, file_id: Id) -> Sequence[ChunkRow]:
         """The chunks of a file, in order."""
@@ -271,7 +274,7 @@ class VectorStores:
     async def cancel_batch(self, project: str, id: Id, batch: Id) -> FileBatch:
         """Cancel those of its files that are not done."""
         await ask_store(self._store.cancel_batch(project, id, batch))
-        self._ingestion.tidy_soon()
+        self._sweeper.tidy_soon()
         return await self.retrieve_batch(project, id, batch)
 
     # Search
@@ -302,8 +305,8 @@ class VectorStores:
         """
         await self.usable(project, id)
         await ask_store(self._store.reindex(project, id, self._embedder))
-        self._ingestion.wake()
-        self._ingestion.tidy_soon()
+        self._queue.wake()
+        self._sweeper.tidy_soon()
         return await self.retrieve(project, id)
 
     async def rewrite(self, request: SearchRequest) -> SearchRequest:

@@ -108,6 +108,7 @@ async def serving(
         )
         await stack.enter_async_context(engine.dispatcher.working())
         await stack.enter_async_context(engine.background.working(_GRACE_S))
+        await stack.enter_async_context(engine.file_sweeper.working())
         await stack.enter_async_context(engine.ingestion.working())
         yield await stack.enter_async_context(_listening(engine))
 
