@@ -172,7 +172,8 @@ class Assembler:
         if self.is_astray:
             self.invalid += [(call, CallInvalid(self._reason(call.name))) for call in self.barred]
         for doc in self._client_call_items(cut):
-            self._show(doc)
+            self._close_current()
+            self._writer.show(doc)
         called = self.held or self.invalid
         if self._writer.state.seq == self._began and not called and not self._is_anything_said():
             self._current_item("message").grow("", "output_text")
@@ -241,12 +242,6 @@ class Assembler:
         repaired = repair_call(call, offer.function if call.name in self._offers.by_name else None)
         self._mended = self._mended or repaired is not call
         return repaired
-
-    def _show(self, doc: Json) -> None:
-        """Open an item that is whole; a text that grows on it comes in one piece."""
-        stream = KINDS[doc["type"]].stream
-        text = doc.pop(stream.field, "") if stream else ""
-        self._open(doc).grow_whole(text)
 
     def _current_item(self, type: str) -> Item:
         if self._current is None or self._current.type != type:

@@ -17,7 +17,7 @@ import msgspec
 
 from antiphon.models import Prompt, TextFormat
 from antiphon.tools.selection import read_choice, toolset
-from antiphon.tools.specs import flat, flat_choice
+from antiphon.tools.specs import flat, flat_choice, is_nested
 from antiphon.tools.toolbox import Toolbox
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
@@ -222,6 +222,7 @@ def _tools_form(value: Any) -> Any:
 _CANONICAL: Final = {"input": _input_form, "tools": _tools_form, "tool_choice": flat_choice}
 
 
+_NESTED_STAND_IN: Final[Json] = {"type": "custom", "name": "unknown"}
 _STAND_IN: Final[Json] = {"type": "local_shell"}
 """What a tool of a type that no document knows is checked as: one without members."""
 
@@ -234,9 +235,24 @@ def _drop_unknown_tools(raw: Json, defaults: Defaults) -> Json:
     if not isinstance(tools, list):
         return raw
     given = cast("list[Any]", tools)
-    others = [index for index, tool in enumerate(given) if _is_custom_type(tool, defaults)]
-    known = dict.fromkeys(others, _STAND_IN)
-    return {**raw, "tools": [known.get(index, tool) for index, tool in enumerate(given)]} if others else raw
+    return {
+        **raw,
+        "tools": [_STAND_IN if _is_custom_type(tool, defaults) else _known(tool, defaults) for tool in given],
+    }
+
+
+def _known(tool: Any, defaults: Defaults) -> Any:
+    """A tool as it is checked; of a namespace only what may stand in one, unless the server is ``strict``."""
+    match tool:
+        case {"type": "namespace", "tools": [*tools]} if not defaults.strict:
+            kept = [_NESTED_STAND_IN if _is_typed(each) and not is_nested(each) else each for each in tools]
+            return {**cast(Json, tool), "tools": kept}
+        case _:
+            return tool
+
+
+def _is_typed(tool: Any) -> bool:
+    return isinstance(tool, dict) and isinstance(cast(Json, tool).get("type"), str)
 
 
 def _is_custom_type(tool: Any, defaults: Defaults) -> bool:
@@ -249,8 +265,14 @@ def _is_custom_type(tool: Any, defaults: Defaults) -> bool:
 def _find_ignored_tools(raw: Json, toolbox: Toolbox) -> tuple[str, ...]:
     """The tools that are accepted, and that no model is offered here."""
     tools: list[Json] = raw.get("tools", [])
-    unserved = ((i, tool["type"]) for i, tool in enumerate(tools) if not toolbox.offers([tool]).by_name)
-    return tuple(plain(f"tools[{i}]:{kind}") for i, kind in islice(unserved, IGNORED_MAX))
+    unserved = [f"tools[{i}]:{tool['type']}" for i, tool in enumerate(tools) if not toolbox.offers([tool]).by_name]
+    nested = [
+        f"tools[{i}].tools[{n}]:{each['type']}"
+        for i, tool in enumerate(tools)
+        for n, each in enumerate(tool["tools"] if tool["type"] == "namespace" else ())
+        if not is_nested(each)
+    ]
+    return tuple(map(plain, islice((*unserved, *nested), IGNORED_MAX)))
 
 
 def _items(raw: Json, ids: Ids, defaults: Defaults) -> tuple[Json, ...]:

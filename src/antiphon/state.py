@@ -247,6 +247,10 @@ class State:
         item = self._item(event)
         if event["type"] not in item.kind.notes:
             raise GrammarError(f"{event['type']} does not belong to a {item.kind.type}")
+        listed = item.kind.listed
+        if listed is not None and event["type"] == listed.done:
+            held = item.doc[listed.member]
+            item.doc = {**item.doc, listed.member: {**held, listed.list: [*held[listed.list], event[listed.field]]}}
         if "annotation" in event:
             part = self._part_at(item, ("content", event["content_index"]))
             part.doc = part.doc | {"annotations": [*part.doc.get("annotations", []), event["annotation"]]}

@@ -57,6 +57,22 @@ class Writer:
         self.emit("response.output_item.added", output_index=index, item=doc)
         return Item(self, self.state.open[index])
 
+    def show(self, doc: Json) -> Item:
+        """Open an item that is whole but for its id: its own text comes in one piece, texts in a list one by one."""
+        kind = KINDS[doc["type"]]
+        fields = {name: value for name, value in doc.items() if name != "type"}
+        text = fields.pop(kind.stream.field, "") if kind.stream else ""
+        texts: Sequence[str] = ()
+        if listed := kind.listed:
+            texts = doc[listed.member][listed.list]
+            fields[listed.member] = {**doc[listed.member], listed.list: []}
+        item = self.item(kind.type, **fields)
+        if text:
+            item.grow_whole(text)
+        for each in texts:
+            item.list_text(each)
+        return item
+
     def end(self, response: Response) -> None:
         """The terminal event, with the response as it shall stand."""
         self.emit(f"response.{response.status}", response=response)
@@ -168,6 +184,16 @@ class Item:
     def note(self, type: str, **fields: Any) -> None:
         """Add a remark that the grammar allows on this kind of item."""
         self._writer.emit(type, **self._address, **fields)
+
+    def list_text(self, text: str) -> None:
+        """Add a text to the list of them that this kind of item has."""
+        listed, doc = self._open.kind.listed, self._open.doc
+        assert listed is not None, f"a {self.type} has no such list"
+        # These events have no ``item_id``.
+        address: Json = {"output_index": self._open.index, listed.index: len(doc[listed.member][listed.list])}
+        self._writer.emit(listed.added, **address, **{listed.field: ""})
+        self._writer.emit(listed.delta, **address, delta=text)
+        self._writer.emit(listed.done, **address, **{listed.field: text})
 
     def whole(self) -> None:
         """The item's own text is whole; what follows is said of it."""

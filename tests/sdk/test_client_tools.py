@@ -146,6 +146,25 @@ async def test_without_parallel_calls_a_patch_of_several_files_is_asked_for_agai
     assert "this makes 2 calls at once" in model.prompts[1].items[-1]["output"]
 
 
+@pytest.mark.parametrize("kept", [False, True])
+async def test_commands_are_told_one_by_one(kept: bool) -> None:
+    call = Call(0, "shell", '{"commands":["ls","pwd"]}', "c1")
+    asked: Any = {"model": "m", "input": "x", "tools": [{"type": "shell"}]}
+    async with client_of(ScriptedModel([call, DONE])) as client:
+        if kept:  # told again from what is stored
+            response = await client.responses.create(**asked)
+            stream: Any = await client.responses.retrieve(response.id, stream=True)
+        else:
+            stream = await client.responses.create(**asked, stream=True)
+        events = [event.model_dump() async for event in stream]
+    told = [(e["command_index"], e.get("delta"), e.get("command")) for e in events if "shell_call_command" in e["type"]]
+    one, other = ("ls", "pwd")
+    assert told == [(0, None, ""), (0, one, None), (0, None, one), (1, None, ""), (1, other, None), (1, None, other)]
+    added, done = (e["item"]["action"]["commands"] for e in events if "item" in e)
+    assert (added, done) == ([], [one, other])
+    assert events[-1]["response"]["output"][0]["action"]["commands"] == [one, other]
+
+
 async def test_several_patches_in_one_answer_and_a_failed_one_is_told() -> None:
     calls = [
         Call(0, "create_file", '{"path":"a.py","content":"x = 1\\n"}', "c1"),

@@ -99,7 +99,8 @@ def test_calls_interleave_and_grow_where_they_belong() -> None:
 def test_a_held_call_is_one_item_that_was_never_half_there() -> None:
     _, output, events = assemble(Call(0, "even", "4"), Call(0, arguments="2", call_id=""), STOP)
     assert output[0]["action"] == {"commands": ["42"]}
-    assert events == ["response.output_item.added", "response.output_item.done"]
+    told = [f"response.shell_call_command.{step}" for step in ("added", "delta", "done")]
+    assert events == ["response.output_item.added", *told, "response.output_item.done"]
 
 
 def test_of_calls_that_are_no_good_nothing_is_shown() -> None:

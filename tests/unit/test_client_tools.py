@@ -192,6 +192,11 @@ def test_the_local_shell_runs_a_program() -> None:
     [
         ({"type": "click", "x": 1, "y": 2.4}, {"type": "click", "button": "left", "x": 1, "y": 2}),
         ({"type": "double_click", "x": 1, "y": 2}, {"type": "double_click", "x": 1, "y": 2}),
+        (
+            {"type": "click", "x": 1, "y": 2, "keys": ["CTRL"]},
+            {"type": "click", "button": "left", "x": 1, "y": 2, "keys": ["CTRL"]},
+        ),
+        ({"type": "move", "x": 1, "y": 2, "keys": "SHIFT"}, {"type": "move", "x": 1, "y": 2, "keys": ["SHIFT"]}),
         ({"type": "move", "x": "1", "y": "2"}, {"type": "move", "x": 1, "y": 2}),
         (
             {"type": "scroll", "x": 1, "y": 2, "scroll_y": 9},

@@ -102,6 +102,41 @@ def test_a_type_that_no_document_knows_is_named_and_shown_as_it_came_unless_stri
     assert (error.value.code, error.value.param) == ("invalid_value", "tools[1].type")
 
 
+def test_tools_of_a_namespace_are_checked_where_they_stand():
+    nested = {"type": "namespace", "name": "n", "description": "d"}
+    bad = {"type": "function", "name": "f", "parameters": {"type": "string"}}
+    for tools, code, place in (
+        ([{"type": "function"}], "missing_required_parameter", "tools[0].name"),
+        ([F, bad], "invalid_function_parameters", "tools[1].parameters"),
+        ([{"type": "custom", "name": "a b"}], "invalid_value", "tools[0].name"),
+    ):
+        assert refused(tools=[{**nested, "tools": tools}]) == (code, f"tools[0].{place}")
+    some = [WEB, {**F, "bogus": 1}, {"type": "function", "function": {"name": "g"}}]
+    made = planned(tools=[{**nested, "tools": some}])
+    assert made.ignored == ("tools[0].tools[1].bogus", "tools[0].tools[0]:web_search")
+    assert [function.name for function in made.prompt.functions] == ["n__f", "n__g"]
+    for tool, code, member in ((WEB, "invalid_value", "type"), ({**F, "bogus": 1}, "unknown_parameter", "bogus")):
+        with pytest.raises(InvalidRequest) as error:
+            body = {"model": "m", "input": "hi", "tools": [{**nested, "tools": [tool]}]}
+            plan(body, defaults=Defaults(strict=True), ids="{}_1".format, now=1)
+        assert (error.value.code, error.value.param) == (code, f"tools[0].tools[0].{member}")
+
+
+@pytest.mark.parametrize(
+    ("tool", "member"),
+    [
+        ({"type": "custom", "name": "c", "format": {"type": "ebnf"}}, "format.type"),
+        (
+            {"type": "custom", "name": "c", "format": {"type": "grammar", "syntax": "x", "definition": ""}},
+            "format.syntax",
+        ),
+        ({"type": "shell", "environment": {"type": "moon"}}, "environment.type"),
+    ],
+)
+def test_values_that_no_tool_has_are_refused(tool: Json, member: str):
+    assert refused(tools=[tool]) == ("invalid_value", f"tools[0].{member}")
+
+
 def test_names_are_unique():
     assert refused(tools=[F, F]) == ("invalid_value", "tools[1].name")
 

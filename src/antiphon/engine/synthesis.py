@@ -62,15 +62,12 @@ def _own_ids(prefix: str) -> str:
 
 def _retell(writer: Writer, doc: Json) -> None:
     kind = KINDS[doc["type"]]
-    grown = {*kind.lists, *([kind.stream.field] if kind.stream else ())}
-    rest = {name: value for name, value in doc.items() if name not in {"type", "status", *grown}}
-    item = writer.item(doc["type"], **rest)
-    if kind.stream and doc.get(kind.stream.field):
-        item.grow(doc[kind.stream.field])
+    rest = {name: value for name, value in doc.items() if name not in {"status", *kind.lists}}
+    item = writer.show(rest)
     for name in sorted(kind.lists):
         for place, part in enumerate(doc.get(name) or ()):
             _retell_part(writer, item, kind.parts[part["type"]], part, place)
-    item.done(doc.get("status") or "completed", **rest)
+    item.done(doc.get("status") or "completed")
 
 
 def _retell_part(writer: Writer, item: Item, kind: Part, doc: Json, place: int) -> None:

@@ -33,7 +33,11 @@ _ACTION: Final[Json] = {
     "y": {"type": "integer", "description": "pixels from the top"},
     "button": {"type": "string", "enum": list(_BUTTONS), "description": "of click"},
     "text": {"type": "string", "description": "of type: what to type"},
-    "keys": {"type": "array", "items": {"type": "string"}, "description": "of keypress: the keys, pressed together"},
+    "keys": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "of keypress: pressed together; of the mouse: held meanwhile",
+    },
     "scroll_x": {"type": "integer", "description": "of scroll: pixels to the right"},
     "scroll_y": {"type": "integer", "description": "of scroll: pixels down"},
     "path": {"type": "array", "items": _POINT, "description": "of drag: the points to pass"},
@@ -140,22 +144,28 @@ def _action(given: _Action, size: tuple[int, int] | None) -> Json:
     """An action as the API has it."""
     match given.type:
         case "click":
-            return {"type": "click", "button": given.button, **_place(given, size)}
+            return {"type": "click", "button": given.button, **_place(given, size), **_held(given)}
         case "double_click" | "move":
-            return {"type": given.type, **_place(given, size)}
+            return {"type": given.type, **_place(given, size), **_held(given)}
         case "scroll":
             by = {"scroll_x": round(given.scroll_x), "scroll_y": round(given.scroll_y)}
-            return {"type": "scroll", **_place(given, size), **by}
+            return {"type": "scroll", **_place(given, size), **by, **_held(given)}
         case "drag":
             points = _require(given.path if given.path and len(given.path) > 1 else None, given, "path")
-            return {"type": "drag", "path": [_within(point.x, point.y, size) for point in points]}
+            return {"type": "drag", "path": [_within(point.x, point.y, size) for point in points], **_held(given)}
         case "type":
             return {"type": "type", "text": _require(given.text, given, "text")}
         case "keypress":
-            keys = _require(given.keys or None, given, "keys")
-            return {"type": "keypress", "keys": [keys] if isinstance(keys, str) else keys}
+            _require(given.keys or None, given, "keys")
+            return {"type": "keypress", **_held(given)}
         case "screenshot" | "wait":
             return {"type": given.type}
+
+
+def _held(given: _Action) -> Json:
+    """The keys of an action; nothing where there are none."""
+    keys = [given.keys] if isinstance(given.keys, str) else given.keys
+    return {"keys": keys} if keys else {}
 
 
 def _place(given: _Action, size: tuple[int, int] | None) -> Json:

@@ -22,6 +22,8 @@ def flat(tool: Any) -> Any:
     match members:
         case {"type": "function", "function": dict()}:
             return _unnest(members)
+        case {"type": "namespace", "tools": [*tools]}:
+            return {**members, "tools": [flat(each) for each in tools]}
         case {"type": "computer_use"}:
             renamed = {_COMPUTER_USE.get(key, key): value for key, value in members.items()}
             return {"environment": "browser", **renamed, "type": "computer_use_preview"}
@@ -45,14 +47,21 @@ def _unnest(nested: Json) -> Json:
     return {**nested["function"], **rest}
 
 
-def expand(spec: Json) -> Iterator[Json]:
-    """A tool, or the tools of a namespace, each of which then says which ``namespace`` it is of."""
+def expand(spec: Json) -> Iterator[tuple[str, Json]]:
+    """A tool, or the tools of a namespace, each of which then says which ``namespace`` it is of; and where in the tool
+    it stands, such as ``tools[1].``.
+    """
     if spec["type"] != "namespace":
-        yield spec
+        yield "", spec
         return
-    for tool in usable(spec["tools"]):
-        if tool["type"] in ("function", "custom"):
-            yield {**tool, "namespace": spec["name"]}
+    for index, tool in enumerate(spec["tools"]):
+        if is_nested(tool) and any(usable([tool])):
+            yield f"tools[{index}].", {**flat(tool), "namespace": spec["name"]}
+
+
+def is_nested(tool: Any) -> bool:
+    """Whether a tool is of a type that may stand in a namespace."""
+    return isinstance(tool, dict) and cast(Json, tool).get("type") in ("function", "custom")
 
 
 def qualified_name(item: Json) -> str:

@@ -73,12 +73,18 @@ class Toolbox:
         Raises:
             SpecInvalid: it cannot be offered.
         """
-        for each in expand(spec):
-            kind = each["type"]
-            if (client := self._client.get(kind)) is not None:
-                yield from (ClientOffer(client, each, function) for function in client.functions(each))
-            elif (hosted := self._hosted.get(kind)) is not None:
-                yield from (HostedOffer(hosted, each, function) for function in hosted.functions(each))
+        for place, each in expand(spec):
+            try:
+                yield from self._offer_one(each)
+            except SpecInvalid as fault:
+                raise SpecInvalid(str(fault), fault.code, f"{place}{fault.member}") from fault
+
+    def _offer_one(self, spec: Json) -> Iterator[Offer]:
+        kind = spec["type"]
+        if (client := self._client.get(kind)) is not None:
+            yield from (ClientOffer(client, spec, function) for function in client.functions(spec))
+        elif (hosted := self._hosted.get(kind)) is not None:
+            yield from (HostedOffer(hosted, spec, function) for function in hosted.functions(spec))
 
     def offers(self, specs: Sequence[Json], items: Iterable[Json] = ()) -> Offers:
         """What the model may call: of the tools of a request, and of those that items of its context brought along.

@@ -53,6 +53,24 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """Texts in a list of an item, which are told one by one while it is open.
+
+    Attributes:
+        member, list: the item's member, and the list in it.
+        field: what an event calls one text; ``index``: the event field with its place in the list.
+    """
+
+    member: str
+    list: str
+    field: str
+    index: str
+    added: str
+    delta: str
+    done: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hidden:
     """What a listing leaves out unless ``include`` names it.
 
@@ -78,6 +96,7 @@ class Kind:
         stream: the text that grows on the item itself, if any.
         parts: by part type.
         notes: other events while it is open.
+        listed: the texts in it that such events tell.
         status: whether the item carries one.
         assumed: what is assumed of one that comes without.
         answers: the kind of call that it is the output of.
@@ -95,6 +114,7 @@ class Kind:
     stream: Stream | None = None
     parts: Mapping[str, Part] = field(default_factory=dict[str, Part])
     notes: tuple[str, ...] = ()
+    listed: Listed | None = None
     status: bool = True
     assumed: Mapping[str, str] = field(default_factory=dict[str, str])
     answers: str | None = None
@@ -143,6 +163,10 @@ SUMMARY_TEXT: Final = Part(
 _COMPLETED: Final = {"status": "completed"}
 _BY_CLIENT: Final = {"execution": "client"}
 
+_COMMANDS: Final = Listed(
+    "action", "commands", "command", "command_index", *_notes("shell_call_command", "added", "delta", "done")
+)
+
 _ROWS: Final = (
     Kind(
         "message",
@@ -186,8 +210,9 @@ _ROWS: Final = (
         "shell_call",
         "sh",
         notes=_notes("shell_call_command", "added", "delta", "done"),
-        asks="shell",
+        listed=_COMMANDS,
         assumed=_COMPLETED,
+        asks="shell",
     ),
     Kind(
         "shell_call_output",

@@ -111,24 +111,54 @@ class LocalShellTool(Tool, tag="local_shell"):
     pass
 
 
+class Environment(StrictStruct, tag_field="type"):
+    """Where a shell runs."""
+
+
+class LocalEnvironment(Environment, tag="local", kw_only=True):
+    skills: list[Json] | None = None
+
+
+class ContainerAuto(Environment, tag="container_auto", kw_only=True):
+    file_ids: list[str] | None = None
+    memory_limit: Literal["1g", "4g", "16g", "64g"] | None = None
+    network_policy: Json | None = None
+    skills: list[Json] | None = None
+
+
+class ContainerReference(Environment, tag="container_reference", kw_only=True):
+    container_id: str
+
+
 class ShellTool(Tool, tag="shell", kw_only=True):
     allowed_callers: Callers | None = None
-    environment: Json | None = None
+    environment: LocalEnvironment | ContainerAuto | ContainerReference | None = None
+
+
+class TextFormat(StrictStruct, tag_field="type", tag="text"):
+    """A custom tool's text is free."""
+
+
+class GrammarFormat(StrictStruct, tag_field="type", tag="grammar", kw_only=True):
+    """It matches a grammar."""
+
+    syntax: Literal["lark", "regex"]
+    definition: str
 
 
 class CustomTool(Tool, tag="custom", kw_only=True):
-    name: Label
+    name: FunctionName
     allowed_callers: Callers | None = None
     asynchronous: bool | None = msgspec.field(name="async", default=None)
     defer_loading: bool | None = None
     description: str | None = None
-    format: Json | None = None
+    format: TextFormat | GrammarFormat | None = None
 
 
 class NamespaceTool(Tool, tag="namespace", kw_only=True):
     description: str
-    name: Label
-    tools: list[Json]
+    name: FunctionName
+    tools: list[FunctionTool | CustomTool]
 
 
 class ToolSearchTool(Tool, tag="tool_search", kw_only=True):
