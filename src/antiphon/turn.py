@@ -28,6 +28,7 @@ from antiphon.tools import ClientOffer, HostedOffer, Scope, ToolCall
 from antiphon.tools.corrections import Corrections
 from antiphon.tools.hosted import ToolActivity, open_calls, run_calls
 from antiphon.tools.repeats import calls_just_made
+from antiphon.tools.sampled import CallRules
 from antiphon.tools.toolbox import Offers
 from antiphon.truncation import drop_oldest, excess_share
 from antiphon.wire import Json
@@ -150,19 +151,21 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
         finish = await _sample_shown(turn, prompt, assembler)
         turn.progress.add(finish.usage)
         turn.timer.note_helps(finish.helps)
-        if finish.reason == "stop" and not assembler.called and not assembler.is_astray and is_bound(prompt):
+        if finish.reason == "stop" and not assembler.calls.taken and not assembler.is_astray and is_bound(prompt):
             check_answer(prompt, turn.writer.state.output[first - (said is not None) :])
         assembler.end()
-        turn.timer.note_helps(assembler.helps)
+        turn.timer.note_helps(assembler.calls.helps)
         said, prefix = None, ""
-        if assembler.invalid and finish.reason == "stop":
-            corrections.learn(assembler.held, assembler.invalid)
+        if assembler.calls.invalid and finish.reason == "stop":
+            corrections.learn(assembler.calls.held, assembler.calls.invalid)
             turn.timer.note_helps(corrections.helps[-1:])
             continue
         corrections = Corrections()
-        if finish.reason != "stop" or not assembler.hosted:
+        if finish.reason != "stop" or not assembler.calls.hosted:
             return finish
-        if await _run_hosted(turn, assembler.hosted) or any(is_call(item) for item in turn.writer.state.output[first:]):
+        if await _run_hosted(turn, assembler.calls.hosted) or any(
+            is_call(item) for item in turn.writer.state.output[first:]
+        ):
             return finish
 
 
@@ -177,27 +180,26 @@ async def _run_hosted(turn: TurnContext, calls: Sequence[tuple[HostedOffer, Tool
 
 
 def _assembler(turn: TurnContext, prompt: Prompt, said: Item | None) -> Assembler:
+    sources = turn.scope.sources if turn.prompt.format.type == "text" else Sources()
+    rules = _call_rules(turn, prompt)
+    return Assembler(turn.writer, turn.ids, rules, said=said, seal=turn.seal, sources=sources, citations=turn.citations)
+
+
+def _call_rules(turn: TurnContext, prompt: Prompt) -> CallRules:
     offers, repairs = turn.offers.by_name.values(), turn.model.tool_help == "repair"
-    may_repeat = not repairs or prompt.tool_choice.mode == "required"
-    return Assembler(
-        turn.writer,
-        turn.ids,
+    has_silent = any(isinstance(each, ClientOffer) and not each.tool.live for each in offers)
+    must_call = prompt.tool_choice.mode == "required"
+    return CallRules(
+        offers=turn.offers,
         calls_max=None if turn.prompt.parallel_tool_calls else 1,
         choice=turn.prompt.tool_choice,
-        must_call=prompt.tool_choice.mode == "required",
+        must_call=must_call,
         # Whatever the model knows from its context: else one that calls on would never be done.
         may_call=frozenset(function.name for function in prompt.callable_functions),
-        offers=turn.offers,
         # Nothing of an answer may be shown that has to be asked for again.
-        whole_calls=turn.whole_calls
-        or repairs
-        or any(isinstance(each, ClientOffer) and not each.tool.live for each in offers),
+        whole=turn.whole_calls or repairs or has_silent,
         repairs=repairs,
-        just_made=frozenset() if may_repeat else calls_just_made(prompt.items),
-        said=said,
-        seal=turn.seal,
-        sources=turn.scope.sources if turn.prompt.format.type == "text" else Sources(),
-        citations=turn.citations,
+        just_made=calls_just_made(prompt.items) if repairs and not must_call else frozenset(),
     )
 
 

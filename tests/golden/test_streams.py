@@ -16,6 +16,7 @@ from antiphon.http.sse import frame
 from antiphon.models import Call, Finish, Reasoning, Refusal, Text, Usage
 from antiphon.run import end_response
 from antiphon.testing import CountingIds
+from antiphon.tools.sampled import CallRules
 from antiphon.wire import Json
 from antiphon.wire.response import Response
 from antiphon.writer import Writer
@@ -29,7 +30,7 @@ def played(case: Json) -> bytes:
     ids = CountingIds()
     writer = Writer(lambda event: out.append(frame(event, obfuscate=case.get("obfuscate", False))), ids)
     writer.start(Response(id=ids("resp"), created_at=1_700_000_000, model="m"))
-    assembler = Assembler(writer, ids, calls_max=case.get("calls_max"))
+    assembler = Assembler(writer, ids, CallRules(calls_max=case.get("calls_max")))
     for delta in case["deltas"]:
         ((kind, fields),) = delta.items()
         if kind == "finish" and "usage" in fields:

@@ -12,6 +12,7 @@ from antiphon.models import Call, Delta, Finish, Reasoning, Refusal, Text
 from antiphon.run import end_response
 from antiphon.state import State
 from antiphon.testing import CountingIds
+from antiphon.tools.sampled import CallRules
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 from antiphon.wire.response import Response
@@ -35,7 +36,7 @@ def played(said: list[Delta], finish: Finish, calls_max: int | None) -> tuple[Wr
     ids = CountingIds()
     writer = Writer(events.append, ids)
     writer.start(Response(id="resp_1", created_at=0, model="m"))
-    assembler = Assembler(writer, ids, calls_max=calls_max)
+    assembler = Assembler(writer, ids, CallRules(calls_max=calls_max))
     assembler.feed([*said, finish])
     assembler.end()
     writer.end(end_response(writer.state.response, finish, finish.usage, 1))

@@ -9,6 +9,7 @@ from antiphon.assembler import Assembler
 from antiphon.models import Call, Delta, Finish, Function, Reasoning, Text
 from antiphon.testing import CountingIds
 from antiphon.tools import CallInvalid, Deferred, Outcome, Scope, ToolCall, call_item, output_item
+from antiphon.tools.sampled import CallRules
 from antiphon.tools.toolbox import Toolbox
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
@@ -69,11 +70,11 @@ OFFERS = Toolbox([Hand()], [Even()]).offers([{"type": "even"}, {"type": "hand"},
 STOP = Finish()
 
 
-def assemble(*deltas: Delta, **options: Any) -> tuple[Assembler, list[Json], list[str]]:
+def assemble(*deltas: Delta, **rules: Any) -> tuple[Assembler, list[Json], list[str]]:
     events: list[Json] = []
     writer = Writer(events.append, CountingIds())
     writer.start(Response(id="resp_1", created_at=1, model="m"))
-    assembler = Assembler(writer, CountingIds(), offers=OFFERS, **options)
+    assembler = Assembler(writer, CountingIds(), CallRules(offers=OFFERS, **rules))
     assembler.feed(deltas)
     assembler.end()
     return assembler, writer.state.output, [event["type"] for event in events[2:]]
@@ -106,25 +107,25 @@ def test_a_held_call_is_one_item_that_was_never_half_there() -> None:
 def test_of_calls_that_are_no_good_nothing_is_shown() -> None:
     assembler, output, events = assemble(Call(0, "even", "1"), Call(1, "even", "2"), STOP)
     assert (output, events) == ([], [])
-    assert [(call.arguments, str(fault)) for call, fault in assembler.invalid] == [("1", "1 is odd.")]
-    assert [call.arguments for call in assembler.held] == ["1", "2"]
+    assert [(call.arguments, str(fault)) for call, fault in assembler.calls.invalid] == [("1", "1 is odd.")]
+    assert [call.arguments for call in assembler.calls.held] == ["1", "2"]
 
 
 def test_a_held_call_that_was_cut_is_none() -> None:
     assembler, output, _ = assemble(Text("Well"), Call(0, "even", "1"), Finish("length"))
     assert [item["type"] for item in output] == ["message"]
-    assert not assembler.invalid
+    assert not assembler.calls.invalid
 
 
 def test_functions_can_be_held_too() -> None:
-    _, output, events = assemble(Call(0, "f", "{"), Call(0, arguments="}"), STOP, whole_calls=True)
+    _, output, events = assemble(Call(0, "f", "{"), Call(0, arguments="}"), STOP, whole=True)
     assert output[0]["arguments"] == "{}"
     assert events.count("response.function_call_arguments.delta") == 1
 
 
 def test_hosted_calls_are_kept_and_calls_beyond_the_bound_left_out() -> None:
     assembler, output, _ = assemble(Call(0, "wave", "{}"), Call(1, "f", "{}"), Call(2, "f", "{}"), STOP, calls_max=2)
-    assert [call.name for _, call in assembler.hosted] == ["wave"]
+    assert [call.name for _, call in assembler.calls.hosted] == ["wave"]
     assert [item["name"] for item in output] == ["f"]
 
 
