@@ -1,5 +1,6 @@
 """Files of each kind give their text, pages and headings; hostile ones give an error and harm nobody."""
 
+import io
 import os
 import random
 import sys
@@ -13,7 +14,7 @@ import file_samples as samples
 import pytest
 
 from antiphon.files.document import Document, FileRefused
-from antiphon.files.parsing import ParseLimits, parse_file
+from antiphon.files.parsing import ParseLimits, child, parse_file
 from antiphon.files.parsing.child import parse
 
 
@@ -163,3 +164,73 @@ def test_the_central_directory_is_not_believed() -> None:
     with pytest.raises(FileRefused):
         parse(bytes(data), "x")
     assert zipfile.is_zipfile(__import__("io").BytesIO(bytes(data)))
+
+
+@pytest.mark.parametrize("head", [b"<!---->" * 1100 + b"x", b"<!-- a -->" * 700 + b"<x", b"<?xml " + b" " * 8000])
+def test_what_might_be_a_page_is_looked_at_once(head: bytes) -> None:
+    began = time.process_time()
+    parse(head, "a")
+    assert time.process_time() - began < 1
+
+
+def test_the_end_of_a_heading_is_looked_for_once() -> None:
+    began = time.process_time()
+    document = parse(b"# a" + b" #" * 100_000 + b"b\n\n## c ##\n\nd", "a.md")
+    assert heading_of(document, "d").endswith("> c") and time.process_time() - began < 1
+
+
+CHARSETS = [
+    "undefined",
+    "idna",
+    "punycode",
+    "unicode_escape",
+    "raw_unicode_escape",
+    "utf-7",
+    "hex",
+    "rot13",
+    "nonsense",
+]
+
+
+@pytest.mark.parametrize("charset", CHARSETS)
+def test_a_page_cannot_name_an_encoding_that_no_page_has(charset: str) -> None:
+    page = f'<html><meta charset="{charset}"><p>hello \\ud800 +2AA- a--b</p>'.encode()
+    assert parse(page, "a.html").text == "hello \\ud800 +2AA- a--b"
+
+
+def sheet(cell: str) -> bytes:
+    members = {
+        "xl/workbook.xml": '<w xmlns:r="r"><sheet name="s" r:id="1"/></w>',
+        "xl/_rels/workbook.xml.rels": '<R><Relationship Id="1" Target="s.xml"/></R>',
+        "xl/s.xml": f'<s><row><c t="s"><v>{cell}</v></c></row></s>',
+    }
+    return samples.zipped(members)
+
+
+def test_a_cell_may_refer_to_nothing() -> None:
+    for cell in ("9" * 5000, "²", "٣"):
+        assert cell in parse(sheet(cell), "a").text
+
+
+def test_a_damaged_member_is_said_to_be_damaged_however_it_is_packed() -> None:
+    for how in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        whole = io.BytesIO()
+        with zipfile.ZipFile(whole, "w", how) as made:
+            made.writestr("word/document.xml", "<w><p><t>some text</t></p></w>" * 9)
+        data = bytearray(whole.getvalue())
+        data[60:90] = b"\xff" * 30
+        with pytest.raises(FileRefused, match="damaged"):
+            parse(bytes(data), "a")
+
+
+def test_headings_that_are_kept_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "MARKS_MAX", 10)
+    assert len(parse(b"# a\n\nb\n\n" * 100, "a.md").marks) == 10
+
+
+async def test_names_that_are_no_arguments_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(b"# Title\n\nWords.")
+    for name in ("a\0.md", "x" * 300_000 + ".md", "a." + "y" * 300_000):
+        assert (await parse_file(path, name)).text.startswith("# Title")
+    assert heading_of(await parse_file(path, "x" * 300_000 + ".md"), "Words") == "Title"

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from antiphon.files.blobs import BlobMissing, BlobStore
 from antiphon.retention.files import FileSweeper
-from antiphon.store import Slice, UnknownCursor
-from antiphon.store.availability import ask_store
+from antiphon.store import Slice, StoreUnavailable, UnknownCursor
+from antiphon.store.availability import ask_store, to_unavailable
 from antiphon.store.files import File, FileQuery, FileStore, Upload, UploadPart
 from antiphon.wire import Id
 from antiphon.wire.errors import BodyTooLarge, InvalidRequest, NotFound
-from antiphon.wire.files import CompletedUpload, FileExpiry, FileForm, FileListQuery, NewUpload
+from antiphon.wire.files import PARTS_MAX, CompletedUpload, FileExpiry, FileForm, FileListQuery, NewUpload, plain_name
 
 UPLOAD_LIFETIME_S = 3600
 PART_BYTES_MAX = 64 << 20
@@ -54,9 +54,15 @@ class Files:
         """Keep the bytes of a file that is about to be added; says how many.
 
         Raises:
-            BodyTooLarge: there are too many.
+            BodyTooLarge: there are too many. Unavailable: they cannot be written.
         """
-        return await self._blobs.put(id, _limit_bytes(pieces, self.file_bytes_max))
+        return await self._put(id, _limit_bytes(pieces, self.file_bytes_max))
+
+    async def _put(self, name: Id, pieces: AsyncIterator[bytes]) -> int:
+        try:
+            return await self._blobs.put(name, pieces)
+        except StoreUnavailable as error:
+            raise to_unavailable("Files cannot be kept now", error) from error
 
     async def forget(self, id: Id) -> None:
         """The file is not added after all."""
@@ -139,7 +145,7 @@ class Files:
         upload = Upload(
             id=self._ids("upload"),
             project=project,
-            filename=new.filename,
+            filename=plain_name(new.filename) or "file",
             purpose=new.purpose,
             mime_type=new.mime_type,
             bytes=new.bytes,
@@ -165,16 +171,30 @@ class Files:
         """A part of an upload.
 
         Raises:
-            NotFound, InvalidRequest: there is no such upload, or it has ended. BodyTooLarge: the part is too large.
+            NotFound, InvalidRequest: there is no such upload, it has ended, or has as many parts as it may.
+            BodyTooLarge: the part is too large. Unavailable: it cannot be written.
         """
         await self._pending(project, upload_id)
+        await self._refuse_more_parts(upload_id, 0)
         id = self._ids("part")
-        size = await self._blobs.put(id, _limit_bytes(pieces, PART_BYTES_MAX))
-        part = UploadPart(id=id, upload_id=upload_id, bytes=size, created_at=int(self._clock()))
-        if not await ask_store(self._store.add_part(part)):
+        try:
+            size = await self._put(id, _limit_bytes(pieces, PART_BYTES_MAX))
+            await self._refuse_more_parts(upload_id, size)
+            part = UploadPart(id=id, upload_id=upload_id, bytes=size, created_at=int(self._clock()))
+            if await ask_store(self._store.add_part(part)):
+                return part
+        except BaseException:
             await self._blobs.delete(id)
-            await self._pending(project, upload_id)
-        return part
+            raise
+        await self._blobs.delete(id)
+        await self._pending(project, upload_id)
+        raise NotFound(f"No such Upload object: {upload_id}")
+
+    async def _refuse_more_parts(self, upload_id: Id, size: int) -> None:
+        parts = await ask_store(self._store.get_parts(upload_id))
+        if len(parts) >= PARTS_MAX or sum(part.bytes for part in parts) + size > self._upload_bytes_max:
+            text = f"An upload has at most {PARTS_MAX} parts, of {self._upload_bytes_max} bytes together."
+            raise InvalidRequest(text, code="upload_too_large")
 
     async def complete_upload(self, project: str, id: Id, told: CompletedUpload) -> tuple[Upload, File]:
         """Make a file of the parts, in the order that the request names them.
@@ -185,30 +205,41 @@ class Files:
         upload = await self._pending(project, id)
         parts = {part.id: part for part in await ask_store(self._store.get_parts(id))}
         _refuse_wrong_parts(upload, parts, told)
-        file_id, digest = self.new_id(), hashlib.md5(usedforsecurity=False)
-        size = await self._blobs.put(file_id, self._join(told.part_ids, digest.update))
+        file_id = self.new_id()
+        try:
+            file = await self._put_together(upload, file_id, told)
+            if not await ask_store(self._store.end_upload(id, "completed", file)):
+                raise BlobMissing(id)
+        except BaseException as error:
+            await self._blobs.delete(file_id)
+            if not isinstance(error, BlobMissing):
+                raise
+            # Somebody else has ended it meanwhile.
+            await self._pending(project, id)
+            raise InvalidRequest(f"The upload '{id}' has lost a part.", code="upload_not_pending") from error
+        await self._drop(parts)
+        ended = await ask_store(self._store.get_upload(project, id))
+        assert ended is not None
+        return ended, file
+
+    async def _put_together(self, upload: Upload, id: Id, told: CompletedUpload) -> File:
+        digest = hashlib.md5(usedforsecurity=False)
+        size = await self._put(id, self._join(told.part_ids, digest.update))
+        if told.md5 is not None and digest.hexdigest() != told.md5.lower():
+            text = "The MD5 digest of the parts is not the one that the request names."
+            raise InvalidRequest(text, code="md5_mismatch", param="md5")
         now = int(self._clock())
         after = upload.file_expires_after_s
         expiry = FileExpiry("created_at", after) if after else None
-        file = File(
-            id=file_id,
-            project=project,
+        return File(
+            id=id,
+            project=upload.project,
             filename=upload.filename,
             purpose=upload.purpose,
             bytes=size,
             created_at=now,
             expires_at=_expiry(expiry, upload.purpose, now),
         )
-        is_wrong = told.md5 is not None and digest.hexdigest() != told.md5.lower()
-        if is_wrong or not await ask_store(self._store.end_upload(id, "completed", file)):
-            await self._blobs.delete(file_id)
-            await self._pending(project, id)
-            text = "The MD5 digest of the parts is not the one that the request names."
-            raise InvalidRequest(text, code="md5_mismatch", param="md5")
-        await self._drop(parts)
-        ended = await ask_store(self._store.get_upload(project, id))
-        assert ended is not None
-        return ended, file
 
     async def _join(self, ids: Sequence[Id], see: Callable[[bytes], None]) -> AsyncIterator[bytes]:
         for id in ids:

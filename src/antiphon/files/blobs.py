@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+from antiphon.store import StoreUnavailable
 
 PIECE_BYTES = 1 << 20
 OWNER_NAME = "antiphon-owner"
 """The blob that says whose a place elsewhere is."""
+_REASONS: Final = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk's quota is used up",
+    errno.EFBIG: "a file cannot be so large there",
+    errno.EROFS: "the disk is read-only",
+    errno.EMFILE: "too many files are open",
+    errno.ENFILE: "too many files are open",
+}
 
 
 class BlobMissing(Exception):
@@ -24,7 +35,11 @@ class BlobStore(Protocol):
     """Keeps bytes under names of ours. What was written is whole or not there."""
 
     async def put(self, name: str, pieces: AsyncIterator[bytes]) -> int:
-        """Keep what comes, and say how many bytes it was; nothing is kept when the pieces end with an error."""
+        """Keep what comes, and say how many bytes it was; nothing is kept when the pieces end with an error.
+
+        Raises:
+            StoreUnavailable: it cannot be written: disk full, read-only, out of reach.
+        """
         ...
 
     def read(self, name: str) -> AsyncIterator[bytes]:
@@ -72,15 +87,15 @@ class LocalBlobs:
         """See ``BlobStore.put``."""
         path = self._path(name)
         unfinished = path.with_name(f".{name}.unfinished")
-        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        await _run(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         size = 0
-        handle = await asyncio.to_thread(os.open, unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        handle: int = await _run(os.open, unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             async for piece in pieces:
                 size += len(piece)
-                await asyncio.to_thread(_write, handle, piece)
-            await asyncio.to_thread(os.fsync, handle)
-            await asyncio.to_thread(unfinished.replace, path)
+                await _run(_write, handle, piece)
+            await _run(os.fsync, handle)
+            await _run(unfinished.replace, path)
         except BaseException:
             with suppress(OSError):
                 unfinished.unlink()
@@ -128,9 +143,26 @@ class LocalBlobs:
 
 async def _read(local: AbstractAsyncContextManager[Path]) -> AsyncIterator[bytes]:
     async with local as path:
-        with await asyncio.to_thread(path.open, "rb") as source:
+        try:
+            source = await asyncio.to_thread(path.open, "rb")
+        except FileNotFoundError as error:  # it went in this moment
+            raise BlobMissing(path.name) from error
+        with source:
             while piece := await asyncio.to_thread(source.read, PIECE_BYTES):
                 yield piece
+
+
+async def _run(write: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Run what writes, in a thread.
+
+    Raises:
+        StoreUnavailable: it cannot be written.
+    """
+    try:
+        return await asyncio.to_thread(write, *given, **named)
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, "")
+        raise StoreUnavailable(f"Files cannot be written: {error.strerror or error}.", reason=reason) from error
 
 
 def _write(handle: int, piece: bytes) -> None:
@@ -160,8 +192,8 @@ class RemoteBlobs:
         with tempfile.TemporaryDirectory(prefix="antiphon-") as folder:
             local = LocalBlobs(Path(folder))
             size = await local.put(name, pieces)
-            await asyncio.to_thread(self._files.makedirs, self._root, exist_ok=True)
-            await asyncio.to_thread(self._files.put_file, str(Path(folder) / name), self._path(name))
+            await _run(self._files.makedirs, self._root, exist_ok=True)
+            await _run(self._files.put_file, str(Path(folder) / name), self._path(name))
         return size
 
     def read(self, name: str) -> AsyncIterator[bytes]:

@@ -94,6 +94,20 @@ class _Refused(Exception):
     """Stops the parser; ``Protocol._refusal`` says why."""
 
 
+class _Closing:
+    """What answers a request, of a connection: it is closed in a way that leaves the client time to read the answer."""
+
+    __slots__ = ("_protocol", "is_closing", "write")
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+        self.write, self.is_closing = protocol.transport.write, protocol.transport.is_closing
+
+    def close(self) -> None:
+        """Close it."""
+        self._protocol.close()
+
+
 class Protocol(HttpToolsProtocol):
     """One client's connection."""
 
@@ -206,6 +220,7 @@ class Protocol(HttpToolsProtocol):
         cycle: Any = getattr(self, "cycle", None)
         if cycle is None or cycle.scope is not self.scope:
             return
+        cycle.transport = _Closing(self)
         if self.scope["http_version"] == "1.0":
             cycle.keep_alive = cycle.chunked_encoding = False
             cycle.expected_content_length = _AnyLength()
@@ -283,9 +298,23 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.transport.write(refusal.answer())
-        if not lingering:
+        if lingering:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def close(self) -> None:
+        """Close the connection behind an answer: at once, or, where the request is still coming, once the client has
+        had time to read it. A connection that is closed with bytes unread takes the answer away.
+        """
+        if self._in_head or self._refused:
             self.transport.close()
             return
+        self._refused = True
+        self._stop_timer()
+        self._linger()
+
+    def _linger(self) -> None:
         self.flow.resume_reading()
         with suppress(OSError, NotImplementedError, RuntimeError):
             self.transport.write_eof()

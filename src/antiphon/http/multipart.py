@@ -10,12 +10,14 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from antiphon.http.exchange import Exchange
 from antiphon.wire.errors import InvalidRequest
-from antiphon.wire.files import FILENAME_CHARS_MAX
+from antiphon.wire.files import FILENAME_CHARS_MAX, plain_name
 from antiphon.wire.validation import missing
 
 FIELDS_MAX, FIELD_BYTES_MAX, HEADER_BYTES_MAX = 64, 64 * 1024, 16 * 1024
+OTHERS_BYTES_MAX = 1 << 20
+"""All that comes beside the file: fields, headers of parts, and what stands before the first and behind the last."""
 
-_Event: TypeAlias = tuple[Literal["header name", "header value", "begin", "data", "end"], bytes]
+_Event: TypeAlias = tuple[Literal["header name", "header value", "begin", "data", "end", "close"], bytes]
 
 
 class Form:
@@ -38,13 +40,15 @@ class Form:
         self._headers: dict[str, bytes] = {}
         self._name, self._part = b"", ""
         self._value = b""
+        self._parts = self._others_bytes = 0
+        self._closed = False
         self._parser = MultipartParser(_boundary(exchange), _callbacks(self._events))
 
     async def file(self) -> AsyncIterator[bytes]:
         """The file's bytes; fields that come before it and behind it are in ``fields`` at the end.
 
         Raises:
-            InvalidRequest: the form cannot be read, or there is no file in it.
+            InvalidRequest: the form cannot be read, ends too early, or there is no file in it.
         """
         found = False
         async for kind, data in self._read():
@@ -56,9 +60,12 @@ class Form:
                 yield data
         if not found:
             raise missing((self._member,)).error()
+        if not self._closed:
+            raise InvalidRequest("The form ends too early: its last boundary did not come.")
 
     async def _read(self) -> AsyncIterator[_Event]:
         async for chunk in self._chunks:
+            self._others_bytes += len(chunk)
             try:
                 self._parser.write(chunk)
             except FormParserError as error:
@@ -68,6 +75,8 @@ class Form:
             for event in events:
                 self._take(event)
                 yield event
+            if self._others_bytes > OTHERS_BYTES_MAX:
+                raise InvalidRequest(f"The form holds more than {OTHERS_BYTES_MAX} bytes beside its file.")
 
     def _take(self, event: _Event) -> None:
         kind, data = event
@@ -78,14 +87,16 @@ class Form:
                 self._take_header(data)
             case "begin":
                 self._begin()
-            case "data" if self._part != self._member:
+            case "data" if self._part == self._member:
+                self._others_bytes -= len(data)
+            case "data":
                 self._value += data
                 if len(self._value) > FIELD_BYTES_MAX:
                     raise InvalidRequest(f"The field '{self._part}' is too long.", param=self._part)
             case "end":
                 self._end()
-            case _:
-                pass
+            case "close":
+                self._closed = True
 
     def _take_header(self, data: bytes) -> None:
         name = self._name.decode("latin-1").lower()
@@ -95,18 +106,19 @@ class Form:
             raise InvalidRequest("The headers of a part of the form are too long.")
 
     def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > FIELDS_MAX:
+            raise InvalidRequest(f"The form has more than {FIELDS_MAX} fields.")
         _, options = parse_options_header(self._headers.get("content-disposition", b""))
         self._headers = {}
         self._value = b""
         self._part = options.get(b"name", b"").decode("utf-8", "replace")
         if self._part == self._member:
             name = options.get(b"filename", b"").decode("utf-8", "replace")
-            self.filename = name.replace("\\", "/").rpartition("/")[2][:FILENAME_CHARS_MAX]
+            self.filename = plain_name(name)[:FILENAME_CHARS_MAX]
 
     def _end(self) -> None:
         if self._part != self._member:
-            if len(self.fields) >= FIELDS_MAX:
-                raise InvalidRequest("The form has too many fields.")
             self.fields[self._part] = self._value.decode("utf-8", "replace")
         self._part = ""
 
@@ -130,4 +142,5 @@ def _callbacks(events: list[_Event]) -> Any:
         "on_headers_finished": lambda: events.append(("begin", b"")),
         "on_part_data": told("data"),
         "on_part_end": lambda: events.append(("end", b"")),
+        "on_end": lambda: events.append(("close", b"")),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -16,6 +17,8 @@ from antiphon.wire.values import StrictStruct
 
 PARTS_MAX = 10_000
 FILENAME_CHARS_MAX = 512
+_DIGITS_MAX = 20
+_STEERING = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")
 
 Purpose: TypeAlias = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
 Seconds: TypeAlias = Annotated[int, Meta(ge=3600, le=2_592_000)]
@@ -110,6 +113,13 @@ class FileListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     purpose: str | None = None
 
 
+def plain_name(name: str) -> str:
+    """A file's name without the folders that it may be in, and without characters that steer a terminal or turn the
+    direction of a text.
+    """
+    return _STEERING.sub("_", name.replace("\\", "/").rpartition("/")[2])
+
+
 def file_form(fields: Mapping[str, str]) -> FileForm:
     """The form's fields; ``expires_after[anchor]`` and ``expires_after[seconds]`` are one object.
 
@@ -121,7 +131,8 @@ def file_form(fields: Mapping[str, str]) -> FileForm:
     for name, value in fields.items():
         if name.startswith("expires_after[") and name.endswith("]"):
             member = name[len("expires_after[") : -1]
-            expiry[member] = int(value) if member == "seconds" and value.isdecimal() else value
+            is_number = member == "seconds" and value.isdecimal() and len(value) <= _DIGITS_MAX
+            expiry[member] = int(value) if is_number else value
         else:
             raw[name] = value
     if expiry:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import msgspec
 
@@ -16,6 +16,7 @@ from antiphon.files.parsing.child import Parsed, ParseLimits
 __all__ = ["ParseLimits", "parse_file"]
 
 _BYTES_PER_CHAR = 4
+_SUFFIX_CHARS_MAX = 16
 _MARKS_BYTES = 64 << 20
 _CPU_SIGNALS = ("SIGKILL", "SIGXCPU")
 
@@ -35,7 +36,7 @@ async def parse_file(path: Path, filename: str, limits: ParseLimits | None = Non
         "-m",
         "antiphon.files.parsing.child",
         str(path),
-        filename,
+        _example(filename),
         msgspec.json.encode(limits).decode(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -53,6 +54,14 @@ async def parse_file(path: Path, filename: str, limits: ParseLimits | None = Non
                 process.kill()
             await process.wait()
     return _document(answer, process.returncode or 0, limits)
+
+
+def _example(filename: str) -> str:
+    """A name that ends alike: what owners call their files may be longer than an argument can be, or hold what none
+    may.
+    """
+    suffix = PurePath(filename).suffix
+    return f"file{suffix}" if suffix[1:].isalnum() and len(suffix) <= _SUFFIX_CHARS_MAX else "file"
 
 
 async def _read(process: asyncio.subprocess.Process, limits: ParseLimits) -> bytes:

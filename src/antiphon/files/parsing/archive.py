@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import lzma
 import posixpath
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -30,7 +32,7 @@ class Archive:
     def __init__(self, data: bytes) -> None:
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, LookupError, NotImplementedError, ValueError, struct.error) as error:
             raise FileRefused("invalid_file", f"The file is damaged: {error}.") from error
         entries = self._zip.infolist()
         if len(entries) > ENTRIES_MAX:
@@ -56,7 +58,8 @@ class Archive:
             raise FileRefused("invalid_file", f"The file is damaged: {name} is missing.") from error
         except RuntimeError as error:
             raise FileRefused("invalid_file", "The file is encrypted; save it without a password.") from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, LookupError, NotImplementedError, OSError,
+                ValueError, struct.error) as error:  # fmt: skip
             raise FileRefused("invalid_file", f"The file is damaged: {name} cannot be unpacked.") from error
         self._left -= len(data)
         if self._left < 0:

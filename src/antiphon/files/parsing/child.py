@@ -19,6 +19,8 @@ from antiphon.files.parsing.pdf import parse_pdf
 from antiphon.files.parsing.sniffing import sniff
 from antiphon.files.parsing.text import parse_text
 
+MARKS_MAX = 200_000
+"""Headings and pages that are kept of a file; what comes behind stands under the last of them."""
 _ARCHIVES = {"docx": parse_docx, "pptx": parse_pptx, "xlsx": parse_xlsx, "epub": parse_epub}
 
 
@@ -63,7 +65,8 @@ def parse(data: bytes, filename: str) -> Document:
             document = _ARCHIVES[kind](Archive(data))
     if not document.text.strip():
         raise FileRefused("invalid_file", "The file holds no text.")
-    return document
+    # Halves of characters, which some encodings can say, cannot be kept.
+    return Document(document.text.encode("utf-8", "replace").decode(), document.marks[:MARKS_MAX])
 
 
 def answer(path: Path, filename: str, limits: ParseLimits) -> Parsed:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+from contextlib import suppress
 from html.parser import HTMLParser
 
 from antiphon.files.document import Document, DocumentBuilder
@@ -17,6 +19,9 @@ _BLOCKS = frozenset(
 _CELLS = frozenset(("td", "th"))
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _SPACE = re.compile(r"[ \t\r\n\f]+")
+_NO_PAGES = frozenset(("idna", "punycode", "raw_unicode_escape", "raw-unicode-escape", "unicode_escape",
+                       "unicode-escape", "utf-7", "undefined"))  # fmt: skip
+"""Encodings that Python knows and no page is in; some take very long, or make halves of characters."""
 _CHARSET = re.compile(rb"<meta[^>]+charset=[\"']?([a-zA-Z0-9_-]+)", re.I)
 
 
@@ -31,10 +36,10 @@ def parse_html(data: bytes, builder: DocumentBuilder | None = None) -> Document:
 def _decode(data: bytes) -> str:
     named = _CHARSET.search(data[:4096])
     if named is not None:
-        try:
-            return data.decode(named[1].decode("ascii"))
-        except (LookupError, UnicodeDecodeError):
-            pass
+        with suppress(LookupError, UnicodeError):
+            encoding = codecs.lookup(named[1].decode("ascii")).name
+            if encoding not in _NO_PAGES:
+                return data.decode(encoding)
     return decode(data)
 
 

@@ -14,6 +14,7 @@ from antiphon.files.parsing.html import parse_html
 
 _HEADING = re.compile(r"heading (\d)")
 CELLS_MAX = 2_000_000
+_DIGITS_MAX = 9
 
 
 def parse_docx(archive: Archive) -> Document:
@@ -243,7 +244,7 @@ class _Sheet:
             self._value.append(piece)
 
     def _cell_text(self, value: str) -> str:
-        if self._kind == "s" and value.isdigit() and int(value) < len(self._shared):
+        if self._kind == "s" and value.isdecimal() and len(value) <= _DIGITS_MAX and int(value) < len(self._shared):
             value = self._shared[int(value)]
         elif self._kind == "b":
             value = "TRUE" if value == "1" else "FALSE"

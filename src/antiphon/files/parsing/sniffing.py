@@ -13,7 +13,10 @@ Kind: TypeAlias = Literal["pdf", "docx", "pptx", "xlsx", "epub", "html", "text"]
 
 HEAD_BYTES = 8192
 _MEMBERS: dict[str, Kind] = {"word/document.xml": "docx", "ppt/presentation.xml": "pptx", "xl/workbook.xml": "xlsx"}
-_HTML = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b", re.I | re.S)
+_HTML = re.compile(
+    rb"\s*+(<\?xml[^>]*+>\s*+)?+(<!--((?!-->).)*+-->\s*+)*+<(!doctype\s++html|html|head|body)\b", re.I | re.S
+)
+"""Nothing is taken back, so that nothing is tried in many ways."""
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _NAMED = {
     b"\xd0\xcf\x11\xe0": "an older or encrypted Office file; save it as .docx, .pptx or .xlsx without a password",

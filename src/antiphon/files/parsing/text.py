@@ -13,7 +13,7 @@ GUESS_BYTES = 256 * 1024
 """How much of a text in an old encoding is looked at to find out which."""
 
 _FENCE = re.compile(r"^ {0,3}(```|~~~)")
-_ATX = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t#]*$")
+_ATX = re.compile(r"^(#{1,6})[ \t]++(.+)$")
 _UNDERLINE = re.compile(r"^(={3,}|-{3,}|~{3,}|\^{3,})[ \t]*$")
 _PROSE = frozenset(("", ".md", ".markdown", ".txt", ".text", ".rst", ".adoc", ".mdx"))
 _WITHOUT_ATX = frozenset((".txt", ".text", ".rst"))
@@ -80,7 +80,7 @@ def _headings(text: str, *, atx: bool) -> list[Mark]:
 
 def _heading(line: str, before: str, *, atx: bool) -> tuple[int, str, bool] | None:
     if atx and (match := _ATX.match(line)) is not None:
-        return len(match[1]), match[2], False
+        return len(match[1]), match[2].rstrip(" \t#") or match[2][0], False
     is_title = 0 < len(before) <= 120 and not _UNDERLINE.match(before)
     if is_title and _UNDERLINE.match(line) and len(line.strip()) >= min(len(before), 3) and "|" not in before:
         return _LEVELS[line[0]], before, True
