@@ -84,7 +84,18 @@ async def test_usage_is_waited_for_and_a_server_that_ends_too_early_is_heard_out
     assert (said(deltas), used(deltas)) == ("Hello", Usage(3, 0, 2, 0))
 
 
-@pytest.mark.parametrize("tail", [(), ("cut",), (b"data: [DONE]\n\n",)])
+async def test_the_last_frame_of_all_ends_an_answer_that_does_not_say_why(upstream: Upstream) -> None:
+    upstream.play(raw(frames(text("Hel"), text("lo"), usage(3, 2))))
+    deltas = await read(upstream)
+    assert (said(deltas), used(deltas)) == ("Hello", Usage(3, 0, 2, 0))
+    upstream.play(raw(frames(tool(0, "a", "ping", "{}"))))
+    assert calls(await read(upstream)) == [("ping", "{}")]
+    upstream.play(raw(frames()))
+    with pytest.raises(UpstreamError, match="ended mid-stream"):
+        await read(upstream)
+
+
+@pytest.mark.parametrize("tail", [(), ("cut",), (b"data: Out of memory\n\ndata: [DONE]\n\n",)])
 async def test_an_answer_that_does_not_say_why_it_ends_is_none(upstream: Upstream, tail: Any) -> None:
     upstream.play(raw(frames(text("Hel"), done=False), *tail))
     with pytest.raises(UpstreamError, match="ended mid-stream"):

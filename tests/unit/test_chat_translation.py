@@ -487,7 +487,7 @@ def test_an_answer_in_one_document() -> None:
     ("data", "code"),
     [
         (frames(text("a"), done=False), "upstream_ended"),
-        (frames(text("a")), "upstream_ended"),
+        (frames(), "upstream_ended"),
         (b"", "upstream_ended"),
         (frames({"error": {"message": "CUDA"}}), "upstream_error"),
         (b'error: {"message": "CUDA"}\n\n', "upstream_error"),

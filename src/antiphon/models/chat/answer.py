@@ -134,6 +134,11 @@ class Answer:
         return self.finish_reason in _FAILED
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there is anything of an answer, or a call."""
+        return self._has_spoken or bool(self._calls)
+
+    @property
     def usage(self) -> Usage | None:
         """What it used, once that was said."""
         return self._tokens.usage

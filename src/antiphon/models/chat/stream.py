@@ -83,7 +83,7 @@ class ChatStream:
         for line in pieces:
             if line[:5] == b"data:":
                 if len(line) < 16 and line[5:].strip() == _DONE:
-                    self._finish(out)
+                    self._done(out)
                     return
                 if self._frame:
                     self._frame.append(line[5:])
@@ -187,7 +187,7 @@ class ChatStream:
 
     def _document(self, data: bytes, out: list[Delta]) -> None:
         if data.strip() == _DONE:
-            self._finish(out)
+            self._done(out)
             return
         try:
             value = parse(data)
@@ -227,6 +227,13 @@ class ChatStream:
         self._answer.feed(chunk, out, loose=loose)
         if chunk.error and chat_errors.is_error(chunk.error):
             self._fail({"error": chunk.error})
+
+    def _done(self, out: list[Delta]) -> None:
+        """The server's own word that this was all. There are some that never say why an answer ends."""
+        self._answer.choose(out)
+        if self._answer.has_begun and not self._words:
+            self._answer.finish_reason = self._answer.finish_reason or "stop"
+        self._finish(out)
 
     def _finish(self, out: list[Delta]) -> None:
         self._answer.choose(out)
