@@ -22,15 +22,18 @@ from antiphon.testing.serving import serving
 
 BODY = json.dumps({"model": "m", "input": "hi"}).encode()
 RAW = zlib.compressobj(wbits=-15)
+DEFLATED = RAW.compress(BODY) + RAW.flush()
+ZSTD = zstandard.ZstdCompressor()
 PACKED = {
     "gzip": gzip.compress(BODY[:9]) + gzip.compress(BODY[9:]),
     "x-gzip": gzip.compress(BODY),
     "deflate": zlib.compress(BODY),
-    " Deflate ": RAW.compress(BODY) + RAW.flush(),
-    "zstd": zstandard.ZstdCompressor().compress(BODY),
+    " Deflate ": DEFLATED,
+    "zstd": ZSTD.compress(BODY[:9]) + ZSTD.compress(BODY[9:]),
     "br": brotli.compress(BODY),
     "gzip, br": brotli.compress(gzip.compress(BODY)),
     "identity": BODY,
+    "x-gzip, identity": gzip.compress(BODY) + b"\0" * 9,
 }
 
 
@@ -61,6 +64,10 @@ async def test_bodies_may_be_packed(encoding: str) -> None:
         ("gzip", gzip.compress(BODY)[:-4], 400, "invalid_content_encoding"),
         ("br", brotli.compress(BODY)[:-3], 400, "invalid_content_encoding"),
         ("zstd", b"\x28\xb5\x2f\xfd nothing", 400, "invalid_content_encoding"),
+        ("zstd", zstandard.ZstdCompressor().compress(BODY)[:-2], 400, "invalid_content_encoding"),
+        ("zstd", zstandard.ZstdCompressor().compress(BODY) + b"junk", 400, "invalid_content_encoding"),
+        ("deflate", DEFLATED[:-2], 400, "invalid_content_encoding"),
+        ("deflate", DEFLATED + b"junk", 400, "invalid_content_encoding"),
         ("gzip", gzip.compress(b" " * 2_000_000), 413, "request_too_large"),
         ("deflate", zlib.compress(b" " * 2_000_000), 413, "request_too_large"),
         ("br", brotli.compress(b" " * 2_000_000), 413, "request_too_large"),
@@ -71,6 +78,21 @@ async def test_what_cannot_be_unpacked_is_refused(encoding: str, data: bytes, st
     async with session_of(ScriptedModel(), body_bytes_max=1_000_000) as (session, url):
         answer = await post(session, url, data, **{"content-encoding": encoding})
     assert (answer[0], answer[1]["error"]["code"]) == (status, code)
+
+
+async def test_an_encoding_may_be_said_in_several_headers() -> None:
+    headers = [("content-encoding", "gzip"), ("content-encoding", "br")]
+    async with session_of(ScriptedModel("Hi.")) as (session, url):
+        answer = await session.post(f"{url}/responses", data=PACKED["gzip, br"], headers=headers)
+        assert answer.status == 200
+
+
+async def test_a_form_in_an_encoding_is_refused_as_one() -> None:
+    async with session_of(ScriptedModel()) as (session, url):
+        for encoding, status in (("gzip", 415), ("Identity", 400)):
+            headers = {"content-encoding": encoding, "content-type": "multipart/form-data; boundary=x"}
+            async with session.post(f"{url}/files", data=b"x", headers=headers) as answer:
+                assert answer.status == status
 
 
 @pytest.mark.parametrize(
@@ -86,6 +108,7 @@ async def test_what_cannot_be_unpacked_is_refused(encoding: str, data: bytes, st
 async def test_pages_of_other_origins(origin: str, origins: tuple[str, ...], allowed: bool) -> None:
     asks = {"origin": origin, "access-control-request-method": "POST"}
     asks["access-control-request-headers"] = "authorization,content-type,x-stainless-os"
+    asks["access-control-request-private-network"] = "true"
     async with session_of(ScriptedModel("Hi."), cors_origins=origins) as (session, url):
         async with session.options(f"{url}/responses", headers=asks) as answer:
             assert (answer.status == 200) is allowed
@@ -95,7 +118,8 @@ async def test_pages_of_other_origins(origin: str, origins: tuple[str, ...], all
             assert (answer.status == 200) is allowed
             if allowed:
                 assert answer.headers["access-control-allow-origin"] in (origin, "*")
-                assert "x-antiphon-model" in answer.headers["access-control-expose-headers"]
+                exposed = answer.headers["access-control-expose-headers"]
+                assert {"x-antiphon-model", "x-should-retry", "x-antiphon-estimated"} <= set(exposed.split(", "))
 
 
 @pytest.mark.parametrize("streamed", [False, True])

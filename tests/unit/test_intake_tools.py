@@ -207,6 +207,12 @@ def test_choices(choice: object, echo: object, meaning: ToolChoice):
     assert made.response.tool_choice == echo
 
 
+def test_a_call_may_be_required_of_tools_that_came_along():
+    brought = {"type": "additional_tools", "role": "developer", "tools": [F]}
+    made = planned(input=[brought, {"role": "user", "content": "x"}], tool_choice="required")
+    assert made.prompt.tool_choice == ToolChoice("required")
+
+
 NAMESPACE: Json = {"type": "namespace", "name": "n", "description": "d", "tools": [F, {"type": "custom", "name": "c"}]}
 
 

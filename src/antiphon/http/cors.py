@@ -19,6 +19,7 @@ _EXPOSED: Final = (
     "x-request-id",
     "x-antiphon-model",
     "x-antiphon-ignored",
+    "x-antiphon-estimated",
     "x-antiphon-replayed",
     "x-antiphon-sequence-number",
     "x-antiphon-snapshot",
@@ -30,6 +31,7 @@ _EXPOSED: Final = (
     "x-ratelimit-reset-tokens",
     "retry-after",
     "retry-after-ms",
+    "x-should-retry",
     "openai-poll-after-ms",
 )
 _PREFLIGHT_S: Final = 600
@@ -43,6 +45,8 @@ def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
         allow_origin_regex=_THIS_MACHINE,
         allow_methods=("GET", "POST", "DELETE"),
         allow_headers=("*",),
+        # A page from elsewhere that may use a server may use it in its own network too.
+        allow_private_network=True,
         expose_headers=_EXPOSED,
         max_age=_PREFLIGHT_S,
     )

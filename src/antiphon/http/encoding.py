@@ -16,6 +16,8 @@ _brotli: Any = import_module("brotli")  # it has no types
 _CODINGS_MAX: Final = 3
 _GZIP_OR_ZLIB: Final = 47
 _RAW_DEFLATE: Final = -15
+_SLICE_BYTES: Final = 256
+"""How much of zstd is unpacked at a time: a block holds 128 KiB in 4 bytes."""
 
 
 class UnsupportedEncoding(ApiError):
@@ -24,7 +26,13 @@ class UnsupportedEncoding(ApiError):
     status, type, code = 415, "invalid_request_error", "unsupported_content_encoding"
 
 
-def unpack(body: bytes, encoding: str | None, bytes_max: int) -> bytes:
+def codings_of(encoding: str) -> list[str]:
+    """The codings that a ``Content-Encoding`` names, first to last."""
+    named = [coding.strip().lower() for coding in encoding.split(",")]
+    return [coding for coding in named if coding not in ("", "identity")]
+
+
+def unpack(body: bytes, encoding: str, bytes_max: int) -> bytes:
     """The body as it was before it was encoded; ``encoding`` as ``Content-Encoding`` has it.
 
     Raises:
@@ -32,8 +40,7 @@ def unpack(body: bytes, encoding: str | None, bytes_max: int) -> bytes:
         BodyTooLarge: it is larger than ``bytes_max`` when unpacked.
         InvalidRequest: it is not what it says.
     """
-    codings = [coding.strip().lower() for coding in (encoding or "").split(",")]
-    codings = [coding for coding in codings if coding not in ("", "identity")]
+    codings = codings_of(encoding)
     if len(codings) > _CODINGS_MAX or not set(codings) <= _UNPACK.keys():
         known = ", ".join(sorted(_UNPACK))
         raise UnsupportedEncoding(f"Unsupported Content-Encoding: {encoding!r}. Supported encodings are {known}.")
@@ -58,7 +65,10 @@ def _inflate(body: bytes, bytes_max: int) -> bytes:
         return _gunzip(body, bytes_max)
     except zlib.error:
         unpacker = zlib.decompressobj(_RAW_DEFLATE)
-        return _refuse_too_large(unpacker.decompress(body, bytes_max + 1), bytes_max)
+        whole = _refuse_too_large(unpacker.decompress(body, bytes_max + 1), bytes_max)
+        if not unpacker.eof or unpacker.unused_data:
+            raise EOFError from None
+        return whole
 
 
 def _gunzip(body: bytes, bytes_max: int) -> bytes:
@@ -69,13 +79,24 @@ def _gunzip(body: bytes, bytes_max: int) -> bytes:
         _refuse_too_large(whole, bytes_max)
         if not unpacker.eof:
             raise EOFError
-        body = unpacker.unused_data
+        # Some pad with zeros.
+        body = unpacker.unused_data.lstrip(b"\0")
     return bytes(whole)
 
 
 def _unzstd(body: bytes, bytes_max: int) -> bytes:
-    with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True) as reader:
-        return _refuse_too_large(reader.read(bytes_max + 1), bytes_max)
+    whole, unpacker = bytearray(), zstandard.ZstdDecompressor().decompressobj()
+    for start in range(0, len(body), _SLICE_BYTES):
+        data = body[start : start + _SLICE_BYTES]
+        while data:
+            if unpacker.eof:
+                unpacker = zstandard.ZstdDecompressor().decompressobj()
+            whole += unpacker.decompress(data)
+            _refuse_too_large(whole, bytes_max)
+            data = unpacker.unused_data
+    if body and not unpacker.eof:
+        raise EOFError
+    return bytes(whole)
 
 
 def _unbrotli(body: bytes, bytes_max: int) -> bytes:

@@ -16,10 +16,10 @@ from starlette.types import Message, Receive, Scope, Send
 from antiphon.access.keyring import Caller
 from antiphon.engine import Engine
 from antiphon.http.body import BodyShare, decode_json
-from antiphon.http.encoding import unpack
+from antiphon.http.encoding import UnsupportedEncoding, codings_of, unpack
 from antiphon.http.monitor import ConnectionMonitor
 from antiphon.http.profile import choose_profile
-from antiphon.wire.errors import ApiError, BodyTooLarge, InvalidRequest, ServerError, Unavailable
+from antiphon.wire.errors import ApiError, BodyTooLarge, ServerError, Unavailable
 
 log = logging.getLogger("antiphon.http.app")
 _encode = msgspec.json.Encoder().encode
@@ -135,8 +135,8 @@ class Exchange:
             self.headers["connection"] = "close"
             raise
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        encoding = self.header(b"content-encoding")
-        return body if encoding is None else self._unpack(body, encoding, bytes_max)
+        encoding = self._encoding
+        return self._unpack(body, encoding, bytes_max) if encoding else body
 
     def _unpack(self, body: bytes, encoding: str, bytes_max: int) -> bytes:
         whole = unpack(body, encoding, bytes_max)
@@ -144,14 +144,21 @@ class Exchange:
             self.share.take(len(whole) - len(body))
         return whole
 
+    @property
+    def _encoding(self) -> str:
+        """How the body is packed, first to last; said in one header or in several."""
+        return ", ".join(
+            value.decode("latin-1") for name, value in self.scope["headers"] if name == b"content-encoding"
+        )
+
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it comes, for one that is too large to be held; whoever reads it bounds it.
 
         Raises:
-            InvalidRequest: it comes in an encoding.
+            UnsupportedEncoding: it comes in an encoding.
         """
-        if self.header(b"content-encoding") not in (None, "identity"):
-            raise InvalidRequest("This endpoint takes a body without a content encoding.", code="unsupported_encoding")
+        if codings_of(self._encoding):
+            raise UnsupportedEncoding("This endpoint takes a body without a content encoding.")
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":

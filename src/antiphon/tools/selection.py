@@ -144,7 +144,7 @@ def _functions_of(offered: Toolset, kind: str, name: str | None) -> tuple[str, .
 
 
 def _require_one(offered: Toolset) -> ToolChoice:
-    if not offered.echo:
+    if not offered.echo and not offered.offers.by_name:
         text = "Tool choice 'required' must be specified with 'tools' parameter."
         raise InvalidRequest(text, code="invalid_value", param="tool_choice")
     if not offered.offers.by_name:
