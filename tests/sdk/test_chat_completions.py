@@ -111,6 +111,19 @@ async def test_a_call_that_the_request_does_not_allow_is_never_shown(streamed: b
             assert (choice.message.tool_calls, choice.message.content) == (None, "No.")
 
 
+async def test_a_call_in_the_history_may_have_no_arguments() -> None:
+    model = ScriptedModel([Text("Ok."), DONE])
+    calls = [
+        {"id": "c1", "type": "function", "function": {"name": "f"}},
+        {"id": "c2", "type": "function", "function": {"name": "f", "arguments": None}},
+    ]
+    outputs: Any = [{"role": "tool", "tool_call_id": call["id"], "content": ""} for call in calls]
+    messages: Any = [*ASK, {"role": "assistant", "tool_calls": calls}, *outputs]
+    async with client_of(model) as client:
+        await client.chat.completions.create(model="m", messages=messages)
+    assert [item["arguments"] for item in model.prompts[0].items if "arguments" in item] == ["{}", "{}"]
+
+
 async def test_every_kind_of_message_and_part() -> None:
     model = ScriptedModel([Text("Ok."), DONE])
     messages: Any = [

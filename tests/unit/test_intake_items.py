@@ -193,3 +193,10 @@ def test_refused_page_query(params: list[tuple[str, str]], code: str, param: str
     with pytest.raises(InvalidRequest) as refused:
         read_query(params, PageQuery)
     assert (refused.value.code, refused.value.param) == (code, param)
+
+
+@pytest.mark.parametrize("blank", ["", " \n", "null", None])
+def test_a_call_in_the_history_without_arguments_has_an_empty_object(blank: str | None) -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": blank}
+    output = {"type": "function_call_output", "call_id": "c", "output": ""}
+    assert items_of([call, output])[0]["arguments"] == "{}"

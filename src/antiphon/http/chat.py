@@ -33,6 +33,7 @@ from antiphon.wire.chat import (
     UserPart,
 )
 from antiphon.wire.errors import ApiError, InvalidRequest
+from antiphon.wire.items import NO_ARGUMENTS
 from antiphon.wire.response import Response
 
 _SAME: Final = (
@@ -161,7 +162,7 @@ def _assistant_items(message: AssistantMessage) -> Iterator[Json]:
     if parts:
         yield {"type": "message", "role": "assistant", "content": parts}
     for call in message.tool_calls or ():
-        named = {"name": call.function.name, "arguments": call.function.arguments}
+        named = {"name": call.function.name, "arguments": call.function.arguments or NO_ARGUMENTS}
         yield {"type": "function_call", "call_id": call.id, **named}
 
 

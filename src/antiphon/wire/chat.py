@@ -76,7 +76,7 @@ class UserMessage(Speech, tag="user", kw_only=True):
 
 class CalledFunction(StrictStruct, kw_only=True):
     name: Label
-    arguments: LongText
+    arguments: LongText | None = None
 
 
 class CallMade(StrictStruct, kw_only=True):

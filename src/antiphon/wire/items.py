@@ -7,7 +7,7 @@ item carries stays as it came. Normal items are a fixpoint: normalising them aga
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
@@ -17,19 +17,31 @@ from antiphon.wire.validation import Fault, Path, too_long, wrong_value
 Ids: TypeAlias = Callable[[str], Id]
 """Makes a fresh id: ``ids("msg")`` is ``msg_…``."""
 
+NO_ARGUMENTS: Final = "{}"
 _PARTS_OF_INPUT = ("input_text", "input_image", "input_file")
 
 
 def typed(item: Any) -> Any:
-    """The item with the ``type`` that the two short forms leave out: a message, told by ``role``, and a reference."""
+    """The item with the ``type`` that the two short forms leave out, a message, told by ``role``, and a reference; and
+    with the arguments of a call that has none as the API writes them.
+    """
     if not isinstance(item, dict):
         return item
     members = cast(Json, item)
     if members.get("type") is not None:
-        return members
+        return {**members, "arguments": NO_ARGUMENTS} if _has_no_arguments(members) else members
     if "role" in members:
         return {**members, "type": "message"}
     return {**members, "type": "item_reference"} if members.keys() <= {"id", "type"} and members else members
+
+
+def _has_no_arguments(item: Json) -> bool:
+    return item.get("type") == "function_call" and "arguments" in item and is_blank(item["arguments"])
+
+
+def is_blank(arguments: Any) -> bool:
+    """Whether the arguments of a call say nothing, as some clients and models write them for a call without any."""
+    return arguments is None or (isinstance(arguments, str) and arguments.strip() in ("", "null"))
 
 
 def normal(items: Sequence[Json], ids: Ids, *, chars_max: int, member: str = "input") -> tuple[Json, ...]:

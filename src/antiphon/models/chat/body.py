@@ -17,6 +17,7 @@ from antiphon.models.chat.arguments import compact
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.control_tokens import neutralize, tokens_for
 from antiphon.wire import Json
+from antiphon.wire.items import NO_ARGUMENTS, is_blank
 from antiphon.wire.pairing import pair_calls
 
 _ROLES: Final = {"assistant": "assistant", "system": "system", "developer": "developer"}
@@ -346,9 +347,9 @@ def object_text(arguments: Any) -> str:
     """
     if isinstance(arguments, dict):
         return compact(arguments)
-    text = arguments if isinstance(arguments, str) else ""
-    if not text.strip():
-        return "{}"
+    if is_blank(arguments) or not isinstance(arguments, str):
+        return NO_ARGUMENTS
+    text = arguments
     try:
         _OBJECT.decode(text)
     except (msgspec.DecodeError, RecursionError):
