@@ -33,6 +33,7 @@ from antiphon.tools.toolbox import Offers
 from antiphon.truncation import drop_oldest, excess_share
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest, UpstreamError
+from antiphon.wire.items import last_asked
 from antiphon.wire.kinds import is_call
 from antiphon.writer import Item, Writer
 
@@ -199,6 +200,7 @@ def _call_rules(turn: TurnContext, prompt: Prompt) -> CallRules:
         # Nothing of an answer may be shown that has to be asked for again.
         whole=turn.whole_calls or repairs or has_silent,
         repairs=repairs,
+        asked=last_asked(prompt.items) if repairs else "",
         just_made=calls_just_made(prompt.items) if repairs and not must_call else frozenset(),
     )
 

@@ -41,6 +41,34 @@ def test_what_says_nothing_is_dropped_where_that_makes_it_fit(written: str, made
     assert repair_call(call(written), WEATHER).arguments == made
 
 
+NOTED: Json = {
+    "type": "object",
+    "properties": {
+        "title": {"type": "string"},
+        "customer": {"type": "string"},
+        "state": {"type": "string", "enum": ["unknown", "open"]},
+    },
+    "required": ["title"],
+}
+
+
+@pytest.mark.parametrize(
+    ("written", "asked", "made"),
+    [
+        ('{"title": "Down", "customer": "Unknown"}', "It is down!", '{"title":"Down"}'),
+        ('{"title": "Down", "customer": "<not specified>"}', "It is down!", '{"title":"Down"}'),
+        ('{"title": "Down", "customer": "None"}', "It is down!", '{"title":"Down"}'),
+        ('{"title": "Down", "more": ["unknown"]}', "It is down!", '{"title": "Down", "more": ["unknown"]}'),
+        ('{"title": "Down", "customer": "88"}', "It is down!", '{"title": "Down", "customer": "88"}'),
+        ('{"title": "unknown", "state": "unknown"}', "It is down!", '{"title": "unknown", "state": "unknown"}'),
+        ('{"title": "Down", "customer": "none"}', "It is down!", '{"title": "Down", "customer": "none"}'),
+        ('{"title": "a", "customer": "unknown"}', "Note it as unknown.", '{"title": "a", "customer": "unknown"}'),
+    ],
+)
+def test_an_optional_text_that_says_that_there_is_none_is_dropped(written: str, asked: str, made: str) -> None:
+    assert repair_call(call(written), Function("weather", None, NOTED), asked).arguments == made
+
+
 @pytest.mark.parametrize("written", ["", "  ", "null"])
 def test_blank_arguments_are_none(written: str) -> None:
     assert repair_call(call(written), Function("weather")).arguments == "{}"

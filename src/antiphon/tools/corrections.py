@@ -22,13 +22,21 @@ _HELPS: Final[dict[str, ToolMeasure]] = {
 }
 _NOT_MADE: Final = "This call was not made, because another one beside it was invalid. Make it again."
 
+_FREE_TEXT: Final = frozenset(("type", "description", "title"))
+"""All that the schema of a text says which may be anything."""
+_LITERALS: Final = frozenset(("None", "null", "NULL", "undefined"))
+_PLACEHOLDERS: Final = frozenset(
+    ("unknown", "unspecified", "n/a", "not specified", "not provided", "not given", "not available", "not known")
+)
 
-def repair_call(call: ToolCall, function: Function | None) -> ToolCall:
+
+def repair_call(call: ToolCall, function: Function | None, asked: str = "") -> ToolCall:
     """A call of a function as it can be made: blank arguments are none; of members that make it misfit, those that say
-    nothing, or that the schema does not know, are dropped.
+    nothing, or that the schema does not know, are dropped, and so are optional texts that say that there is none.
 
     Args:
         function: None where it was never declared.
+        asked: what the user said last: its words may be meant.
 
     Raises:
         CallInvalid: it cannot be mended.
@@ -38,7 +46,8 @@ def repair_call(call: ToolCall, function: Function | None) -> ToolCall:
     arguments = _read(call)
     schema = function.parameters
     if schema is None or violation(schema, arguments) is None:
-        return call if call.arguments.strip() not in ("", "null") else _with(call, arguments)
+        said = _drop_placeholders(arguments, schema or {}, asked)
+        return call if said == arguments and call.arguments.strip() not in ("", "null") else _with(call, said)
     for mended in (_drop_empty(arguments, schema), _drop_unknown(arguments, schema)):
         if violation(schema, mended) is None:
             return _with(call, mended)
@@ -72,6 +81,28 @@ def _drop_empty(arguments: Json, schema: Json) -> Json:
 def _drop_unknown(arguments: Json, schema: Json) -> Json:
     properties: Any = schema.get("properties") or {}
     return {name: value for name, value in _drop_empty(arguments, schema).items() if name in properties}
+
+
+def _drop_placeholders(arguments: Json, schema: Json, asked: str) -> Json:
+    """Without optional free texts by which small models say that they have none."""
+    properties: Any = schema.get("properties")
+    required: Any = schema.get("required") or ()
+    if not isinstance(properties, dict):
+        return arguments
+    free = {name for name, spec in cast(Json, properties).items() if name not in required and _is_free_text(spec)}
+    return {name: value for name, value in arguments.items() if name not in free or not _is_placeholder(value, asked)}
+
+
+def _is_free_text(spec: Any) -> bool:
+    shape = cast(Json, spec) if isinstance(spec, dict) else {}
+    return shape.get("type") == "string" and not shape.keys() - _FREE_TEXT
+
+
+def _is_placeholder(value: Any, asked: str) -> bool:
+    if not isinstance(value, str):
+        return False
+    word = value.strip(" .<>[]()").casefold()
+    return value in _LITERALS or (word in _PLACEHOLDERS and word not in asked.casefold())
 
 
 class Corrections:

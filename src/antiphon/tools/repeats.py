@@ -15,7 +15,7 @@ import msgspec
 from antiphon.models.outcome import outcome_of
 from antiphon.tools import ToolCall
 from antiphon.wire import Json
-from antiphon.wire.items import content_texts
+from antiphon.wire.items import content_texts, last_asked
 
 Made: TypeAlias = "tuple[str, bytes]"
 """A function, and its arguments without regard to how they are written."""
@@ -36,7 +36,7 @@ def calls_just_made(items: Sequence[Json]) -> frozenset[Made]:
     while at and items[at - 1].get("type") == "function_call_output":
         at -= 1
         outputs.setdefault(items[at].get("call_id") or "", items[at])
-    if not outputs or _ASKED_FOR.search(_asked(items[:at])):
+    if not outputs or _ASKED_FOR.search(last_asked(items[:at])):
         return frozenset()
     made: set[Made] = set()
     for item in reversed(items[:at]):
@@ -61,11 +61,3 @@ def _made(name: str, arguments: Any) -> Made:
         return name, msgspec.json.encode(value, order="deterministic")
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
         return name, str(arguments).encode(errors="replace")
-
-
-def _asked(items: Sequence[Json]) -> str:
-    """What the user said last."""
-    for item in reversed(items):
-        if item.get("type", "message") == "message" and item.get("role", "user") == "user":
-            return "\n".join(content_texts(item.get("content")))
-    return ""

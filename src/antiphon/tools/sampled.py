@@ -28,6 +28,7 @@ class CallRules(msgspec.Struct, frozen=True, kw_only=True):
         may_call: the functions of hosted tools that may be called, None for all; calls of others are left out.
         whole: whether a call becomes visible only when it is whole.
         repairs: whether the calls of functions are mended where they do not fit; then they have to be whole.
+        asked: what the user said last.
         just_made: calls that are left out, because their results are there; then calls have to be whole too.
     """
 
@@ -38,6 +39,7 @@ class CallRules(msgspec.Struct, frozen=True, kw_only=True):
     may_call: frozenset[str] | None = None
     whole: bool = False
     repairs: bool = False
+    asked: str = ""
     just_made: frozenset[Made] = frozenset()
 
 
@@ -200,6 +202,6 @@ class SampledCalls:
         offers = self._rules.offers
         if not self._rules.repairs or offer.tool is not offers.toolbox.functions:
             return call
-        repaired = repair_call(call, offer.function if call.name in offers.by_name else None)
+        repaired = repair_call(call, offer.function if call.name in offers.by_name else None, self._rules.asked)
         self._mended = self._mended or repaired is not call
         return repaired

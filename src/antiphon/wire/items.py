@@ -143,6 +143,14 @@ def content_texts(content: Any) -> Iterator[str]:
             yield text
 
 
+def last_asked(items: Sequence[Json]) -> str:
+    """What the user said last; empty where nobody did."""
+    for item in reversed(items):
+        if item.get("type", "message") == "message" and item.get("role", "user") == "user":
+            return "\n".join(content_texts(item.get("content")))
+    return ""
+
+
 def refuse_duplicates(items: Sequence[Json], member: str, before: Iterable[Json] = ()) -> None:
     """Ids name items in the store: none may occur twice among ``items``, or in what stands ``before`` them.
 
