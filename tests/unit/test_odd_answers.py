@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from odd import FUNCTIONS, PROMPT, calls, said, thought, tool, used
 
-from antiphon.models import Call, Delta, Prompt, Text, Usage
+from antiphon.models import Call, Delta, Finish, Prompt, Text, Usage
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.stream import ChatStream
 from antiphon.testing.upstream import delta, finish, frames, text, usage
@@ -83,7 +83,37 @@ PARALLEL: list[Any] = [
     ([tool(0, "a", "ping", '{"ci'), tool(0, "a", "ping", '{"city": '), tool(0, None, None, A)], ["ping"]),
     ([tool(0, "a", "ping", "{}"), tool(0, None, None, '{"city": '), tool(0, None, None, '"A"}')], ["ping"]),
     ([tool(0, "a", "ping", {}), tool(0, None, None, A)], ["ping"]),
-    ([tool(0, "a", "functions.ping", A)], ["ping"]),
+    *(
+        ([tool(0, "a", name, A)], ["ping"])
+        for name in ("functions.ping", "default_api:ping", " ping\n", '"ping"', "ping()", "Ping", "ping<|channel|>json")
+    ),
+    *(
+        (
+            [
+                tool(index, "x", "ping", '{"city'),
+                tool(index, "y", "get_time", '{"city'),
+                tool(index, "x", None, '": "A"}'),
+                tool(index, "y", None, '": "B"}'),
+            ],
+            ["ping", "get_time"],
+        )
+        for index in (None, 0)
+    ),
+    (
+        [
+            tool(0, "x", "ping", '{"city'),
+            tool(0, "y", "ping", '{"city'),
+            tool(0, "x", None, '": "A"}'),
+            tool(0, "y", None, '": "B"}'),
+        ],
+        ["ping", "ping"],
+    ),
+    ([tool(0, "a", "ping", f"```json\n{A}\n```")], ["ping"]),
+    ([tool(0, "a", "ping", [{"city": "A"}])], ["ping"]),
+    ([delta(tool_calls=[{"index": 0, "function": {"name": "ping", "parameters": {"city": "A"}}}])], ["ping"]),
+    ([delta(tool_calls=[{"index": 0, "name": "ping", "input": {"city": "A"}}])], ["ping"]),
+    ([delta(tool_calls=json.dumps([{"function": {"name": "ping", "arguments": A}}]))], ["ping"]),
+    ([delta(tool_calls=[{"index": 0, "function": json.dumps({"name": "ping", "arguments": A})}])], ["ping"]),
     ([pieces(tool(None, None, "ping", A), tool(None, None, "ping", A))], ["ping", "ping"]),
     (
         [
@@ -185,6 +215,60 @@ def test_frames_that_say_nothing_are_passed_over(frame: str, eol: str) -> None:
     for whole in (body, b"\xef\xbb\xbf" + body):
         deltas = read(whole)
         assert (said(deltas), used(deltas)) == ("Hello", Usage(3, 0, 2, 0))
+
+
+TEXT, END = json.dumps(text("Hello")), json.dumps(finish())
+FORMS: list[str] = [
+    f"DATA: {TEXT}\n\nDATA: {END}\n\n",
+    f"data: data: {TEXT}\n\ndata: data: {END}\n\n",
+    f"data: {TEXT}data: {END}\n\n",
+    f"data: {json.dumps(TEXT)}\n\ndata: {json.dumps(END)}\n\n",
+    *(f'data: {{"{name}": {TEXT}}}\n\ndata: {{"{name}": {END}}}\n\n' for name in ("data", "result", "response")),
+    '{"data": {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}}',
+    *(
+        f"data: {json.dumps(one)}\n\ndata: {END}\n\n"
+        for one in (
+            {"choices": [{"index": 0, "text": "Hello"}]},
+            delta(text="Hello"),
+            delta(content={"parts": [{"text": "Hello"}]}),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("body", FORMS)
+def test_other_forms_of_the_same(body: str) -> None:
+    assert said(read(body.encode())) == "Hello"
+
+
+def test_a_number_is_a_text() -> None:
+    assert said(read(frames(delta(content=42), finish()))) == "42"
+
+
+REASONS = {
+    "length": ("MAX_TOKENS", "maxTokens", "FINISH_REASON_MAX_TOKENS", "token_limit", "context-length", "max_length"),
+    "content_filter": ("SAFETY", "content-filter", "guardrail_intervened", "SPII", "refusal"),
+    "stop": ("STOP", "end_turn", "FINISH_REASON_STOP", "stop_sequence", "toolCalls"),
+}
+
+
+@pytest.mark.parametrize(("reason", "said"), [(known, one) for known, words in REASONS.items() for one in words])
+def test_why_an_answer_ends_in_every_servers_words(reason: str, said: str) -> None:
+    last = read(frames(text("Hello"), {"choices": [{"index": 0, "delta": {}, "finish_reason": said}]}))[-1]
+    assert isinstance(last, Finish)
+    assert last.reason == reason
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[THINK]Hm[/THINK]Hello",
+        "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>final<|message|>Hello",
+    ],
+)
+def test_reasoning_in_a_models_own_marks(body: str) -> None:
+    deltas = read(frames(*(text(piece) for piece in (body[:9], body[9:])), finish()))
+    assert (thought(deltas), said(deltas)) == ("Hm", "Hello")
 
 
 def test_data_on_several_lines() -> None:

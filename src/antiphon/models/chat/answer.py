@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeAlias
 
@@ -18,22 +19,43 @@ from antiphon.models.chat.filters import filters, through
 from antiphon.models.chat.unicode import SurrogateJoiner
 from antiphon.wire import Json
 
+_LENGTH: Final = (
+    "length",
+    "length_limit",
+    "max_length",
+    "max_tokens",
+    "max_new_tokens",
+    "max_output_tokens",
+    "max_completion_tokens",
+    "max_tokens_reached",
+    "model_length",
+    "token_limit",
+    "token_limit_reached",
+    "context_length",
+    "context_length_exceeded",
+    "context_window",
+    "model_context_window",
+    "model_context_window_exceeded",
+)
+_FILTERED: Final = (
+    "content_filter",
+    "content_filtered",
+    "guardrail_intervened",
+    "moderation",
+    "safety",
+    "sensitive",
+    "spii",
+    "recitation",
+    "refusal",
+    "prohibited_content",
+    "blocklist",
+)
 _FINISH: Final[dict[str, Literal["stop", "length", "content_filter"]]] = {
-    "length": "length",
-    "max_tokens": "length",
-    "max_new_tokens": "length",
-    "max_output_tokens": "length",
-    "model_length": "length",
-    "model_context_window_exceeded": "length",
-    "content_filter": "content_filter",
-    "content_filtered": "content_filter",
-    "safety": "content_filter",
-    "sensitive": "content_filter",
-    "recitation": "content_filter",
-    "prohibited_content": "content_filter",
-    "blocklist": "content_filter",
+    **dict.fromkeys(_LENGTH, "length"),
+    **dict.fromkeys(_FILTERED, "content_filter"),
 }
 """Any other reason is ``stop``: calls, and every server's own words for the end."""
+_WORDY: Final = re.compile(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z]+")
 _FAILED: Final = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
 _NOT_YET: Final = frozenset({"", "null", "none"})
 _ASIDE_MAX: Final = 65_536
@@ -68,6 +90,25 @@ class _Texts:
         self.pending = False
         alone = self._joiner.end()
         return [self._kind(alone)] if alone else []
+
+
+def _known_reason(said: str) -> Literal["stop", "length", "content_filter"]:
+    """Why an answer ends, in this API's words, from those of its server, however they are spelled."""
+    return _FINISH.get(said.removeprefix("finish_reason_"), "stop")
+
+
+def _spelled(reason: str) -> str:
+    """A reason in lower case, its words joined by underscores."""
+    return _WORDY.sub("_", reason).strip("_").lower()
+
+
+def _called(piece: CallPiece) -> tuple[str, str | Json | None]:
+    """The name and the arguments in a piece of a call, wherever its server puts them."""
+    if piece.custom is not None:
+        return piece.custom.name or "", None if piece.custom.input is None else {"input": piece.custom.input}
+    function = piece.function or piece
+    arguments = function.arguments if function.arguments is not None else function.parameters
+    return function.name or "", arguments if arguments is not None else piece.input
 
 
 class _Tokens(msgspec.Struct):
@@ -176,8 +217,10 @@ class Answer:
             self._said(said, choice, out)
         elif choice.message is not None:
             self._summary(choice.message, choice, out)
+        elif choice.text:
+            self._speak(choice.text, out)
         if choice.finish_reason and choice.finish_reason.lower() not in _NOT_YET:
-            self.finish_reason = choice.finish_reason.lower()
+            self.finish_reason = _spelled(choice.finish_reason) or "stop"
         if choice.error and is_error(choice.error):
             raise stream_error({"error": choice.error})
         if choice.usage is not None:
@@ -197,7 +240,7 @@ class Answer:
             self._think(thought, out)
         elif blocks := said.reasoning_details or said.thinking_blocks:
             self._think("".join(map(thought_of, blocks)), out)
-        content = said.content
+        content = said.text if said.content is None else said.content
         if type(content) is str:
             if content and not (
                 self._filters or self._top_logprobs is not None or self._is_loose or self._texts.pending
@@ -265,8 +308,8 @@ class Answer:
         self._filters = []
         self._calls.next_chunk()
         for piece in pieces:
-            function = piece.function or piece
-            out += self._calls.feed(piece.index, piece.id or "", function.name or "", function.arguments)
+            name, arguments = _called(piece)
+            out += self._calls.feed(piece.index, piece.id or "", name, arguments)
 
     def finish(self, out: list[Delta]) -> None:
         """Append what is still to be said, and the end.
@@ -276,7 +319,7 @@ class Answer:
         """
         reason = self.finish_reason
         assert reason is not None and not self.has_failed, "an answer is finished once it has a reason"
-        known = _FINISH.get(reason, "stop")
+        known = _known_reason(reason)
         cut = known != "stop"
         deltas: list[Delta] = list(self._texts.end())
         for one in self._filters:

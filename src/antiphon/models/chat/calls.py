@@ -6,8 +6,9 @@ by nothing but the end of the arguments. Names may come in pieces, and a call ma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -17,6 +18,10 @@ from antiphon.models.chat.unicode import SurrogateJoiner
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 from antiphon.wire.values import CALL_ID_CHARS_MAX
+
+_AROUND: Final = re.compile(r"[.:/]")
+_QUOTES: Final = " \t\r\n\"'`"
+_FENCED: Final = re.compile(r"```(?:json)?\s*(\{.*\}|\[.*\])\s*```", re.DOTALL)
 
 
 class _OpenCall(msgspec.Struct):
@@ -95,6 +100,9 @@ class _OpenCall(msgspec.Struct):
 
 
 def _as_object(text: str) -> str:
+    fenced = _FENCED.fullmatch(text)
+    if fenced:
+        text = fenced[1]
     if text in ("", "null"):
         return "{}"
     if text[0] == '"':
@@ -210,7 +218,7 @@ class Calls:
         if call.whole:
             call.named_again = not piece.strip() and not other_id
             return not call.named_again
-        return other_id and (not piece.strip() or (call.has_begun and _is_whole(piece)))
+        return other_id and (not piece.strip() or (call.has_begun and _is_another(call.arguments, piece)))
 
     # Names.
 
@@ -255,9 +263,14 @@ class Calls:
         return [Call(call.key, call.name, held, self._id(call))]
 
     def _declared(self, name: str) -> str:
-        """The name without the namespace that some models write in front of it."""
-        bare = name.rpartition(".")[2]
-        return bare if name not in self._names and bare in self._names else name
+        """The name as it is declared, without what some models write around it: a namespace, quotes, blanks, an opening
+        bracket, control tokens, capitals.
+        """
+        if not self._names or name in self._names:
+            return name
+        bare = _AROUND.split(name.partition("<|")[0].partition("(")[0].strip(_QUOTES))[-1]
+        alike = [one for one in self._names if one.lower() == bare.lower()]
+        return bare if bare in self._names else alike[0] if len(alike) == 1 else name
 
     def _id(self, call: _OpenCall) -> str:
         """The server's id, unless another call of the answer has it too, or nobody could send it back: then one is to
@@ -299,5 +312,10 @@ def _equal(one: str, other: str) -> bool:
     return value is not None and value == _decode(other)
 
 
-def _is_whole(piece: str) -> bool:
-    return piece.lstrip()[:1] == "{" and JsonScanner().feed(piece.lstrip()) >= 0
+def _is_another(said: str, piece: str) -> bool:
+    """Whether a piece begins an object of its own: one that is whole, or that cannot stand behind what was ``said``."""
+    piece = piece.lstrip()
+    if piece[:1] != "{":
+        return False
+    is_misplaced = said.rstrip()[-1:] not in (":", "[", ",") and not piece.startswith(said)
+    return is_misplaced or piece.rstrip() == said.rstrip() or JsonScanner().feed(piece) >= 0

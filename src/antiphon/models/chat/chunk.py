@@ -23,18 +23,31 @@ _INT_MAX: Final = 2**53
 
 
 class FunctionPiece(msgspec.Struct, gc=False):
+    """``parameters``: what some servers call the arguments."""
+
     name: str | None = None
     arguments: str | Json | None = None
+    parameters: str | Json | None = None
+
+
+class CustomPiece(msgspec.Struct, gc=False):
+    name: str | None = None
+    input: str | None = None
 
 
 class CallPiece(msgspec.Struct, gc=False):
-    """``name`` and ``arguments`` beside each other, as some servers have it, instead of a ``function``."""
+    """``name`` and ``arguments``, or ``input``, beside each other, as some servers have it, instead of a ``function``;
+    ``custom``: a call whose input is free.
+    """
 
     index: int | None = None
     id: str | None = None
     function: FunctionPiece | None = None
     name: str | None = None
     arguments: str | Json | None = None
+    parameters: str | Json | None = None
+    input: str | Json | None = None
+    custom: CustomPiece | None = None
 
 
 class Said(msgspec.Struct, gc=False):
@@ -50,6 +63,7 @@ class Said(msgspec.Struct, gc=False):
     refusal: str | None = None
     tool_calls: list[CallPiece] | None = None
     function_call: FunctionPiece | None = None
+    text: str | None = None
 
 
 class Logprobs(msgspec.Struct, gc=False):
@@ -106,6 +120,7 @@ class Choice(msgspec.Struct, gc=False):
     logprobs: Logprobs | None = None
     usage: Counts | None = None
     error: Any = None
+    text: str | None = None
 
 
 class Aside(msgspec.Struct, gc=False):
@@ -149,12 +164,21 @@ def parse_row(data: bytes) -> list[Any]:
         while not values or text[:1] in ("{", "["):
             value, end = _PARSER.raw_decode(text)
             values.append(value)
-            text = text[end:].lstrip()
+            text = text[end:].lstrip().removeprefix("data:").lstrip()
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return values
 
 
+def unwrapped(value: Json) -> Json:
+    """A chunk, or the one that some servers put into an object around it."""
+    if "choices" in value:
+        return value
+    inner = (value.get(name) for name in _WRAPPERS)
+    return next((cast(Json, one) for one in inner if isinstance(one, dict) and "choices" in one), value)
+
+
+_WRAPPERS: Final = ("data", "result", "response", "output", "chunk")
 _PARSER: Final = json.JSONDecoder(strict=False)
 
 
@@ -178,6 +202,7 @@ def _choice(value: Json) -> Choice:
         logprobs=Logprobs(_list(logprobs.get("content"))),
         usage=_counts(value.get("usage")),
         error=value.get("error"),
+        text=_text(value.get("text")),
     )
 
 
@@ -193,7 +218,10 @@ def _reason(value: Any) -> str | None:
 def _said(value: Json) -> Said:
     content: Any = value.get("content")
     if isinstance(content, dict):
-        content = [content]
+        parts = _list(cast(Json, content).get("parts"))
+        content = [content] if parts is None else parts
+    elif isinstance(content, int | float) and not isinstance(content, bool):
+        content = str(content)
     return Said(
         content=cast("str | list[Any]", content) if isinstance(content, str | list) else None,
         reasoning_content=_thought(value.get("reasoning_content")),
@@ -203,8 +231,9 @@ def _said(value: Json) -> Said:
         thinking=_thought(value.get("thinking")),
         thinking_blocks=list(_parts(value.get("thinking_blocks"))),
         refusal=_text(value.get("refusal")),
-        tool_calls=[_call(one) for one in _objects(value.get("tool_calls"), "function", "name")],
-        function_call=_function(value.get("function_call")),
+        tool_calls=[_call(one) for one in _objects(_decoded(value.get("tool_calls")), "function", "name")],
+        function_call=_function(_decoded(value.get("function_call"))),
+        text=_text(value.get("text")),
     )
 
 
@@ -215,12 +244,16 @@ def _thought(value: Any) -> str | None:
 
 def _call(value: Json) -> CallPiece:
     function = _function(value)
+    custom = _object(value.get("custom"))
     return CallPiece(
         index=_int(value.get("index")),
         id=clean(_word(value.get("id"))),
-        function=_function(value.get("function")),
+        function=_function(_decoded(value.get("function"))),
         name=function.name if function else None,
         arguments=function.arguments if function else None,
+        parameters=function.parameters if function else None,
+        input=_arguments(value.get("input")),
+        custom=CustomPiece(_text(custom.get("name")), _text(custom.get("input"))) if custom else None,
     )
 
 
@@ -228,11 +261,26 @@ def _function(value: Any) -> FunctionPiece | None:
     if not isinstance(value, dict):
         return None
     function = cast(Json, value)
-    arguments = function.get("arguments")
-    return FunctionPiece(
-        name=clean(_text(function.get("name")) or ""),
-        arguments=cast("str | Json", arguments) if isinstance(arguments, str | dict) else None,
-    )
+    name = clean(_text(function.get("name")) or "")
+    return FunctionPiece(name, _arguments(function.get("arguments")), _arguments(function.get("parameters")))
+
+
+def _arguments(value: Any) -> str | Json | None:
+    """The arguments of a call; a list of one object stands for that."""
+    listed = _list(value)
+    if listed is not None and len(listed) == 1:
+        value = listed[0]
+    return cast("str | Json", value) if isinstance(value, str | dict) else None
+
+
+def _decoded(value: Any) -> Any:
+    """What a server wrote as JSON in a text."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
+        return value
+    try:
+        return parse(value.encode(errors="replace"))
+    except ValueError:
+        return value
 
 
 def _counts(value: Any) -> Counts | None:

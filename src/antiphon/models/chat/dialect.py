@@ -26,6 +26,8 @@ _THINK: Final = {
     "<think>": "</think>",
     "<thinking>": "</thinking>",
     "<reasoning>": "</reasoning>",
+    "[THINK]": "[/THINK]",
+    "<|channel|>analysis<|message|>": "<|end|><|start|>assistant<|channel|>final<|message|>",
 }
 
 

@@ -14,7 +14,7 @@ import msgspec
 from antiphon.models import Delta, Prompt
 from antiphon.models.chat import errors as chat_errors
 from antiphon.models.chat.answer import Answer
-from antiphon.models.chat.chunk import Chunk, chunk_of, decode, parse, parse_row
+from antiphon.models.chat.chunk import Chunk, chunk_of, decode, parse, parse_row, unwrapped
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.frames import FrameJoiner
 from antiphon.models.chat.lines import Documents, Opening, Splitter
@@ -128,7 +128,7 @@ class ChatStream:
 
     def _other_line(self, line: bytes, out: list[Delta]) -> None:
         name, _, value = line.partition(b":")
-        match name.strip():
+        match name.strip().lower():
             case b"data":  # something stands in front of it
                 self._read([b"data:" + value], out)
             case b"event":
@@ -165,6 +165,9 @@ class ChatStream:
         text = data.strip()
         if not text:
             return
+        if text[:5] == b"data:":  # said twice
+            self._data(text[5:], out)
+            return
         try:
             values = parse_row(text) if text[:1] in b"{[" else [parse(text)]
         except ValueError:
@@ -193,6 +196,7 @@ class ChatStream:
             value = parse(data)
         except ValueError as error:
             raise _Unreadable(str(error)) from None
+        value = unwrapped(cast(Json, value)) if isinstance(value, dict) else value
         self._value(value, out)
         if _has_message(value):
             self._answer.choose(out)
@@ -206,10 +210,13 @@ class ChatStream:
                 self._value(one, out)
         elif isinstance(value, dict):
             self._object(cast(Json, value), out)
+        elif isinstance(value, str) and value[:1] == "{":  # JSON in JSON
+            self._odd_data(value.encode(errors="replace"), out)
         elif isinstance(value, str):
             self._words = value
 
     def _object(self, value: Json, out: list[Delta]) -> None:
+        value = unwrapped(value)
         chunk = chunk_of(value)
         self._chunk(chunk, out, loose=True)
         if not chunk.choices and not chunk.usage:
