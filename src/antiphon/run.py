@@ -22,7 +22,7 @@ from antiphon import compaction
 from antiphon.access.account import Account
 from antiphon.access.sealing import Sealer
 from antiphon.context import sealed_reasoning
-from antiphon.files.citations import Mode
+from antiphon.files.citations import Mode, Sources
 from antiphon.intake import ENCRYPTED_REASONING, Plan
 from antiphon.log import Heartbeat, Log
 from antiphon.models import Finish, Model, Prompt
@@ -119,6 +119,7 @@ class Run(msgspec.Struct, frozen=True):
         sealer: seals what the caller carries; without one it is given nothing sealed.
         citations: how it is found what an answer cites.
         note_images: see ``TurnContext``.
+        sources: the passages that its context shows.
     """
 
     plan: Plan
@@ -139,6 +140,7 @@ class Run(msgspec.Struct, frozen=True):
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
     citations: Mode = "auto"
     note_images: bool = False
+    sources: Sources = msgspec.field(default_factory=Sources)
 
 
 class Failed(Exception):
@@ -210,6 +212,7 @@ def turn_context(run: Run, writer: Writer, log: Log, progress: Progress, *, whol
             response_id=run.plan.response.id,
             include=run.plan.include,
             context_tokens=run.model.context_tokens,
+            sources=run.sources,
         ),
         progress=progress,
         timer=run.timer,

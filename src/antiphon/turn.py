@@ -9,7 +9,7 @@ durable before the model is asked again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -106,6 +106,7 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
         note_images: whether a model that refuses images is told of them in words instead.
         scope: in whose name hosted tools run; what an answer cites is of its ``sources``.
         citations: how that is found.
+        recalled: items of before a crash by their ids, as their tools have recalled them.
     """
 
     model: Model
@@ -125,6 +126,7 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     compacting: Compacting | None = None
     tool_activity: ToolActivity = msgspec.field(default_factory=ToolActivity)
     citations: Mode = "auto"
+    recalled: Mapping[str, Json] = {}
 
 
 async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = "") -> Finish:
@@ -232,6 +234,7 @@ def _prompt(turn: TurnContext, corrections: Corrections) -> Prompt:
 def _context(turn: TurnContext, done: Sequence[Json]) -> tuple[Json, ...]:
     """What the model is shown: the prompt's items and what the response has done, as far as that is not compacted."""
     lower, at = turn.offers.toolbox.lower, compaction.latest(done)
+    done = [turn.recalled.get(item["id"], item) for item in done]
     if at is None or turn.compacting is None:
         return (*turn.prompt.items, *lower(done))
     front = apply_compaction([*turn.prompt.items, *done[: at + 1]], turn.compacting.unseal, lambda _: "input")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from antiphon.files.citations import Sources
 from antiphon.models import Function
 from antiphon.tools import Outcome, Scope, ToolCall
 from antiphon.tools.mcp import lower_mcp_call
@@ -44,6 +45,9 @@ class Recorder:
 
     async def admit(self, project: str, spec: Json) -> Json:
         return {}
+
+    async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
+        return items
 
     def repeats(self, name: str) -> bool:
         """Whether the name says that it only reads."""

@@ -13,6 +13,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from antiphon.config import Config
+from antiphon.files.citations import Sources
 from antiphon.models import Call, ContextTooLong, Delta, Finish, Function, Prompt, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store.sqlite import SqliteStore
@@ -303,6 +304,9 @@ class Almanac:
 
     async def admit(self, project: str, spec: Json) -> Json:
         return {}
+
+    async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
+        return items
 
     def repeats(self, name: str) -> bool:
         return True

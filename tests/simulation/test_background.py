@@ -23,6 +23,7 @@ from timeless import TimelessLoop
 from antiphon.access.keyring import Admission, Caller, Keyring
 from antiphon.config import Config
 from antiphon.engine import Engine
+from antiphon.files.citations import Sources
 from antiphon.log import Interrupted, decode_event
 from antiphon.models import Call, Delta, Finish, Function, Prompt, Text, ToolHelp, Usage
 from antiphon.state import State
@@ -159,6 +160,9 @@ class Hand:
 
     async def admit(self, project: str, spec: Json) -> Json:
         return {}
+
+    async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
+        return items
 
     def repeats(self, name: str) -> bool:
         return name == "read"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from antiphon.assembler import Assembler
+from antiphon.files.citations import Sources
 from antiphon.models import Call, Delta, Finish, Function, Reasoning, Text
 from antiphon.testing import CountingIds
 from antiphon.tools import CallInvalid, Deferred, Outcome, Scope, ToolCall, call_item, output_item
@@ -52,6 +53,9 @@ class Hand:
 
     async def admit(self, project: str, spec: Json) -> Json:
         return {}
+
+    async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
+        return items
 
     def repeats(self, name: str) -> bool:
         return False

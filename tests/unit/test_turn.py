@@ -8,6 +8,7 @@ import pytest
 
 from antiphon.background.recovery import resume_turns
 from antiphon.context import refuse_sealed
+from antiphon.files.citations import Sources
 from antiphon.log import NullLog
 from antiphon.models import Call, Finish, Function, Prompt, Text, TextFormat, ToolChoice, Usage
 from antiphon.models.scripted import ScriptedModel
@@ -60,6 +61,9 @@ class Guarded:
 
     async def admit(self, project: str, spec: Json) -> Json:
         return {}
+
+    async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
+        return items
 
     def repeats(self, name: str) -> bool:
         return False

@@ -37,6 +37,9 @@ CUT_OFF = "The call was interrupted. It may or may not have taken effect."
 
 async def resume_turns(turn: TurnContext) -> Finish:
     """Repair what is open, and take the turns that are still to come; see ``take_turns``."""
+    toolbox, done = turn.offers.toolbox, complete_items(turn.writer.state.output)
+    recalled = await toolbox.recall(turn.scope.project, done, turn.scope.sources)
+    turn = msgspec.structs.replace(turn, recalled={item["id"]: item for item in recalled})
     said, prefix = await _repair(turn)
     if prefix:
         # Said in an attempt that nobody has counted: about a token in each piece.

@@ -25,6 +25,7 @@ from antiphon.engine.conversations import Conversations, unknown_cursor
 from antiphon.engine.file_inputs import FileInputs
 from antiphon.engine.memory import LaneMemory
 from antiphon.engine.synthesis import synthesize, take_snapshot
+from antiphon.files.citations import Sources
 from antiphon.intake import Plan
 from antiphon.log import Log, NullLog, Reader, StaticReader, decode_event, read_log
 from antiphon.models import Model, Prompt, Roster
@@ -207,13 +208,13 @@ class Responses:
                 plan = plan.with_input(await self._conversations.resolve_references(project, plan.input, "input"))
             history = await self._history(project, plan, memory)
             plan = await self._admit_tools(project, plan)
-            offers, prompt = await self._build_prompt(project, plan, history, model)
+            offers, prompt, sources = await self._build_prompt(project, plan, history, model)
         except BaseException:
             if claim is not None:
                 await claim.release()
             raise
         run = self._run_of(plan, prompt, offers, model, project, timer, account)
-        return msgspec.structs.replace(run, history=history, claim=claim)
+        return msgspec.structs.replace(run, history=history, claim=claim, sources=sources)
 
     async def preview(self, body: Json, caller: Caller) -> tuple[Model, Prompt]:
         """What a create request would ask which model first. It counts as one of the key's minute.
@@ -229,7 +230,7 @@ class Responses:
             plan = plan.with_input(await self._conversations.resolve_references(caller.project, plan.input, "input"))
         history = await self._history(caller.project, plan, None)
         plan = await self._admit_tools(caller.project, plan)
-        _, prompt = await self._build_prompt(caller.project, plan, history, model)
+        _, prompt, _ = await self._build_prompt(caller.project, plan, history, model)
         return model, prompt
 
     async def _admit_tools(self, project: str, plan: Plan) -> Plan:
@@ -279,15 +280,20 @@ class Responses:
         timer.model = model.name
         items = await self._store.items.load_context(project, id)
         history = [msgspec.json.decode(item.doc) for item in items or ()]
-        offers, prompt = await self._build_prompt(project, job.plan, history, model)
-        return self._run_of(job.plan, prompt, offers, model, project, timer, Account(self._keyring, job.admission))
+        offers, prompt, sources = await self._build_prompt(project, job.plan, history, model)
+        account = Account(self._keyring, job.admission)
+        run = self._run_of(job.plan, prompt, offers, model, project, timer, account)
+        return msgspec.structs.replace(run, sources=sources)
 
     async def _build_prompt(
         self, project: str, plan: Plan, history: Sequence[Json], model: Model
-    ) -> tuple[Offers, Prompt]:
+    ) -> tuple[Offers, Prompt, Sources]:
         items = (*history, *plan.input)
         offers = self._toolbox.offers(situate(plan.tools, items, plan.prompt.instructions), items)
         history, own = await self._file_inputs.shown(project, history, plan.prompt.items)
+        sources = Sources()
+        history = await self._toolbox.recall(project, history, sources)
+        own = await self._toolbox.recall(project, own, sources)
         prompt = context.build(
             msgspec.structs.replace(plan.prompt, items=tuple(own), cache_key=_cache_key(project, plan)),
             history,
@@ -299,7 +305,7 @@ class Responses:
         )
         if plan.generate and not prompt.items:
             raise empty_input_error()
-        return offers, prompt
+        return offers, prompt, sources
 
     async def _history(self, project: str, plan: Plan, memory: LaneMemory | None) -> Sequence[Json]:
         if plan.conversation_id is not None:

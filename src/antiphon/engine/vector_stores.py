@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,7 +15,7 @@ from antiphon.files.search import Hit, Ranking, Search
 from antiphon.retention.files import FileSweeper
 from antiphon.store import Slice, UnknownCursor, VectorStoreStore
 from antiphon.store.availability import ask_store
-from antiphon.store.search import FileFilter
+from antiphon.store.search import FileFilter, Passage, Place
 from antiphon.store.vector_stores import (
     Chunking,
     ChunkRow,
@@ -339,6 +339,10 @@ class VectorStores:
         if stale:
             await ask_store(self._store.touch(stale, now))
         return hits
+
+    async def find_places(self, project: str, places: Sequence[Place]) -> Mapping[Place, Passage]:
+        """What stands at those places, as far as it can still be found."""
+        return await ask_store(self._search.find_places(project, places))
 
 
 def filter_of(raw: Json | None, member: str) -> FileFilter | None:

@@ -13,10 +13,14 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from antiphon.store.search import Place
+
 Mode: TypeAlias = Literal["auto", "markers", "overlap", "off"]
 """How citations are found: ``auto`` compares words until the model has written a marker of its own."""
 
 MARKER_CHARS_MAX = 48
+NUMBER_MAX = 999
+"""Of a passage: numbers of more digits are no markers."""
 SHARE_MIN, LEAD_MIN = 0.6, 0.15
 """A sentence without a marker cites the source that holds that share of its words, and so much more than any other
 file."""
@@ -43,18 +47,27 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Sources:
-    """The passages that the model was shown in one response, numbered from 1 through all its searches."""
+    """The passages that the model is shown in one context, numbered from 1 through all its searches. Behind
+    ``NUMBER_MAX`` the numbers begin again, and mean what was shown last.
+    """
 
     def __init__(self) -> None:
-        self._numbers: dict[int, int] = {}
-        self.by_number: dict[int, Source] = {}
+        self._numbers: dict[Place, int] = {}
+        self._last = 0
+        self.by_number: dict[int, Source | None] = {}
 
-    def number(self, passage: int, source: Source) -> int:
+    def number(self, place: Place, source: Source) -> int:
         """The number of a passage; the same each time that it is found."""
-        if passage not in self._numbers:
-            self._numbers[passage] = number = len(self._numbers) + 1
-            self.by_number[number] = source
-        return self._numbers[passage]
+        if place not in self._numbers:
+            self.restore(self._last % NUMBER_MAX + 1, place, source)
+        return self._numbers[place]
+
+    def restore(self, number: int, place: Place, source: Source | None) -> None:
+        """A passage was shown under that number; those that are found from now on have others. One that is gone cannot
+        be cited, but its markers are markers.
+        """
+        self._numbers[place] = self._last = number
+        self.by_number[number] = source
 
 
 class Citation(msgspec.Struct, frozen=True):
@@ -76,8 +89,8 @@ class CitationFilter:
         index: how many characters of the text there are already.
     """
 
-    def __init__(self, sources: Mapping[int, Source], mode: Mode = "auto", index: int = 0) -> None:
-        self._sources: Mapping[int, Source] = sources if mode != "off" else {}
+    def __init__(self, sources: Mapping[int, Source | None], mode: Mode = "auto", index: int = 0) -> None:
+        self._sources: Mapping[int, Source | None] = sources if mode != "off" else {}
         self._marked = mode == "overlap"
         self._reads_markers = mode in ("auto", "markers")
         self._overlap = _Overlap(sources) if mode in ("auto", "overlap") else None
@@ -169,7 +182,7 @@ class CitationFilter:
         marker = self._held.lstrip(" ")
         whole = _SQUARE.fullmatch(marker) or _CORNER.fullmatch(marker)
         numbers = [int(found) for found in _NUMBERS.findall(marker.partition("†")[0])] if whole else []
-        known = [number for number in numbers if number in self._sources]
+        known = [source for number in numbers if (source := self._sources.get(number)) is not None]
         if char == "(" or not (known or len(numbers) == 1):
             self._release()
             return
@@ -177,8 +190,8 @@ class CitationFilter:
         self._marked = self._marked or bool(known)
         if self._overlap is not None:
             self._overlap.note_marker()
-        for number in known:
-            self._cite(self._sources[number])
+        for source in known:
+            self._cite(source)
 
     def _release(self) -> None:
         """What was held is text."""
@@ -213,8 +226,9 @@ class CitationFilter:
 class _Overlap:
     """Finds the source that a sentence is like, at the sentence's end."""
 
-    def __init__(self, sources: Mapping[int, Source]) -> None:
-        self._words = [(source, frozenset(_words(source.text))) for source in sources.values()]
+    def __init__(self, sources: Mapping[int, Source | None]) -> None:
+        shown = [source for source in sources.values() if source is not None]
+        self._words = [(source, frozenset(_words(source.text))) for source in shown]
         self._sentence: list[str] = []
         self._is_marked = False
         self._is_ended = False

@@ -11,7 +11,7 @@ import msgspec
 
 from antiphon.files.embedding import Embedder, EmbeddingUnavailable
 from antiphon.files.reranking import Reranker, RerankUnavailable
-from antiphon.store.search import Candidate, FileFilter, Passage, Query, SearchIndex
+from antiphon.store.search import Candidate, FileFilter, Passage, Place, Query, SearchIndex
 from antiphon.store.vector_stores import VectorStore
 from antiphon.wire import Id
 
@@ -96,6 +96,10 @@ class Search:
         if self._reranker is not None and ranking.reranks:
             hits = await _reranked(self._reranker, queries, hits)
         return [hit for hit in hits if hit.score >= ranking.threshold][:limit]
+
+    async def find_places(self, project: str, places: Sequence[Place]) -> dict[Place, Passage]:
+        """See ``SearchIndex.find_places``."""
+        return await self._index.find_places(project, places)
 
     async def _vectors(
         self, stores: Iterable[VectorStore], queries: Sequence[str], ranking: Ranking

@@ -42,14 +42,30 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     bm25: float | None
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a chunk stands, as what outlives a restart: the number of a chunk does not outlive its being cut again.
+
+    Attributes:
+        ordinal: of the chunk in its file, from 0.
+        start, end: in the file's text, in characters.
+    """
+
+    vector_store_id: Id
+    file_id: Id
+    ordinal: int
+    start: int
+    end: int
+
+
 class Passage(msgspec.Struct, frozen=True, kw_only=True):
     """A chunk that was found, whole.
 
     Attributes:
-        start, end: its place in the file's text, in characters.
+        ordinal, start, end: see ``Place``.
     """
 
     chunk: int
+    ordinal: int
     vector_store_id: Id
     file_id: Id
     filename: str
@@ -59,6 +75,17 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
     end: int
     page: int | None
     heading: str
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return Place(
+            vector_store_id=self.vector_store_id,
+            file_id=self.file_id,
+            ordinal=self.ordinal,
+            start=self.start,
+            end=self.end,
+        )
 
 
 class SearchIndex(Protocol):
@@ -70,4 +97,8 @@ class SearchIndex(Protocol):
 
     async def read(self, chunks: Sequence[int]) -> dict[int, Passage]:
         """Those of the chunks that can still be found."""
+        ...
+
+    async def find_places(self, project: str, places: Sequence[Place]) -> dict[Place, Passage]:
+        """What of the project's stands at those places, as far as it can still be found."""
         ...

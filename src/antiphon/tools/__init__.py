@@ -157,6 +157,12 @@ class HostedTool(Tool, Protocol):
         """Whether a call that was cut off, and may have been done, can be made again without harm."""
         ...
 
+    async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
+        """Items of its own, of an earlier response or of before a crash, with what ``lower`` needs to show the model
+        what it was shown then; what it may cite of that goes to ``sources``.
+        """
+        ...
+
     def begin(self, call: ToolCall, spec: Json) -> Json | Deferred:
         """The fields with which the item of a call opens, its ``type`` among them, or the item to wait for."""
         ...

@@ -1,23 +1,25 @@
 """Search in vector stores: the model writes queries, reads numbered passages, and is asked to cite them.
 
-What was found is shown to the model in the response that searched. A later response reads what was searched for, and
-the results where the request included them; it can search again.
+The item keeps where the passages stand that the model was shown, and under which numbers (``x_shown``), not what they
+say: a later response, and one that goes on after a crash, read the same from the vector store, and what was deleted
+since is gone there too.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 from msgspec import Meta
 
-from antiphon.files.citations import Source, Sources
+from antiphon.files.citations import NUMBER_MAX, Source, Sources
 from antiphon.files.filters import FilterInvalid, compile_filter
 from antiphon.files.search import Hit
 from antiphon.files.tokens import count_tokens
 from antiphon.models import Function
+from antiphon.store.search import Passage, Place
 from antiphon.tools import CallInvalid, Outcome, Scope, SpecInvalid, ToolCall, call_item, output_item
 from antiphon.tools.arguments import read_arguments
 from antiphon.wire import Id, Json
@@ -26,14 +28,18 @@ from antiphon.wire.validation import checked
 from antiphon.wire.vector_stores import SearchRequest
 from antiphon.writer import Item
 
-RESULTS = 20
-"""How many passages a search brings unless the tool says it."""
+RESULTS, RESULTS_MAX = 20, 50
+"""How many passages a search brings unless the tool says it, and at most."""
 QUERIES_MAX, QUERY_CHARS_MAX = 5, 8192
 TOKENS_MAX, CONTEXT_SHARE = 16_000, 0.4
 """What the model is shown of the results: so many tokens, or that share of its context."""
 CONTEXT_TOKENS = 8192
 """What is assumed of a model that does not say."""
 KEPT_MAX = 1024
+SHOWN: Final = "x_shown"
+"""The item's member, an extension of ours, that says where the passages stand that the model was shown."""
+_TEXT: Final = "x_text"
+"""The same with what they say, in memory alone."""
 INCLUDE: Final = "file_search_call.results"
 
 _SCHEMA: Json = {
@@ -60,6 +66,7 @@ _ASK = (
     " that takes something from a passage with its number in brackets, like this: Lemon trees want water twice a"
     " week [2]."
 )
+_GONE = "This passage has been deleted since."
 _NOTHING = "Nothing was found. Say so, or search with other words."
 
 
@@ -82,6 +89,10 @@ class Searcher(Protocol):
         """
         ...
 
+    async def find_places(self, project: str, places: Sequence[Place]) -> Mapping[Place, Passage]:
+        """What stands at those places, as far as it can still be found."""
+        ...
+
     async def resolve(self, project: str, name: str) -> Id:
         """The id of the vector store of that id or name.
 
@@ -93,6 +104,30 @@ class Searcher(Protocol):
 
 class _Arguments(msgspec.Struct):
     queries: Annotated[list[Annotated[str, Meta(min_length=1, max_length=QUERY_CHARS_MAX)]], Meta(min_length=1)]
+
+
+class _ShownPassage(Place, frozen=True, kw_only=True):
+    """A place, and the number under which the model was shown what stands there."""
+
+    number: Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
+
+    @property
+    def bare(self) -> Place:
+        """The place alone."""
+        return Place(
+            vector_store_id=self.vector_store_id,
+            file_id=self.file_id,
+            ordinal=self.ordinal,
+            start=self.start,
+            end=self.end,
+        )
+
+
+class _Shown(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the model was shown of a search: passages, or why there are none."""
+
+    passages: Annotated[list[_ShownPassage], Meta(max_length=RESULTS_MAX)] | None = None
+    error: str | None = None
 
 
 class FileSearchTool:
@@ -142,15 +177,36 @@ class FileSearchTool:
         arguments = msgspec.json.encode({"queries": queries}).decode()
         return call_item(item["id"], "file_search", arguments), output_item(item["id"], self._text(item))
 
+    async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
+        """See ``HostedTool.recall``."""
+        shown = [_shown_of(item) for item in items]
+        places = list(dict.fromkeys(each.bare for one in shown for each in one.passages or ()))
+        found: Mapping[Place, Passage] = await self._searcher.find_places(project, places) if places else {}
+        texts = [self._text_of_shown(one, found, sources) for one in shown]
+        return [item | {_TEXT: text} for item, text in zip(items, texts, strict=True)]
+
+    def _text_of_shown(self, shown: _Shown, found: Mapping[Place, Passage], sources: Sources) -> str | None:
+        if shown.passages is None:
+            return shown.error
+        numbered: list[tuple[int, Passage | None]] = []
+        for each in shown.passages:
+            passage = found.get(each.bare)
+            numbered.append((each.number, passage))
+            sources.restore(each.number, each.bare, passage and _source(passage))
+        return _passages_text(numbered)
+
     def _text(self, item: Json) -> str:
-        if (text := self._texts.get(item["id"])) is not None:
+        # What was recalled may be another's, who names an item of a response that is being made.
+        if _TEXT in item or (text := self._texts.get(item["id"])) is None:
+            text = item.get(_TEXT)
+        if text is not None:
             return text
         results: Any = item.get("results")
         if isinstance(results, list):
             texts = [f"{each.get('filename')}:\n{each.get('text')}" for each in results if isinstance(each, dict)]  # pyright: ignore
             return "\n\n".join(texts) or _NOTHING
         if item.get("status") == "failed":
-            return "The search failed."
+            return _shown_of(item).error or "The search failed."
         return "The search was done; what it found is not shown again. Search again if it is needed."
 
     def repeats(self, name: str) -> bool:
@@ -166,19 +222,19 @@ class FileSearchTool:
         try:
             queries = list(dict.fromkeys(read_arguments(call, _Arguments).queries))[:QUERIES_MAX]
         except CallInvalid as fault:
-            self._keep(item.id, str(fault))
             return self.failed(str(fault))
         item.phase("searching")
         try:
             ids = scope.spec.get("vector_store_ids") or [await self._searcher.resolve(scope.project, self._default)]
             hits = await self._searcher.search(scope.project, ids, _request(scope.spec, queries))
         except (InvalidRequest, NotFound) as error:
-            self._keep(item.id, f"The search failed. {error.message}")
-            return Outcome({"queries": queries, "results": None}, failed=True)
-        shown = _fitting(hits, scope.context_tokens)
-        self._keep(item.id, _passages_text(shown, scope.sources))
+            return _failure(queries, f"The search failed. {error.message}")
+        passages = [hit.passage for hit in _fitting(hits, scope.context_tokens)]
+        numbered = [(scope.sources.number(each.place, _source(each)), each) for each in passages]
+        self._keep(item.id, _passages_text(numbered))
+        shown = _Shown([_shown_passage(number, passage) for number, passage in numbered])
         results = [_result(hit) for hit in hits] if INCLUDE in scope.include else None
-        return Outcome({"queries": queries, "results": results})
+        return Outcome({"queries": queries, "results": results, SHOWN: msgspec.to_builtins(shown)})
 
     def _keep(self, id: Id, text: str) -> None:
         self._texts[id] = text
@@ -187,7 +243,28 @@ class FileSearchTool:
 
     def failed(self, reason: str) -> Outcome:
         """See ``HostedTool.failed``."""
-        return Outcome({"queries": [], "results": None}, failed=True)
+        return _failure([], reason)
+
+
+def _failure(queries: Sequence[str], reason: str) -> Outcome:
+    shown = msgspec.to_builtins(_Shown(error=reason))
+    return Outcome({"queries": list(queries), "results": None, SHOWN: shown}, failed=True)
+
+
+def _shown_of(item: Json) -> _Shown:
+    """What the item says that the model was shown; nothing where its caller has changed that beyond reading."""
+    try:
+        return msgspec.convert(item.get(SHOWN) or {}, _Shown)
+    except msgspec.ValidationError:
+        return _Shown()
+
+
+def _shown_passage(number: int, passage: Passage) -> _ShownPassage:
+    return _ShownPassage(number=number, **msgspec.structs.asdict(passage.place))
+
+
+def _source(passage: Passage) -> Source:
+    return Source(passage.file_id, passage.filename, passage.text)
 
 
 def _check_filter(raw: Json) -> None:
@@ -215,17 +292,17 @@ def _fitting(hits: Sequence[Hit], context_tokens: int | None) -> Sequence[Hit]:
     return hits
 
 
-def _passages_text(hits: Sequence[Hit], sources: Sources) -> str:
+def _passages_text(numbered: Sequence[tuple[int, Passage | None]]) -> str:
     """The passages under their numbers, and what is asked of the model."""
-    if not hits:
+    if not numbered:
         return _NOTHING
-    passages: list[str] = []
-    for hit in hits:
-        found = hit.passage
-        number = sources.number(found.chunk, Source(found.file_id, found.filename, found.text))
-        place = "".join((f", page {found.page}" if found.page else "", f" - {found.heading}" if found.heading else ""))
-        passages.append(f"[{number}] {found.filename}{place}\n{found.text}")
-    return "\n\n".join((*passages, _ASK))
+    texts = [f"[{number}] {_GONE}" if found is None else _passage_text(number, found) for number, found in numbered]
+    return "\n\n".join((*texts, _ASK))
+
+
+def _passage_text(number: int, found: Passage) -> str:
+    place = "".join((f", page {found.page}" if found.page else "", f" - {found.heading}" if found.heading else ""))
+    return f"[{number}] {found.filename}{place}\n{found.text}"
 
 
 def _result(hit: Hit) -> Json:

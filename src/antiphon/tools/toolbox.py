@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from antiphon.files.citations import Sources
 from antiphon.models import Function, ToolChoice
 from antiphon.tools import ClientOffer, ClientTool, HostedOffer, HostedTool, Offer, SpecInvalid, Tool
 from antiphon.tools.function import FunctionTool
@@ -127,6 +128,17 @@ class Toolbox:
             return list(self._offer(spec))
         except SpecInvalid as fault:
             raise InvalidRequest(str(fault), code=fault.code, param=f"tools[{index}].{fault.member}") from fault
+
+    async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
+        """The items, those of hosted tools ready to be lowered; see ``HostedTool.recall``."""
+        found = list(items)
+        for tool in dict.fromkeys(self._hosted.values()):
+            places = [place for place, item in enumerate(items) if self._owners.get(item["type"]) is tool]
+            if places:
+                recalled = await tool.recall(project, [items[place] for place in places], sources)
+                for place, item in zip(places, recalled, strict=True):
+                    found[place] = item
+        return found
 
     def lower(self, items: Iterable[Json]) -> Iterator[Json]:
         """Items as ``models`` knows them. What no model can be shown is left out."""

@@ -164,6 +164,7 @@ class FileSearchCall(Item, tag="file_search_call", kw_only=True):
     queries: list[str]
     status: Literal["in_progress", "searching", "completed", "incomplete", "failed"]
     results: list[Json] | None = None
+    x_shown: Json | None = None
 
 
 class WebSearchCall(Item, tag="web_search_call", kw_only=True):

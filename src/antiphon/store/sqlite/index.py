@@ -10,17 +10,29 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from antiphon.store.search import Candidate, Passage, Query
+from antiphon.store.search import Candidate, Passage, Place, Query
 from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.vectors import LiveFile, Snapshot, VectorCache, Vectors, scan
 from antiphon.store.sqlite.words import WordIndex
 from antiphon.wire import Id
 
-_READ = """
-SELECT c.pk, s.id, f.file_id, file.filename, f.attributes, c.text, c.start, c.end, c.page, c.heading
-FROM chunk c JOIN store_file f ON f.pk = c.store_file_pk AND f.live = c.generation
-JOIN vector_store s ON s.pk = f.store_pk JOIN file ON file.id = f.file_id
-WHERE c.pk IN (SELECT value FROM json_each(?))"""
+_PASSAGE = """
+SELECT c.pk, c.ordinal, s.id, f.file_id, file.filename, f.attributes, c.text, c.start, c.end, c.page, c.heading
+FROM {first} JOIN file ON file.id = f.file_id WHERE """
+_READ = (
+    _PASSAGE.format(
+        first="""chunk c JOIN store_file f ON f.pk = c.store_file_pk AND f.live = c.generation
+JOIN vector_store s ON s.pk = f.store_pk"""
+    )
+    + "c.pk IN (SELECT value FROM json_each(?))"
+)
+_FIND_PLACE = (
+    _PASSAGE.format(
+        first="""vector_store s JOIN store_file f ON f.store_pk = s.pk
+JOIN chunk c ON c.store_file_pk = f.pk AND c.generation = f.live"""
+    )
+    + "s.id = ? AND s.project = ? AND f.file_id = ? AND c.ordinal = ? AND c.start = ? AND c.end = ?"
+)
 SPARSE = 0.1
 """Which share of the chunks may be found, where only theirs are compared."""
 
@@ -52,6 +64,10 @@ class SqliteIndex:
     async def read(self, chunks: Sequence[int]) -> dict[int, Passage]:
         """See ``SearchIndex.read``."""
         return await self._read(partial(_read, chunks=chunks))
+
+    async def find_places(self, project: str, places: Sequence[Place]) -> dict[Place, Passage]:
+        """See ``SearchIndex.find_places``."""
+        return await self._read(partial(_find_places, project=project, places=places))
 
 
 def _find(db: sqlite3.Connection, cache: VectorCache, words: WordIndex, id: Id, query: Query) -> _Found | None:
@@ -121,19 +137,31 @@ def _top(values: Any, count: int) -> list[int]:
 
 
 def _read(db: sqlite3.Connection, chunks: Sequence[int]) -> dict[int, Passage]:
-    found: dict[int, Passage] = {}
-    for row in db.execute(_READ, (_list(chunks),)):
-        chunk, store, file_id, filename, attributes, text, start, end, page, heading = row
-        found[chunk] = Passage(
-            chunk=chunk,
-            vector_store_id=store,
-            file_id=file_id,
-            filename=filename,
-            attributes=msgspec.json.decode(attributes),
-            text=text,
-            start=start,
-            end=end,
-            page=page,
-            heading=heading,
-        )
+    found = (_passage(row) for row in db.execute(_READ, (_list(chunks),)))
+    return {passage.chunk: passage for passage in found}
+
+
+def _find_places(db: sqlite3.Connection, project: str, places: Sequence[Place]) -> dict[Place, Passage]:
+    found: dict[Place, Passage] = {}
+    for place in places:
+        values = (place.vector_store_id, project, place.file_id, place.ordinal, place.start, place.end)
+        if (row := db.execute(_FIND_PLACE, values).fetchone()) is not None:
+            found[place] = _passage(row)
     return found
+
+
+def _passage(row: tuple[Any, ...]) -> Passage:
+    chunk, ordinal, store, file_id, filename, attributes, text, start, end, page, heading = row
+    return Passage(
+        chunk=chunk,
+        ordinal=ordinal,
+        vector_store_id=store,
+        file_id=file_id,
+        filename=filename,
+        attributes=msgspec.json.decode(attributes),
+        text=text,
+        start=start,
+        end=end,
+        page=page,
+        heading=heading,
+    )
