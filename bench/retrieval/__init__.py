@@ -1,1 +1,1 @@
-"""How fast vector stores are filled and searched, and how exact."""
+"""How fast vector stores are filled and searched, and how good and how exact what is found is."""
