@@ -20,6 +20,7 @@ from antiphon.files.embedding import Embedder
 from antiphon.files.embedding.minilm import MiniLm
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Store
+from antiphon.store.files import File
 from antiphon.store.sqlite import SqliteStore
 from antiphon.testing.serving import serving
 
@@ -240,6 +241,33 @@ async def test_batches_of_files() -> None:
             await client.vector_stores.file_batches.create(store.id, file_ids=["file-nope"])
         with pytest.raises(openai.BadRequestError, match="either"):
             await client.vector_stores.file_batches.create(store.id)
+
+
+async def test_a_batch_holds_two_thousand_files() -> None:
+    store = await SqliteStore.in_memory()
+    ids = [f"file-{number}" for number in range(2001)]
+    files = [File(id=id, project="", filename="a.txt", purpose="user_data", bytes=1, created_at=1) for id in ids]
+    try:
+        async with client_of(store=store) as client:
+            await asyncio.gather(*(store.files.add(file) for file in files))
+            made = await client.vector_stores.create()
+            batches = client.vector_stores.file_batches
+            for many in ({"file_ids": ids}, {"files": [{"file_id": id} for id in ids]}):
+                with pytest.raises(openai.BadRequestError) as caught:
+                    await batches.create(made.id, **many)  # type: ignore[arg-type]
+                assert (caught.value.code, caught.value.param) == ("array_above_max_length", next(iter(many)))
+            assert (await client.vector_stores.retrieve(made.id)).file_counts.total == 0
+            batch = await batches.create(made.id, file_ids=ids[:2000])
+            later = await batches.retrieve(batch.id, vector_store_id=made.id)
+            cancelled = await batches.cancel(batch.id, vector_store_id=made.id)
+            for counts in (batch.file_counts, later.file_counts, cancelled.file_counts):
+                parts = counts.in_progress, counts.completed, counts.failed, counts.cancelled
+                assert sum(parts) == counts.total == 2000
+            assert cancelled.status == "cancelled" and not cancelled.file_counts.in_progress
+            page = await batches.list_files(batch.id, vector_store_id=made.id, limit=100, filter="cancelled")
+            assert len(page.data) == 100 and page.has_more
+    finally:
+        await store.close()
 
 
 async def test_a_batch_is_cancelled() -> None:

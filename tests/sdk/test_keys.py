@@ -403,6 +403,28 @@ async def test_chat_completions_are_let_in_limited_and_counted_as_responses_are(
         assert (row["requests"], row["input_tokens"], row["output_tokens"]) == (2, 6, 8)
 
 
+async def test_queries_are_rewritten_on_the_account_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ScriptedModel(["lemon trees", DONE], ["cats", DONE], ["unsaid", Finish()], [UpstreamError("gone")])
+    prices = {"*": Price(input=1.0, output=2.0)}
+    async with server_of(model, monkeypatch, config=Config(prices=prices)) as server:
+        client = server.client(rpm=3)
+        await until(lambda: let_in(client))
+        store = (await client.vector_stores.create()).id
+        await client.vector_stores.search(store, query=["about lemons", "about pets"], rewrite_query=True)
+        await client.vector_stores.search(store, query="as it is")
+        (row,) = await to_usage(client)
+        assert (row["requests"], row["input_tokens"], row["output_tokens"], row["requests_estimated"]) == (1, 6, 8, 0)
+        assert row["cost"] == (6 * 1 + 8 * 2) / 1_000_000
+        await client.vector_stores.search(store, query="again", rewrite_query=True)
+        (row,) = await to_usage(client)
+        assert (row["requests"], row["requests_estimated"]) == (2, 1) and row["input_tokens"] > 6
+        await client.vector_stores.search(store, query="the model fails", rewrite_query=True)
+        with pytest.raises(openai.RateLimitError):
+            await client.vector_stores.search(store, query="too often", rewrite_query=True)
+        await client.vector_stores.search(store, query="as it is")
+    assert len(model.samples) == 4
+
+
 async def test_the_client_comes_back_when_it_was_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     async with server_of(ScriptedModel("ok", again=True), monkeypatch) as server:
         client = server.client(rpm=600).with_options(max_retries=3)

@@ -128,7 +128,7 @@ class Engine:
             self._make_id,
             clock,
             embedder=embedders[0].id if embedders else "",
-            rewriter=QueryRewriter(self.roster, config.rewrite_model),
+            rewriter=QueryRewriter(self.roster, self.keyring, config.prices, config.rewrite_model),
         )
         return ingestion, files, vector_stores
 

@@ -23,6 +23,8 @@ from antiphon.files.blobs import BlobMissing, BlobStore
 from antiphon.files.document import Document, FileRefused
 from antiphon.files.parsing import ParseLimits, parse_file
 from antiphon.net.ssrf import NOT_PUBLIC, TOO_LARGE, Outbound
+from antiphon.store import StoreUnavailable
+from antiphon.store.availability import to_unavailable
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest, NotFound
 from antiphon.wire.items import content_member, content_parts
@@ -170,6 +172,8 @@ class FileInputs:
                     text = await self._read(path, file.filename)
             except BlobMissing as error:
                 raise NotFound(f"The content of file '{id}' is not there any more.") from error
+            except StoreUnavailable as error:
+                raise to_unavailable("Files cannot be read now", error) from error
             self._cache.put(id, text)
         return text
 

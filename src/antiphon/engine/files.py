@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from antiphon.files.blobs import BlobMissing, BlobStore
@@ -13,6 +14,8 @@ from antiphon.store.files import File, FileQuery, FileStore, Upload, UploadPart
 from antiphon.wire import Id
 from antiphon.wire.errors import BodyTooLarge, InvalidRequest, NotFound
 from antiphon.wire.files import PARTS_MAX, CompletedUpload, FileExpiry, FileForm, FileListQuery, NewUpload, plain_name
+
+log = logging.getLogger("antiphon.files")
 
 UPLOAD_LIFETIME_S = 3600
 PART_BYTES_MAX = 64 << 20
@@ -64,9 +67,16 @@ class Files:
         except StoreUnavailable as error:
             raise to_unavailable("Files cannot be kept now", error) from error
 
+    async def _drop(self, name: Id) -> None:
+        """Remove bytes that nothing refers to any more. Where that cannot be now, the sweep does it."""
+        try:
+            await self._blobs.delete(name)
+        except StoreUnavailable as error:
+            log.warning("bytes are left to the sweep name=%s error=%s", name, error)
+
     async def forget(self, id: Id) -> None:
         """The file is not added after all."""
-        await self._blobs.delete(id)
+        await self._drop(id)
 
     async def add(self, project: str, id: Id, filename: str, size: int, form: FileForm) -> File:
         """A new file, whose bytes have been received."""
@@ -115,20 +125,22 @@ class Files:
         """
         if not await ask_store(self._store.delete(project, id)):
             raise missing(id)
-        await self._blobs.delete(id)
+        await self._drop(id)
         self._sweeper.tidy_soon()
 
     async def read(self, id: Id) -> AsyncIterator[bytes]:
         """The bytes of a file that is there.
 
         Raises:
-            NotFound: they are gone.
+            NotFound: they are gone. Unavailable: they cannot be read now.
         """
         try:
             async for piece in self._blobs.read(id):
                 yield piece
         except BlobMissing as error:
             raise missing(id) from error
+        except StoreUnavailable as error:
+            raise to_unavailable("Files cannot be read now", error) from error
 
     # Uploads
 
@@ -184,9 +196,9 @@ class Files:
             if await ask_store(self._store.add_part(part)):
                 return part
         except BaseException:
-            await self._blobs.delete(id)
+            await self._drop(id)
             raise
-        await self._blobs.delete(id)
+        await self._drop(id)
         await self._pending(project, upload_id)
         raise NotFound(f"No such Upload object: {upload_id}")
 
@@ -211,13 +223,13 @@ class Files:
             if not await ask_store(self._store.end_upload(id, "completed", file)):
                 raise BlobMissing(id)
         except BaseException as error:
-            await self._blobs.delete(file_id)
+            await self._drop(file_id)
             if not isinstance(error, BlobMissing):
                 raise
             # Somebody else has ended it meanwhile.
             await self._pending(project, id)
             raise InvalidRequest(f"The upload '{id}' has lost a part.", code="upload_not_pending") from error
-        await self._drop(parts)
+        await self._drop_all(parts)
         ended = await ask_store(self._store.get_upload(project, id))
         assert ended is not None
         return ended, file
@@ -257,14 +269,14 @@ class Files:
         parts = {part.id: part for part in await ask_store(self._store.get_parts(id))}
         if not await ask_store(self._store.end_upload(id, "cancelled")):
             await self._pending(project, id)
-        await self._drop(parts)
+        await self._drop_all(parts)
         ended = await ask_store(self._store.get_upload(project, id))
         assert ended is not None
         return ended
 
-    async def _drop(self, ids: dict[Id, UploadPart]) -> None:
+    async def _drop_all(self, ids: dict[Id, UploadPart]) -> None:
         for id in ids:
-            await self._blobs.delete(id)
+            await self._drop(id)
 
 
 def missing(id: Id) -> NotFound:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from antiphon.models import Prompt, Roster, Text
+import msgspec
+
+from antiphon.access.account import Account
+from antiphon.access.keyring import Keyring
+from antiphon.access.pricing import Price, price_of
+from antiphon.models import Finish, Model, Prompt, Roster, Text, Usage
+from antiphon.models.tokens import estimate_prompt, estimate_usage
+from antiphon.wire import Json
 from antiphon.wire.errors import ApiError
 
 log = logging.getLogger("antiphon.files")
@@ -22,39 +29,79 @@ _ASK = (
 
 
 class QueryRewriter:
-    """Rewrites queries with a model of the roster.
+    """Rewrites queries with a model of the roster, on the account of whoever asks.
 
     Args:
+        prices: see ``Config``.
         model: its name; empty for the roster's first.
     """
 
-    def __init__(self, roster: Roster, model: str = "") -> None:
+    def __init__(self, roster: Roster, keyring: Keyring, prices: Mapping[str, Price], model: str = "") -> None:
         self._roster = roster
+        self._keyring = keyring
+        self._prices = prices
         self._model = model
 
-    async def rewrite(self, query: str) -> str:
-        """The query to search with; as it was, where the model has none to offer."""
+    async def rewrite(self, queries: Sequence[str], key_id: str) -> list[str]:
+        """The queries to search with; each as it was, where the model has none to offer. Together they count as one
+        request of the key.
+
+        Raises:
+            RateLimited, InsufficientQuota: the key is over its limits.
+        """
+        prompts = [_prompt(query) for query in queries]
+        account = Account.open(self._keyring, key_id, lambda: sum(map(estimate_prompt, prompts)) + TOKENS_MAX)
+        used: list[tuple[Usage, bool]] = []
+        model = await self._find()
+        if model is not None:
+            price = price_of(self._prices, self._model, model.name)
+            account = msgspec.structs.replace(account, price=price, model=model.name)
+        with account.settling(lambda _: _total(used)):
+            return [await self._rewrite(model, *each, used) for each in zip(queries, prompts, strict=True)]
+
+    async def _find(self) -> Model | None:
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                text = await self._ask(query)
+            names: Sequence[str] = [self._model] if self._model else await self._roster.names()
+            return await self._roster.find(names[0]) if names else None
+        except ApiError as error:
+            log.warning("no model rewrites queries error=%s", type(error).__name__)
+            return None
+
+    async def _rewrite(self, model: Model | None, query: str, prompt: Prompt, used: list[tuple[Usage, bool]]) -> str:
+        if model is None:
+            return query
+        said: list[str] = []
+        finish: Finish | None = None
+        try:
+            async with asyncio.timeout(TIMEOUT_S), model.sample(prompt) as batches:
+                async for batch in batches:
+                    said += [delta.text for delta in batch if isinstance(delta, Text)]
+                    finish = next((delta for delta in batch if isinstance(delta, Finish)), None)
         except (ApiError, TimeoutError) as error:
             log.warning("a query could not be rewritten error=%s", type(error).__name__)
+            if said:
+                used.append(_usage_of(prompt, said, None))
             return query
-        lines = [line.strip().strip("\"'`").strip() for line in text.splitlines()]
+        used.append(_usage_of(prompt, said, finish))
+        lines = [line.strip().strip("\"'`").strip() for line in "".join(said).splitlines()]
         first = next((line for line in lines if line), "")
         return first if 0 < len(first) <= CHARS_MAX else query
 
-    async def _ask(self, query: str) -> str:
-        names: Sequence[str] = [self._model] if self._model else await self._roster.names()
-        if not names:
-            return ""
-        model = await self._roster.find(names[0])
-        message = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": query}]}
-        prompt = Prompt(
-            items=(message,), instructions=_ASK, max_output_tokens=TOKENS_MAX, temperature=0.0, streamed=False
-        )
-        said: list[str] = []
-        async with model.sample(prompt) as batches:
-            async for batch in batches:
-                said += [delta.text for delta in batch if isinstance(delta, Text)]
-        return "".join(said)
+
+def _prompt(query: str) -> Prompt:
+    message: Json = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": query}]}
+    return Prompt(items=(message,), instructions=_ASK, max_output_tokens=TOKENS_MAX, temperature=0.0, streamed=False)
+
+
+def _usage_of(prompt: Prompt, said: Sequence[str], finish: Finish | None) -> tuple[Usage, bool]:
+    """What an answer used, and whether that had to be estimated."""
+    if finish is not None and finish.usage is not None:
+        return finish.usage, False
+    return estimate_usage(prompt, [{"text": "".join(said)}]), True
+
+
+def _total(used: Sequence[tuple[Usage, bool]]) -> tuple[Usage, bool]:
+    whole = Usage()
+    for usage, _ in used:
+        whole += usage
+    return whole, any(estimated for _, estimated in used)

@@ -309,12 +309,16 @@ class VectorStores:
         self._sweeper.tidy_soon()
         return await self.retrieve(project, id)
 
-    async def rewrite(self, request: SearchRequest) -> SearchRequest:
-        """The request with the queries that it is to be answered with."""
+    async def rewrite(self, key_id: str, request: SearchRequest) -> SearchRequest:
+        """The request with the queries that it is to be answered with, rewritten on the key's account.
+
+        Raises:
+            RateLimited, InsufficientQuota: the key is over its limits.
+        """
         if not request.rewrite_query:
             return request
         queries = [request.query] if isinstance(request.query, str) else request.query
-        rewritten = [await self._rewriter.rewrite(query) for query in queries]
+        rewritten = await self._rewriter.rewrite(queries, key_id)
         return msgspec.structs.replace(request, query=rewritten, rewrite_query=False)
 
     async def search(self, project: str, ids: Sequence[Id], request: SearchRequest) -> list[Hit]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from antiphon.store import StoreUnavailable
+
+log = logging.getLogger("antiphon.files")
 
 PIECE_BYTES = 1 << 20
 OWNER_NAME = "antiphon-owner"
@@ -46,7 +49,7 @@ class BlobStore(Protocol):
         """The bytes, in pieces.
 
         Raises:
-            BlobMissing: there is none of that name.
+            BlobMissing: there is none of that name. StoreUnavailable: it cannot be read now.
         """
         ...
 
@@ -54,12 +57,16 @@ class BlobStore(Protocol):
         """An asynchronous context with the path of a file that holds the bytes.
 
         Raises:
-            BlobMissing: there is none of that name.
+            BlobMissing: there is none of that name. StoreUnavailable: it cannot be read now.
         """
         ...
 
     async def delete(self, name: str) -> None:
-        """Forget it; harmless when it is not there."""
+        """Forget it; harmless when it is not there.
+
+        Raises:
+            StoreUnavailable: it cannot be forgotten now.
+        """
         ...
 
     async def names(self) -> list[str]:
@@ -171,6 +178,21 @@ def _write(handle: int, piece: bytes) -> None:
         view = view[os.write(handle, view) :]
 
 
+async def _ask(work: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Ask the place elsewhere, in a thread.
+
+    Raises:
+        FileNotFoundError: there is no such blob. StoreUnavailable: anything else; each library has errors of its own.
+    """
+    try:
+        return await asyncio.to_thread(work, *given, **named)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        log.warning("the place of blobs does not answer as it should error=%s", error)
+        raise StoreUnavailable(f"The place of files does not answer as it should ({type(error).__name__}).") from error
+
+
 class RemoteBlobs:
     """A ``BlobStore`` at a URL such as ``s3://bucket/folder``, by fsspec; the extra ``s3`` brings what S3 needs.
 
@@ -192,9 +214,19 @@ class RemoteBlobs:
         with tempfile.TemporaryDirectory(prefix="antiphon-") as folder:
             local = LocalBlobs(Path(folder))
             size = await local.put(name, pieces)
-            await _run(self._files.makedirs, self._root, exist_ok=True)
-            await _run(self._files.put_file, str(Path(folder) / name), self._path(name))
+            await self._put(Path(folder) / name, self._path(name))
         return size
+
+    async def _put(self, source: Path, path: str) -> None:
+        try:
+            await _ask(self._files.put_file, str(source), path)
+        except FileNotFoundError:
+            # Made when it is missed: who may write into a bucket may not always look whether it is there.
+            try:
+                await _ask(self._files.makedirs, self._root, exist_ok=True)
+                await _ask(self._files.put_file, str(source), path)
+            except FileNotFoundError as error:
+                raise StoreUnavailable("The place of files is not there, and could not be made.") from error
 
     def read(self, name: str) -> AsyncIterator[bytes]:
         """See ``BlobStore.read``."""
@@ -206,7 +238,7 @@ class RemoteBlobs:
         with tempfile.TemporaryDirectory(prefix="antiphon-") as folder:
             path = Path(folder) / "blob"
             try:
-                await asyncio.to_thread(self._files.get_file, self._path(name), str(path))
+                await _ask(self._files.get_file, self._path(name), str(path))
             except FileNotFoundError as error:
                 raise BlobMissing(name) from error
             yield path
@@ -214,7 +246,7 @@ class RemoteBlobs:
     async def delete(self, name: str) -> None:
         """See ``BlobStore.delete``."""
         with suppress(FileNotFoundError):
-            await asyncio.to_thread(self._files.rm_file, self._path(name))
+            await _ask(self._files.rm_file, self._path(name))
 
     async def names(self) -> list[str]:
         """See ``BlobStore.names``."""
@@ -224,7 +256,7 @@ class RemoteBlobs:
             names = (path.rpartition("/")[2] for path in self._files.find(self._root))
             return [name for name in names if name != OWNER_NAME]
 
-        return await asyncio.to_thread(list_names)
+        return await _ask(list_names)
 
     async def settle(self) -> bool:
         """See ``BlobStore.settle``."""

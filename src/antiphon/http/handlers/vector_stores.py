@@ -82,7 +82,7 @@ async def search_vector_store(exchange: Exchange) -> None:
     stores = exchange.engine.vector_stores
     with exchange.while_connected():
         await stores.usable(exchange.project, _id(exchange))
-        request = await stores.rewrite(request)
+        request = await stores.rewrite(exchange.caller.key_id, request)
         hits = await stores.search(exchange.project, [_id(exchange)], request)
     queries = [request.query] if isinstance(request.query, str) else request.query
     await exchange.reply(SearchPage(search_query=queries, data=[_result(hit) for hit in hits]))
