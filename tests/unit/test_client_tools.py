@@ -1,6 +1,7 @@
 """What models are shown of tools that the caller runs, what their calls become, and how stored items read."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from pydantic import TypeAdapter
 
 from antiphon.assembly import make_toolbox
 from antiphon.models import Function
-from antiphon.tools import CallInvalid, ClientOffer, ToolCall, v4a
+from antiphon.tools import CallInvalid, ClientOffer, ToolCall, custom, v4a
 from antiphon.tools.computer import check_acknowledged
 from antiphon.tools.toolbox import Offers
 from antiphon.wire import Json
@@ -301,6 +302,24 @@ def test_a_grammar_that_cannot_be_read(spec: Json, code: str, param: str) -> Non
     with pytest.raises(InvalidRequest) as caught:
         offers(spec)
     assert (caught.value.code, caught.value.param) == (code, param)
+
+
+def test_a_grammar_of_many_readings_is_not_read_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(custom, "CHECK_S", 0.1)
+    began = time.monotonic()
+    many = grammar("lark", 'start: start start | "a"')
+    assert "takes too long" in refused(many, "c", {"input": "a" * 2000})
+    assert time.monotonic() - began < 10
+    assert made(grammar("regex", "[ab]*"), "c", {"input": "ab" * 5000})["input"] == "ab" * 5000
+
+
+def test_the_grammars_of_a_request_have_a_bound_together() -> None:
+    tools = [grammar("regex", f"{'a' * 90_000}{n}") | {"name": f"c{n}"} for n in range(3)]
+    assert len(offers(*tools[:2]).functions) == 2
+    for each in (tools, [{"type": "namespace", "name": "n", "description": "d", "tools": tools}]):
+        with pytest.raises(InvalidRequest, match="together") as caught:
+            offers(*each)
+        assert caught.value.param == "tools"
 
 
 # namespaces, searches, and tools that came along

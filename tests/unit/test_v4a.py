@@ -1,5 +1,7 @@
 """V4A diffs: each case of the format, and what a refusal says."""
 
+import time
+
 import pytest
 
 from antiphon.tools.v4a import Change, Hunk, PatchInvalid, apply, create, created, diff, parse, written
@@ -290,3 +292,12 @@ def test_hunks_are_read() -> None:
 )
 def test_hunks_are_written_as_they_were_read(text: str) -> None:
     assert written(parse(text)) == text
+
+
+def test_lines_that_repeat_are_searched_once() -> None:
+    began = time.process_time()
+    text = "a\n" * 50_000
+    with pytest.raises(PatchInvalid):
+        apply(text, "@@\n" + " a\n" * 25_000 + "-b")
+    assert apply(text + "b", "@@\n" + " a\n" * 25_000 + "-b\n+c") == text + "c"
+    assert time.process_time() - began < 10

@@ -1,5 +1,7 @@
 """Easier forms of an edit become valid V4A."""
 
+import time
+
 import pytest
 
 from antiphon.tools.v4a import Operation, PatchInvalid, apply, created, creation, operations, replacement, update
@@ -209,3 +211,16 @@ def test_what_is_no_patch_is_refused(patch: str, why: str) -> None:
     with pytest.raises(PatchInvalid) as refused:
         operations(patch)
     assert why in str(refused.value)
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "`"])
+def test_the_end_of_a_fence_is_looked_for_once(blank: str) -> None:
+    began = time.process_time()
+    with pytest.raises(PatchInvalid):
+        update("```\n" + blank * 100_000 + "x")
+    assert time.process_time() - began < 5
+
+
+def test_fences_are_taken_off() -> None:
+    for fence in ("```\n%s\n```", "  ~~~diff\n%s\n  ~~~ \n", "````\n%s\n```", "```\n%s```"):
+        assert update(fence % V4A) == V4A

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from time import monotonic
 from typing import Any, Final, Literal
 
 import msgspec
@@ -21,6 +22,9 @@ from antiphon.tools.specs import qualified_name
 from antiphon.wire import Json
 
 GRAMMAR_CHARS_MAX: Final = 100_000
+CHECK_S: Final = 1.0
+"""How long a text may be held against its grammar."""
+_STEP_BYTES_MAX: Final = 4096
 _GRAMMARS_KEPT: Final = 64
 _SHOWN_CHARS: Final = 40
 _SCHEMA: Final[Json] = {
@@ -109,17 +113,39 @@ def _compile(syntax: str, definition: str) -> str:
     return read(definition)
 
 
+@lru_cache(maxsize=_GRAMMARS_KEPT)
 def _fault(syntax: str, definition: str) -> str | None:
     return LLMatcher.validate_grammar(_compile(syntax, definition), _bytes()).strip() or None
 
 
 def _check(text: str, syntax: str, definition: str) -> None:
     data = text.encode("utf-8", "replace")
-    matcher = LLMatcher(_bytes(), _compile(syntax, definition))
-    read = matcher.try_consume_tokens(list(data))
+    matcher = LLMatcher(_bytes(), _compile(syntax, definition), log_level=0)
+    read = _consume(matcher, data)
     if read == len(data) and matcher.is_accepting():
         return
     before = data[max(0, read - _SHOWN_CHARS) : read].decode("utf-8", "ignore")
     after = data[read : read + _SHOWN_CHARS].decode("utf-8", "ignore")
     where = f"it cannot go on with {after!r}" if after else "it ends too early"
     raise CallInvalid(f"Error: the input does not match the grammar: behind {before!r} {where}.", "insist")
+
+
+def _consume(matcher: LLMatcher, data: bytes) -> int:
+    """How many bytes the grammar allows, read in steps that grow while they are fast: where a grammar has many readings
+    of a text, the next byte may take a thousand times as long as the first.
+
+    Raises:
+        CallInvalid: it takes too long.
+    """
+    until, read, step = monotonic() + CHECK_S, 0, 1
+    while read < len(data):
+        began = monotonic()
+        if began > until:
+            raise CallInvalid("Error: the input takes too long to be held against the grammar: write less.", "insist")
+        piece = data[read : read + step]
+        taken = matcher.try_consume_tokens(list(piece))
+        read += taken
+        if taken < len(piece):
+            break
+        step = min(2 * step, _STEP_BYTES_MAX) if monotonic() - began < CHECK_S / 100 else max(1, step // 2)
+    return read

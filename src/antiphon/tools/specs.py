@@ -59,6 +59,13 @@ def expand(spec: Json) -> Iterator[tuple[str, Json]]:
             yield f"tools[{index}].", {**flat(tool), "namespace": spec["name"]}
 
 
+def count_grammar_chars(spec: Json) -> int:
+    """How long the grammars of a tool, or of the tools of a namespace, are together."""
+    formats = (each.get("format") for _, each in expand(spec))
+    definitions = (cast(Json, format).get("definition") for format in formats if isinstance(format, dict))
+    return sum(len(definition) for definition in definitions if isinstance(definition, str))
+
+
 def is_nested(tool: Any) -> bool:
     """Whether a tool is of a type that may stand in a namespace."""
     return isinstance(tool, dict) and cast(Json, tool).get("type") in ("function", "custom")

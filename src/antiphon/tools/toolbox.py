@@ -16,11 +16,13 @@ from antiphon.files.citations import Sources
 from antiphon.models import Function, ToolChoice
 from antiphon.tools import ClientOffer, ClientTool, HostedOffer, HostedTool, Offer, SpecInvalid, Tool
 from antiphon.tools.function import FunctionTool
-from antiphon.tools.specs import expand, usable
+from antiphon.tools.specs import count_grammar_chars, expand, usable
 from antiphon.tools.tool_search import SEARCH, brought_tools
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest
 
+GRAMMARS_CHARS_MAX: Final = 200_000
+"""Of all grammars of a request; each is compiled before anything else is done."""
 _PLAIN: Final = ("message", "reasoning")
 """Kinds that every model is shown as they are."""
 
@@ -95,6 +97,9 @@ class Toolbox:
         Raises:
             InvalidRequest: a tool of the request that cannot be offered, or a function named twice.
         """
+        if sum(map(count_grammar_chars, specs)) > GRAMMARS_CHARS_MAX:
+            text = f"Invalid 'tools': their grammars have {GRAMMARS_CHARS_MAX} characters together at most."
+            raise InvalidRequest(text, code="string_above_max_length", param="tools")
         brought = self._offer_brought(items)
         if not specs:
             return Offers(self, brought)
@@ -118,7 +123,11 @@ class Toolbox:
     def _offer_brought(self, items: Iterable[Json]) -> dict[str, Offer]:
         """The offers of tools that items brought; one that cannot be offered is passed over."""
         found: dict[str, Offer] = {}
+        room = GRAMMARS_CHARS_MAX
         for spec in usable(brought_tools(items)):
+            room -= count_grammar_chars(spec)
+            if room < 0:
+                break
             with suppress(SpecInvalid):
                 found |= {offer.function.name: offer for offer in self._offer(spec)}
         return found

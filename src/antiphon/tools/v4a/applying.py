@@ -127,9 +127,9 @@ class _Document:
             lines, places = self._form(form)
             sought = [form(line) for line in wanted]
             candidates = places.get(sought[0], [])
-            for at in candidates[bisect_left(candidates, start) :]:
-                if at + len(sought) <= end and lines[at : at + len(sought)] == sought:
-                    return at
+            first = bisect_left(candidates, start)
+            if first < len(candidates) and (at := _search(lines, sought, candidates[first], end)) is not None:
+                return at
         return None
 
     def _form(self, form: Callable[[str], str]) -> tuple[list[str], dict[str, list[int]]]:
@@ -167,6 +167,28 @@ class _Document:
         if alike[at] < _ALIKE_MIN:
             return []
         return [f"The line most like them is line {at + 1}:", f"  {cut(self._lines[at])}"]
+
+
+def _search(lines: Sequence[str], sought: Sequence[str], start: int, end: int) -> int | None:
+    """Where ``sought`` stands first, from ``start`` on and before ``end``; no line is looked at more often than twice
+    (Knuth, Morris and Pratt)."""
+    if lines[start : start + len(sought)] == sought and start + len(sought) <= end:
+        return start
+    back, held = [0], 0
+    """How much of ``sought`` is still held where what follows so many of its lines is another one."""
+    for at in range(1, len(sought)):
+        while held and sought[at] != sought[held]:
+            held = back[held - 1]
+        held += sought[at] == sought[held]
+        back.append(held)
+    held = 0
+    for at in range(start, min(end, len(lines))):
+        while held and lines[at] != sought[held]:
+            held = back[held - 1]
+        held += lines[at] == sought[held]
+        if held == len(sought):
+            return at + 1 - held
+    return None
 
 
 def _expected_lines(hunk: Hunk, number: int, cursor: int) -> list[str]:

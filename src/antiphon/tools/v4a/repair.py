@@ -9,15 +9,17 @@ from typing import Final
 
 from antiphon.tools.v4a.grammar import PatchInvalid, lines_of, parse
 
-_FENCE: Final = re.compile(r"^\s*(```+|~~~+)[^\n]*\n(.*?)\n?[ \t]*\1\s*$", re.DOTALL)
+_FENCE: Final = re.compile(r"\s*(```|~~~)[^\n]*\n")
 _RANGES: Final = re.compile(r"^@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@")
 _PREFIXES: Final = ("@@", "***", " ", "+", "-")
 
 
 def strip_fence(text: str) -> str:
     """A text without the Markdown fence around it."""
-    fenced = _FENCE.match(text)
-    return fenced[2] if fenced else text
+    opened, closed = _FENCE.match(text), text.rstrip()
+    if opened is None or not closed.endswith(opened[1]) or len(closed) < opened.end() + len(opened[1]):
+        return text
+    return closed[opened.end() :].rstrip(opened[1][0]).rstrip(" \t").removesuffix("\n")
 
 
 def content_lines(text: str) -> list[str]:
