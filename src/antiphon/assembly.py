@@ -156,12 +156,15 @@ def make_toolbox(hosted: Sequence[HostedTool] = (), client: Sequence[ClientTool]
 
 def _make_sealer(config: Config) -> Sealer:
     """A sealer with the configured secrets; else with one that lasts as long as the store."""
+    file = config.data / "sealing.key"
     try:
         if config.sealing_keys:
             return Sealer(config.sealing_keys)
-        return Sealer([new_secret() if config.store == "memory" else load_secret(config.data / "sealing.key")])
-    except (OSError, WeakSecret) as error:
+        return Sealer([new_secret() if config.store == "memory" else load_secret(file)])
+    except WeakSecret as error:
         raise CannotOpen(f"sealing_keys: {error}") from error
+    except OSError as error:
+        raise CannotOpen(f"{file}: {error.strerror or error}") from error
 
 
 async def _close_traces(traces: Traces) -> None:

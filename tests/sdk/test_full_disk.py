@@ -1,20 +1,26 @@
 """A database that is full, read-only or damaged, seen by clients: what was accepted is not lost, and reads go on."""
 
 import asyncio
+import errno
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import openai
 import pytest
 from openai import AsyncOpenAI
 
+from antiphon.assembly import CannotOpen
+from antiphon.assembly import _make_sealer as make_sealer  # pyright: ignore[reportPrivateUsage]
+from antiphon.config import Config
 from antiphon.models import Finish, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store import StoreUnavailable
-from antiphon.store.sqlite import SqliteStore
+from antiphon.store.sqlite import SqliteStore, connection
 from antiphon.testing.serving import serving
 
 DONE = Finish("stop", Usage(input=3, output=4))
@@ -122,3 +128,20 @@ async def test_a_stream_is_cut_off_and_not_ended_where_the_log_cannot_be_read(
         gate.set()
         rest = [event async for event in await client.responses.retrieve(id, stream=True, starting_after=len(seen) - 1)]
     assert rest[-1].type == "response.completed"
+
+
+def test_a_start_on_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", refuse)
+        with pytest.raises(CannotOpen, match=r"sealing\.key: No space left on device"):
+            make_sealer(Config(data=tmp_path))
+    with monkeypatch.context() as full:
+        full.setattr(connection.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        with (
+            pytest.raises(StoreUnavailable, match=r"antiphon\.db: .*The disk is full\."),
+            connection.translating(tmp_path / "antiphon.db"),
+        ):
+            raise sqlite3.OperationalError("disk I/O error")

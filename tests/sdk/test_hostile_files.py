@@ -15,6 +15,7 @@ import pytest
 from antiphon.config import Config
 from antiphon.files import blobs
 from antiphon.files.blobs import LocalBlobs
+from antiphon.models import Prompt
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
 
@@ -39,7 +40,7 @@ class Server:
         async with self.session.post(f"{self.url}/{path}", **body) as answer:
             return answer.status, await answer.json()
 
-    async def send_form(self, data: bytes) -> tuple[int, str]:
+    async def send_form(self, data: bytes) -> tuple[int, Any]:
         status, answer = await self.post("files", data)
         return status, answer["error"]["message"] if "error" in answer else answer["filename"]
 
@@ -100,13 +101,13 @@ async def test_names_of_files_steer_nothing(tmp_path: Path) -> None:
     async with served(tmp_path) as server:
         for name, kept in names.items():
             assert await server.send_form(PURPOSE + part("file", b"x", name) + END) == (200, kept)
-        told = {"bytes": 1, "mime_type": "text/plain", "purpose": "user_data"}
+        told: Any = {"bytes": 1, "mime_type": "text/plain", "purpose": "user_data"}
         assert (await server.post("uploads", filename="../a\nb", **told))[1]["filename"] == "a_b"
 
 
 async def test_an_upload_ends_once_and_has_not_parts_without_end(tmp_path: Path) -> None:
     async with served(tmp_path, upload_bytes_max=10) as server:
-        told = {"filename": "a", "mime_type": "text/plain", "purpose": "user_data"}
+        told: Any = {"filename": "a", "mime_type": "text/plain", "purpose": "user_data"}
         _, upload = await server.post("uploads", bytes=6, **told)
         path = f"uploads/{upload['id']}"
         form = part("data", b"abc", b"x") + END
@@ -130,3 +131,38 @@ async def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatc
         assert status == 503 and "the disk is full" in answer["error"]["message"]
         assert server.kept() == []
         assert (await server.send_form(PURPOSE + FILE + END))[0] == 200
+
+
+class Told(ScriptedModel):
+    """Says when it is first asked."""
+
+    def __init__(self, *scripts: Any, again: bool) -> None:
+        super().__init__(*scripts, again=again)
+        self.asked = asyncio.Event()
+
+    def sample(self, prompt: Prompt) -> Any:
+        self.asked.set()
+        return super().sample(prompt)
+
+
+async def test_what_requests_name_shares_the_room_of_bodies(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    model = Told([gate, "Hi."], again=True)
+    kept = LocalBlobs(tmp_path / "files")
+    config = Config(bodies_bytes_max=4_000_000)
+    async with (
+        serving(model, config=config, blobs=kept) as url,
+        aiohttp.ClientSession() as session,
+        asyncio.timeout(60),
+    ):
+        server = Server(url, session, tmp_path / "files")
+        png = b"\x89PNG\r\n\x1a\n" + bytes(2_000_000)
+        _, file = await server.post("files", PURPOSE + part("file", png, b"a.png") + END)
+        shown = [{"role": "user", "content": [{"type": "input_image", "file_id": file["id"]}]}]
+        first = asyncio.create_task(server.post("responses", model="m", input=shown))
+        await model.asked.wait()
+        status, answer = await server.post("responses", model="m", input=shown)
+        assert (status, answer["error"]["code"]) == (503, "too_many_bodies")
+        gate.set()
+        assert (await first)[0] == 200
+        assert (await server.post("responses", model="m", input=shown))[0] == 200

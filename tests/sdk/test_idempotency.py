@@ -217,3 +217,16 @@ async def test_an_answer_that_nobody_took_is_not_kept(monkeypatch: pytest.Monkey
             await until(lambda: bool(model.samples) and model.samples[0].left_early)
         async with session.post(f"{url}/responses", json=body, headers=ONCE) as answer:
             assert b"again" in await answer.read()
+
+
+async def test_what_was_answered_in_a_conversation_goes_with_it() -> None:
+    model = ScriptedModel("One.", "Two.")
+    async with serving(model) as url, AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        conversation = await client.conversations.create()
+        headers = {"Idempotency-Key": "k"}
+        asked: Any = {"model": "m", "input": "x", "conversation": conversation.id, "extra_headers": headers}
+        assert (await client.responses.create(**asked)).output_text == "One."
+        assert (await client.responses.create(**asked)).output_text == "One."
+        await client.conversations.delete(conversation.id)
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.create(**asked)

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, cast
 from urllib.parse import unquote
 
 from antiphon.engine.files import Files
+from antiphon.engine.room import take_room
 from antiphon.files.blobs import BlobMissing, BlobStore
 from antiphon.files.document import Document, FileRefused
 from antiphon.files.parsing import ParseLimits, parse_file
@@ -38,6 +39,7 @@ CACHE_CHARS_MAX: Final = 16 << 20
 READING_MAX: Final = 2
 """How many files are read side by side; each may take the memory that ``ParseLimits`` allows."""
 FETCH_S: Final = 30.0
+_BASE64_CHARS, _BASE64_BYTES = 4, 3
 _PLAIN: Final = ("data:text/", "data:application/json")
 _IMAGES: Final = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"), (b"RIFF", "webp"))
 _SOURCES: Final = ("file_id", "file_data", "file_url")
@@ -143,6 +145,7 @@ class FileInputs:
                 return part | {"image_url": url}
             text = await self._text(part, reader)
             reader.room.take("input_file", len(text))
+            take_room(len(text))
         except ApiError as error:
             if not reader.is_history:
                 raise _at(error, path) from error
@@ -185,6 +188,7 @@ class FileInputs:
             raise InvalidRequest(text, code="missing_required_parameter")
         file = await self._files.retrieve(project, id)
         self._bound(file.bytes)
+        take_room(file.bytes * _BASE64_CHARS // _BASE64_BYTES)
         data = b"".join([piece async for piece in self._files.read(id)])
         kind = next((kind for magic, kind in _IMAGES if data.startswith(magic)), None)
         if kind is None:
@@ -207,11 +211,21 @@ class FileInputs:
             return text
         if self._urls == "off":
             raise InvalidRequest("This server reads no files from URLs.", code="unsupported_value")
-        async with Outbound(private=self._urls == "private", timeout_s=FETCH_S, connections_max=1) as outbound:
-            data = await outbound.get(url, self._bytes_max)
-        if isinstance(data, str):
-            raise self._not_fetched(data)
-        text = await self._read_bytes(data, name)
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            take_room(size)
+            taken += size
+
+        try:
+            async with Outbound(private=self._urls == "private", timeout_s=FETCH_S, connections_max=1) as outbound:
+                data = await outbound.get(url, self._bytes_max, take)
+            if isinstance(data, str):
+                raise self._not_fetched(data)
+            text = await self._read_bytes(data, name)
+        finally:
+            take_room(-taken)
         self._cache.put(url, text)
         return text
 

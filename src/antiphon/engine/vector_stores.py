@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -228,12 +228,19 @@ class VectorStores:
             raise _file_missing(id, file_id)
         self._sweeper.tidy_soon()
 
-    async def content(self, project: str, id: Id, file_id: Id) -> Sequence[ChunkRow]:
-        """The chunks of a file, in order."""
+    async def content(self, project: str, id: Id, file_id: Id) -> AsyncGenerator[Sequence[ChunkRow]]:
+        """The chunks of a file, in order, some at a time.
+
+        Raises:
+            NotFound: it is not there.
+        """
         found = await ask_store(self._store.read_chunks(project, id, file_id))
         if found is None:
             raise _file_missing(id, file_id)
-        return found
+        while found:
+            yield found
+            last = found[-1].ordinal
+            found = await ask_store(self._store.read_chunks(project, id, file_id, last))
 
     # Batches
 

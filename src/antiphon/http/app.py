@@ -16,6 +16,7 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from antiphon.engine import Engine
+from antiphon.engine.room import take_from
 from antiphon.http import openapi
 from antiphon.http.auth import authenticate
 from antiphon.http.body import BodyBudget, BodyShare
@@ -149,7 +150,7 @@ ROUTES = (
     Route("GET", "/v1/conversations", conversations.list_conversations, ConversationList, LIST),
     Route("GET", _CONVERSATION, conversations.retrieve_conversation, ConversationObject),
     Route("POST", _CONVERSATION, conversations.update_conversation, ConversationObject, body=ChangedConversation),
-    Route("DELETE", _CONVERSATION, conversations.delete_conversation, ConversationDeleted),
+    Route("DELETE", _CONVERSATION, conversations.delete_conversation, ConversationDeleted, forgets="conversation_id"),
     Route("POST", f"{_CONVERSATION}/items", conversations.create_items, ItemList, ("include",), NewItems),
     Route("GET", f"{_CONVERSATION}/items", conversations.list_items, ItemList, PAGE),
     Route("GET", f"{_CONVERSATION}/items/{{item_id}}", conversations.retrieve_item, dict, ("include",)),
@@ -254,6 +255,8 @@ class HttpApp:
 
     async def _attempt(self, exchange: Exchange, work: Awaitable[None]) -> None:
         """Do the work; an exception becomes the error answer."""
+        if exchange.share is not None:
+            take_from(exchange.share.take_more)
         try:
             await work
         except ApiError as error:

@@ -73,11 +73,13 @@ class BodyShare:
         self._bytes_max = bytes_max
         self._taken = 0
         self._taken_values = 0
+        self._taken_more = 0
+        self._is_over = False
 
     @property
     def size(self) -> int:
         """What is taken, in bytes."""
-        return self._taken + self._taken_values * VALUE_BYTES
+        return self._taken + self._taken_values * VALUE_BYTES + self._taken_more
 
     def expect(self, length: str | None) -> None:
         """Refuse a body that says itself that it is too long, before it comes.
@@ -109,10 +111,25 @@ class BodyShare:
         self._budget.take(count * VALUE_BYTES, self.project)
         self._taken_values += count
 
+    def take_more(self, size: int) -> None:
+        """Reserve bytes for what the request names and is fetched for it; release them where they are negative.
+
+        Raises:
+            Unavailable: the budget that all bodies share is used up.
+        """
+        if self._is_over:
+            return
+        if size >= 0:
+            self._budget.take(size, self.project)
+        else:
+            self._budget.give_back(-size, self.project)
+        self._taken_more += size
+
     def give_back(self) -> None:
-        """Release all of it."""
+        """Release all of it: the request is over."""
         self._budget.give_back(self.size, self.project)
-        self._taken = self._taken_values = 0
+        self._taken = self._taken_values = self._taken_more = 0
+        self._is_over = True
 
     def another(self) -> BodyShare:
         """A share for another body, of the same budget."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from types import TracebackType
 from typing import Any, Self
@@ -86,26 +86,30 @@ class Outbound:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _kind(error)
 
-    async def get(self, url: str, bytes_max: int) -> bytes | str:
-        """What is there, or the kind of the error. Never fails, and takes no more than so many bytes."""
+    async def get(self, url: str, bytes_max: int, take: Callable[[int], None] | None = None) -> bytes | str:
+        """What is there, or the kind of the error. Takes no more than so many bytes, and fails only as ``take`` does,
+        which is told of them as they come.
+        """
         assert self._session is not None, "entered"
         # Not packed: what a few bytes unpack to has no bound.
         headers = {"accept-encoding": "identity"}
         try:
             async with self._session.get(url, headers=headers, max_redirects=_REDIRECTS_MAX) as answer:
-                return await _content(answer, bytes_max)
+                return await _content(answer, bytes_max, take)
         except TimeoutError:
             return TIMED_OUT
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _kind(error)
 
 
-async def _content(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes | str:
+async def _content(answer: aiohttp.ClientResponse, bytes_max: int, take: Callable[[int], None] | None) -> bytes | str:
     if answer.status != 200:
         return f"status {answer.status}"
     found = bytearray()
     async for piece in answer.content.iter_chunked(_PIECE_BYTES):
         found += piece
+        if take is not None:
+            take(len(piece))
         if len(found) > bytes_max:
             return TOO_LARGE
     return bytes(found)

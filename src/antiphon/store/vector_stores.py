@@ -22,6 +22,10 @@ Attributes: TypeAlias = Mapping[str, AttributeValue]
 STATUSES: tuple[FileStatus, ...] = ("in_progress", "completed", "failed", "cancelled")
 
 
+CHUNKS_READ_MAX = 256
+"""Chunks of a file that are read at once."""
+
+
 class VectorStore(msgspec.Struct, frozen=True, kw_only=True):
     """A vector store.
 
@@ -230,8 +234,10 @@ class VectorStoreStore(Protocol):
         """Take a file out, with all that was kept of it; the file itself stays."""
         ...
 
-    async def read_chunks(self, project: str, id: Id, file_id: Id) -> Sequence[ChunkRow] | None:
-        """The chunks of a file that can be found; None when it is not there."""
+    async def read_chunks(
+        self, project: str, id: Id, file_id: Id, after: int = -1, limit: int = CHUNKS_READ_MAX
+    ) -> Sequence[ChunkRow] | None:
+        """The next chunks behind the ordinal ``after`` of a file that can be found; None when it is not there."""
         ...
 
     async def get_batch(self, project: str, id: Id, batch_id: Id) -> FileBatch | None:

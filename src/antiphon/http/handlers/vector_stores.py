@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import TypeVar
 
+import msgspec
 from msgspec import UNSET
 
 from antiphon.files.search import Hit
@@ -128,14 +130,25 @@ async def delete_store_file(exchange: Exchange) -> None:
 
 
 async def read_store_file(exchange: Exchange) -> None:
-    """``GET /v1/vector_stores/{vector_store_id}/files/{file_id}/content``: its text, without what chunks share."""
-    chunks = await exchange.engine.vector_stores.content(exchange.project, _id(exchange), _file_id(exchange))
+    """``GET /v1/vector_stores/{vector_store_id}/files/{file_id}/content``: its text, without what chunks share; sent
+    as it is read, since it may be long.
+    """
+    content = exchange.engine.vector_stores.content(exchange.project, _id(exchange), _file_id(exchange))
     end = 0
-    data: list[ResultText] = []
-    for chunk in chunks:
-        data.append(ResultText(_behind(chunk, end)))
-        end = max(end, chunk.end)
-    await exchange.reply(ContentPage(data=data))
+    async with aclosing(content) as pages:
+        page = await anext(pages, ())
+        head, tail = msgspec.json.encode(ContentPage(data=())).split(b"[]")
+        await exchange.start(200, "application/json")
+        await exchange.write(head + b"[", more=True)
+        between = b""
+        while page:
+            texts: list[bytes] = []
+            for chunk in page:
+                texts.append(msgspec.json.encode(ResultText(_behind(chunk, end))))
+                end = max(end, chunk.end)
+            await exchange.write(between + b",".join(texts), more=True)
+            page, between = await anext(pages, ()), b","
+        await exchange.write(b"]" + tail)
 
 
 async def create_batch(exchange: Exchange) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from antiphon.engine.memory import Memory
+from antiphon.engine.room import take_from
 from antiphon.http.auth import reauthenticate
 from antiphon.http.body import BodyShare, decode_json
 from antiphon.http.exchange import ClientDisconnected, Exchange
@@ -158,6 +159,7 @@ class Connection:
     async def _answer(self, stream_id: str | None, create: Create) -> None:
         socket, engine = self._socket, self._socket.engine
         sink = SocketSink(SocketStream(socket, stream_id), socket, stream_id)
+        take_from(create.share.take_more)
         try:
             reauthenticate(socket.scope, socket.key_id, engine.keyring)
             lane = self._memory.lane(stream_id)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from antiphon.store.errors import StoreUnavailable
 
 _PRIMARY_CODE = 0xFF
 
+_FREE_BYTES_MIN = 1 << 20
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk, or the database's size limit, is full",
     sqlite3.SQLITE_READONLY: "the file is read-only",
@@ -81,7 +83,15 @@ def translating(path: Path) -> Generator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise StoreUnavailable(f"{path}: {unavailable(error) or error}") from error
+        # A page that is mapped and finds no room is an input/output error to SQLite.
+        full = " The disk is full." if _is_full(path) else ""
+        raise StoreUnavailable(f"{path}: {unavailable(error) or error}{full}") from error
+
+
+def _is_full(path: Path) -> bool:
+    with suppress(OSError):
+        return shutil.disk_usage(path.parent).free < _FREE_BYTES_MIN
+    return False
 
 
 def make_file(path: Path) -> None:

@@ -16,6 +16,7 @@ from antiphon.store.sqlite.executor import Execute
 from antiphon.store.sqlite.places import Places
 from antiphon.store.sqlite.port import Port, reading, writing
 from antiphon.store.vector_stores import (
+    CHUNKS_READ_MAX,
     STATUSES,
     Attributes,
     Chunking,
@@ -293,15 +294,17 @@ def remove_file(db: sqlite3.Connection, places: Places, project: str, id: Id, fi
     return True
 
 
-def read_chunks(db: sqlite3.Connection, project: str, id: Id, file_id: Id) -> list[ChunkRow] | None:
+def read_chunks(
+    db: sqlite3.Connection, project: str, id: Id, file_id: Id, after: int = -1, limit: int = CHUNKS_READ_MAX
+) -> list[ChunkRow] | None:
     """See ``VectorStoreStore.read_chunks``."""
     if get_file(db, project, id, file_id) is None:
         return None
     statement = """
     SELECT c.ordinal, c.start, c.end, c.text, c.tokens, c.page, c.heading
     FROM store_file f JOIN chunk c ON c.store_file_pk = f.pk AND c.generation = f.live
-    WHERE f.store_pk = ? AND f.file_id = ? ORDER BY c.ordinal"""
-    return [ChunkRow(*row) for row in db.execute(statement, (key_of(db, project, id), file_id))]
+    WHERE f.store_pk = ? AND f.file_id = ? AND c.ordinal > ? ORDER BY c.ordinal LIMIT ?"""
+    return [ChunkRow(*row) for row in db.execute(statement, (key_of(db, project, id), file_id, after, limit))]
 
 
 def get_batch(db: sqlite3.Connection, project: str, id: Id, batch_id: Id) -> FileBatch | None:
