@@ -84,3 +84,17 @@ async def test_a_place_elsewhere_belongs_to_one(store: SqliteStore, tmp_path: Pa
         async with FileSweeper(store, blobs, time.time).working():
             assert await blobs.names() == left
         await theirs.put("file-theirs", pieces(b"x"))
+
+
+async def test_a_clock_that_jumps_expires_no_file_until_it_is_believed(store: SqliteStore, tmp_path: Path) -> None:
+    blobs, passed, ahead = LocalBlobs(tmp_path), 0.0, 0.0
+    told = {"project": "p", "filename": "a", "purpose": "user_data", "bytes": 1, "created_at": 0}
+    await store.files.add(File(id="file-2", expires_at=100_000, **told))  # type: ignore[arg-type]
+    await blobs.put("file-2", pieces(b"x"))
+    sweeper = FileSweeper(store, blobs, lambda: passed + ahead, lambda: passed)
+    ahead = 400 * 86_400.0
+    await sweeper.tidy()
+    assert await blobs.names() == ["file-2"]
+    passed = 86_401.0
+    await sweeper.tidy()
+    assert await blobs.names() == []

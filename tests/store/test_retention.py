@@ -8,9 +8,9 @@ import pytest
 from antiphon import assembly
 from antiphon.config import Config
 from antiphon.retention import sweep
+from antiphon.retention.clock import JUMP_HELD_S
 from antiphon.retention.sweep import (
     DELIVERIES_KEPT_S,
-    JUMP_HELD_S,
     SAME_AGE_S,
     STEP_RESPONSES,
     Sweeper,

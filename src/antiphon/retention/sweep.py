@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from antiphon.retention.clock import ClockWatch
 from antiphon.store import Conversation, ConversationLocked, Selection, Store, StoreUnavailable
 
 log = logging.getLogger("antiphon.retention.sweep")
@@ -35,12 +36,6 @@ IDLE_CONVERSATIONS = 256
 """How many conversations are looked for at once: all of them are gone through to find those."""
 
 _DAY_S = 86_400
-
-JUMP_S = _DAY_S
-"""A clock that goes this much faster or slower than time is wrong, or was."""
-
-JUMP_HELD_S = _DAY_S
-"""How long nothing is deleted by its age behind such a jump, unless the clock comes back."""
 
 
 class Swept(NamedTuple):
@@ -73,9 +68,7 @@ class Sweeper:
         self._retention_s = retention_days * _DAY_S
         self._bytes_max = bytes_max
         self._clock = clock
-        self._ticks = ticks
-        self._offset = clock() - ticks()
-        self._jumped_at: float | None = None
+        self._watch = ClockWatch(clock, ticks)
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -93,7 +86,7 @@ class Sweeper:
             StoreUnavailable: the store cannot be written; what went before is gone.
         """
         past = 0
-        if self._trusts_clock():
+        if self._watch.is_trusted():
             past = await self._purge_expired()
             await self._forget_deliveries()
             await self._forget_charges()
@@ -104,21 +97,6 @@ class Sweeper:
         while await self._store.retention.shrink(KEEP_FREE_BYTES):
             pass
         return swept
-
-    def _trusts_clock(self) -> bool:
-        """Whether the clock has gone as time has; after a jump, once it has stood long enough to be noticed."""
-        offset, now = self._clock() - self._ticks(), self._ticks()
-        if abs(offset - self._offset) <= JUMP_S:
-            self._offset, self._jumped_at = offset, None
-            return True
-        if self._jumped_at is None:
-            self._jumped_at = now
-            days = (offset - self._offset) / _DAY_S
-            log.warning("the clock jumped by %.1f days: nothing is deleted by its age for a day", days)
-        if now - self._jumped_at < JUMP_HELD_S:
-            return False
-        self._offset, self._jumped_at = offset, None
-        return True
 
     async def _purge_expired(self) -> int:
         now = self._clock()
