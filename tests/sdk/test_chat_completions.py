@@ -124,6 +124,48 @@ async def test_a_call_in_the_history_may_have_no_arguments() -> None:
     assert [item["arguments"] for item in model.prompts[0].items if "arguments" in item] == ["{}", "{}"]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_custom_tools(streamed: bool) -> None:
+    grammar = {"type": "grammar", "grammar": {"syntax": "regex", "definition": "[ab]+"}}
+    tools: Any = [{"type": "custom", "custom": {"name": "note", "format": grammar}}]
+    asked: Any = {"model": "m", "messages": ASK, "tools": tools}
+    asked["tool_choice"] = {"type": "custom", "custom": {"name": "note"}}
+    model = ScriptedModel([Call(0, "note", '{"input":"ab"}', "c1"), DONE], [Text("Ok."), DONE])
+    async with client_of(model) as client:
+        if streamed:
+            chunks = [chunk async for chunk in await client.chat.completions.create(**asked, stream=True)]
+            pieces: Any = [call for chunk in chunks for call in (chunk.choices[0].delta.tool_calls or ())]
+            assert (pieces[0].id, pieces[0].type, pieces[0].custom["name"]) == ("c1", "custom", "note")
+            assert "".join(piece.custom["input"] for piece in pieces) == "ab"
+            assert chunks[-1].choices[0].finish_reason == "tool_calls"
+        else:
+            (choice,) = (await client.chat.completions.create(**asked)).choices
+            (call,) = choice.message.tool_calls or ()
+            assert call.model_dump() == {"id": "c1", "type": "custom", "custom": {"name": "note", "input": "ab"}}
+            made: Any = [choice.message.model_dump(exclude_none=True, exclude={"annotations"})]
+            history = [*ASK, *made, {"role": "tool", "tool_call_id": "c1", "content": "noted"}]
+            await client.chat.completions.create(model="m", messages=history, tools=tools)
+            assert [item["type"] for item in model.prompts[1].items[-2:]] == ["function_call", "function_call_output"]
+            assert model.prompts[1].items[-2]["arguments"] == '{"input":"ab"}'
+
+
+async def test_allowed_tools_in_this_dialects_form() -> None:
+    model = ScriptedModel([Text("Ok."), DONE])
+    allowed: Any = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "weather"}}]}
+    async with client_of(model) as client:
+        choice: Any = {"type": "allowed_tools", "allowed_tools": allowed}
+        await client.chat.completions.create(model="m", messages=ASK, tools=[WEATHER], tool_choice=choice)
+    assert model.prompts[0].tool_choice.names == ("weather",)
+
+
+async def test_a_tool_whose_calls_would_be_lost_is_refused() -> None:
+    async with client_of(ScriptedModel()) as client:
+        with pytest.raises(BadRequestError) as caught:
+            tools: Any = [WEATHER, {"type": "apply_patch"}]
+            await client.chat.completions.create(model="m", messages=ASK, tools=tools)
+    assert (caught.value.code, caught.value.param) == ("unsupported_value", "tools[1].type")
+
+
 async def test_every_kind_of_message_and_part() -> None:
     model = ScriptedModel([Text("Ok."), DONE])
     messages: Any = [

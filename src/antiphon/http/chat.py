@@ -18,8 +18,10 @@ from antiphon.wire.chat import (
     ChatRequest,
     ChatUsage,
     Choice,
+    CustomCall,
     DeveloperMessage,
     FilePart,
+    FunctionCall,
     ImagePart,
     Message,
     ObjectFormat,
@@ -34,6 +36,7 @@ from antiphon.wire.chat import (
 )
 from antiphon.wire.errors import ApiError, InvalidRequest
 from antiphon.wire.items import NO_ARGUMENTS
+from antiphon.wire.kinds import call_and_output
 from antiphon.wire.response import Response
 
 _SAME: Final = (
@@ -63,6 +66,12 @@ _PARAMS: Final = {
     "text": "response_format",
 }
 """What this dialect calls the members of a request, by what ``/v1/responses`` calls them; the first that fits."""
+_CUSTOM, _CUSTOM_OUTPUT = call_and_output("custom")
+_CALLS: Final = ("function_call", _CUSTOM.type)
+"""Kinds of item that a completion holds as calls."""
+_UNCALLABLE: Final = frozenset(
+    ("apply_patch", "shell", "local_shell", "computer", "computer_use", "computer_use_preview", "tool_search")
+)
 _OF_FUNCTION: Final = re.compile(r"tools\[\d+\](?=\.(?:name|description|parameters|strict)\b)")
 
 
@@ -79,7 +88,9 @@ def to_responses(request: ChatRequest) -> Json:
         text = f"Invalid 'n': this server gives one answer a request, but got {request.n}."
         raise InvalidRequest(text, code="unsupported_value", param="n")
     body: Json = {name: value for name in _SAME if (value := getattr(request, name)) is not None}
-    body["input"] = [item for message in request.messages for item in _items(message)]
+    _refuse_uncallable(request.tools or ())
+    customs = frozenset(call.id for call in _calls_made(request.messages) if isinstance(call, CustomCall))
+    body["input"] = [item for message in request.messages for item in _items(message, customs)]
     # Here nothing is kept unless that is asked for.
     body["store"] = bool(request.store)
     bound = request.max_completion_tokens or request.max_tokens
@@ -108,7 +119,26 @@ def _format(request: ChatRequest) -> Json:
             return {"type": "text"}
 
 
-def _items(message: Message) -> Iterator[Json]:
+def _refuse_uncallable(tools: Sequence[Json]) -> None:
+    """A completion can hold calls of functions and custom tools; others would be lost.
+
+    Raises:
+        InvalidRequest: the caller would have to run another tool.
+    """
+    for index, tool in enumerate(tools):
+        if (kind := tool.get("type")) in _UNCALLABLE:
+            text = f"Unsupported value: '{kind}'. Calls of this tool can be made over /v1/responses only."
+            raise InvalidRequest(text, code="unsupported_value", param=f"tools[{index}].type")
+
+
+def _calls_made(messages: Sequence[Message]) -> Iterator[FunctionCall | CustomCall]:
+    for message in messages:
+        if isinstance(message, AssistantMessage):
+            yield from message.tool_calls or ()
+
+
+def _items(message: Message, customs: frozenset[str]) -> Iterator[Json]:
+    """The items of a message; ``customs``: the calls of custom tools."""
     match message:
         case SystemMessage() | DeveloperMessage():
             role = str(message.__struct_config__.tag)
@@ -120,7 +150,8 @@ def _items(message: Message) -> Iterator[Json]:
             yield from _assistant_items(message)
         case ToolMessage(tool_call_id=call_id, content=content):
             output = content if isinstance(content, str) else "\n".join(part.text for part in content)
-            yield {"type": "function_call_output", "call_id": call_id, "output": output}
+            kind = _CUSTOM_OUTPUT.type if call_id in customs else "function_call_output"
+            yield {"type": kind, "call_id": call_id, "output": output}
         case _:
             assert_never(message)
 
@@ -162,8 +193,12 @@ def _assistant_items(message: AssistantMessage) -> Iterator[Json]:
     if parts:
         yield {"type": "message", "role": "assistant", "content": parts}
     for call in message.tool_calls or ():
-        named = {"name": call.function.name, "arguments": call.function.arguments or NO_ARGUMENTS}
-        yield {"type": "function_call", "call_id": call.id, **named}
+        match call:
+            case FunctionCall(function=function):
+                named = {"name": function.name, "arguments": function.arguments or NO_ARGUMENTS}
+                yield {"type": "function_call", "call_id": call.id, **named}
+            case CustomCall(custom=custom):
+                yield {"type": _CUSTOM.type, "call_id": call.id, "name": custom.name, "input": custom.input}
 
 
 def rename_param(error: ApiError) -> ApiError:
@@ -189,7 +224,7 @@ def to_completion(response: Response) -> ChatCompletion:
     parts = [part for item in response.output if item["type"] == "message" for part in item["content"]]
     text = "".join(part["text"] for part in parts if part["type"] == "output_text")
     refusal = "".join(part["refusal"] for part in parts if part["type"] == "refusal")
-    calls = [_call(item) for item in response.output if item["type"] == "function_call"]
+    calls = [_call(item) for item in response.output if item["type"] in _CALLS]
     thought = "".join(
         part["text"] for item in response.output if item["type"] == "reasoning" for part in item.get("content") or ()
     )
@@ -223,7 +258,7 @@ def finish_reason(response: Response) -> str:
     """Why the answer ended: ``stop``, ``length``, ``content_filter`` or ``tool_calls``."""
     if response.incomplete_details is not None:
         return "length" if response.incomplete_details["reason"] == "max_output_tokens" else "content_filter"
-    return "tool_calls" if any(item["type"] == "function_call" for item in response.output) else "stop"
+    return "tool_calls" if any(item["type"] in _CALLS for item in response.output) else "stop"
 
 
 def to_usage(response: Response) -> ChatUsage | None:
@@ -251,6 +286,9 @@ def to_logprobs(entries: Sequence[Json]) -> Json | None:
 
 
 def _call(item: Json) -> Json:
+    if item["type"] == _CUSTOM.type:
+        custom = {"name": item["name"], "input": item["input"]}
+        return {"id": item["call_id"], "type": "custom", "custom": custom}
     function = {"name": item["name"], "arguments": item["arguments"]}
     return {"id": item["call_id"], "type": "function", "function": function}
 
@@ -291,12 +329,15 @@ class Chunks:
                 return {"refusal": event["delta"]}
             case "response.reasoning_text.delta":
                 return {"reasoning_content": event["delta"]}
-            case "response.output_item.added" if event["item"]["type"] == "function_call":
+            case "response.output_item.added" if event["item"]["type"] in _CALLS:
                 index = self._calls[event["output_index"]] = len(self._calls)
                 return {"tool_calls": [{"index": index, **_call(event["item"])}]}
             case "response.function_call_arguments.delta":
                 index = self._calls[event["output_index"]]
                 return {"tool_calls": [{"index": index, "function": {"arguments": event["delta"]}}]}
+            case "response.custom_tool_call_input.delta":
+                index = self._calls[event["output_index"]]
+                return {"tool_calls": [{"index": index, "custom": {"input": event["delta"]}}]}
             case _:
                 return None
 

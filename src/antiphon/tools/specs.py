@@ -22,6 +22,8 @@ def flat(tool: Any) -> Any:
     match members:
         case {"type": "function", "function": dict()}:
             return _unnest(members)
+        case {"type": "custom", "custom": dict()}:
+            return _unnest_custom(members)
         case {"type": "namespace", "tools": [*tools]}:
             return {**members, "tools": [flat(each) for each in tools]}
         case {"type": "computer_use"}:
@@ -34,17 +36,29 @@ def flat(tool: Any) -> Any:
 def flat_choice(choice: Any) -> Any:
     """A ``tool_choice`` as this API writes it, from chat's nested form."""
     match choice:
-        case {"type": "function", "function": dict()}:
-            return _unnest(cast(Json, choice))
+        case {"type": "function", "function": dict()} | {"type": "custom", "custom": dict()}:
+            return flat(choice)
         case {"type": "allowed_tools", "tools": [*tools]}:
             return {**cast(Json, choice), "tools": [flat(tool) for tool in tools]}
+        case {"type": "allowed_tools", "allowed_tools": dict()}:
+            return flat_choice(_unnest(cast(Json, choice), "allowed_tools"))
         case _:
             return choice
 
 
-def _unnest(nested: Json) -> Json:
-    rest = {key: value for key, value in nested.items() if key != "function"}
-    return {**nested["function"], **rest}
+def _unnest(nested: Json, member: str = "function") -> Json:
+    rest = {key: value for key, value in nested.items() if key != member}
+    return {**nested[member], **rest}
+
+
+def _unnest_custom(nested: Json) -> Json:
+    """A custom tool, whose grammar is nested too."""
+    tool = _unnest(nested, "custom")
+    match tool.get("format"):
+        case {"type": "grammar", "grammar": dict()} as format:
+            return {**tool, "format": _unnest(cast(Json, format), "grammar")}
+        case _:
+            return tool
 
 
 def expand(spec: Json) -> Iterator[tuple[str, Json]]:

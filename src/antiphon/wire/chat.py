@@ -79,10 +79,22 @@ class CalledFunction(StrictStruct, kw_only=True):
     arguments: LongText | None = None
 
 
-class CallMade(StrictStruct, kw_only=True):
+class CalledCustom(StrictStruct, kw_only=True):
+    name: Label
+    input: LongText
+
+
+class FunctionCall(StrictStruct, tag_field="type", tag="function", kw_only=True):
     id: CallId
     function: CalledFunction
-    type: Literal["function"] = "function"
+
+
+class CustomCall(StrictStruct, tag_field="type", tag="custom", kw_only=True):
+    id: CallId
+    custom: CalledCustom
+
+
+CallMade: TypeAlias = FunctionCall | CustomCall
 
 
 class AssistantMessage(Speech, tag="assistant", kw_only=True):

@@ -288,6 +288,12 @@ KINDS: Final[Mapping[str, Kind]] = {kind.type: kind for kind in _ROWS}
 """Every kind of item that the API documents, by its ``type``."""
 
 
+def call_and_output(asks: str) -> tuple[Kind, Kind]:
+    """The kind of call that clients call so, and that of its outputs."""
+    call = next(kind for kind in _ROWS if kind.asks == asks)
+    return call, next(kind for kind in _ROWS if kind.answers == call.type)
+
+
 def is_call(item: Json) -> bool:
     """Whether the item asks its caller for an output."""
     return KINDS[item["type"]].asks is not None and item.get("execution") != "server"
