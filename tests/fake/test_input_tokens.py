@@ -9,9 +9,11 @@ import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from memory_keys import MemoryKeys
 from openai import AsyncOpenAI
 
 from antiphon.models.chat.upstream import upstream_models
+from antiphon.store.keys import Allowance, mint_key
 from antiphon.testing.serving import serving
 from antiphon.testing.upstream import Answer, Asked, Upstream, failure, finish, plain, sse, text, usage
 from antiphon.wire import Json
@@ -127,7 +129,9 @@ PLACES = st.sampled_from(["alone", "chain", "conversation"])
 
 
 @asynccontextmanager
-async def client_of(kind: Callable[[Upstream], None]) -> AsyncIterator[AsyncOpenAI]:
+async def client_of(
+    kind: Callable[[Upstream], None], keys: MemoryKeys | None = None, secret: str = "none"
+) -> AsyncIterator[AsyncOpenAI]:
     async with Upstream() as upstream:
         upstream.fixed["/v1/chat/completions"] = answer
         kind(upstream)
@@ -136,8 +140,8 @@ async def client_of(kind: Callable[[Upstream], None]) -> AsyncIterator[AsyncOpen
         roster = upstream_models(upstream.url, key="", only="", aliases={}, connections_max=9, options=options)
         try:
             async with (
-                serving(roster=roster) as url,
-                AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client,
+                serving(roster=roster, keys=keys) as url,
+                AsyncOpenAI(base_url=url, api_key=secret, max_retries=0) as client,
             ):
                 yield client
         finally:
@@ -176,3 +180,15 @@ async def test_a_server_that_says_nothing_of_its_tokens_is_not_guessed_at() -> N
         with pytest.raises(openai.BadRequestError) as caught:
             await client.responses.input_tokens.count(model="m", input="hi")
     assert caught.value.code == "unsupported_operation"
+
+
+@pytest.mark.parametrize(("kind", "probes"), [(as_any_other, 2), (as_llama_server, 1)])
+async def test_what_counting_costs_is_on_the_account_of_the_key(kind: Callable[[Upstream], None], probes: int) -> None:
+    """A server that counts nothing is asked for a token each time; one that does, once, to see that it counts right."""
+    keys = MemoryKeys()
+    key, secret = mint_key("k", "", Allowance(), 1)
+    keys.kept.append(key)
+    async with client_of(kind, keys, secret) as client:
+        counted = [(await client.responses.input_tokens.count(model="m", input="Hello")).input_tokens for _ in range(2)]
+        (row,) = (await client.get("/usage", cast_to=dict[str, Any]))["data"]
+        assert (row["requests"], row["input_tokens"]) == (probes, sum(counted[:probes]))

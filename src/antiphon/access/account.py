@@ -9,7 +9,7 @@ import msgspec
 
 from antiphon.access.keyring import Admission, Keyring
 from antiphon.access.pricing import Price
-from antiphon.models import Usage
+from antiphon.models import PROBED, Usage
 
 CountUsage = Callable[[bool], tuple[Usage, bool]]
 """What was used, told whether the response failed; and whether that had to be estimated."""
@@ -21,10 +21,12 @@ class Bill(msgspec.Struct):
     Attributes:
         failed: whether it failed; a caller who left did not make it fail.
         due: whether there is anything to settle; False where somebody else goes on with it, and settles then.
+        probed: what was used meanwhile to count prompts.
     """
 
     failed: bool = False
     due: bool = True
+    probed: list[Usage] = []
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -53,14 +55,17 @@ class Account(msgspec.Struct, frozen=True):
     def settling(self, count: CountUsage) -> Generator[Bill]:
         """Settle when the block ends, however it ends: the one exit."""
         bill = Bill()
+        token = PROBED.set(bill.probed)
         try:
             yield bill
         except Exception:
             bill.failed = True
             raise
         finally:
+            PROBED.reset(token)
             if bill.due and self.keyring is not None:
                 used, estimated = count(bill.failed)
+                used = sum(bill.probed, used)
                 cost = self.price.cost_micros(used) if self.price else 0
                 self.keyring.settle(
                     self.admission, used, estimated, cost, response_id=self.response_id, model=self.model

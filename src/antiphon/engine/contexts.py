@@ -16,7 +16,7 @@ from antiphon.access.sealing import Sealer
 from antiphon.compaction import Compaction
 from antiphon.engine.responses import Responses, Sink
 from antiphon.log import Log, Reader
-from antiphon.models import ContextTooLong, Roster
+from antiphon.models import ContextTooLong, Model, Prompt, Roster, Usage
 from antiphon.run import Run
 from antiphon.wire import Json
 from antiphon.wire.contexts import CompactedResponse, CountRequest, InputTokens
@@ -55,14 +55,13 @@ class Contexts:
         checked({"personality": body.get("personality")}, CountRequest, strict=False)
         if create.get("model") is None:
             create["model"] = await self._first_model()
-        model, prompt = await self._responses.preview(create, caller)
-        try:
-            tokens = await model.count(prompt)
-        except ContextTooLong as error:
-            if error.prompt_tokens is None:
-                text = "The context exceeds the window of this model, whose server counts only what fits."
-                raise InvalidRequest(text, code="context_length_exceeded", param="input") from error
-            tokens = error.prompt_tokens
+        model, prompt, account = await self._responses.preview(create, caller)
+        with account.settling(lambda _: (Usage(), False)) as bill:
+            try:
+                tokens = await _count(model, prompt)
+            finally:
+                # Most models count without being asked for an answer.
+                bill.due = bool(bill.probed)
         return Counted(InputTokens(input_tokens=tokens), model.name, model.estimates_tokens)
 
     async def _first_model(self) -> str:
@@ -100,6 +99,16 @@ class Contexts:
             token_count=made.tokens,
             reduction_percentage=made.reduction_percentage,
         )
+
+
+async def _count(model: Model, prompt: Prompt) -> int:
+    try:
+        return await model.count(prompt)
+    except ContextTooLong as error:
+        if error.prompt_tokens is None:
+            text = "The context exceeds the window of this model, whose server counts only what fits."
+            raise InvalidRequest(text, code="context_length_exceeded", param="input") from error
+        return error.prompt_tokens
 
 
 class _CapturingSink:

@@ -216,14 +216,14 @@ class Responses:
         run = self._run_of(plan, prompt, offers, model, project, timer, account)
         return msgspec.structs.replace(run, history=history, claim=claim, sources=sources)
 
-    async def preview(self, body: Json, caller: Caller) -> tuple[Model, Prompt]:
-        """What a create request would ask which model first. It counts as one of the key's minute.
+    async def preview(self, body: Json, caller: Caller) -> tuple[Model, Prompt, Account]:
+        """What a create request would ask which model first, on whose account. It counts as one of the key's minute.
 
         Raises:
             ApiError: it would be refused.
         """
         plan = intake.plan(body, defaults=self._defaults, ids=self._ids, now=int(self._clock()))
-        Account.open(self._keyring, caller.key_id, lambda: 0)
+        account = Account.open(self._keyring, caller.key_id, lambda: 0)
         model = await self._roster.find(plan.response.model)
         plan = plan.offer_extra(model.accepts)
         if context.references(plan.input):
@@ -231,7 +231,8 @@ class Responses:
         history = await self._history(caller.project, plan, None)
         plan = await self._admit_tools(caller.project, plan)
         _, prompt, _ = await self._build_prompt(caller.project, plan, history, model)
-        return model, prompt
+        price = price_of(self._config.prices, plan.response.model, model.name)
+        return model, prompt, msgspec.structs.replace(account, price=price, model=plan.response.model)
 
     async def _admit_tools(self, project: str, plan: Plan) -> Plan:
         served = (place for place, tool in enumerate(plan.response.tools) if self._toolbox.serves(tool["type"]))

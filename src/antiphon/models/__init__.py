@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
@@ -84,6 +85,10 @@ class Usage(msgspec.Struct, frozen=True):
             self.output + other.output,
             self.reasoning + other.reasoning,
         )
+
+
+PROBED: ContextVar[list[Usage] | None] = ContextVar("probed", default=None)
+"""Receives what is used to count a prompt, where a model has to be asked for a token to do so; None for nobody."""
 
 
 class Finish(msgspec.Struct, frozen=True):

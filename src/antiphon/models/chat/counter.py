@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from antiphon.models import ContextTooLong, Finish, Model, Prompt
+from antiphon.models import PROBED, ContextTooLong, Finish, Model, Prompt
 from antiphon.models.chat.body import body
 from antiphon.models.chat.config import ChatConfig, Counter
 from antiphon.models.chat.template import NoTemplate, load_tokenizer
@@ -131,6 +131,8 @@ class TokenCounter:
         async with self._model.sample(msgspec.structs.replace(prompt, max_output_tokens=1)) as batches:
             async for batch in batches:
                 if isinstance(finish := batch[-1], Finish) and finish.usage is not None:
+                    if (probed := PROBED.get()) is not None:
+                        probed.append(finish.usage)
                     return finish.usage.input
         raise _uncountable(self._model.name)
 
