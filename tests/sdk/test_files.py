@@ -22,6 +22,7 @@ from antiphon.models.scripted import ScriptedModel
 from antiphon.store import Store
 from antiphon.store.files import File
 from antiphon.store.sqlite import SqliteStore
+from antiphon.store.vector_stores import CHUNKS_READ_MAX
 from antiphon.testing.serving import serving
 
 LEMONS = b"# Lemons\n\nLemon trees want water twice a week in summer.\n\n# Frost\n\nCover them below zero degrees."
@@ -391,3 +392,18 @@ async def test_projects_do_not_see_each_other() -> None:
             assert await store.vector_stores.read_chunks("someone-else", made.id, id) is None
     finally:
         await store.close()
+
+
+async def test_a_long_text_is_read_in_pieces_that_fit() -> None:
+    words = " ".join(f"word{n}" for n in range(20_000))
+    small: Any = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 20}}
+    async with client_of() as client:
+        made = await client.vector_stores.create()
+        file = await client.vector_stores.files.upload_and_poll(
+            vector_store_id=made.id, file=("a.txt", words.encode()), chunking_strategy=small
+        )
+        page = await client.vector_stores.files.content(file.id, vector_store_id=made.id)
+        assert len(page.data) > 2 * CHUNKS_READ_MAX
+        assert "".join(piece.text or "" for piece in page.data).replace(" ", "") == words.replace(" ", "")
+        with pytest.raises(openai.NotFoundError):
+            await client.vector_stores.files.content("file-none", vector_store_id=made.id)

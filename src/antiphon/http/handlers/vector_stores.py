@@ -134,21 +134,21 @@ async def read_store_file(exchange: Exchange) -> None:
     as it is read, since it may be long.
     """
     content = exchange.engine.vector_stores.content(exchange.project, _id(exchange), _file_id(exchange))
-    end = 0
+    head, tail = msgspec.json.encode(ContentPage(data=())).split(b"[]")
+    end, before = 0, head + b"["
     async with aclosing(content) as pages:
-        page = await anext(pages, ())
-        head, tail = msgspec.json.encode(ContentPage(data=())).split(b"[]")
-        await exchange.start(200, "application/json")
-        await exchange.write(head + b"[", more=True)
-        between = b""
-        while page:
+        async for page in pages:
             texts: list[bytes] = []
             for chunk in page:
                 texts.append(msgspec.json.encode(ResultText(_behind(chunk, end))))
                 end = max(end, chunk.end)
-            await exchange.write(between + b",".join(texts), more=True)
-            page, between = await anext(pages, ()), b","
-        await exchange.write(b"]" + tail)
+            if not exchange.started:
+                await exchange.start(200, "application/json")
+            await exchange.write(before + b",".join(texts), more=True)
+            before = b","
+    if not exchange.started:
+        await exchange.start(200, "application/json")
+    await exchange.write((b"" if end else before) + b"]" + tail)
 
 
 async def create_batch(exchange: Exchange) -> None:
