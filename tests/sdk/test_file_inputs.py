@@ -216,3 +216,12 @@ async def test_a_screen_may_be_a_stored_image() -> None:
         await client.responses.create(model="m", input="And now?", previous_response_id=seen)
         (told,) = [item["output"] for item in model.prompts[-1].items if item["type"] == "function_call_output"]
     assert "cannot be shown any more" in told[0]["text"]
+
+
+@pytest.mark.parametrize(
+    "url", ["//127.0.0.1", "file:///etc/passwd", "127.0.0.1", "http:", "http://", "data:text/plain,x"]
+)
+async def test_what_is_no_address_is_told(model: ScriptedModel, url: str) -> None:
+    async with client_of(model) as client:
+        with pytest.raises(openai.BadRequestError, match="could not be downloaded"):
+            await client.responses.create(model="m", input=asked({"file_url": url}))

@@ -32,6 +32,9 @@ UNREACHABLE = "not reachable"
 NO_TLS = "tls"
 BROKEN = "connection broken"
 TOO_LARGE = "too large"
+NO_URL = "no address of http or https"
+
+_SCHEMES = ("http://", "https://")
 
 _REDIRECTS_MAX = 5
 _PIECE_BYTES = 64 * 1024
@@ -91,6 +94,8 @@ class Outbound:
         which is told of them as they come.
         """
         assert self._session is not None, "entered"
+        if not url.lower().startswith(_SCHEMES):
+            return NO_URL
         # Not packed: what a few bytes unpack to has no bound.
         headers = {"accept-encoding": "identity"}
         try:
