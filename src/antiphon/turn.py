@@ -160,8 +160,7 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
         turn.timer.note_helps(assembler.calls.helps)
         said, prefix = None, ""
         if assembler.calls.invalid and finish.reason == "stop":
-            corrections.learn(assembler.calls.held, assembler.calls.invalid)
-            turn.timer.note_helps(corrections.helps[-1:])
+            turn.timer.note_helps(corrections.learn(assembler.calls.held, assembler.calls.invalid))
             continue
         corrections = Corrections()
         if finish.reason != "stop" or not assembler.calls.hosted:

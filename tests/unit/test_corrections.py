@@ -105,6 +105,12 @@ def test_an_undeclared_function_is_answered_without_tools() -> None:
     assert caught.value.remedy == "answer"
 
 
+def test_each_help_is_counted_once() -> None:
+    corrections, invalid = Corrections(), [(call("{}"), CallInvalid("no", "force"))]
+    assert corrections.learn([], invalid) == ["held_to_schema"]
+    assert corrections.learn([], [(call("{}"), CallInvalid("no", "tell"))]) == []
+
+
 def test_it_is_enough_at_some_point() -> None:
     corrections = Corrections()
     assert not corrections

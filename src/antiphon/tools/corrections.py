@@ -106,14 +106,9 @@ def _is_placeholder(value: Any, asked: str) -> bool:
 
 
 class Corrections:
-    """What a model is told, or held to, when it is asked again; until it has made calls that can be made.
-
-    Attributes:
-        helps: how it was helped, once for each time.
-    """
+    """What a model is told, or held to, when it is asked again; until it has made calls that can be made."""
 
     def __init__(self) -> None:
-        self.helps: list[ToolMeasure] = []
         self.items: tuple[Json, ...] = ()
         self._count = 0
         self._choice: ToolChoice | None = None
@@ -122,8 +117,9 @@ class Corrections:
     def __bool__(self) -> bool:
         return self._count > 0
 
-    def learn(self, held: Sequence[ToolCall], invalid: Sequence[tuple[ToolCall, CallInvalid]]) -> None:
-        """The model made ``held`` calls, of which some are ``invalid``; or ``invalid`` ones alone.
+    def learn(self, held: Sequence[ToolCall], invalid: Sequence[tuple[ToolCall, CallInvalid]]) -> list[ToolMeasure]:
+        """The model made ``held`` calls, of which some are ``invalid``; or ``invalid`` ones alone. Returns how it is
+        helped, as far as that is counted.
 
         Raises:
             UpstreamError: ``invalid_tool_call``: it has been asked often enough.
@@ -133,8 +129,6 @@ class Corrections:
         if self._count > CORRECTIONS_MAX:
             raise UpstreamError(f"The model did not make a valid tool call: {fault}", code="invalid_tool_call")
         self._silenced, self._choice = fault.remedy in ("answer", "result"), None
-        if fault.remedy in _HELPS:
-            self.helps.append(_HELPS[fault.remedy])
         if fault.remedy in ("force", "insist"):
             self._choice = ToolChoice("required", (call.name,))
         if fault.remedy in ("tell", "insist"):
@@ -142,6 +136,7 @@ class Corrections:
             told = held or [call for call, _ in invalid]
             self.items += tuple(call_item(each.call_id, each.name, each.arguments) for each in told)
             self.items += tuple(output_item(each.call_id, reasons.get(each.call_id, _NOT_MADE)) for each in told)
+        return [_HELPS[fault.remedy]] if fault.remedy in _HELPS else []
 
     def apply(self, prompt: Prompt) -> Prompt:
         """The prompt as it is asked again."""
