@@ -81,7 +81,7 @@ build: env
 # Known vulnerabilities of what is locked; asks a service, so not a part of `make test`.
 audit: env
 	$(BIN)/python -m pip install -q pip-audit
-	$(BIN)/pip-audit --disable-pip --require-hashes -r requirements.lock
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """``antiphon files add`` and ``antiphon search`` against a real server."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,16 @@ async def test_folders_are_added_once_and_found(tmp_path: Path, capsys: pytest.C
         assert status == 0 and "2 taken in again, 0 failed" in out
         assert (await ran("files", "reindex", "--store", "nope"))[0] == 1
         assert (await ran("search", "nope", "x"))[0] == 1
+
+
+async def test_a_file_that_cannot_be_sent_keeps_back_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / os.fsdecode(b"bad\xffname.txt")).write_text("x")
+    (tmp_path / "good.txt").write_text("Lemon trees want water.")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    async with serving(ScriptedModel("x")) as url:
+        status = await asyncio.to_thread(main, ["files", "add", str(tmp_path), "--store", "kb", "--url", url])
+    told = capsys.readouterr()
+    assert status == 1 and "1 added, 0 there already, 1 failed" in told.out and "cannot be read" in told.err

@@ -111,17 +111,24 @@ def _add(client: OpenAI, name: str, paths: Sequence[Path]) -> int:
         bar = progress.add_task("uploading", total=len(paths), rate="")
         pending: dict[str, Path] = {}
         began, sent = time.monotonic(), 0
+        unread: list[tuple[Path, str]] = []
         for path in paths:
-            added = _upload(client, id, path, known)
+            try:
+                added = _upload(client, id, path, known)
+            except (OSError, UnicodeError) as error:
+                unread.append((path, f"it cannot be read ({type(error).__name__})"))
+                continue
             sent += path.stat().st_size if added else 0
             if added is not None:
                 pending[added] = path
             progress.update(bar, advance=1, rate=f"{sent / 1e6 / max(0.001, time.monotonic() - began):.1f} MB/s")
         failed = _wait(client, id, pending, progress)
-    for path, why in failed:
-        print(f"{path}: {why}", file=sys.stderr)
-    print(f"{len(pending) - len(failed)} added, {len(paths) - len(pending)} there already, {len(failed)} failed: {id}")
-    return EXIT_FAILED if failed else 0
+    for path, why in (*unread, *failed):
+        print(f"{os.fsencode(path).decode(errors='backslashreplace')}: {why}", file=sys.stderr)
+    there = len(paths) - len(pending) - len(unread)
+    bad = len(failed) + len(unread)
+    print(f"{len(pending) - len(failed)} added, {there} there already, {bad} failed: {id}")
+    return EXIT_FAILED if bad else 0
 
 
 def _reindex(client: OpenAI, name: str) -> int:
