@@ -21,6 +21,7 @@ from antiphon.client.runs import runners as runs
 from antiphon.client.sdk import (
     content,
     mixin,
+    params,
     responses,
     results,
     streams,
@@ -138,9 +139,12 @@ def call(method: Any) -> str:
     """A call of it, by the names of what it takes."""
     code = method.__code__
     positional = code.co_varnames[1 : code.co_argcount]
-    named = [f"{name}=…" for name in code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]]
+    named = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    told = docstring_parser.parse(method.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE).params
+    # What an unpacked ``TypedDict`` holds and the docstring explains is shown like the others.
+    more = [one.arg_name for one in told if one.arg_name in types(method) and one.arg_name not in code.co_varnames]
     rest = ["…"] if code.co_flags & inspect.CO_VARKEYWORDS else []
-    return f"{method.__name__}({', '.join([*positional, *named, *rest])})"
+    return f"{method.__name__}({', '.join([*positional, *(f'{name}=…' for name in [*more, *named]), *rest])})"
 
 
 def said(thing: Any) -> str:
@@ -173,7 +177,9 @@ def types(thing: Any) -> dict[str, str]:
         of = thing.__init__ if isinstance(thing.__init__, FunctionType) else thing
     of = of.fget if isinstance(of, property) else of
     found = {name: getattr(kind, "__forward_arg__", kind) for name, kind in getattr(of, "__annotations__", {}).items()}
-    return {name: kind for name, kind in found.items() if isinstance(kind, str) and name != "return"}
+    kinds = {name: kind for name, kind in found.items() if isinstance(kind, str) and name != "return"}
+    unpacked = re.fullmatch(r"Unpack\[(\w+Params)\]", kinds.get("arguments", ""))
+    return {**(types(getattr(params, unpacked[1])) if unpacked else {}), **kinds}
 
 
 def typed(name: str, kinds: dict[str, str]) -> str:

@@ -5,10 +5,13 @@ Imported when a database is made or upgraded, and by tests; never on the way of 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -32,6 +35,12 @@ metadata = MetaData(
 )
 """Every constraint has a name, so that a later migration can drop it in any dialect."""
 
+
+def _index(name: str, *columns: Column[Any], where: ColumnElement[bool], unique: bool = False) -> None:
+    """An index of the rows that fulfil a condition, in every dialect that has such."""
+    Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
 conversation = Table(
     "conversation",
     metadata,
@@ -47,13 +56,12 @@ conversation = Table(
 )
 
 _conversation_visible = conversation.c.deleted_at.is_(None)
-Index(
+_index(
     "ix_conversation_project_created_at_id",
     conversation.c.project,
     conversation.c.created_at,
     conversation.c.id,
-    sqlite_where=_conversation_visible,
-    postgresql_where=_conversation_visible,
+    where=_conversation_visible,
 )
 
 response = Table(
@@ -76,36 +84,20 @@ response = Table(
 )
 
 _has_parent = response.c.previous_response_id.is_not(None)
-Index(
-    "ix_response_previous_response_id",
-    response.c.previous_response_id,
-    sqlite_where=_has_parent,
-    postgresql_where=_has_parent,
-)
+_index("ix_response_previous_response_id", response.c.previous_response_id, where=_has_parent)
 
 _in_conversation = response.c.conversation_id.is_not(None)
-Index(
-    "ix_response_conversation_id",
-    response.c.conversation_id,
-    sqlite_where=_in_conversation,
-    postgresql_where=_in_conversation,
-)
+_index("ix_response_conversation_id", response.c.conversation_id, where=_in_conversation)
 _response_visible = response.c.deleted_at.is_(None)
-Index(
+_index(
     "ix_response_project_created_at_id",
     response.c.project,
     response.c.created_at,
     response.c.id,
-    sqlite_where=_response_visible,
-    postgresql_where=_response_visible,
+    where=_response_visible,
 )
 # For what goes first when time or room is over.
-Index(
-    "ix_response_created_at",
-    response.c.created_at,
-    sqlite_where=_response_visible,
-    postgresql_where=_response_visible,
-)
+_index("ix_response_created_at", response.c.created_at, where=_response_visible)
 
 item = Table(
     "item",
@@ -129,11 +121,14 @@ item = Table(
 """An item is held by a response, by a conversation, or by one of each."""
 
 _is_entry = item.c.conversation_id.is_not(None)
-for _name, _columns in {
-    "ix_item_conversation_id_conversation_pos": (item.c.conversation_id, item.c.conversation_pos),
-    "ix_item_conversation_id_id": (item.c.conversation_id, item.c.id),
-}.items():
-    Index(_name, *_columns, unique=True, sqlite_where=_is_entry, postgresql_where=_is_entry)
+_index(
+    "ix_item_conversation_id_conversation_pos",
+    item.c.conversation_id,
+    item.c.conversation_pos,
+    where=_is_entry,
+    unique=True,
+)
+_index("ix_item_conversation_id_id", item.c.conversation_id, item.c.id, where=_is_entry, unique=True)
 
 api_key = Table(
     "api_key",
@@ -243,14 +238,8 @@ delivery = Table(
 """Webhooks, one row for each endpoint that is told of an event."""
 
 _waits, _settled = delivery.c.due_at.is_not(None), delivery.c.settled_at.is_not(None)
-Index(
-    "ix_delivery_endpoint_due_at",
-    delivery.c.endpoint,
-    delivery.c.due_at,
-    sqlite_where=_waits,
-    postgresql_where=_waits,
-)
-Index("ix_delivery_settled_at", delivery.c.settled_at, sqlite_where=_settled, postgresql_where=_settled)
+_index("ix_delivery_endpoint_due_at", delivery.c.endpoint, delivery.c.due_at, where=_waits)
+_index("ix_delivery_settled_at", delivery.c.settled_at, where=_settled)
 
 delivery_attempt = Table(
     "delivery_attempt",

@@ -16,10 +16,8 @@ from openai import Omit, omit
 from typing_extensions import Unpack
 
 from antiphon.client.sdk.params import (
-    Effort,
     Input,
     RequestOptions,
-    Verbosity,
 )
 from antiphon.client.sdk.responses import AsyncResponses, Responses
 from antiphon.client.sdk.results import extend
@@ -47,8 +45,6 @@ class RunOptions(RequestOptions, total=False):
     parallel_calls_max: int
     output_chars_max: int
     raise_errors: bool
-    reasoning_effort: Effort | Omit | None
-    verbosity: Verbosity | Omit | None
 
 
 _BOUNDS = ("turns_max", "call_timeout_s", "parallel_calls_max", "output_chars_max", "raise_errors")

@@ -44,7 +44,9 @@ class CallOptions(TypedDict, total=False):
 
 
 class RequestOptions(CallOptions, total=False):
-    """The official parameters of ``create`` but for ``input``, ``model``, ``tools`` and ``stream``."""
+    """The official parameters of ``create`` but for ``input``, ``model``, ``tools`` and ``stream``, and two short ones:
+    ``reasoning_effort`` stands for ``reasoning["effort"]``, ``verbosity`` for ``text["verbosity"]``.
+    """
 
     access_programs: response_create_params.AccessPrograms | Omit
     background: bool | Omit | None
@@ -65,6 +67,7 @@ class RequestOptions(CallOptions, total=False):
     prompt_cache_options: response_create_params.PromptCacheOptions | Omit
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | Omit | None
     reasoning: Reasoning | Mapping[str, Any] | Omit | None
+    reasoning_effort: Effort | Omit | None
     safety_identifier: str | Omit | None
     service_tier: ServiceTier | Omit | None
     store: bool | Omit | None
@@ -76,11 +79,13 @@ class RequestOptions(CallOptions, total=False):
     top_p: float | Omit | None
     truncation: Literal["auto", "disabled"] | Omit | None
     user: str | Omit | None
+    verbosity: Verbosity | Omit | None
 
 
 class CreateParams(RequestOptions, total=False):
-    """The official parameters of ``create``, ``stream`` and ``parse`` that need no word from us."""
+    """The parameters that ``create``, ``stream`` and ``parse`` share. ``input`` may be one message too."""
 
+    input: Input | Omit | None
     model: str | Omit | None
     tools: Iterable[Tool] | Omit | None
 
@@ -94,8 +99,9 @@ class RetrieveParams(CallOptions, total=False):
 
 
 class CompactParams(CallOptions, total=False):
-    """The official parameters of ``compact``, but for ``input``."""
+    """The official parameters of ``compact``; ``input`` in any form that ``create`` takes."""
 
+    input: Input | Omit | None
     model: Required[str | None]
     image: response_create_params.Image | Omit
     instructions: str | Omit | None
@@ -107,8 +113,9 @@ class CompactParams(CallOptions, total=False):
 
 
 class CountParams(CallOptions, total=False):
-    """The official parameters of ``input_tokens.count``, but for ``input``."""
+    """The official parameters of ``input_tokens.count``; ``input`` in any form that ``create`` takes."""
 
+    input: Input | Omit | None
     conversation: response_create_params.Conversation | Mapping[str, Any] | Omit | None
     instructions: str | Omit | None
     model: str | Omit | None

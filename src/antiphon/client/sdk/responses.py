@@ -30,10 +30,7 @@ from antiphon.client.sdk.params import (
     CompactParams,
     CountParams,
     CreateParams,
-    Effort,
-    Input,
     RetrieveParams,
-    Verbosity,
     is_given,
     to_official,
 )
@@ -60,7 +57,7 @@ def _sign_like(original: Callable[..., Any], *added: str) -> Callable[[Method], 
     def sign(method: Method) -> Method:
         ours = inspect.signature(method).parameters
         named = {name: ours.get(name, parameter) for name, parameter in theirs.items()}
-        named |= {name: ours[name] for name in added}
+        named |= {name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=omit) for name in added}
         ordered = sorted(named.values(), key=lambda parameter: parameter.kind)
         method.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
         return method
@@ -73,43 +70,17 @@ class Responses(official.Responses):
     are."""
 
     @overload
-    def create(
-        self,
-        *,
-        input: Input | Omit | None = ...,
-        reasoning_effort: Effort | Omit | None = ...,
-        stream: Literal[False] | Omit | None = ...,
-        **arguments: Unpack[CreateParams],
-    ) -> Response: ...
+    def create(self, *, stream: Literal[False] | Omit | None = ..., **arguments: Unpack[CreateParams]) -> Response: ...
 
     @overload
-    def create(
-        self,
-        *,
-        input: Input | Omit | None = ...,
-        reasoning_effort: Effort | Omit | None = ...,
-        stream: Literal[True],
-        **arguments: Unpack[CreateParams],
-    ) -> Stream[ResponseStreamEvent]: ...
+    def create(self, *, stream: Literal[True], **arguments: Unpack[CreateParams]) -> Stream[ResponseStreamEvent]: ...
 
     @overload
-    def create(
-        self,
-        *,
-        input: Input | Omit | None = ...,
-        reasoning_effort: Effort | Omit | None = ...,
-        stream: bool,
-        **arguments: Unpack[CreateParams],
-    ) -> Response | Stream[ResponseStreamEvent]: ...
+    def create(self, *, stream: bool, **arguments: Unpack[CreateParams]) -> Response | Stream[ResponseStreamEvent]: ...
 
     @_sign_like(official.Responses.create, "reasoning_effort")
     def create(
-        self,
-        *,
-        input: Input | Omit | None = omit,
-        reasoning_effort: Effort | Omit | None = omit,
-        stream: bool | Omit | None = omit,
-        **arguments: Unpack[CreateParams],
+        self, *, stream: bool | Omit | None = omit, **arguments: Unpack[CreateParams]
     ) -> Response | Stream[ResponseStreamEvent]:
         """Asks for a response.
 
@@ -128,7 +99,7 @@ class Responses(official.Responses):
             openai.APIConnectionError: it was not reached, or not within ``timeout`` seconds (``APITimeoutError``).
             TypeError: ``reasoning_effort`` contradicts ``reasoning``.
         """
-        params = to_official({**arguments, "input": input, "reasoning_effort": reasoning_effort, "stream": stream})
+        params = to_official({**arguments, "stream": stream})
         return cast("Response | Stream[ResponseStreamEvent]", super().create(**params))
 
     if TYPE_CHECKING:  # used as they are; what they return is extended
@@ -158,9 +129,6 @@ class Responses(official.Responses):
         *,
         text_format: ShapeOf[T] = omit,
         parse_as: ShapeOf[T] = omit,
-        input: Input | Omit | None = omit,
-        reasoning_effort: Effort | Omit | None = omit,
-        verbosity: Verbosity | Omit | None = omit,
         stream: bool | Omit | None = omit,
         **arguments: Unpack[CreateParams],
     ) -> ParsedResponse[T]:
@@ -186,8 +154,7 @@ class Responses(official.Responses):
             TypeError: no schema can be made of ``text_format``, or ``text["format"]`` is given as well.
             openai.APIError: as in ``create``.
         """
-        added = {"input": input, "reasoning_effort": reasoning_effort, "verbosity": verbosity}
-        params, parser = prepare_parsing(text_format, parse_as, to_official({**arguments, **added}))
+        params, parser = prepare_parsing(text_format, parse_as, to_official(arguments))
         return cast("ParsedResponse[T]", official.Responses.parse(_parse_with(self, parser), **params))
 
     @_sign_like(official.Responses.stream, "reasoning_effort", "verbosity")
@@ -197,9 +164,6 @@ class Responses(official.Responses):
         response_id: str | Omit = omit,
         starting_after: int | Omit = omit,
         text_format: ShapeOf[T] = omit,
-        input: Input | Omit | None = omit,
-        reasoning_effort: Effort | Omit | None = omit,
-        verbosity: Verbosity | Omit | None = omit,
         **arguments: Unpack[CreateParams],
     ) -> StreamManager[T]:
         """Streams a new response, or the events of one that there is.
@@ -223,8 +187,7 @@ class Responses(official.Responses):
             TypeError: as in ``parse``.
             openai.APIError: on entering, and from the iteration when the response fails.
         """
-        added = {"input": input, "reasoning_effort": reasoning_effort, "verbosity": verbosity}
-        params, parser = _prepare_stream(response_id, text_format, to_official({**arguments, **added}))
+        params, parser = _prepare_stream(response_id, text_format, to_official(arguments))
         if _is_resumption(response_id, starting_after, params):
             again = partial(resume, self, str(response_id), cast(int, starting_after), _options(params))
             manager = _official_manager(ResponseStreamManager, again, starting_after, params)
@@ -233,7 +196,7 @@ class Responses(official.Responses):
         return StreamManager(super().stream(**found, **params), parser)
 
     @_sign_like(official.Responses.compact)
-    def compact(self, *, input: Input | Omit | None = omit, **arguments: Unpack[CompactParams]) -> CompactedResponse:
+    def compact(self, **arguments: Unpack[CompactParams]) -> CompactedResponse:
         """Makes a conversation shorter. The output is the next request's ``input``, as it is.
 
         Args:
@@ -247,8 +210,7 @@ class Responses(official.Responses):
         Raises:
             openai.APIError: as in ``create``.
         """
-        params = to_official({**arguments, "input": input})
-        return cast(CompactedResponse, super().compact(**params))
+        return cast(CompactedResponse, super().compact(**to_official(arguments)))
 
     def connect(
         self,
@@ -277,46 +239,26 @@ class AsyncResponses(official.AsyncResponses):
 
     @overload
     async def create(
-        self,
-        *,
-        input: Input | Omit | None = ...,
-        reasoning_effort: Effort | Omit | None = ...,
-        stream: Literal[False] | Omit | None = ...,
-        **arguments: Unpack[CreateParams],
+        self, *, stream: Literal[False] | Omit | None = ..., **arguments: Unpack[CreateParams]
     ) -> Response: ...
 
     @overload
     async def create(
-        self,
-        *,
-        input: Input | Omit | None = ...,
-        reasoning_effort: Effort | Omit | None = ...,
-        stream: Literal[True],
-        **arguments: Unpack[CreateParams],
+        self, *, stream: Literal[True], **arguments: Unpack[CreateParams]
     ) -> AsyncStream[ResponseStreamEvent]: ...
 
     @overload
     async def create(
-        self,
-        *,
-        input: Input | Omit | None = ...,
-        reasoning_effort: Effort | Omit | None = ...,
-        stream: bool,
-        **arguments: Unpack[CreateParams],
+        self, *, stream: bool, **arguments: Unpack[CreateParams]
     ) -> Response | AsyncStream[ResponseStreamEvent]: ...
 
     @_sign_like(official.AsyncResponses.create, "reasoning_effort")
     async def create(
-        self,
-        *,
-        input: Input | Omit | None = omit,
-        reasoning_effort: Effort | Omit | None = omit,
-        stream: bool | Omit | None = omit,
-        **arguments: Unpack[CreateParams],
+        self, *, stream: bool | Omit | None = omit, **arguments: Unpack[CreateParams]
     ) -> Response | AsyncStream[ResponseStreamEvent]:
         """Asks for a response; see ``Responses.create``. With ``stream=True`` the events are an asynchronous
         iterator."""
-        params = to_official({**arguments, "input": input, "reasoning_effort": reasoning_effort, "stream": stream})
+        params = to_official({**arguments, "stream": stream})
         return cast("Response | AsyncStream[ResponseStreamEvent]", await super().create(**params))
 
     if TYPE_CHECKING:  # used as they are; what they return is extended
@@ -346,15 +288,11 @@ class AsyncResponses(official.AsyncResponses):
         *,
         text_format: ShapeOf[T] = omit,
         parse_as: ShapeOf[T] = omit,
-        input: Input | Omit | None = omit,
-        reasoning_effort: Effort | Omit | None = omit,
-        verbosity: Verbosity | Omit | None = omit,
         stream: bool | Omit | None = omit,
         **arguments: Unpack[CreateParams],
     ) -> ParsedResponse[T]:
         """Asks for an answer of a given shape, and reads it; see ``Responses.parse``."""
-        added = {"input": input, "reasoning_effort": reasoning_effort, "verbosity": verbosity}
-        params, parser = prepare_parsing(text_format, parse_as, to_official({**arguments, **added}))
+        params, parser = prepare_parsing(text_format, parse_as, to_official(arguments))
         return cast("ParsedResponse[T]", await official.AsyncResponses.parse(_parse_with(self, parser), **params))
 
     @_sign_like(official.AsyncResponses.stream, "reasoning_effort", "verbosity")
@@ -364,15 +302,11 @@ class AsyncResponses(official.AsyncResponses):
         response_id: str | Omit = omit,
         starting_after: int | Omit = omit,
         text_format: ShapeOf[T] = omit,
-        input: Input | Omit | None = omit,
-        reasoning_effort: Effort | Omit | None = omit,
-        verbosity: Verbosity | Omit | None = omit,
         **arguments: Unpack[CreateParams],
     ) -> AsyncStreamManager[T]:
         """Streams a new response, or the events of one that there is; see ``Responses.stream``. Enter it with ``async
         with``."""
-        added = {"input": input, "reasoning_effort": reasoning_effort, "verbosity": verbosity}
-        params, parser = _prepare_stream(response_id, text_format, to_official({**arguments, **added}))
+        params, parser = _prepare_stream(response_id, text_format, to_official(arguments))
         if _is_resumption(response_id, starting_after, params):
             again = async_resume(self, str(response_id), cast(int, starting_after), _options(params))
             manager = _official_manager(AsyncResponseStreamManager, again, starting_after, params)
@@ -381,12 +315,9 @@ class AsyncResponses(official.AsyncResponses):
         return AsyncStreamManager(super().stream(**found, **params), parser)
 
     @_sign_like(official.AsyncResponses.compact)
-    async def compact(
-        self, *, input: Input | Omit | None = omit, **arguments: Unpack[CompactParams]
-    ) -> CompactedResponse:
+    async def compact(self, **arguments: Unpack[CompactParams]) -> CompactedResponse:
         """Makes a conversation shorter; see ``Responses.compact``."""
-        params = to_official({**arguments, "input": input})
-        return cast(CompactedResponse, await super().compact(**params))
+        return cast(CompactedResponse, await super().compact(**to_official(arguments)))
 
     def connect(
         self,
@@ -414,7 +345,7 @@ class TokenCounter(InputTokens):
     """``client.responses.input_tokens``."""
 
     @_sign_like(InputTokens.count)
-    def count(self, *, input: Input | Omit | None = omit, **arguments: Unpack[CountParams]) -> InputTokenCountResponse:
+    def count(self, **arguments: Unpack[CountParams]) -> InputTokenCountResponse:
         """Counts the tokens that such a request would read, without making it.
 
         Args:
@@ -427,18 +358,16 @@ class TokenCounter(InputTokens):
         Raises:
             openai.APIError: as in ``Responses.create``.
         """
-        return super().count(**to_official({**arguments, "input": input}))
+        return super().count(**to_official(arguments))
 
 
 class AsyncTokenCounter(AsyncInputTokens):
     """``client.responses.input_tokens`` of an asynchronous client."""
 
     @_sign_like(AsyncInputTokens.count)
-    async def count(
-        self, *, input: Input | Omit | None = omit, **arguments: Unpack[CountParams]
-    ) -> InputTokenCountResponse:
+    async def count(self, **arguments: Unpack[CountParams]) -> InputTokenCountResponse:
         """Counts the tokens that such a request would read; see ``Counts.count``."""
-        return await super().count(**to_official({**arguments, "input": input}))
+        return await super().count(**to_official(arguments))
 
 
 def _parse_with(resource: Resource, parser: ResponseParser) -> Resource:
