@@ -21,12 +21,12 @@ from antiphon.tools.specs import flat, flat_choice, is_nested
 from antiphon.tools.toolbox import Toolbox
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
-from antiphon.wire.items import Ids, content_texts, empty_input_error, normal, typed
+from antiphon.wire.items import Ids, content_texts, empty_input_error, expand_short_form, normal
 from antiphon.wire.request import CreateRequest, PromptCacheOptions, conversation_id
 from antiphon.wire.response import Response
 from antiphon.wire.schema import refuse_unusable
 from antiphon.wire.tool_specs import TOOL_TYPES
-from antiphon.wire.validation import IGNORED_MAX, checked, missing, plain, too_long, too_many, undocumented
+from antiphon.wire.validation import IGNORED_MAX, check, find_undocumented, missing, plain, too_long, too_many
 from antiphon.wire.values import TEXT_CHARS_MAX, JsonObjectFormat, JsonSchemaFormat
 
 __all__ = ["Defaults", "Ids", "Plan", "plan"]
@@ -158,7 +158,7 @@ def plan(
     raw = _canonical(body, defaults)
     _refuse_missing(raw)
     _refuse_long_input(raw, defaults)
-    request, ignored = checked(_drop_unknown_tools(raw, defaults), CreateRequest, strict=defaults.strict)
+    request, ignored = check(_drop_unknown_tools(raw, defaults), CreateRequest, strict=defaults.strict)
     _refuse_conflicts(request)
     if defaults.strict:
         _refuse_small_bound(request)
@@ -172,7 +172,7 @@ def plan(
     if generate:
         _refuse_empty(request, items)
     response, prompt = _answer(request, raw, items, id, now, defaults)
-    extra = {**(undocumented(raw, CreateRequest) if ignored else {}), **(extra or {})}
+    extra = {**(find_undocumented(raw, CreateRequest) if ignored else {}), **(extra or {})}
     if extra:
         prompt = msgspec.structs.replace(prompt, extra=extra)
     options = request.stream_options
@@ -211,8 +211,8 @@ def _canonical(body: object, defaults: Defaults) -> Json:
 
 def _input_form(value: Any) -> Any:
     if isinstance(value, dict):
-        return [typed(value)]
-    return [typed(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
+        return [expand_short_form(value)]
+    return [expand_short_form(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def _tools_form(value: Any) -> Any:

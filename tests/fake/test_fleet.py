@@ -186,12 +186,12 @@ def test_a_crowded_one_is_passed_over_where_no_key_says_otherwise() -> None:
     said = {"type": "message", "role": "user", "content": "hi"}
     free, keyed = Prompt(items=(said,)), Prompt(items=(said,), cache_key="k")
     for prompt, stays in ((free, False), (keyed, True)):
-        home = model.ranked(prompt)[0][0]
+        home = model.rank_members(prompt)[0][0]
         home.working = 100
-        assert (model.ranked(prompt)[0][0] is home) is stays
+        assert (model.rank_members(prompt)[0][0] is home) is stays
         for member in members:
             member.working = 100
-        assert model.ranked(prompt)[0][0] is home, "all of them are crowded"
+        assert model.rank_members(prompt)[0][0] is home, "all of them are crowded"
         for member in members:
             member.working = 0
 

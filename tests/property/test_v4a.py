@@ -12,14 +12,14 @@ from antiphon.tools.v4a import (
     PatchInvalid,
     apply,
     create,
-    created,
     creation,
     diff,
     operations,
     parse,
+    read_created_text,
     replacement,
     update,
-    written,
+    write,
 )
 
 few = st.sampled_from(["", "a", "b", " a", "a ", "\tb", "@@ a", "*** End Patch", "-a", "+", "é", "}"])
@@ -65,7 +65,7 @@ def test_of_any_two_texts_there_is_the_right_diff_or_none(old: str, new: str) ->
 
 @given(text=texts)
 def test_the_diff_of_a_new_file_makes_it(text: str) -> None:
-    assert created(create(text)) == text == apply_diff("", create(text), "create")
+    assert read_created_text(create(text)) == text == apply_diff("", create(text), "create")
 
 
 @given(text=files, patch=diffs)
@@ -85,7 +85,7 @@ def test_the_official_applier_agrees(text: str, patch: str) -> None:
 @given(patch=diffs)
 def test_the_official_creator_agrees(patch: str) -> None:
     try:
-        text = created(patch)
+        text = read_created_text(patch)
     except PatchInvalid:
         with pytest.raises(ValueError):
             apply_diff("", patch, "create")
@@ -99,7 +99,7 @@ def test_hunks_are_written_as_they_were_read(patch: str) -> None:
         hunks = parse(patch)
     except PatchInvalid:
         return
-    assert [(hunk.expected, hunk.changes, hunk.anchors, hunk.at_end) for hunk in parse(written(hunks))] == [
+    assert [(hunk.expected, hunk.changes, hunk.anchors, hunk.at_end) for hunk in parse(write(hunks))] == [
         (hunk.expected, hunk.changes, hunk.anchors, hunk.at_end) for hunk in hunks
     ]
 

@@ -61,7 +61,7 @@ PATCH = {"type": "apply_patch"}
 def test_a_whole_file_becomes_a_diff_that_makes_it() -> None:
     operation = made(PATCH, "create_file", {"path": "a.py", "content": "x = 1\ny = 2\n"})["operation"]
     assert (operation["type"], operation["path"]) == ("create_file", "a.py")
-    assert v4a.created(operation["diff"]) == "x = 1\ny = 2\n"
+    assert v4a.read_created_text(operation["diff"]) == "x = 1\ny = 2\n"
 
 
 @pytest.mark.parametrize(

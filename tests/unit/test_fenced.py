@@ -6,7 +6,7 @@ from antiphon.models import Call, Function, Prompt, TextFormat, ToolChoice
 from antiphon.models.chat.body import body
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.dialect import Dialect
-from antiphon.models.chat.fenced import call_block, description, retold
+from antiphon.models.chat.fenced import call_block, calls_to_messages, description
 from antiphon.models.chat.stream import ChatStream
 from antiphon.testing.upstream import finish, frames, text
 
@@ -52,14 +52,16 @@ def test_calls_since_the_user_spoke_stand_in_the_users_turn() -> None:
 
 
 def test_earlier_calls_stand_in_turns_of_their_own() -> None:
-    told = retold([say("user", "Go."), call("c"), call("d"), output("c", "1"), output("d", "2"), say("user", "And?")])
+    told = calls_to_messages(
+        [say("user", "Go."), call("c"), call("d"), output("c", "1"), output("d", "2"), say("user", "And?")]
+    )
     assert [item["role"] for item in told] == ["user", "assistant", "user", "user"]
     assert told[1]["content"] == "\n".join([call_block("f", {"a": "x"})] * 2)
     assert [part["text"] for part in told[2]["content"]] == ["Result of f:", "1", "Result of f:", "2"]
 
 
 def test_an_id_that_is_used_again_is_of_the_latest_call() -> None:
-    told = retold(
+    told = calls_to_messages(
         [say("user", "Go."), call("c", '{"a":"1"}'), output("c", "one"), call("c", '{"a":"2"}'), output("c", "two")]
     )
     texts = [part["text"] for part in told[0]["content"]]
@@ -68,7 +70,7 @@ def test_an_id_that_is_used_again_is_of_the_latest_call() -> None:
 
 def test_a_failed_call_is_told_otherwise_than_one_that_was_made() -> None:
     lasts = {
-        said: retold([say("user", "Go."), call("c"), output("c", said)])[0]["content"][-1]["text"]
+        said: calls_to_messages([say("user", "Go."), call("c"), output("c", said)])[0]["content"][-1]["text"]
         for said in ("fine", "Error: no such file", '{"status":"running"}')
     }
     assert len(set(lasts.values())) == 3
@@ -76,19 +78,21 @@ def test_a_failed_call_is_told_otherwise_than_one_that_was_made() -> None:
 
 def test_pictures_in_an_output_are_kept() -> None:
     picture = {"type": "input_image", "image_url": "data:,x"}
-    assert picture in retold([say("user", "Go."), call("c"), output("c", [picture])])[0]["content"]
+    assert picture in calls_to_messages([say("user", "Go."), call("c"), output("c", [picture])])[0]["content"]
 
 
 def test_what_was_said_between_calls_is_kept() -> None:
-    told = retold([say("user", "Go."), say("assistant", "I look."), call("c"), output("c"), say("system", "Late.")])
+    told = calls_to_messages(
+        [say("user", "Go."), say("assistant", "I look."), call("c"), output("c"), say("system", "Late.")]
+    )
     assert "I look." in [part["text"] for part in told[0]["content"]]
     assert told[1] == say("system", "Late.")
 
 
 def test_calls_without_a_user_and_outputs_without_a_call() -> None:
-    assert [item["role"] for item in retold([call("c"), output("c")])] == ["user"]
-    assert "ok" in retold([output("lost")])[0]["content"][1]["text"]
-    assert "Result:" in [part["text"] for part in retold([call("c", "no JSON")])[0]["content"]]
+    assert [item["role"] for item in calls_to_messages([call("c"), output("c")])] == ["user"]
+    assert "ok" in calls_to_messages([output("lost")])[0]["content"][1]["text"]
+    assert "Result:" in [part["text"] for part in calls_to_messages([call("c", "no JSON")])[0]["content"]]
 
 
 def test_a_required_call_is_held_to_its_schema_as_ever() -> None:

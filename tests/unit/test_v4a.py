@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from antiphon.tools.v4a import Change, Hunk, PatchInvalid, apply, create, created, diff, parse, written
+from antiphon.tools.v4a import Change, Hunk, PatchInvalid, apply, create, read_created_text, diff, parse, write
 
 FILE = "class A:\n    def close(self):\n        return 1\n\n\nclass B:\n    def close(self):\n        return 1\n"
 
@@ -17,30 +17,30 @@ def lines(*parts: str) -> str:
 
 
 def test_each_line_of_a_new_file_is_behind_a_plus() -> None:
-    assert created("+a\n+\n+b") == "a\n\nb"
+    assert read_created_text("+a\n+\n+b") == "a\n\nb"
 
 
 def test_a_new_file_ends_in_a_newline_if_its_last_line_is_empty() -> None:
-    assert created("+a\n+") == "a\n"
-    assert created("+a\n+\n") == "a\n", "a newline at the end of the diff is not a line"
+    assert read_created_text("+a\n+") == "a\n"
+    assert read_created_text("+a\n+\n") == "a\n", "a newline at the end of the diff is not a line"
 
 
 def test_a_new_file_may_be_empty() -> None:
-    assert created("") == "" == created("+")
+    assert read_created_text("") == "" == read_created_text("+")
 
 
 def test_a_new_file_has_the_line_endings_of_its_diff() -> None:
-    assert created("+a\r\n+b\r\n+") == "a\r\nb\r\n"
+    assert read_created_text("+a\r\n+b\r\n+") == "a\r\nb\r\n"
 
 
 def test_a_line_without_a_plus_is_no_line_of_a_new_file() -> None:
     with pytest.raises(PatchInvalid, match=r"Line 2 of the diff is 'b': each line of a new file starts with '\+'\."):
-        created("+a\nb")
+        read_created_text("+a\nb")
 
 
 @pytest.mark.parametrize("text", ["", "a", "a\n", "a\r\nb\r\n", "+a\n-b\n\n\n", "*** End Patch\n"])
 def test_what_is_created_is_the_text(text: str) -> None:
-    assert created(create(text)) == text
+    assert read_created_text(create(text)) == text
 
 
 @pytest.mark.parametrize("text", ["a\r\nb\nc", "a\r", "a\r\r\n"])
@@ -151,7 +151,7 @@ def test_hunks_must_not_overlap() -> None:
 @pytest.mark.parametrize("end", ["*** End Patch", "*** Update File: b", "*** Add File: b", "*** Delete File: b"])
 def test_the_lines_of_an_envelope_end_a_diff(end: str) -> None:
     assert apply("a\n", f"@@\n-a\n+b\n{end}") == "b\n"
-    assert created(f"+a\n{end}") == "a"
+    assert read_created_text(f"+a\n{end}") == "a"
 
 
 def test_the_lines_that_open_an_envelope_are_passed_over() -> None:
@@ -291,7 +291,7 @@ def test_hunks_are_read() -> None:
     "text", ["@@\n-a\n+b", "@@ f\n@@ g\n a\n-b\n+c\n d\n+e\n*** End of File\n@@\n x\n-y", "@@\n@@ f\n-a"]
 )
 def test_hunks_are_written_as_they_were_read(text: str) -> None:
-    assert written(parse(text)) == text
+    assert write(parse(text)) == text
 
 
 def test_lines_that_repeat_are_searched_once() -> None:

@@ -4,7 +4,16 @@ import time
 
 import pytest
 
-from antiphon.tools.v4a import Operation, PatchInvalid, apply, created, creation, operations, replacement, update
+from antiphon.tools.v4a import (
+    Operation,
+    PatchInvalid,
+    apply,
+    creation,
+    operations,
+    read_created_text,
+    replacement,
+    update,
+)
 
 FILE = "def add(a, b):\n    return a - b\n\n\ndef sub(a, b):\n    return a + b\n"
 FIXED = "def add(a, b):\n    return a + b\n\n\ndef sub(a, b):\n    return a + b\n"
@@ -48,7 +57,7 @@ def test_a_whole_file_becomes_the_diff_that_creates_it() -> None:
 
 def test_what_is_such_a_diff_already_stays() -> None:
     assert creation("+a\n+b") == "+a\n+b"
-    assert created(creation("")) == ""
+    assert read_created_text(creation("")) == ""
 
 
 # A text and its replacement

@@ -66,7 +66,7 @@ async def _repair(turn: TurnContext) -> tuple[Item | None, str]:
         item, text = Item(turn.writer, found), _prefix_of(turn, found)
         if found.kind.type == "compaction":
             continue  # begun anew as the same item: it has shown nothing of it
-        offer = turn.offers.hosted(found.kind.type, found.doc.get("name"))
+        offer = turn.offers.find_hosted(found.kind.type, found.doc.get("name"))
         if offer is not None and offer.tool.repeats(offer.function.name):
             arguments = found.text.text if found.text else ""
             call = ToolCall(offer.function.name, arguments, call_id_of(found.doc) or "")

@@ -22,7 +22,7 @@ from antiphon.wire import Json
 from antiphon.wire.contexts import CompactedResponse, CountRequest, InputTokens
 from antiphon.wire.errors import ApiError, InvalidRequest
 from antiphon.wire.response import InputDetails, OutputDetails, Response, UsageTotal
-from antiphon.wire.validation import checked, missing
+from antiphon.wire.validation import check, missing
 
 _TRIGGER: Json = {"type": "compaction_trigger"}
 _ALONE = ("stream", "stream_options", "background", "conversation", "context_management")
@@ -52,7 +52,7 @@ class Contexts:
             ApiError: such a request would be refused, or its model cannot count.
         """
         create = {name: value for name, value in _object(body).items() if name != "personality"}
-        checked({"personality": body.get("personality")}, CountRequest, strict=False)
+        check({"personality": body.get("personality")}, CountRequest, strict=False)
         if create.get("model") is None:
             create["model"] = await self._first_model()
         model, prompt, account = await self._responses.preview(create, caller)

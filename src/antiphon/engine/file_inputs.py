@@ -160,13 +160,13 @@ class FileInputs:
             raise InvalidRequest(text, code=code)
         match given[0]:
             case "file_id":
-                return await self._stored(part["file_id"], reader.project)
+                return await self._read_stored(part["file_id"], reader.project)
             case "file_data":
                 return await self._inline(part["file_data"], _name(part))
             case _:
-                return await self._fetched(part["file_url"], _name(part), reader)
+                return await self._fetch(part["file_url"], _name(part), reader)
 
-    async def _stored(self, id: str, project: str) -> str:
+    async def _read_stored(self, id: str, project: str) -> str:
         file = await self._files.retrieve(project, id)
         self._bound(file.bytes)
         if (text := self._cache.get(id)) is None:
@@ -205,7 +205,7 @@ class FileInputs:
         self._bound(len(data))
         return await self._read_bytes(data, name)
 
-    async def _fetched(self, url: str, name: str, reader: _Reader) -> str:
+    async def _fetch(self, url: str, name: str, reader: _Reader) -> str:
         # What a caller names now is read now: it may have changed since it was read for an earlier request.
         if reader.is_history and (text := self._cache.get(url)) is not None:
             return text
@@ -252,7 +252,7 @@ class FileInputs:
     async def _read(self, path: Path, name: str) -> str:
         async with self._reading:
             try:
-                return _paged(await parse_file(path, name, self._limits))
+                return _number_pages(await parse_file(path, name, self._limits))
             except FileRefused as refusal:
                 raise InvalidRequest(f"The file could not be read: {refusal}", code=refusal.code) from refusal
 
@@ -303,7 +303,7 @@ def _decode(given: str) -> tuple[bytes, bool]:
         raise InvalidRequest(text, code="invalid_value") from error
 
 
-def _paged(document: Document) -> str:
+def _number_pages(document: Document) -> str:
     """The text, with the number in front of each page where there are pages."""
     starts = [(mark.start, mark.page) for mark in document.marks if mark.page is not None]
     firsts = [(start, page) for i, (start, page) in enumerate(starts) if not i or starts[i - 1][1] != page]

@@ -128,7 +128,7 @@ class VectorStores:
         """
         found = await self.retrieve(project, id)
         if found.status(self._clock()) == "expired":
-            raise _expired(id)
+            raise _expired_error(id)
         return found
 
     async def require(self, project: str, ids: Sequence[Id]) -> None:
@@ -142,7 +142,7 @@ class VectorStores:
             raise missing(*unknown)
         now = self._clock()
         if expired := [id for id, store in found.items() if store is not None and store.status(now) == "expired"]:
-            raise _expired(*expired)
+            raise _expired_error(*expired)
 
     async def list(self, project: str, query: StoreListQuery) -> Slice[VectorStore]:
         """A page of them."""
@@ -422,7 +422,7 @@ def missing(*ids: Id) -> NotFound:
     return NotFound(f"Vector store with id {list(ids)} not found.")
 
 
-def _expired(*ids: Id) -> NotFound:
+def _expired_error(*ids: Id) -> NotFound:
     return NotFound(f"Vector store with id {list(ids)} has expired.")
 
 

@@ -94,7 +94,7 @@ class Search:
         passages = await self._index.read(best[: 8 * limit])
         hits = _without_neighbours([Hit(passages[chunk], scores[chunk]) for chunk in best if chunk in passages])
         if self._reranker is not None and ranking.reranks:
-            hits = await _reranked(self._reranker, queries, hits)
+            hits = await _rerank(self._reranker, queries, hits)
         return [hit for hit in hits if hit.score >= ranking.threshold][:limit]
 
     async def find_places(self, project: str, places: Sequence[Place]) -> dict[Place, Passage]:
@@ -123,7 +123,7 @@ class Search:
         return found
 
 
-async def _reranked(reranker: Reranker, queries: Sequence[str], hits: Sequence[Hit]) -> Sequence[Hit]:
+async def _rerank(reranker: Reranker, queries: Sequence[str], hits: Sequence[Hit]) -> Sequence[Hit]:
     """The best hits with the best score that the reranker gives them for any query; the others are left out. As they
     were, where it cannot be reached.
     """

@@ -179,26 +179,26 @@ class FleetModel:
         """Sample once, on the server that the prompt's key chooses, or the next one where that fails before it has said
         anything; see ``Model.sample``.
         """
-        return _Sample(self.ranked(prompt), prompt)
+        return _Sample(self.rank_members(prompt), prompt)
 
     async def count(self, prompt: Prompt) -> int:
         """See ``Model.count``."""
         failed: list[ApiError] = []
-        for member, model in self.ranked(prompt):
+        for member, model in self.rank_members(prompt):
             try:
                 return await model.count(prompt)
             except ApiError as error:
-                failed.append(_passed_over(member, error))
+                failed.append(_pass_over(member, error))
         raise failed[0]
 
-    def ranked(self, prompt: Prompt) -> Sequence[tuple[Member, Model]]:
+    def rank_members(self, prompt: Prompt) -> Sequence[tuple[Member, Model]]:
         """The servers in the order in which they are tried: those that are away come last."""
         key = prompt.cache_key or content_key(prompt)
         whole = sorted(self._models, key=lambda each: rank(key, each[0].name), reverse=True)
-        crowded = set[int]() if prompt.cache_key else self._crowded()
+        crowded = set[int]() if prompt.cache_key else self._find_crowded()
         return sorted(whole, key=lambda each: (each[0].is_away, id(each[0]) in crowded))
 
-    def _crowded(self) -> set[int]:
+    def _find_crowded(self) -> set[int]:
         bound = _CROWD * min(member.working for member, _ in self._models) + _CROWD_MIN
         return {id(member) for member, _ in self._models if member.working > bound}
 
@@ -240,7 +240,7 @@ class _Sample:
 
     async def _go_on(self, error: ApiError) -> None:
         """With the next server: this one has said nothing."""
-        self._failed.append(_passed_over(self._member, error))
+        self._failed.append(_pass_over(self._member, error))
         # The context that is left when this one is must be open, whatever happens here.
         member, context = self._member, self._context
         await self._start()
@@ -254,7 +254,7 @@ class _Sample:
             try:
                 batches = await context.__aenter__()
             except ApiError as error:
-                self._failed.append(_passed_over(member, error))
+                self._failed.append(_pass_over(member, error))
                 continue
             member.working += 1
             self._member, self._context, self._batches = member, context, aiter(batches)
@@ -262,7 +262,7 @@ class _Sample:
         raise self._failed[0]
 
 
-def _passed_over(member: Member, error: ApiError) -> ApiError:
+def _pass_over(member: Member, error: ApiError) -> ApiError:
     """The error, where another server may do better.
 
     Raises:

@@ -30,7 +30,7 @@ _LOOKED_AT: Final = 200
 
 def outcome_of(output: str) -> Outcome:
     """What a call's output says of it."""
-    value = _decoded(output)
+    value = _decode(output)
     if isinstance(value, dict):
         return _outcome_of_object(cast("dict[str, Any]", value))
     return _outcome_of_words(value if isinstance(value, str) else output)
@@ -56,7 +56,7 @@ def _outcome_of_words(text: str) -> Outcome:
     return "unfinished" if len(text) <= _LOOKED_AT and _UNFINISHED.search(text) else "done"
 
 
-def _decoded(text: str) -> Any:
+def _decode(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):

@@ -159,7 +159,7 @@ def _to_call(operation: Json) -> tuple[str, Json]:
 
 def _content(diff: str) -> str:
     try:
-        return v4a.created(diff)
+        return v4a.read_created_text(diff)
     except v4a.PatchInvalid:
         return diff
 

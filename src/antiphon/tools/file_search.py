@@ -24,7 +24,7 @@ from antiphon.tools import CallInvalid, Outcome, Scope, SpecInvalid, ToolCall, c
 from antiphon.tools.arguments import read_arguments
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest, NotFound
-from antiphon.wire.validation import checked
+from antiphon.wire.validation import check
 from antiphon.wire.vector_stores import SearchRequest
 from antiphon.writer import Item
 
@@ -278,7 +278,7 @@ def _check_filter(raw: Json) -> None:
 def _request(spec: Json, queries: Sequence[str]) -> SearchRequest:
     raw = {"query": list(queries), "max_num_results": spec.get("max_num_results") or RESULTS}
     raw |= {name: spec[name] for name in ("filters", "ranking_options") if spec.get(name) is not None}
-    return checked(raw, SearchRequest, strict=False)[0]
+    return check(raw, SearchRequest, strict=False)[0]
 
 
 def _fitting(hits: Sequence[Hit], context_tokens: int | None) -> Sequence[Hit]:

@@ -204,7 +204,7 @@ class Offers(msgspec.Struct, frozen=True):
                 return msgspec.structs.replace(offer, function=Function(name))
         return None
 
-    def hosted(self, kind: str, name: str | None) -> HostedOffer | None:
+    def find_hosted(self, kind: str, name: str | None) -> HostedOffer | None:
         """The hosted tool behind an item of that kind, for a function of that name where the item tells it."""
         offers = [offer for offer in self.by_name.values() if isinstance(offer, HostedOffer)]
         found = [offer for offer in offers if kind in offer.tool.items and name in (None, offer.function.name)]

@@ -13,10 +13,10 @@ from msgspec import Meta
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.input_items import InputItem
-from antiphon.wire.items import Ids, normal, typed
+from antiphon.wire.items import Ids, expand_short_form, normal
 from antiphon.wire.kinds import KINDS
 from antiphon.wire.paging import ListPage
-from antiphon.wire.validation import Fault, checked
+from antiphon.wire.validation import Fault, check
 from antiphon.wire.values import TEXT_CHARS_MAX, Metadata, StrictStruct
 
 ITEMS_MAX = 20
@@ -74,7 +74,7 @@ def new_conversation(body: object, ids: Ids, *, strict: bool) -> ConversationPar
         InvalidRequest: the first thing wrong.
     """
     raw = {key: value for key, value in _object(body).items() if value is not None}
-    told, ignored = checked(_canonical(raw), NewConversation, strict=strict)
+    told, ignored = check(_canonical(raw), NewConversation, strict=strict)
     return ConversationParams(items=_normal(raw.get("items", []), ids), metadata=told.metadata or {}, ignored=ignored)
 
 
@@ -84,7 +84,7 @@ def changed_conversation(body: object, *, strict: bool) -> ConversationParams:
     Raises:
         InvalidRequest: the first thing wrong.
     """
-    told, ignored = checked(_object(body), ChangedConversation, strict=strict)
+    told, ignored = check(_object(body), ChangedConversation, strict=strict)
     return ConversationParams(metadata=told.metadata or {}, ignored=ignored)
 
 
@@ -95,7 +95,7 @@ def new_items(body: object, ids: Ids, *, strict: bool) -> ConversationParams:
         InvalidRequest: the first thing wrong.
     """
     raw = _object(body)
-    _, ignored = checked(_canonical(raw), NewItems, strict=strict)
+    _, ignored = check(_canonical(raw), NewItems, strict=strict)
     return ConversationParams(items=_normal(raw["items"], ids), ignored=ignored)
 
 
@@ -107,11 +107,15 @@ def _object(body: object) -> Json:
 
 def _canonical(raw: Json) -> Json:
     items: Any = raw.get("items")
-    return raw | {"items": [typed(item) for item in cast("list[Any]", items)]} if isinstance(items, list) else raw
+    return (
+        raw | {"items": [expand_short_form(item) for item in cast("list[Any]", items)]}
+        if isinstance(items, list)
+        else raw
+    )
 
 
 def _normal(items: list[Any], ids: Ids) -> tuple[Json, ...]:
-    found = normal([typed(item) for item in items], ids, chars_max=TEXT_CHARS_MAX, member="items")
+    found = normal([expand_short_form(item) for item in items], ids, chars_max=TEXT_CHARS_MAX, member="items")
     for index, item in enumerate(found):
         if not KINDS[item["type"]].stored:
             text = f"Invalid value: '{item['type']}'. It belongs to one request, and is not kept in a conversation."

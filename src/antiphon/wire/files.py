@@ -12,7 +12,7 @@ from msgspec import Meta
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.paging import ListPage
-from antiphon.wire.validation import checked
+from antiphon.wire.validation import check
 from antiphon.wire.values import StrictStruct
 
 PARTS_MAX = 10_000
@@ -137,7 +137,7 @@ def file_form(fields: Mapping[str, str]) -> FileForm:
             raw[name] = value
     if expiry:
         raw["expires_after"] = expiry
-    return checked(raw, FileForm, strict=False)[0]
+    return check(raw, FileForm, strict=False)[0]
 
 
 def body_of(body: object, kind: type[Any], *, strict: bool, keep_null: Sequence[str] = ()) -> Any:
@@ -149,4 +149,4 @@ def body_of(body: object, kind: type[Any], *, strict: bool, keep_null: Sequence[
     if not isinstance(body, dict):
         raise InvalidRequest("Invalid body: expected a JSON object.", code="invalid_type")
     raw: Json = {key: value for key, value in body.items() if value is not None or key in keep_null}  # pyright: ignore
-    return checked(raw, kind, strict=strict)[0]
+    return check(raw, kind, strict=strict)[0]

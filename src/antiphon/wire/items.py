@@ -21,7 +21,7 @@ NO_ARGUMENTS: Final = "{}"
 _PARTS_OF_INPUT = ("input_text", "input_image", "input_file")
 
 
-def typed(item: Any) -> Any:
+def expand_short_form(item: Any) -> Any:
     """The item with the ``type`` that the two short forms leave out, a message, told by ``role``, and a reference; and
     with the arguments of a call that has none as the API writes them.
     """

@@ -15,7 +15,7 @@ from msgspec.inspect import BoolType, DictType, Field, IntType, ListType, Struct
 
 from antiphon.wire import Json
 from antiphon.wire.response import Status
-from antiphon.wire.validation import checked, wrong_type
+from antiphon.wire.validation import check, wrong_type
 from antiphon.wire.values import INT_MAX, Include
 
 _INT_CHARS_MAX = 12
@@ -87,7 +87,7 @@ def read_query(params: Iterable[tuple[str, str]], kind: type[Q]) -> Q:
                 raw[name] = _boolean(name, value)
             case _:
                 raw[key] = value
-    return checked(raw, kind, strict=False)[0]
+    return check(raw, kind, strict=False)[0]
 
 
 @cache

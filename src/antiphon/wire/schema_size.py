@@ -142,7 +142,7 @@ def work(schema: Json, size: Size, value: Any, work_max: int) -> int | None:
         if least is not None:
             return least * size.subschemas
     try:
-        return _Tally(Links(schema).applied, work_max).count(_Spot(schema, (), value))
+        return _Tally(Links(schema).apply, work_max).count(_Spot(schema, (), value))
     except Excess:
         return None
 
@@ -233,7 +233,7 @@ class Links:
         for word in _PLACES.intersection(spot.schema):
             yield from (_named_members if word in _MEMBERS else _one_or_many)(spot, word)
 
-    def applied(self, spot: _Spot) -> Iterator[_Spot]:
+    def apply(self, spot: _Spot) -> Iterator[_Spot]:
         """What ``spot`` leads to for its value."""
         yield from self._same(spot)
         value: Any = spot.value

@@ -42,10 +42,10 @@ class Fault(msgspec.Struct, frozen=True):
     def error(self) -> InvalidRequest:
         near = _nearest(str(self.path[-1]), self.siblings) if self.siblings else None
         text = f"{self.message} Did you mean '{near}'?" if near else self.message
-        return InvalidRequest(text, code=self.code, param=dotted(self.path))
+        return InvalidRequest(text, code=self.code, param=join_path(self.path))
 
 
-def checked(raw: Json, kind: type[T], *, strict: bool) -> tuple[T, tuple[str, ...]]:
+def check(raw: Json, kind: type[T], *, strict: bool) -> tuple[T, tuple[str, ...]]:
     """``raw`` as a ``kind``, and the paths of its undocumented members (at most ``IGNORED_MAX`` of them are named).
 
     Raises:
@@ -69,7 +69,7 @@ def _shallow(raw: Json, kind: type[T]) -> tuple[T, tuple[str, ...]] | None:
     return (known, _to_paths((key,) for key in ignored)) if known is not None else None
 
 
-def undocumented(raw: Json, kind: type) -> Json:
+def find_undocumented(raw: Json, kind: type) -> Json:
     """The members of ``raw`` itself that ``kind`` does not have; as many as are named."""
     names = _names(kind)
     return dict(islice(((name, value) for name, value in raw.items() if name not in names), IGNORED_MAX))
@@ -77,7 +77,7 @@ def undocumented(raw: Json, kind: type) -> Json:
 
 def _to_paths(unknown: Iterable[Path]) -> tuple[str, ...]:
     """The paths as plain ASCII, because they are told in a header."""
-    return tuple(plain(dotted(path)) for path in islice(unknown, IGNORED_MAX))
+    return tuple(plain(join_path(path)) for path in islice(unknown, IGNORED_MAX))
 
 
 def plain(text: str) -> str:
@@ -92,7 +92,7 @@ def _walk(raw: Json, kind: type[T], strict: bool, refusal: Exception) -> tuple[T
             raise fault.error() from None
         unknown.append(fault.path)
     try:
-        known = msgspec.convert(without(raw, unknown), kind)
+        known = msgspec.convert(leave_out(raw, unknown), kind)
     except msgspec.ValidationError as again:  # The walk saw nothing wrong: a gap in it, told plainly.
         raise InvalidRequest(
             f"Invalid request: {again}", code="invalid_value", internal=type(refusal).__name__
@@ -105,13 +105,13 @@ def _shape(kind: type) -> inspect.Type:
     return inspect.type_info(kind)
 
 
-def dotted(path: Path) -> str:
+def join_path(path: Path) -> str:
     """``("input", 0, "content")`` as ``input[0].content``; a caller's own keys may make it long, so it is cut."""
     text = "".join(f"[{step}]" if type(step) is int else f".{step}" for step in path)
     return _shorten(text.removeprefix("."), 256)
 
 
-def without(raw: Json, paths: Iterable[Path]) -> Json:
+def leave_out(raw: Json, paths: Iterable[Path]) -> Json:
     """A copy of ``raw`` that lacks ``paths``; what no path touches is shared, and each container is copied once."""
     root = dict(raw)
     copies: dict[Path, Any] = {}
@@ -140,7 +140,7 @@ _NAME_OF: dict[type, str] = {
 }
 
 
-def listed(values: Sequence[object], last: str = "and") -> str:
+def join_words(values: Sequence[object], last: str = "and") -> str:
     """``'a'``, ``'a' and 'b'``, or ``'a', 'b', and 'c'``."""
     quoted = [f"'{value}'" for value in values]
     if len(quoted) < 3:
@@ -149,17 +149,17 @@ def listed(values: Sequence[object], last: str = "and") -> str:
 
 
 def missing(path: Path) -> Fault:
-    return Fault(path, "missing_required_parameter", f"Missing required parameter: '{dotted(path)}'.")
+    return Fault(path, "missing_required_parameter", f"Missing required parameter: '{join_path(path)}'.")
 
 
 def wrong_type(path: Path, expected: str, value: object) -> Fault:
     got = _NAME_OF.get(type(value), "an unsupported value")
-    text = f"Invalid type for '{dotted(path)}': expected {expected}, but got {got} instead."
+    text = f"Invalid type for '{join_path(path)}': expected {expected}, but got {got} instead."
     return Fault(path, "invalid_type", text)
 
 
 def wrong_value(path: Path, value: object, supported: Sequence[object]) -> Fault:
-    text = f"Invalid value: '{_shorten(value)}'. Supported values are: {listed(supported)}."
+    text = f"Invalid value: '{_shorten(value)}'. Supported values are: {join_words(supported)}."
     return Fault(path, "invalid_value", text)
 
 
@@ -171,7 +171,7 @@ def _shorten(value: object, chars_max: int = 64) -> str:
 
 def unknown(path: Path, siblings: frozenset[str]) -> Fault:
     """An undocumented member; a sibling at edit distance two or less is offered instead."""
-    return Fault(path, UNKNOWN, f"Unknown parameter: '{dotted(path)}'.", siblings)
+    return Fault(path, UNKNOWN, f"Unknown parameter: '{join_path(path)}'.", siblings)
 
 
 def _nearest(name: str, names: Iterable[str], distance_max: int = 2) -> str | None:
@@ -192,7 +192,7 @@ def edit_distance(a: str, b: str) -> int:
 
 def too_long(path: Path, length: int, length_max: int) -> Fault:
     text = (
-        f"Invalid '{dotted(path)}': string too long. Expected a string with maximum length {length_max}, "
+        f"Invalid '{join_path(path)}': string too long. Expected a string with maximum length {length_max}, "
         f"but got a string with length {length} instead."
     )
     return Fault(path, "string_above_max_length", text)
@@ -200,7 +200,7 @@ def too_long(path: Path, length: int, length_max: int) -> Fault:
 
 def too_many(path: Path, count: int, count_max: int) -> Fault:
     text = (
-        f"Invalid '{dotted(path)}': array too long. Expected an array with maximum length {count_max}, "
+        f"Invalid '{join_path(path)}': array too long. Expected an array with maximum length {count_max}, "
         f"but got an array with length {count} instead."
     )
     return Fault(path, "array_above_max_length", text)
@@ -230,7 +230,7 @@ def _str(value: Any, shape: inspect.StrType, path: Path) -> Iterator[Fault]:
         yield wrong_type(path, "a string", value)
     elif shape.min_length and len(value) < shape.min_length:
         text = (
-            f"Invalid '{dotted(path)}': empty string. Expected a string with minimum length {shape.min_length}, "
+            f"Invalid '{join_path(path)}': empty string. Expected a string with minimum length {shape.min_length}, "
             "but got an empty string instead."
         )
         yield Fault(path, "empty_string", text)
@@ -239,7 +239,7 @@ def _str(value: Any, shape: inspect.StrType, path: Path) -> Iterator[Fault]:
     elif shape.pattern is not None and not re.search(shape.pattern, value):
         shown = shape.pattern.removesuffix(r"(?!\n)")
         text = (
-            f"Invalid '{dotted(path)}': string does not match pattern. "
+            f"Invalid '{join_path(path)}': string does not match pattern. "
             f"Expected a string that matches the pattern '{shown}'."
         )
         yield Fault(path, "invalid_value", text)
@@ -260,7 +260,7 @@ def _float(value: Any, shape: inspect.FloatType, path: Path) -> Iterator[Fault]:
 
 
 def _bounds(value: float, shape: inspect.IntType | inspect.FloatType, path: Path, word: str) -> Iterator[Fault]:
-    text = f"Invalid '{dotted(path)}': {word} {{}} value. Expected a value {{}} {{}}, but got {{}} instead."
+    text = f"Invalid '{join_path(path)}': {word} {{}} value. Expected a value {{}} {{}}, but got {{}} instead."
     shown = _shorten(value)
     if shape.ge is not None and value < shape.ge:
         yield Fault(path, f"{word}_below_min_value", text.format("below minimum", ">=", _plain(shape.ge), shown))
@@ -286,7 +286,7 @@ def _list(value: Any, shape: inspect.ListType, path: Path) -> Iterator[Fault]:
     entries = cast("list[Any]", value)
     if shape.min_length and len(entries) < shape.min_length:
         text = (
-            f"Invalid '{dotted(path)}': empty array. Expected an array with minimum length {shape.min_length}, "
+            f"Invalid '{join_path(path)}': empty array. Expected an array with minimum length {shape.min_length}, "
             "but got an empty array instead."
         )
         yield Fault(path, "empty_array", text)
@@ -303,7 +303,7 @@ def _dict(value: Any, shape: inspect.DictType, path: Path) -> Iterator[Fault]:
     entries = cast(Json, value)
     if shape.max_length is not None and len(entries) > shape.max_length:
         text = (
-            f"Invalid '{dotted(path)}': too many properties. Expected an object with at most {shape.max_length} "
+            f"Invalid '{join_path(path)}': too many properties. Expected an object with at most {shape.max_length} "
             f"properties, but got an object with {len(entries)} properties instead."
         )
         yield Fault(path, "object_above_max_properties", text)
@@ -370,7 +370,7 @@ def _describe_type(shape: inspect.Type) -> str:
                 return wanted[0]
             return names[0] if len(names) == 1 else "one of " + " or ".join(names)
         case inspect.LiteralType(values=values):
-            return "one of " + listed(values, "or")
+            return "one of " + join_words(values, "or")
         case inspect.ListType(item_type=inspect.StrType() | inspect.LiteralType()):
             return "an array of strings"
         case inspect.ListType():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from antiphon.client.runners import browser, computer
-from antiphon.client.runners.browser import Loop, launched, missing, program
+from antiphon.client.runners.browser import Loop, launch, missing, program
 
 
 class _Shared(Loop):
@@ -30,7 +30,7 @@ def chromium() -> Iterator[tuple[_Shared, Any]]:
         pytest.skip(f"no browser here: {missing()}")
     loop, left = _Shared(), contextlib.AsyncExitStack()
     proxy: Any = {"server": "http://127.0.0.1:9"}  # each context has another
-    started = left.enter_async_context(launched(program(), sandbox=os.geteuid() != 0, proxy=proxy))
+    started = left.enter_async_context(launch(program(), sandbox=os.geteuid() != 0, proxy=proxy))
     try:
         yield loop, loop.submit(started).result(60)
     finally:
@@ -48,8 +48,8 @@ def shared(chromium: tuple[_Shared, Any], monkeypatch: pytest.MonkeyPatch) -> No
         if executable == program():
             yield running
         else:
-            async with launched(executable, **options) as own:
+            async with launch(executable, **options) as own:
                 yield own
 
-    monkeypatch.setattr(browser, "launched", found)
+    monkeypatch.setattr(browser, "launch", found)
     monkeypatch.setattr(computer, "Loop", lambda: loop)

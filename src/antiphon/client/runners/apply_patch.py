@@ -61,28 +61,28 @@ class _Text(NamedTuple):
     text: str
     mark: str
 
-    def encoded(self, text: str) -> bytes:
+    def encode(self, text: str) -> bytes:
         """Another text as bytes, with the same mark."""
         return (self.mark + text.removeprefix(_BOM if self.mark else "")).encode("utf-8", "surrogateescape")
 
 
 def _create(root: Root, name: str, diff: str) -> str:
-    text = _applied(name, v4a.created, diff)
+    text = _apply(name, v4a.read_created_text, diff)
     try:
-        before = _decoded(name, root.read(name))
+        before = _decode(name, root.read(name))
     except PatchRefused:  # nothing is there that could be kept; what forbids to write says so when it is written
         root.write(name, text.encode("utf-8", "surrogateescape"))
-        return f"Created {name} ({_counted(text)})."
-    root.write(name, before.encoded(_with_endings_of(before.text, text)))
-    return f"Replaced {name}, which existed ({_counted(text)})."
+        return f"Created {name} ({_count_lines(text)})."
+    root.write(name, before.encode(_with_endings_of(before.text, text)))
+    return f"Replaced {name}, which existed ({_count_lines(text)})."
 
 
 def _update(root: Root, name: str, diff: str) -> str:
-    before = _decoded(name, root.read(name))
-    text = _applied(name, lambda: v4a.apply(before.text, diff))
+    before = _decode(name, root.read(name))
+    text = _apply(name, lambda: v4a.apply(before.text, diff))
     if text == before.text:
         return f"The diff changes nothing: {name} is as it was."
-    root.write(name, before.encoded(text))
+    root.write(name, before.encode(text))
     return f"Updated {name}."
 
 
@@ -98,14 +98,14 @@ _OPERATIONS: Final[dict[str, Callable[[Root, str, str], str]]] = {
 }
 
 
-def _applied(name: str, apply: Callable[..., str], *given: str) -> str:
+def _apply(name: str, apply: Callable[..., str], *given: str) -> str:
     try:
         return apply(*given)
     except v4a.PatchInvalid as error:
         raise PatchRefused(f"{name} is as it was. {error}") from error
 
 
-def _decoded(name: str, content: bytes) -> _Text:
+def _decode(name: str, content: bytes) -> _Text:
     if b"\0" in content:
         raise PatchRefused(f"{name} is no text.")
     text = content.decode("utf-8", "surrogateescape")
@@ -119,6 +119,6 @@ def _with_endings_of(before: str, text: str) -> str:
     return text.replace("\r\n", "\n").replace("\n", "\r\n")
 
 
-def _counted(text: str) -> str:
+def _count_lines(text: str) -> str:
     count = len(text.splitlines())
     return f"{count} line" if count == 1 else f"{count} lines"

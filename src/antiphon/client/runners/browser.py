@@ -79,7 +79,7 @@ class Loop:
 
 
 @contextlib.asynccontextmanager
-async def launched(
+async def launch(
     executable: str | None, *, headless: bool = True, sandbox: bool, proxy: ProxySettings
 ) -> AsyncGenerator[Chromium]:
     """A Chromium, all of whose requests go through the proxy.
@@ -147,7 +147,7 @@ class Browser:
         """
         self._left.push_async_callback(self._gate.close)
         proxy: ProxySettings = {"server": await self._gate.open(), "bypass": "<-loopback>"}
-        program = launched(self._executable, headless=self._headless, sandbox=self._sandbox, proxy=proxy)
+        program = launch(self._executable, headless=self._headless, sandbox=self._sandbox, proxy=proxy)
         chromium = await self._left.enter_async_context(program)
         context = await chromium.new_context(
             viewport=self._size, accept_downloads=False, service_workers="block", proxy=proxy
@@ -200,7 +200,7 @@ class Browser:
             snapshot, title = f"- text: It cannot be described: {error.message.splitlines()[0]}", ""
         return Screen(page.url, title, self._size["width"], self._size["height"], snapshot)
 
-    def happened(self) -> list[str]:
+    def take_news(self) -> list[str]:
         """What the page did since the last time that a picture does not show."""
         said = [f"A dialog said {text!r} and was closed." for text in self._dialogs]
         blocked = self._asked.intersection(self._gate.blocked)  # the browser asks for more, of its own accord

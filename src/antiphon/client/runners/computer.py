@@ -110,7 +110,7 @@ class Computer:
         self.kind: Final = kind
         self._url = url
         self._size = (width, height)
-        self._describe = describe
+        self._describes = describe
         self._acknowledge = acknowledge
         self._browser = Browser(allowed, width, height, executable=executable, headless=headless, sandbox=sandbox)
         self._actions_left = actions_max
@@ -146,7 +146,7 @@ class Computer:
             raise SafetyCheckPending(open_checks)
         actions = cast("Sequence[Mapping[str, Any]]", asked.get("actions") or [asked.get("action") or {}])
         with self._lock:
-            loop = self._opened()
+            loop = self._open()
             self._doing = loop.submit(self._perform(actions, checks))
         try:
             return self._doing.result(self._call_s + 2 * _PICTURE_S)
@@ -161,7 +161,7 @@ class Computer:
             BrowserMissing: the browser does not start.
         """
         with self._lock:
-            return self._opened().submit(self._described()).result(2 * _PICTURE_S)
+            return self._open().submit(self._describe()).result(2 * _PICTURE_S)
 
     def stop(self) -> None:
         """Stops at once what is being done, and does nothing any more. Any thread may call it."""
@@ -186,7 +186,7 @@ class Computer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _opened(self) -> Loop:
+    def _open(self) -> Loop:
         """The browser's loop; it is opened with the first call.
 
         Raises:
@@ -210,13 +210,13 @@ class Computer:
         trouble = await self._act(actions)
         async with asyncio.timeout(_PICTURE_S):
             output = {"output": {"type": "computer_screenshot", "image_url": await self._browser.screenshot()}}
-        said = [*trouble, *self._browser.happened()]
-        if self._describe:
-            said.append(await self._described())
+        said = [*trouble, *self._browser.take_news()]
+        if self._describes:
+            said.append(await self._describe())
         acknowledged = {"acknowledged_safety_checks": [dict(check) for check in checks]} if checks else {}
         return Answer({**output, **acknowledged, "current_url": self._browser.url}, "\n".join(said))
 
-    async def _described(self) -> str:
+    async def _describe(self) -> str:
         async with asyncio.timeout(_PICTURE_S):
             return describe(await self._browser.screen(), DESCRIPTION_CHARS_MAX)
 

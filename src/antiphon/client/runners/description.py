@@ -86,10 +86,10 @@ def _elements(screen: Screen) -> Iterator[tuple[str, str]]:
             hidden[depth] = where
         said = _NOISE.sub("", _BOX.sub("", text))
         if not _BARE.match(said):
-            yield f"{found[1]}- {_placed(screen, said, (left, top, width, height))}", where
+            yield f"{found[1]}- {_locate(screen, said, (left, top, width, height))}", where
 
 
-def _placed(screen: Screen, said: str, box: tuple[int, int, int, int]) -> str:
+def _locate(screen: Screen, said: str, box: tuple[int, int, int, int]) -> str:
     """An element with the middle of what is seen of it, in front of its text."""
     left, top, width, height = box
     x = (max(left, 0) + min(left + width, screen.width)) // 2

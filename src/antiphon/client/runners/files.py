@@ -93,19 +93,19 @@ class Root:
         with _told(name), self._place(name) as place:
             _refuse_special(name, place.status)
         *folders, link = _parts(name)
-        with _told(name), self._open(self._resolved(name, folders)) as folder:
+        with _told(name), self._open(self._resolve(name, folders)) as folder:
             os.unlink(link, dir_fd=folder)
 
     @contextlib.contextmanager
     def _place(self, name: str, *, make: bool = False) -> Generator[Place]:
         """Where a name leads. Folders on the way are made, and taken away again if what follows fails."""
-        path = self._resolved(name, _parts(name))
+        path = self._resolve(name, _parts(name))
         if not path:
             raise PatchRefused(f"{name} is a folder.")
         with self._open(path[:-1], make=make) as folder:
             yield Place(folder, path[-1], _status(folder, path[-1]))
 
-    def _resolved(self, name: str, parts: Sequence[str]) -> tuple[str, ...]:
+    def _resolve(self, name: str, parts: Sequence[str]) -> tuple[str, ...]:
         """The parts of a path below the root, without links."""
         try:
             path = self.path.joinpath(*parts).resolve()

@@ -100,7 +100,7 @@ class Gate:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         else:
             path = urlsplit(target)._replace(scheme="", netloc="").geturl() or "/"
-            upstream[1].write(_forwarded(f"{method} {path} {version}", head).encode("latin-1"))
+            upstream[1].write(_rewrite_head(f"{method} {path} {version}", head).encode("latin-1"))
         return await _relay((reader, writer), upstream)
 
     def _refuse(self, writer: asyncio.StreamWriter, host: str, port: int) -> None:
@@ -128,7 +128,7 @@ def _address(url: str) -> tuple[str, int]:
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-def _forwarded(first: str, head: str) -> str:
+def _rewrite_head(first: str, head: str) -> str:
     """A request's head as its server gets it. One connection carries one request, so that none slips by unseen."""
     lines = [line for line in head.split("\r\n")[1:-2] if not re.match(r"(proxy-)?connection:", line, re.IGNORECASE)]
     return "\r\n".join([first, *lines, "Connection: close", "", ""])

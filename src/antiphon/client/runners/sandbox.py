@@ -28,7 +28,7 @@ class SandboxMissing(RuntimeError):
     """There is no sandbox here; the text says why."""
 
 
-def sandboxed(argv: Sequence[str], root: Path, cwd: Path, readable: Sequence[Path], *, network: bool) -> list[str]:
+def wrap_command(argv: Sequence[str], root: Path, cwd: Path, readable: Sequence[Path], *, network: bool) -> list[str]:
     """A program's arguments, in the sandbox.
 
     Args:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from antiphon.client.runners.commands import Printed, perform
-from antiphon.client.runners.sandbox import SandboxMissing, missing, sandboxed
+from antiphon.client.runners.sandbox import SandboxMissing, missing, wrap_command
 from antiphon.client.runs.function_tool import ArgumentsRefused
 from antiphon.client.sdk.tool_calls import ToolCall
 
@@ -75,7 +75,7 @@ class _Commands:
 
     def _perform(self, argv: Sequence[str], timeout_s: float, cwd: Path, env: Mapping[str, str]) -> Printed:
         if not self._without:
-            argv = sandboxed(argv, self._root, cwd, self._readable, network=self._network)
+            argv = wrap_command(argv, self._root, cwd, self._readable, network=self._network)
         try:
             return perform(argv, cwd=cwd, env={**self._env, **env}, timeout_s=timeout_s)
         except FileNotFoundError:

@@ -142,21 +142,21 @@ class CompactedResponse(_Extended, official.CompactedResponse):
     @property
     def original_token_count(self) -> int:
         """Tokens of the context before."""
-        return int(self._sent("original_token_count", self.usage.input_tokens))
+        return int(self._read_extra("original_token_count", self.usage.input_tokens))
 
     @property
     def token_count(self) -> int:
         """Tokens of the context now."""
-        return int(self._sent("token_count", self.usage.output_tokens))
+        return int(self._read_extra("token_count", self.usage.output_tokens))
 
     @property
     def reduction_percentage(self) -> float:
         """By how many per cent it shrank, to one decimal; 0 when there was nothing to shrink."""
         before = self.original_token_count
         shrunk = round(100 * (1 - self.token_count / before), 1) if before else 0.0
-        return float(self._sent("reduction_percentage", shrunk))
+        return float(self._read_extra("reduction_percentage", shrunk))
 
-    def _sent(self, name: str, otherwise: float) -> float:
+    def _read_extra(self, name: str, otherwise: float) -> float:
         return (self.model_extra or {}).get(name, otherwise)
 
 

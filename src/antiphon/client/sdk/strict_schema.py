@@ -51,7 +51,7 @@ class _StrictRewriter:
             return self._reference(members)
         if members.get("format", "date") not in FORMATS:
             del members["format"]
-        return self._object(self._nested(_normalize_unions(members)))
+        return self._object(self._make_members_strict(_normalize_unions(members)))
 
     def _reference(self, schema: Json) -> Json:
         """A reference stands alone; what describes it is merged with what it refers to, unless that would never end."""
@@ -68,7 +68,7 @@ class _StrictRewriter:
             found = found.get(key, {}) if key else found
         return found
 
-    def _nested(self, schema: Json) -> Json:
+    def _make_members_strict(self, schema: Json) -> Json:
         for key in ("properties", "$defs", "definitions"):
             if isinstance(schema.get(key), dict):
                 schema[key] = {name: self._schema(inner) for name, inner in schema[key].items()}

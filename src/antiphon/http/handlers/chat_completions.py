@@ -13,7 +13,7 @@ from antiphon.wire import Json
 from antiphon.wire.chat import ChatRequest
 from antiphon.wire.errors import ApiError, InvalidRequest
 from antiphon.wire.response import Response
-from antiphon.wire.validation import checked, plain, undocumented
+from antiphon.wire.validation import check, find_undocumented, plain
 
 
 async def create(exchange: Exchange) -> None:
@@ -38,8 +38,8 @@ def _read(body: Any, *, strict: bool) -> tuple[ChatRequest, tuple[str, ...], Jso
         raise InvalidRequest("Invalid body: expected a JSON object.", code="invalid_type")
     # ``null`` means absent.
     raw = {name: value for name, value in cast(Json, body).items() if value is not None}
-    request, ignored = checked(raw, ChatRequest, strict=strict)
-    extra = undocumented(raw, ChatRequest) | {name: raw[name] for name in EXTRA if name in raw}
+    request, ignored = check(raw, ChatRequest, strict=strict)
+    extra = find_undocumented(raw, ChatRequest) | {name: raw[name] for name in EXTRA if name in raw}
     passed = set(map(plain, extra))
     return request, tuple(path for path in ignored if path not in passed), extra
 

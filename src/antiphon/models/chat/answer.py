@@ -252,7 +252,7 @@ class Answer:
         elif content:
             self._blocks(content, out)
         if said.refusal:
-            out += self._joined(Refusal, said.refusal)
+            out += self._join(Refusal, said.refusal)
         if said.tool_calls or said.function_call is not None:
             self._tool_calls(said, out)
 
@@ -262,28 +262,28 @@ class Answer:
                 case "thought":
                     self._think(text, out)
                 case "refusal":
-                    out += self._joined(Refusal, text)
+                    out += self._join(Refusal, text)
                 case _:
                     self._speak(text, out)
 
-    def _joined(self, kind: type[_Saying], text: str) -> Sequence[_Saying]:
+    def _join(self, kind: type[_Saying], text: str) -> Sequence[_Saying]:
         return self._texts.feed(kind, text) if self._is_loose or self._texts.pending else (kind(text),)
 
     def _think(self, text: str, out: list[Delta]) -> None:
         if not text:
             return
-        out += self._joined(Reasoning, text)
+        out += self._join(Reasoning, text)
         for one in self._filters:
             one.note_server_reasoning()
 
     def _speak(self, text: str, out: list[Delta]) -> None:
         self._has_spoken = True
-        deltas: Sequence[Delta] = self._joined(Text, text)
+        deltas: Sequence[Delta] = self._join(Text, text)
         if self._filters or self._top_logprobs is not None:
-            deltas = self._filtered(deltas)
+            deltas = self._filter(deltas)
         out += deltas
 
-    def _filtered(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
+    def _filter(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
         for one in self._filters:
             deltas = through(one, deltas)
         self._filters = [one for one in self._filters if not one.idle]

@@ -137,7 +137,7 @@ def _calling(prompt: Prompt, config: ChatConfig, native_calls: bool) -> Json:
     if not native_calls and holds_to_schema(prompt, config):
         if (held := held_function(prompt, config)) and held.grammar and config.grammars:
             return written.constraint(held.grammar, config.grammars)
-        schema = _bounded(forced.schema(functions, several=allows_several(prompt, config)), prompt, config)
+        schema = _bound_schema(forced.schema(functions, several=allows_several(prompt, config)), prompt, config)
         return _held_to("call", schema, config, strict=True)
     fields = _format(prompt, config)
     if not functions or shows_in_words(prompt, config):
@@ -161,7 +161,7 @@ def _tool(function: Function) -> Json:
     return {"type": "function", "function": described}
 
 
-def _bounded(schema: Json, prompt: Prompt, config: ChatConfig) -> Json:
+def _bound_schema(schema: Json, prompt: Prompt, config: ChatConfig) -> Json:
     return bounds.bound(schema, prompt.max_output_tokens) if config.bounds_schemas else schema
 
 
@@ -171,19 +171,19 @@ def _format(prompt: Prompt, config: ChatConfig) -> Json:
         case "text":
             return {}
         case "json_object":
-            return _guided({"type": "object"}, config) or {"response_format": {"type": "json_object"}}
+            return _guided_field({"type": "object"}, config) or {"response_format": {"type": "json_object"}}
         case "json_schema":
-            schema = _bounded(wanted.schema or {}, prompt, config)
+            schema = _bound_schema(wanted.schema or {}, prompt, config)
             return _held_to(wanted.name, schema, config, strict=wanted.strict)
 
 
 def _held_to(name: str, schema: Json, config: ChatConfig, *, strict: bool) -> Json:
     """The field that holds an answer to a schema."""
     named = {"name": name, "schema": schema, "strict": strict}
-    return _guided(schema, config) or {"response_format": {"type": "json_schema", "json_schema": named}}
+    return _guided_field(schema, config) or {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
-def _guided(schema: Json, config: ChatConfig) -> Json:
+def _guided_field(schema: Json, config: ChatConfig) -> Json:
     """The same field of servers that know no other; empty for all others."""
     return {"guided_json": schema} if config.schemas == "guided_json" else {}
 
@@ -194,10 +194,10 @@ def _guided(schema: Json, config: ChatConfig) -> Json:
 def messages(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) -> list[Json]:
     """The whole context as chat messages."""
     front, items = _front(prompt, config)
-    if described := _described(prompt, config, native_calls):
+    if described := _describe_functions(prompt, config, native_calls):
         front.append(("system", described))
     if config.tool_format == "fenced":
-        items = fenced.retold(items)
+        items = fenced.calls_to_messages(items)
     out = _system(front, config)
     out += _Conversation(items, config).messages()
     if prompt.prefix:
@@ -207,7 +207,7 @@ def messages(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) 
     return neutralize(out, tokens_for(config.model, config.control_tokens))
 
 
-def _described(prompt: Prompt, config: ChatConfig, native_calls: bool) -> str:
+def _describe_functions(prompt: Prompt, config: ChatConfig, native_calls: bool) -> str:
     """What the model is told of its functions in words; empty where its template tells it, or there are none."""
     functions = prompt.callable_functions
     if holds_to_schema(prompt, config) and not native_calls:
@@ -298,9 +298,9 @@ class _Conversation:
         content = item.get("content")
         shown: str | list[Json] = _text(content) if role != "user" else _content(content, self._config)
         if shown:
-            self._out.append({"role": role, "content": shown, **self._thought(role)})
+            self._out.append({"role": role, "content": shown, **self._reasoning_fields(role)})
 
-    def _thought(self, role: str) -> Json:
+    def _reasoning_fields(self, role: str) -> Json:
         thought, self._reasoning = self._reasoning, ""
         return {"reasoning_content": thought} if thought and role == "assistant" else {}
 
@@ -308,7 +308,7 @@ class _Conversation:
         """One assistant message for calls that follow each other, then their outputs in the same order."""
         last = self._out[-1] if self._out else {}
         if last.get("role") != "assistant" or "tool_calls" in last:
-            last = {"role": "assistant", "content": None, **self._thought("assistant")}
+            last = {"role": "assistant", "content": None, **self._reasoning_fields("assistant")}
             self._out.append(last)
         last["tool_calls"] = [_tool_call(call) for call in self._items[start:end]]
         pictures: list[Json] = []

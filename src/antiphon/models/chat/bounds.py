@@ -58,7 +58,7 @@ def _bound_text(node: Json, tokens: int, depth: int) -> Json:
     if any(keyword in node for keyword in _FIXED):
         return node
     chars = max(tokens * CHARS_PER_TOKEN, CHARS_MIN)
-    return _lowered(node, "maxLength", chars, most=CHARS_MAX, least=_number(node, "minLength"))
+    return _lower_bound(node, "maxLength", chars, most=CHARS_MAX, least=_number(node, "minLength"))
 
 
 def _bound_list(node: Json, tokens: int, depth: int) -> Json:
@@ -66,7 +66,7 @@ def _bound_list(node: Json, tokens: int, depth: int) -> Json:
     if not isinstance(items, dict):
         return node
     fit = max(tokens // _least(items, depth), 1)
-    node = _lowered(node, "maxItems", fit, most=ITEMS_MAX, least=_number(node, "minItems"))
+    node = _lower_bound(node, "maxItems", fit, most=ITEMS_MAX, least=_number(node, "minItems"))
     return {**node, "items": _each(items, tokens // max(_number(node, "maxItems") or fit, 1), depth)}
 
 
@@ -88,7 +88,7 @@ _BY_KIND: Final[dict[str, Callable[[Json, int, int], Json]]] = {
 }
 
 
-def _lowered(node: Json, keyword: str, value: int, *, most: int, least: int) -> Json:
+def _lower_bound(node: Json, keyword: str, value: int, *, most: int, least: int) -> Json:
     """With the bound, where it is no more than ``most``; a given one is lowered, but to no less than ``least``."""
     given: Any = node.get(keyword)
     value = max(min(given, value) if isinstance(given, int) else value, least)

@@ -258,11 +258,11 @@ class Calls:
 
     def _first(self, call: _OpenCall, free: str) -> list[Delta]:
         call.shown = True
-        call.name = self._declared(call.name)
+        call.name = self._find_declared(call.name)
         held, call.held = call.held + free, ""
         return [Call(call.key, call.name, held, self._id(call))]
 
-    def _declared(self, name: str) -> str:
+    def _find_declared(self, name: str) -> str:
         """The name as it is declared, without what some models write around it: a namespace, quotes, blanks, an opening
         bracket, control tokens, capitals.
         """

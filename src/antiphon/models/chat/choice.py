@@ -120,12 +120,12 @@ class _Begun:
             chosen: whether it was chosen for what it calls.
         """
         for batch in self._held:
-            yield _marked(batch) if chosen else batch
+            yield _mark(batch) if chosen else batch
         async for batch in self._batches:
-            yield _marked(batch) if chosen else batch
+            yield _mark(batch) if chosen else batch
 
 
-def _marked(batch: Sequence[Delta]) -> Sequence[Delta]:
+def _mark(batch: Sequence[Delta]) -> Sequence[Delta]:
     if not isinstance(last := batch[-1], Finish):
         return batch
     return [*batch[:-1], msgspec.structs.replace(last, helps=("chosen_greedily", *last.helps))]

@@ -62,9 +62,9 @@ class Unpacker:
                 self._head = data
                 return b""
             self._begin(data)
-        return self._fed(data, bytes_max)
+        return self._decode(data, bytes_max)
 
-    def _fed(self, data: bytes, bytes_max: int) -> bytes:
+    def _decode(self, data: bytes, bytes_max: int) -> bytes:
         if self._unpack is None:
             return data
         try:
@@ -78,7 +78,7 @@ class Unpacker:
         if self._started:
             return b""
         self._begin(head)
-        return self._fed(head, len(head))
+        return self._decode(head, len(head))
 
     def _begin(self, data: bytes) -> None:
         self._started, self._head = True, b""

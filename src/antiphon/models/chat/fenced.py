@@ -57,10 +57,10 @@ def function_line(function: Function) -> str:
 
 def call_block(name: str, arguments: Any) -> str:
     """A call as the model is to write it."""
-    return f"```json\n{_spaced({'name': name, 'arguments': arguments})}\n```"
+    return f"```json\n{_format_json({'name': name, 'arguments': arguments})}\n```"
 
 
-def _spaced(value: Any) -> str:
+def _format_json(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
 
 
@@ -74,11 +74,11 @@ class _Made(msgspec.Struct):
     output: Json | None = None
 
 
-def retold(items: Sequence[Json]) -> list[Json]:
+def calls_to_messages(items: Sequence[Json]) -> list[Json]:
     """The items with every call and output told in messages: earlier ones in turns of their own, those since the user
     last spoke in the user's turn.
     """
-    events = _paired(items)
+    events = _pair(items)
     said = [at for at, event in enumerate(events) if _is_from_user(event)]
     last = said[-1] if said else -1
     before, since = events[: max(last, 0)], events[last + 1 :]
@@ -88,10 +88,10 @@ def retold(items: Sequence[Json]) -> list[Json]:
         asked = cast(Json, events[last])
     if not any(isinstance(event, _Made) for event in since):
         return [*out, *([asked] if said else []), *(cast(Json, event) for event in since)]
-    return [*out, _folded(asked, since), *(cast(Json, event) for event in since if _is_system(event))]
+    return [*out, _fold_into_question(asked, since), *(cast(Json, event) for event in since if _is_system(event))]
 
 
-def _paired(items: Sequence[Json]) -> list[Json | _Made]:
+def _pair(items: Sequence[Json]) -> list[Json | _Made]:
     """The items, calls joined with their outputs; an output without a call is told as the user's."""
     call_places = pair_calls(items)
     made = {i: _Made(item) for i, item in enumerate(items) if item.get("type") == "function_call"}
@@ -132,7 +132,7 @@ def _in_turns(events: Iterable[Json | _Made]) -> list[Json]:
     return out
 
 
-def _folded(asked: Json, since: Sequence[Json | _Made]) -> Json:
+def _fold_into_question(asked: Json, since: Sequence[Json | _Made]) -> Json:
     """The user's message with all that has been done about it."""
     parts: list[Any] = [*_parts(asked.get("content")), _text_part(f"\n{_MADE}")]
     last = ""

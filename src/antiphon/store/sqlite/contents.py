@@ -59,7 +59,7 @@ def drop(db: sqlite3.Connection, store_pk: int, key: int, *, keep: int = -1, onl
     db.execute(f"DELETE FROM passage WHERE {condition}", values)
 
 
-def changed(db: sqlite3.Connection, store_pk: int) -> None:
+def mark_changed(db: sqlite3.Connection, store_pk: int) -> None:
     """What can be found in the store is different from now on."""
     db.execute("UPDATE vector_store SET version = version + 1 WHERE pk = ?", (store_pk,))
 

@@ -74,7 +74,7 @@ def delete_file(db: sqlite3.Connection, places: Places, project: str, id: Id) ->
     WHERE f.file_id = ?"""
     for store_pk, pk, store, added_at in db.execute(in_stores, (id,)).fetchall():
         contents.drop(db, store_pk, pk)
-        contents.changed(db, store_pk)
+        contents.mark_changed(db, store_pk)
         places.keep("store_file", store, id, (added_at, id))
     db.execute("DELETE FROM store_file WHERE file_id = ?", (id,))
     db.execute("DELETE FROM file WHERE id = ?", (id,))

@@ -104,7 +104,7 @@ def complete(db: sqlite3.Connection, job: IngestionJob, usage_bytes: int) -> boo
     UPDATE store_file SET status = 'completed', stage = 'completed', live = generation, usage_bytes = ?, done = total
     WHERE pk = ?"""
     db.execute(statement, (usage_bytes, job.key))
-    contents.changed(db, store_pk)
+    contents.mark_changed(db, store_pk)
     return True
 
 

@@ -183,7 +183,7 @@ def reindex(db: sqlite3.Connection, project: str, id: Id, embedder: str) -> bool
     WHERE store_pk = ? AND status IN ('in_progress', 'completed')"""
     db.execute(again, (pk,))
     db.execute("UPDATE vector_store SET embedder = ? WHERE pk = ?", (embedder, pk))
-    contents.changed(db, pk)
+    contents.mark_changed(db, pk)
     return True
 
 
@@ -219,7 +219,7 @@ def _add_file(db: sqlite3.Connection, pk: int, file: StoreFile, now: int) -> Non
     db.execute(_ADD, values)
     same = "UPDATE store_file SET attributes = ? WHERE store_pk = ? AND file_id = ? AND attributes <> ?"
     if db.execute(same, (attributes, pk, file.id, attributes)).rowcount:
-        contents.changed(db, pk)
+        contents.mark_changed(db, pk)
 
 
 def _file(row: Sequence[Any]) -> StoreFile:
@@ -277,7 +277,7 @@ def set_attributes(
     statement = "UPDATE store_file SET attributes = ? WHERE store_pk = ? AND file_id = ?"
     if not db.execute(statement, (encode(attributes), pk, file_id)).rowcount or pk is None:
         return None
-    contents.changed(db, pk)
+    contents.mark_changed(db, pk)
     return get_file(db, project, id, file_id)
 
 
@@ -290,7 +290,7 @@ def remove_file(db: sqlite3.Connection, places: Places, project: str, id: Id, fi
     contents.drop(db, pk, row[0])
     place = db.execute("DELETE FROM store_file WHERE pk = ? RETURNING created_at, file_id", row).fetchone()
     places.keep("store_file", id, file_id, place)
-    contents.changed(db, pk)
+    contents.mark_changed(db, pk)
     return True
 
 
@@ -352,7 +352,7 @@ def expire(db: sqlite3.Connection, now: int) -> int:
         contents.drop_words(db, pk)
         contents.create_words(db, pk)
         db.execute("DELETE FROM store_file WHERE store_pk = ?", (pk,))
-        contents.changed(db, pk)
+        contents.mark_changed(db, pk)
     return len(stores)
 
 

@@ -18,9 +18,9 @@ beyond them, each line keeps its own line ending, and a refusal says what stands
 A text that ends in a newline ends in an empty line here, so that a diff can add and take away the final newline.
 """
 
-from antiphon.tools.v4a.applying import apply, created
+from antiphon.tools.v4a.applying import apply, read_created_text
 from antiphon.tools.v4a.forms import creation, operations, replacement, update
-from antiphon.tools.v4a.grammar import Change, Hunk, PatchInvalid, parse, written
+from antiphon.tools.v4a.grammar import Change, Hunk, PatchInvalid, parse, write
 from antiphon.tools.v4a.naming import Operation
 from antiphon.tools.v4a.writing import create, diff
 
@@ -31,12 +31,12 @@ __all__ = [
     "PatchInvalid",
     "apply",
     "create",
-    "created",
     "creation",
     "diff",
     "operations",
     "parse",
+    "read_created_text",
     "replacement",
     "update",
-    "written",
+    "write",
 ]

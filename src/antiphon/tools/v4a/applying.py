@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from antiphon.tools.v4a.grammar import END_OF_DIFF, Change, Hunk, PatchInvalid, cut, lines_of, parse, quoted
+from antiphon.tools.v4a.grammar import END_OF_DIFF, Change, Hunk, PatchInvalid, lines_of, parse, quote, shorten
 
 _QUOTED_LINES_MAX: Final = 12
 _WORDS_CHARS_MAX: Final = 200
@@ -35,7 +35,7 @@ def apply(text: str, diff: str) -> str:
     return document.edit(edits)
 
 
-def created(diff: str) -> str:
+def read_created_text(diff: str) -> str:
     """The text that the diff of a ``create_file`` holds. Its last line has no newline, unless it is an empty one.
 
     Raises:
@@ -46,7 +46,7 @@ def created(diff: str) -> str:
         if line.startswith(END_OF_DIFF):
             break
         if not line.startswith("+"):
-            raise PatchInvalid(f"Line {number} of the diff is {quoted(line)}: each line of a new file starts with '+'.")
+            raise PatchInvalid(f"Line {number} of the diff is {quote(line)}: each line of a new file starts with '+'.")
         lines.append(line[1:])
     return newline_of(diff).join(lines)
 
@@ -76,7 +76,7 @@ class _Document:
             found = self._after(anchor, cursor, passed=at == 0)
             if found is None and hunk.headers > 1:
                 raise PatchInvalid(
-                    f"Hunk {number}: there is no line {quoted(anchor)} from line {cursor + 1} of the file on."
+                    f"Hunk {number}: there is no line {quote(anchor)} from line {cursor + 1} of the file on."
                 )
             cursor = cursor if found is None else found
         start = self._at_end(hunk.expected, cursor) if hunk.at_end else self._find(hunk.expected, cursor)
@@ -157,7 +157,7 @@ class _Document:
         differs = next(at for at, line in enumerate(wanted) if lines[nearest + at : nearest + at + 1] != [line])
         there = self._lines[nearest + differs] if nearest + differs < len(lines) else "the end of the file"
         where = f"The nearest place is line {nearest + 1}; at line {nearest + differs + 1} the file has"
-        return [where, f"  {cut(there)}", "where the diff expects", f"  {cut(hunk.expected[differs])}"]
+        return [where, f"  {shorten(there)}", "where the diff expects", f"  {shorten(hunk.expected[differs])}"]
 
     def _alike(self, wanted: Sequence[str]) -> list[str]:
         """The line of the file that shares most words with the first line that was expected."""
@@ -166,7 +166,7 @@ class _Document:
         at = max(alike, key=lambda at: alike[at])
         if alike[at] < _ALIKE_MIN:
             return []
-        return [f"The line most like them is line {at + 1}:", f"  {cut(self._lines[at])}"]
+        return [f"The line most like them is line {at + 1}:", f"  {shorten(self._lines[at])}"]
 
 
 def _search(lines: Sequence[str], sought: Sequence[str], start: int, end: int) -> int | None:
@@ -193,7 +193,7 @@ def _search(lines: Sequence[str], sought: Sequence[str], start: int, end: int) -
 
 def _expected_lines(hunk: Hunk, number: int, cursor: int) -> list[str]:
     where = "at the end of the file" if hunk.at_end else f"from line {cursor + 1} of the file on"
-    lines = [f"  {cut(line)}" for line in hunk.expected[:_QUOTED_LINES_MAX]]
+    lines = [f"  {shorten(line)}" for line in hunk.expected[:_QUOTED_LINES_MAX]]
     more = [f"  … ({len(hunk.expected)} lines)"] if len(hunk.expected) > _QUOTED_LINES_MAX else []
     return [f"Hunk {number}: these lines are not to be found {where}:", *lines, *more]
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from antiphon.tools.v4a.applying import split
-from antiphon.tools.v4a.grammar import PatchInvalid, lines_of, written
-from antiphon.tools.v4a.naming import Operation, is_envelope, is_unified, sections, unified
-from antiphon.tools.v4a.repair import checked, content_lines, repaired, strip_fence
+from antiphon.tools.v4a.grammar import PatchInvalid, lines_of, write
+from antiphon.tools.v4a.naming import Operation, is_envelope, is_unified, parse_unified, sections
+from antiphon.tools.v4a.repair import check, content_lines, repair, strip_fence
 from antiphon.tools.v4a.writing import create, edits, hunk
 
 _SEARCH: Final = re.compile(r"^<{5,9}( |$)")
@@ -43,7 +43,7 @@ def replacement(search: str, replacement: str) -> str:
     before, after = _whole_lines(search), _whole_lines(replacement)
     if before == after:
         raise PatchInvalid("The text to search for and its replacement are the same.")
-    return written([hunk(before, edits(before, after))])
+    return write([hunk(before, edits(before, after))])
 
 
 def update(text: str) -> str:
@@ -57,7 +57,7 @@ def update(text: str) -> str:
         return "\n".join(_replacements(lines))
     if is_envelope(lines) or is_unified(lines):
         return _only_update(_operations(lines))
-    return checked(repaired(lines))
+    return check(repair(lines))
 
 
 def operations(text: str) -> list[Operation]:
@@ -73,7 +73,7 @@ def operations(text: str) -> list[Operation]:
 
 
 def _operations(lines: Sequence[str]) -> list[Operation]:
-    return list(unified(lines) if is_unified(lines) and not is_envelope(lines) else sections(lines))
+    return list(parse_unified(lines) if is_unified(lines) and not is_envelope(lines) else sections(lines))
 
 
 def _only_update(found: Sequence[Operation]) -> str:

@@ -59,7 +59,7 @@ def parse(diff: str) -> tuple[Hunk, ...]:
     return tuple(hunks)
 
 
-def written(hunks: Iterable[Hunk]) -> str:
+def write(hunks: Iterable[Hunk]) -> str:
     """The diff that says these hunks."""
     return "\n".join(line for hunk in hunks for line in _write_hunk(hunk))
 
@@ -70,12 +70,12 @@ def lines_of(diff: str) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
-def quoted(line: str) -> str:
+def quote(line: str) -> str:
     """A line as an error shows it."""
-    return repr(cut(line))
+    return repr(shorten(line))
 
 
-def cut(line: str) -> str:
+def shorten(line: str) -> str:
     """As much of a line as an error shows."""
     return line if len(line) <= _QUOTED_CHARS_MAX else f"{line[:_QUOTED_CHARS_MAX]}…"
 
@@ -105,7 +105,7 @@ class _Reader:
 
     def refuse(self, why: str) -> PatchInvalid:
         line = self.peek()
-        where = "The diff ends too early" if line is None else f"Line {self.read + 1} of the diff is {quoted(line)}"
+        where = "The diff ends too early" if line is None else f"Line {self.read + 1} of the diff is {quote(line)}"
         return PatchInvalid(f"{where}: {why}.")
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal
 
-from antiphon.tools.v4a.grammar import Hunk, PatchInvalid, parse, quoted, written
-from antiphon.tools.v4a.repair import checked, content_lines, has_ranges, repaired
+from antiphon.tools.v4a.grammar import Hunk, PatchInvalid, parse, quote, write
+from antiphon.tools.v4a.repair import check, content_lines, has_ranges, repair
 from antiphon.tools.v4a.writing import create
 
 OperationType = Literal["create_file", "update_file", "delete_file"]
@@ -52,7 +52,7 @@ def sections(lines: Sequence[str]) -> Iterator[Operation]:
     heads = [at for at, line in enumerate(lines) if _SECTION.match(line)]
     for stray in lines[: heads[0] if heads else None]:
         if stray and not _ENVELOPE.match(stray):
-            raise PatchInvalid(f"The patch starts with {quoted(stray)}: expected '*** Begin Patch'.")
+            raise PatchInvalid(f"The patch starts with {quote(stray)}: expected '*** Begin Patch'.")
     if not heads:
         raise PatchInvalid("The patch names no file: expected a line such as '*** Update File: path'.")
     for at, end in pairwise([*heads, len(lines)]):
@@ -72,8 +72,8 @@ def _section(kind: OperationType, path: str, body: Sequence[str]) -> Operation:
         case "create_file":
             return Operation(kind, path, create("".join(_read_added(path, body))))
         case "update_file":
-            diff = checked(repaired(content_lines("\n".join(body))))
-            return Operation(kind, path, written(_tie_to_end(hunk) for hunk in parse(diff)))
+            diff = check(repair(content_lines("\n".join(body))))
+            return Operation(kind, path, write(_tie_to_end(hunk) for hunk in parse(diff)))
 
 
 def _read_added(path: str, body: Sequence[str]) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _read_added(path: str, body: Sequence[str]) -> Iterator[str]:
         if line.startswith("+"):
             yield f"{line[1:]}\n"
         elif line.strip():
-            raise PatchInvalid(f"{path}: a line of a new file is {quoted(line)}: each of them starts with '+'.")
+            raise PatchInvalid(f"{path}: a line of a new file is {quote(line)}: each of them starts with '+'.")
 
 
 def _tie_to_end(hunk: Hunk) -> Hunk:
@@ -90,7 +90,7 @@ def _tie_to_end(hunk: Hunk) -> Hunk:
     return hunk if hunk.expected or hunk.anchors else replace(hunk, at_end=True)
 
 
-def unified(lines: Sequence[str]) -> Iterator[Operation]:
+def parse_unified(lines: Sequence[str]) -> Iterator[Operation]:
     """The operations of a unified diff. One without file names is an update of '', whose path the caller knows.
 
     Raises:
@@ -137,7 +137,7 @@ def _file(old: str, new: str, body: Sequence[str]) -> Operation:
 
 def _update(path: str, body: Sequence[str]) -> Operation:
     lines = [line for line in body if not _PREAMBLE.match(line)]
-    return Operation("update_file", path, checked(repaired(content_lines("\n".join(lines)))))
+    return Operation("update_file", path, check(repair(content_lines("\n".join(lines)))))
 
 
 def _immovable(path: str) -> str:

@@ -34,7 +34,7 @@ def has_ranges(lines: Sequence[str]) -> bool:
     return any(_RANGES.match(line) for line in lines)
 
 
-def repaired(lines: Sequence[str]) -> str:
+def repair(lines: Sequence[str]) -> str:
     """The V4A diff out of lines that are nearly one.
 
     Headers with line numbers become bare ones. A line without a prefix is context whose space was forgotten. The final
@@ -46,7 +46,7 @@ def repaired(lines: Sequence[str]) -> str:
     return "\n".join(line for block in _blocks(lines) for line in _repair(block))
 
 
-def checked(diff: str) -> str:
+def check(diff: str) -> str:
     """A diff that can be read and changes something.
 
     Raises:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Final
 
-from antiphon.tools.v4a.applying import apply, created, newline_of, split
-from antiphon.tools.v4a.grammar import Change, Hunk, PatchInvalid, written
+from antiphon.tools.v4a.applying import apply, newline_of, read_created_text, split
+from antiphon.tools.v4a.grammar import Change, Hunk, PatchInvalid, write
 
 _CONTEXT_LINES: Final = 3
 _CONTEXT_LINES_MORE: Final = 24
@@ -24,7 +24,7 @@ def create(text: str) -> str:
         PatchInvalid: its line endings cannot be written in a diff.
     """
     diff = newline_of(text).join([f"+{line}" for line in split(text)])
-    return _verify(diff, created(diff), text)
+    return _verify(diff, read_created_text(diff), text)
 
 
 def diff(old: str, new: str) -> str:
@@ -43,7 +43,7 @@ def diff(old: str, new: str) -> str:
         start = _start(before, cursor, group[0][0], end)
         hunks.append(hunk(before[start:end], [(a - start, b - start, lines) for a, b, lines in group]))
         cursor = end
-    said = written(hunks)
+    said = write(hunks)
     if "\n" not in old:
         said = said.replace("\n", newline_of(new))
     return _verify(said, apply(old, said), new)
