@@ -1,4 +1,4 @@
-"""``checked``: a JSON object as one of our structs, or the official error for what is wrong with it.
+"""``check``: a JSON object as one of our structs, or the official error for what is wrong with it.
 
 msgspec decides, in C; that is all a good request pays for. Only when it refuses does the walk below run: it follows
 the same structs through the value in their declared order and words the first fault as the API does (codes and
