@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from antiphon.tools.v4a import Change, Hunk, PatchInvalid, apply, create, read_created_text, diff, parse, write
+from antiphon.tools.v4a import Change, Hunk, PatchInvalid, apply, create, diff, parse, read_created_text, write
 
 FILE = "class A:\n    def close(self):\n        return 1\n\n\nclass B:\n    def close(self):\n        return 1\n"
 

@@ -107,16 +107,14 @@ class Conversations:
         """Add items at the end; they are returned whole."""
         context.refuse_foreign(items, partial(self._sealer.open, project=project))
         async with self._claim(project, id):
-            resolve_references = await self.resolve_references(project, items, "items")
+            resolved = await self.resolve_references(project, items, "items")
             try:
-                await ask_store(
-                    self._store.append(project, id, to_stored_items(resolve_references), int(self._clock()))
-                )
+                await ask_store(self._store.append(project, id, to_stored_items(resolved), int(self._clock())))
             except UnknownConversation as error:
                 raise missing(id) from error
             except DuplicateItem as error:
                 raise duplicate(error.id, "items") from error
-            return resolve_references
+            return resolved
 
     async def items(self, project: str, id: Id, query: PageQuery) -> Page:
         """A page of the items."""

@@ -78,7 +78,7 @@ class QueryRewriter:
                     said += [delta.text for delta in batch if isinstance(delta, Text)]
                     finish = next((delta for delta in batch if isinstance(delta, Finish)), None)
         except (ApiError, TimeoutError) as error:
-            log.warning("a query could not be rewritten error=%s", type(error).__name__)
+            log.warning("query rewrite failed error=%s", type(error).__name__)
             if said:
                 used.append(_usage_of(prompt, said, None))
             return query

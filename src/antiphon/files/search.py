@@ -111,12 +111,12 @@ class Search:
         for id in {store.embedder for store in stores if store.embedder}:
             embedder = self._embedders.get(id)
             if embedder is None:
-                log.warning("embedder is not configured, searched by words alone embedder=%s", id)
+                log.warning("embedder not configured, searching by words alone embedder=%s", id)
                 continue
             try:
                 rows = await embedder.embed(queries)
             except EmbeddingUnavailable as error:
-                log.warning("embedder is not available, searched by words alone embedder=%s error=%s", id, error)
+                log.warning("embedder unavailable, searching by words alone embedder=%s error=%s", id, error)
                 continue
             for vectors, row in zip(found, rows, strict=True):
                 vectors[id] = row
@@ -134,7 +134,7 @@ async def _rerank(reranker: Reranker, queries: Sequence[str], hits: Sequence[Hit
     try:
         scores = [await reranker.rerank(query, texts) for query in queries]
     except RerankUnavailable as error:
-        log.warning("reranker is not available, hits are in the order of the search error=%s", error)
+        log.warning("reranker unavailable, keeping the order of the search error=%s", error)
         return hits
     found = [Hit(hit.passage, max(row)) for hit, *row in zip(hits, *scores, strict=True)]
     return sorted(found, key=lambda hit: -hit.score)

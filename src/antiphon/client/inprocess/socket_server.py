@@ -90,7 +90,7 @@ def open_socket_file(config: Config) -> SocketFile | None:
     try:
         return SocketFile(config.data)
     except OSError as error:
-        log.info("other processes cannot use this engine: %s", error)
+        log.info("no socket file, so other processes cannot use this engine: %s", error)
         return None
 
 

@@ -60,7 +60,7 @@ class OpenAI(ClientMixin):
             that fits this machine when not given.
         config: other settings: a ``Config`` as it is, a mapping of settings, or the path of a TOML file; the last two
             together with ``ANTIPHON_*`` variables.
-        engine: opens the engine in place of ``antiphon.engine.open_engine``; for tests, and engines of your own.
+        engine: opens the engine in place of ``antiphon.assembly.open_engine``; for tests, and engines of your own.
         options: everything that the official client takes.
 
     Raises:
