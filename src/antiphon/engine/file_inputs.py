@@ -149,7 +149,7 @@ class FileInputs:
         except ApiError as error:
             if not reader.is_history:
                 raise _at(error, path) from error
-            text = f"[This file can no longer be shown. {error.message}]"
+            text = f"[This file cannot be shown any more. {error.message}]"
         return {"type": "input_text", "text": f"{_name(part)}:\n{text}"}
 
     async def _text(self, part: Json, reader: _Reader) -> str:
