@@ -2,6 +2,7 @@
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,24 @@ ALLOWED = {
 
 def test_the_root_holds_the_path_and_nothing_else() -> None:
     assert len(list((ROOT / "src" / "antiphon").glob("*.py"))) <= 16
+
+
+def imported(path: Path, modules: set[str]) -> set[str]:
+    """The modules of ours that one imports when it runs, in its functions too."""
+    tree = ast.parse(path.read_text())
+    for_types = {id(node) for each in ast.walk(tree) if isinstance(each, ast.If) and "TYPE_CHECKING" in
+                 ast.unparse(each.test) for body in each.body for node in ast.walk(body)}  # fmt: skip
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in for_types:
+            inner = (f"{node.module}.{alias.name}" for alias in node.names)
+            found |= {name if name in modules else node.module for name in inner}
+    return found & modules
+
+
+def test_no_module_leads_back_to_itself_by_imports() -> None:
+    names = {path: ".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in SOURCES}
+    names = {path: name.removesuffix(".__init__") for path, name in names.items()}
+    modules = set(names.values()) - {"antiphon"}
+    graph = {name: imported(path, modules) - {name} for path, name in names.items()}
+    TopologicalSorter(graph).prepare()

@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from re import Pattern
 from typing import Final
 from urllib.parse import unquote
 
-from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from antiphon.engine import Engine
 from antiphon.engine.room import take_from
-from antiphon.http import openapi
 from antiphon.http.auth import authenticate
 from antiphon.http.body import BodyBudget, BodyShare
 from antiphon.http.cors import allow_origins
@@ -37,6 +33,8 @@ from antiphon.http.handlers import (
 )
 from antiphon.http.idempotency import IdempotencyCache
 from antiphon.http.monitor import ConnectionMonitor
+from antiphon.http.openapi import describe
+from antiphon.http.route import Route
 from antiphon.http.websocket import lanes
 from antiphon.http.websocket.socket import METHOD as WEBSOCKET
 from antiphon.http.websocket.socket import WebSocketExchange
@@ -91,40 +89,6 @@ from antiphon.wire.vector_stores import (
 
 access = logging.getLogger("antiphon.access")
 
-Handler = Callable[[Exchange], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Route:
-    """One route.
-
-    Attributes:
-        method: ``WEBSOCKET`` for an upgrade.
-        path: may hold ``{names}``.
-        answer: the type of a successful answer, for the OpenAPI document.
-        query: the query parameters it reads.
-        body: what the request's body is, where it has one.
-        form: where the body is a form, the field with its file.
-        forgets: the part of the path that names what is deleted, so that no recorded answer shows it any more; ``*``
-            for all answers.
-        once: whether an ``Idempotency-Key`` makes it safe to send again.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-    answer: type
-    query: tuple[str, ...] = ()
-    body: type | None = None
-    form: str = ""
-    once: bool = False
-    forgets: str = ""
-    pattern: Pattern[str] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pattern", compile_path(self.path)[0])
-
-
 PAGE = ("after", "limit", "order", "include")
 RETRIEVE = tuple(RetrieveQuery.__struct_fields__)
 LIST = tuple(ListQuery.__struct_fields__)
@@ -134,6 +98,12 @@ _CONVERSATION = "/v1/conversations/{conversation_id}"
 _STORE = "/v1/vector_stores/{vector_store_id}"
 _STORE_FILE = f"{_STORE}/files/{{file_id}}"
 _BATCH = f"{_STORE}/file_batches/{{batch_id}}"
+
+
+async def document(exchange: Exchange) -> None:
+    """``GET /openapi.json``."""
+    await exchange.reply(describe(ROUTES))
+
 
 ROUTES = (
     Route("POST", "/v1/responses", responses.create, Response, body=CreateRequest, once=True),
@@ -188,7 +158,7 @@ ROUTES = (
     Route("GET", "/health", models.health, Health),
     Route("GET", "/readyz", models.ready, Health),
     Route("GET", "/metrics", metrics.metrics, str),
-    Route("GET", "/openapi.json", openapi.document, dict),
+    Route("GET", "/openapi.json", document, dict),
     Route("POST", "/antiphon/purge", purge.purge, Purged, body=Purge, forgets="*"),
 )
 

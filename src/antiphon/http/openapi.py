@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from antiphon import __version__
-from antiphon.http.exchange import Exchange
+from antiphon.http.route import Route
 from antiphon.http.websocket.socket import METHOD as WEBSOCKET
 from antiphon.wire import Json
 from antiphon.wire.chat import ChatRequest
 from antiphon.wire.errors import ErrorResponse
 from antiphon.wire.request import CreateRequest
 
-if TYPE_CHECKING:
-    from antiphon.http.app import Route
-
-
-async def document(exchange: Exchange) -> None:
-    """``GET /openapi.json``."""
-    await exchange.reply(_document())
-
 
 @functools.cache
-def _document() -> Json:
-    from antiphon.http.app import ROUTES  # the table names this module's handler
-
+def describe(routes: tuple[Route, ...]) -> Json:
+    """The document of these routes."""
     # Where there is no body, any type does.
-    bodies = [route.body or ErrorResponse for route in ROUTES]
+    bodies = [route.body or ErrorResponse for route in routes]
     (failure, *told), schemas = msgspec.json.schema_components(
-        [ErrorResponse, *(route.answer for route in ROUTES), *bodies], ref_template="#/components/schemas/{name}"
+        [ErrorResponse, *(route.answer for route in routes), *bodies], ref_template="#/components/schemas/{name}"
     )
-    good, asked = told[: len(ROUTES)], told[len(ROUTES) :]
+    good, asked = told[: len(routes)], told[len(routes) :]
     paths: dict[str, dict[str, Json]] = {}
-    for route, answer, request in zip(ROUTES, good, asked, strict=True):
+    for route, answer, request in zip(routes, good, asked, strict=True):
         if route.method == WEBSOCKET:
             continue  # OpenAPI has no word for it
         path = route.path.replace(":path}", "}")
