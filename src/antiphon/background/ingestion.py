@@ -94,14 +94,14 @@ class IngestionQueue:
         try:
             await self._attempt(job)
         except FileLost:
-            log.info("a file is not ours any more file_id=%s", job.file_id)
+            log.info("claim lost file_id=%s", job.file_id)
         except asyncio.CancelledError:
             # The server stops. Its next process takes the file up, and this was no attempt.
             with suppress(StoreUnavailable):
                 await asyncio.shield(self.give_back(job))
             raise
         except StoreUnavailable as error:
-            log.warning("the store is not available file_id=%s error=%s", job.file_id, error)
+            log.warning("store unavailable file_id=%s error=%s", job.file_id, error)
 
     async def _attempt(self, job: IngestionJob) -> None:
         """Take one file in, or say why not."""
@@ -120,7 +120,7 @@ class IngestionQueue:
         except (FileLost, StoreUnavailable):
             raise
         except Exception as error:
-            log.exception("a file could not be taken in file_id=%s attempt=%d", job.file_id, job.attempts)
+            log.exception("ingestion failed file_id=%s attempt=%d", job.file_id, job.attempts)
             if job.attempts >= ATTEMPTS_MAX:
                 await self._files.fail(job, "server_error", f"The file could not be taken in ({type(error).__name__}).")
             else:
@@ -132,7 +132,7 @@ class IngestionQueue:
         if now - since > PATIENCE_S:
             await self._files.fail(job, "server_error", str(error))
             return
-        log.warning("embedder is not available, trying again file_id=%s error=%s", job.file_id, error)
+        log.warning("embedder unavailable, retrying file_id=%s error=%s", job.file_id, error)
         await self._files.release(job, int(now) + RETRY_S, counts=False)
 
     async def _take_in(self, job: IngestionJob) -> None:

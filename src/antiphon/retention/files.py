@@ -70,14 +70,14 @@ class FileSweeper:
         try:
             async with asyncio.timeout(SETTLE_S):
                 if not await self._blobs.settle():
-                    log.warning("blobs are kept where others keep theirs: those without reference are left alone")
+                    log.warning("blob store is shared with another data folder: unreferenced blobs are kept")
                     return False
                 self._unreferred = set(await self._blobs.names())
                 await self.sweep()
         except TimeoutError:
-            log.warning("the place of blobs is slow to answer")
+            log.warning("blob store is slow to answer")
         except Exception as error:  # of whatever library reads that place
-            log.warning("the place of blobs does not answer error=%s", error)
+            log.warning("blob store does not answer error=%s", error)
             return False
         return True
 
@@ -87,7 +87,7 @@ class FileSweeper:
             try:
                 await self.sweep()
             except Exception as error:  # of whatever library reads that place
-                log.warning("blobs could not be swept error=%s", error)
+                log.warning("blob sweep failed error=%s", error)
 
     async def sweep(self) -> int:
         """Remove blobs that no file and no upload refers to, now and at the look before: what is just being added has
