@@ -430,11 +430,16 @@ async def test_the_official_client_waits_through_them() -> None:
 
 
 async def test_what_fails_behind_them_is_no_answer() -> None:
-    held = asyncio.Event()
+    held, begun = asyncio.Event(), asyncio.Event()
+
+    async def note(_: object) -> None:
+        begun.set()
+
+    noting = openai.DefaultAsyncHttpxClient(event_hooks={"response": [note]})
     async with (
         serving(Slow("ok", held=held, summary=""), config=BEATING) as url,
         aiohttp.ClientSession() as session,
-        AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client,
+        AsyncOpenAI(base_url=url, api_key="none", max_retries=0, http_client=noting) as client,
     ):
         async with session.post(f"{url}/responses/compact", json={"model": "m", "input": HISTORY}) as answer:
             await answer.content.readexactly(1)
@@ -446,7 +451,7 @@ async def test_what_fails_behind_them_is_no_answer() -> None:
         assert json.loads(read)["error"]["code"] == "compaction_failed"
         held.clear()
         asking = asyncio.create_task(client.responses.compact(model="m", input=HISTORY))
-        await asyncio.sleep(0.1)
+        await begun.wait()
         held.set()
         with pytest.raises(openai.APIConnectionError):
             await asking
