@@ -92,6 +92,21 @@ async def test_the_figures_say_what_became_of_it() -> None:
     before, after = figures["original_token_count"], figures["token_count"]
     assert before > 900 > after > 0
     assert figures["reduction_percentage"] == round(100 * (1 - after / before), 1) > 70
+    assert "counts_estimated" not in figures
+
+
+class Countless(Gardener):
+    """Cannot count."""
+
+    async def count(self, prompt: Prompt) -> int:
+        """Fails."""
+        raise UpstreamError("no", code="upstream_error")
+
+
+async def test_figures_that_are_estimated_say_so() -> None:
+    async with client_of(Countless("ok")) as client:
+        compacted = await client.responses.compact(model="m", input=HISTORY)
+    assert (compacted.model_extra or {})["counts_estimated"] is True
 
 
 @pytest.mark.parametrize("alone", [False, True])

@@ -98,6 +98,7 @@ class Contexts:
             original_token_count=made.original_tokens,
             token_count=made.tokens,
             reduction_percentage=made.reduction_percentage,
+            counts_estimated=made.estimated or msgspec.UNSET,
         )
 
 

@@ -60,6 +60,7 @@ class CompactedResponse(msgspec.Struct, kw_only=True):
         usage: of the compaction itself.
         original_token_count, token_count: of the context before, and of what takes its place.
         reduction_percentage: by how much it shrank, to one decimal.
+        counts_estimated: true where nobody could count them; else it is not there.
     """
 
     id: Id
@@ -70,3 +71,4 @@ class CompactedResponse(msgspec.Struct, kw_only=True):
     original_token_count: int
     token_count: int
     reduction_percentage: float
+    counts_estimated: bool | msgspec.UnsetType = msgspec.UNSET
