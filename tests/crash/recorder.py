@@ -13,15 +13,14 @@ from pathlib import Path
 
 import msgspec
 
-from antiphon.files.citations import Sources
 from antiphon.models import Function
-from antiphon.tools import Outcome, Scope, ToolCall
+from antiphon.tools import HostedTool, Outcome, Scope, ToolCall
 from antiphon.tools.mcp import lower_mcp_call
 from antiphon.wire import Json
 from antiphon.writer import Item
 
 
-class Recorder:
+class Recorder(HostedTool):
     """Implements ``antiphon.tools.HostedTool``.
 
     Args:
@@ -42,12 +41,6 @@ class Recorder:
     def functions(self, spec: Json) -> Sequence[Function]:
         """One for each allowed name."""
         return [Function(name, "Records a call.") for name in spec.get("allowed_tools") or ()]
-
-    async def admit(self, project: str, spec: Json) -> Json:
-        return {}
-
-    async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
-        return items
 
     def repeats(self, name: str) -> bool:
         """Whether the name says that it only reads."""

@@ -13,12 +13,11 @@ import pytest
 from openai import AsyncOpenAI
 
 from antiphon.config import Config
-from antiphon.files.citations import Sources
 from antiphon.models import Call, ContextTooLong, Delta, Finish, Function, Prompt, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.store.sqlite import SqliteStore
 from antiphon.testing.serving import serving
-from antiphon.tools import Deferred, Outcome, Scope, ToolCall, call_item, output_item
+from antiphon.tools import Deferred, HostedTool, Outcome, Scope, ToolCall, call_item, output_item
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 from antiphon.writer import Item
@@ -305,7 +304,7 @@ async def test_a_compaction_survives_a_restart(tmp_path: Path) -> None:
 # In the middle of a response
 
 
-class Almanac:
+class Almanac(HostedTool):
     """A hosted tool that has much to say."""
 
     kinds = ("almanac",)
@@ -316,12 +315,6 @@ class Almanac:
 
     def lower(self, item: Json) -> Sequence[Json]:
         return call_item(item["id"], "look", ""), output_item(item["id"], item["output"])
-
-    async def admit(self, project: str, spec: Json) -> Json:
-        return {}
-
-    async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
-        return items
 
     def repeats(self, name: str) -> bool:
         return True

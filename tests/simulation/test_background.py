@@ -23,7 +23,6 @@ from timeless import TimelessLoop
 from antiphon.access.keyring import Admission, Caller, Keyring
 from antiphon.config import Config
 from antiphon.engine import Engine
-from antiphon.files.citations import Sources
 from antiphon.log import Interrupted, decode_event
 from antiphon.models import Call, Delta, Finish, Function, Prompt, Text, ToolHelp, Usage
 from antiphon.state import State
@@ -31,7 +30,7 @@ from antiphon.store import Conversation, Record, Store, StoreUnavailable, sqlite
 from antiphon.store.sqlite import DATABASE_NAME, Limits, SqliteStore, threads
 from antiphon.store.sqlite.executor import Job, attempt
 from antiphon.testing.serving import OneModel
-from antiphon.tools import Outcome, Scope, ToolCall
+from antiphon.tools import HostedTool, Outcome, Scope, ToolCall
 from antiphon.tools.mcp import lower_mcp_call
 from antiphon.tools.toolbox import Toolbox
 from antiphon.wire import Json
@@ -147,7 +146,7 @@ class Teller:
         return n, turn
 
 
-class Hand:
+class Hand(HostedTool):
     """The hosted tool: what it does is written down, for ever."""
 
     kinds, items = ("mcp",), ("mcp_call",)
@@ -157,12 +156,6 @@ class Hand:
 
     def functions(self, spec: Json) -> Sequence[Function]:
         return [Function("write", ""), Function("read", "")]
-
-    async def admit(self, project: str, spec: Json) -> Json:
-        return {}
-
-    async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
-        return items
 
     def repeats(self, name: str) -> bool:
         return name == "read"

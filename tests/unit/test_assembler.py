@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from antiphon.assembler import Assembler
-from antiphon.files.citations import Sources
 from antiphon.models import Call, Delta, Finish, Function, Reasoning, Text
 from antiphon.testing import CountingIds
-from antiphon.tools import CallInvalid, Deferred, Outcome, Scope, ToolCall, call_item, output_item
+from antiphon.tools import CallInvalid, Deferred, HostedTool, Outcome, Scope, ToolCall, call_item, output_item
 from antiphon.tools.sampled import CallRules
 from antiphon.tools.toolbox import Toolbox
 from antiphon.wire import Json
@@ -39,7 +38,7 @@ class Even:
         return [output_item(item["call_id"], "Done.")]
 
 
-class Hand:
+class Hand(HostedTool):
     """A hosted tool."""
 
     kinds = ("hand",)
@@ -50,15 +49,6 @@ class Hand:
 
     def lower(self, item: Json) -> Sequence[Json]:
         return ()
-
-    async def admit(self, project: str, spec: Json) -> Json:
-        return {}
-
-    async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
-        return items
-
-    def repeats(self, name: str) -> bool:
-        return False
 
     def begin(self, call: ToolCall, spec: Json) -> Json | Deferred:
         return {"type": "mcp_call", "name": call.name}

@@ -8,13 +8,12 @@ import pytest
 
 from antiphon.background.recovery import resume_turns
 from antiphon.context import refuse_sealed
-from antiphon.files.citations import Sources
 from antiphon.log import NullLog
 from antiphon.models import Call, Finish, Function, Prompt, Text, TextFormat, ToolChoice, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.telemetry.meter import ResponseTimer
 from antiphon.testing import CountingIds
-from antiphon.tools import CallInvalid, Deferred, Outcome, Scope, ToolCall, call_item, output_item
+from antiphon.tools import CallInvalid, Deferred, HostedTool, Outcome, Scope, ToolCall, call_item, output_item
 from antiphon.tools.corrections import CORRECTIONS_MAX
 from antiphon.tools.toolbox import Toolbox
 from antiphon.turn import TURNS_MAX, Compacting, Progress, TurnContext, take_turns
@@ -45,7 +44,7 @@ class Even:
         return ()
 
 
-class Guarded:
+class Guarded(HostedTool):
     """A hosted tool whose dangerous calls wait for approval."""
 
     kinds = ("guarded",)
@@ -58,15 +57,6 @@ class Guarded:
         if item["type"] == "mcp_call":
             return call_item(item["id"], item["name"], ""), output_item(item["id"], item["output"])
         return ()
-
-    async def admit(self, project: str, spec: Json) -> Json:
-        return {}
-
-    async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
-        return items
-
-    def repeats(self, name: str) -> bool:
-        return False
 
     def begin(self, call: ToolCall, spec: Json) -> Json | Deferred:
         doc: Json = {"name": call.name, "server_label": "s"}

@@ -142,7 +142,7 @@ class ClientTool(Tool, Protocol):
 
 
 class HostedTool(Tool, Protocol):
-    """A tool that this server runs."""
+    """A tool that this server runs. One that is a subclass says only what is different with it."""
 
     async def admit(self, project: str, spec: Json) -> Json:
         """See that a tool of a request can be run for that project, before the model is asked. What it gives are
@@ -151,17 +151,17 @@ class HostedTool(Tool, Protocol):
         Raises:
             antiphon.wire.errors.ApiError: it cannot; ``param`` is the member of the tool that is at fault.
         """
-        ...
+        return {}
 
     def repeats(self, name: str) -> bool:
         """Whether a call that was cut off, and may have been done, can be made again without harm."""
-        ...
+        return False
 
     async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
         """Items of its own, of an earlier response or of before a crash, with what ``lower`` needs to show the model
-        what it was shown then; what it may cite of that goes to ``sources``.
+        what it was shown then; what it may cite of that goes to ``sources``. Most items hold all that is needed.
         """
-        ...
+        return items
 
     def begin(self, call: ToolCall, spec: Json) -> Json | Deferred:
         """The fields with which the item of a call opens, its ``type`` among them, or the item to wait for."""
