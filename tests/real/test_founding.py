@@ -385,6 +385,7 @@ def documented_tools() -> list[dict[str, Any]]:
 def test_a_tool_of_the_document_runs(tool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTIPHON_DEFAULT_VECTOR_STORE", "docs")
     with OpenAI(data=tmp_path, engine=scripted(ScriptedModel("ok")), max_retries=0) as client:
+        client.vector_stores.create(name="docs")
         assert client.responses.create(model="gpt-4", input="hi", tools=[tool]).output_text == "ok"
 
 
