@@ -6,22 +6,53 @@ and a thought with what it led to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
-from antiphon.models import Prompt
+from antiphon.models import ContextTooLong, Prompt
 from antiphon.models.tokens import estimate_prompt
 from antiphon.wire import Json
+from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.pairing import pair_calls
 
+SHORTENINGS_MAX: Final = 8
+"""How often a prompt is shortened before the request is refused; each time by a quarter or as much as is known."""
 SHARE_UNKNOWN: Final = 0.25
 """What goes where nobody says how much is too much."""
 ANSWER_SHARE: Final = 0.25
 """Of the window, what is left free for an answer at most."""
 
 _SYSTEM: Final = ("system", "developer")
+
+T = TypeVar("T")
+
+
+async def ask_shortened(prompt: Prompt, ask: Callable[[Prompt], Awaitable[T]], may_shorten: Callable[[], bool]) -> T:
+    """What ``ask`` gives for the prompt; where that is too long, for what is left of it.
+
+    Args:
+        ask: raises ``ContextTooLong`` for a prompt that does not fit.
+        may_shorten: whether the prompt may be shortened, asked each time that it does not fit.
+
+    Raises:
+        InvalidRequest: ``context_length_exceeded``.
+    """
+    for _ in range(SHORTENINGS_MAX):
+        try:
+            return await ask(prompt)
+        except ContextTooLong as error:
+            share = excess_share(error.prompt_tokens, error.context_tokens, prompt.max_output_tokens)
+            shorter = drop_oldest(prompt, share) if may_shorten() else None
+            if shorter is None:
+                break
+            prompt = shorter
+    raise InvalidRequest(
+        "Your input exceeds the context window of this model. Please adjust your input and try again.",
+        code="context_length_exceeded",
+        param="input",
+    )
 
 
 def excess_share(tokens: int | None, window: int | None, answer_tokens: int | None) -> float:

@@ -21,7 +21,7 @@ from antiphon.files.citations import Mode, Sources
 from antiphon.log import Log
 from antiphon.models import ContextTooLong, Finish, ImagesRefused, Model, Prompt, ToolChoice, Usage
 from antiphon.models.answers import check_answer, is_bound
-from antiphon.models.tokens import CHARS_PER_TOKEN, bound_prompt, estimate_prompt
+from antiphon.models.tokens import BYTES_PER_TOKEN, bound_prompt, estimate_prompt
 from antiphon.state import complete_items
 from antiphon.telemetry.meter import ResponseTimer
 from antiphon.tools import ClientOffer, HostedOffer, Scope, ToolCall
@@ -30,17 +30,15 @@ from antiphon.tools.hosted import ToolActivity, open_calls, run_calls
 from antiphon.tools.repeats import calls_just_made
 from antiphon.tools.sampled import CallRules
 from antiphon.tools.toolbox import Offers
-from antiphon.truncation import drop_oldest, excess_share
+from antiphon.truncation import ask_shortened
 from antiphon.wire import Json
-from antiphon.wire.errors import ApiError, InvalidRequest, UpstreamError
+from antiphon.wire.errors import ApiError, UpstreamError
 from antiphon.wire.items import last_asked
 from antiphon.wire.kinds import is_call
 from antiphon.writer import Item, Writer
 
 compaction_log = logging.getLogger("antiphon.compaction")
 
-SHORTENINGS_MAX = 8
-"""How often a prompt is shortened before the request is refused; each time by a quarter or as much as is known."""
 COMPACTIONS_MAX = 8
 """How often the context of one response is compacted."""
 TURNS_MAX = 32
@@ -291,7 +289,7 @@ async def _compact(turn: TurnContext, prompt: Prompt) -> compaction.Compaction:
 async def _tokens(turn: TurnContext, prompt: Prompt, relevant: int) -> int:
     """Tokens of the prompt. They are not counted where it is plain that there are fewer than are ``relevant``."""
     estimated = estimate_prompt(prompt)
-    if estimated * CHARS_PER_TOKEN < relevant:
+    if estimated * BYTES_PER_TOKEN < relevant:
         return estimated
     try:
         return await turn.model.count(prompt)
@@ -332,21 +330,11 @@ async def _sample_shown(turn: TurnContext, prompt: Prompt, assembler: Assembler)
 
 
 async def _sample_shortened(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Finish:
-    for _ in range(SHORTENINGS_MAX if turn.truncate else 1):
-        try:
-            await _refuse_overlong(turn, prompt)
-            return await _sample(turn, prompt, assembler)
-        except ContextTooLong as error:
-            share = excess_share(error.prompt_tokens, error.context_tokens, prompt.max_output_tokens)
-            shorter = drop_oldest(prompt, share) if turn.truncate and assembler.is_silent else None
-            if shorter is None:
-                break
-            prompt = shorter
-    raise InvalidRequest(
-        "Your input exceeds the context window of this model. Please adjust your input and try again.",
-        code="context_length_exceeded",
-        param="input",
-    )
+    async def ask(prompt: Prompt) -> Finish:
+        await _refuse_overlong(turn, prompt)
+        return await _sample(turn, prompt, assembler)
+
+    return await ask_shortened(prompt, ask, lambda: turn.truncate and assembler.is_silent)
 
 
 async def _sample(turn: TurnContext, prompt: Prompt, assembler: Assembler) -> Finish:

@@ -15,7 +15,7 @@ from antiphon.config import Config
 from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.chat.upstream import WrongOptions, upstream_models
 from antiphon.testing.serving import serving
-from antiphon.testing.upstream import Answer, Upstream, delta, failure, finish, frames, plain, sse, text
+from antiphon.testing.upstream import Answer, Upstream, delta, failure, finish, frames, plain, sse, text, usage
 
 NO_EYES = "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
 LISTED = Answer(steps=(b'{"object":"list","data":[{"id":"qwen"}]}',), content_type="application/json")
@@ -111,6 +111,15 @@ async def test_an_upstream_that_takes_no_images_is_told_of_them_where_that_is_wa
     assert made.output_text == "Hi"
     (message,) = upstream.asked[-1].json["messages"]
     assert isinstance(message["content"], str) and "image" in message["content"]
+
+
+async def test_what_is_told_of_images_is_counted() -> None:
+    config, away = Config(unsupported_images="note"), failure(404, "Not Found")
+    async with Upstream() as upstream, client_of(upstream, config, supports_images=True) as client:
+        upstream.fixed |= {"/apply-template": away, "/tokenize": away}
+        upstream.play(LISTED, failure(400, NO_EYES), sse(text("Hi"), finish(), usage(7, 1)))
+        counted = await client.responses.input_tokens.count(model="qwen", input=[{"role": "user", "content": SEEN}])
+    assert counted.input_tokens == 7
 
 
 async def test_other_refusals_of_an_image_keep_their_words() -> None:

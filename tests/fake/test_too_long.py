@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from openai import AsyncOpenAI
 
 from antiphon.models.chat.upstream import upstream_models
+from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
 from antiphon.testing.upstream import Answer, Asked, Upstream, finish, plain, sse, text, usage
 from antiphon.wire import Json
@@ -108,6 +109,16 @@ async def test_what_is_too_long_is_refused_before_any_time_of_the_model(window: 
     assert response.output_text == "ok"
 
 
+@pytest.mark.parametrize("word", ["word ", "слово ", "\u9577"])
+async def test_a_server_that_cuts_without_a_word_is_asked_for_nothing_too_long_in_any_script(word: str) -> None:
+    model = ScriptedModel("cut", tokens=lambda prompt: WINDOW + 1, context_tokens=WINDOW)
+    long = word * (5 * WINDOW // len(word.encode()) + 1)
+    async with serving(model) as url, AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.responses.create(model="m", input=long)
+    assert caught.value.code == "context_length_exceeded" and not model.samples
+
+
 async def test_a_background_response_fails_with_it() -> None:
     async with bounded() as (model, client):
         response = await client.responses.create(model="m", input="x" * 4 * WINDOW, background=True)
@@ -130,3 +141,16 @@ async def test_the_oldest_make_room_and_what_belongs_together_stays_so(
     assert len(model.refused) <= 8
     for body in model.refused:
         assert_whole(body["messages"])
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sizes=st.lists(st.integers(20, 60), min_size=4, max_size=8))
+@pytest.mark.parametrize("window", [None, WINDOW])
+@pytest.mark.parametrize("bound", [{}, {"max_output_tokens": 20}])
+async def test_what_is_shortened_is_counted_so(sizes: list[int], window: int | None, bound: Json) -> None:
+    async with bounded(window=window) as (_, client):
+        asked: Any = {"model": "m", "input": talk(*sizes), "truncation": "auto"}
+        counted = await client.responses.input_tokens.count(**asked, extra_body=bound)
+        response = await client.responses.create(**asked, **bound)
+        whole = await client.responses.input_tokens.count(**asked | {"truncation": "disabled"})
+    assert response.usage is not None and counted.input_tokens == response.usage.input_tokens < whole.input_tokens

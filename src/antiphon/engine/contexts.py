@@ -7,6 +7,7 @@ a compaction is a response whose last input item is a ``compaction_trigger``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -14,10 +15,13 @@ import msgspec
 from antiphon.access.keyring import Caller
 from antiphon.access.sealing import Sealer
 from antiphon.compaction import Compaction
-from antiphon.engine.responses import Responses, Sink
+from antiphon.context import with_images_noted
+from antiphon.engine.responses import Preview, Responses, Sink
 from antiphon.log import Log, Reader
-from antiphon.models import ContextTooLong, Model, Prompt, Roster, Usage
+from antiphon.models import PROBED, ContextTooLong, ImagesRefused, Model, Prompt, Roster, Usage
+from antiphon.models.probing import probe
 from antiphon.run import Run
+from antiphon.truncation import ask_shortened
 from antiphon.wire import Json
 from antiphon.wire.contexts import CompactedResponse, CountRequest, InputTokens
 from antiphon.wire.errors import ApiError, InvalidRequest
@@ -55,10 +59,10 @@ class Contexts:
         check({"personality": body.get("personality")}, CountRequest, strict=False)
         if create.get("model") is None:
             create["model"] = await self._first_model()
-        model, prompt, account = await self._responses.preview(create, caller)
-        with account.settling(lambda _: (Usage(), False)) as bill:
+        preview = await self._responses.preview(create, caller)
+        with preview.account.settling(lambda _: (Usage(), False)) as bill:
             try:
-                tokens = await _count(model, prompt)
+                tokens = await _count_shown(preview)
             finally:
                 # Most models count without being asked for an answer.
                 bill.due = bool(bill.probed)
@@ -67,6 +71,7 @@ class Contexts:
     async def _first_model(self) -> str:
         names = await self._roster.names()
         if not names:
+        model = preview.model
             raise missing(("model",)).error()
         return names[0]
 
@@ -110,6 +115,37 @@ async def _count(model: Model, prompt: Prompt) -> int:
             text = "The context exceeds the window of this model, whose server counts only what fits."
             raise InvalidRequest(text, code="context_length_exceeded", param="input") from error
         return error.prompt_tokens
+
+async def _count_shown(preview: Preview) -> int:
+    """Tokens of what the model would be shown in the end, with a note where it refuses images, if that is wanted."""
+    count = partial(_count_shortened if preview.truncate else _count, preview.model)
+    try:
+        return await count(preview.prompt)
+    except ImagesRefused:
+        if not preview.note_images:
+            raise
+    return await count(msgspec.structs.replace(preview.prompt, items=tuple(with_images_noted(preview.prompt.items))))
+
+
+async def _count_shortened(model: Model, prompt: Prompt) -> int:
+    return await ask_shortened(prompt, partial(_count_fitting, model), lambda: True)
+
+
+async def _count_fitting(model: Model, prompt: Prompt) -> int:
+    """Tokens of a prompt that fits.
+
+    Raises:
+        ContextTooLong: it does not. Where the window is not known, the model's server is asked.
+    """
+    probes = len(PROBED.get() or ())
+    tokens, window = await model.count(prompt), model.context_tokens
+    if window is not None and tokens > window:
+        raise ContextTooLong(tokens, window)
+    was_asked = len(PROBED.get() or ()) > probes
+    if window is None and not was_asked and not model.estimates_tokens:
+        await probe(model, prompt)
+    return tokens
+
 
 
 class _CapturingSink:

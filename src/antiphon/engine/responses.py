@@ -72,6 +72,21 @@ class Sink(Protocol):
         ...
 
 
+class Preview(msgspec.Struct, frozen=True):
+    """What a request would ask first, of which model and on whose account.
+
+    Attributes:
+        truncate: whether a prompt that is too long may be shortened.
+        note_images: whether a model that refuses images would be told of them in words instead.
+    """
+
+    model: Model
+    prompt: Prompt
+    account: Account
+    truncate: bool
+    note_images: bool
+
+
 class Responses:
     """The responses of one engine. Every method takes the ``project`` it acts for."""
 
@@ -216,8 +231,8 @@ class Responses:
         run = self._run_of(plan, prompt, offers, model, project, timer, account)
         return msgspec.structs.replace(run, history=history, claim=claim, sources=sources)
 
-    async def preview(self, body: Json, caller: Caller) -> tuple[Model, Prompt, Account]:
-        """What a create request would ask which model first, on whose account. It counts as one of the key's minute.
+    async def preview(self, body: Json, caller: Caller) -> Preview:
+        """What a create request would ask first. It counts as one of the key's minute.
 
         Raises:
             ApiError: it would be refused.
@@ -232,7 +247,13 @@ class Responses:
         plan = await self._admit_tools(caller.project, plan)
         _, prompt, _ = await self._build_prompt(caller.project, plan, history, model)
         price = price_of(self._config.prices, plan.response.model, model.name)
-        return model, prompt, msgspec.structs.replace(account, price=price, model=plan.response.model)
+        return Preview(
+            model,
+            prompt,
+            msgspec.structs.replace(account, price=price, model=plan.response.model),
+            truncate=plan.response.truncation == "auto",
+            note_images=self._note_images,
+        )
 
     async def _admit_tools(self, project: str, plan: Plan) -> Plan:
         served = (place for place, tool in enumerate(plan.response.tools) if self._toolbox.serves(tool["type"]))

@@ -1,4 +1,6 @@
-"""Tokens by length, for what no model has counted: an answer that was broken off, a prompt that is still to be sent."""
+"""Tokens by length in UTF-8, for what no model has counted: an answer that was broken off, a prompt that is still to be
+sent.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +11,18 @@ from antiphon.models import Prompt, Usage
 from antiphon.wire import Json
 from antiphon.wire.items import content_member, content_parts, content_texts
 
-CHARS_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 _TOKEN_CHARS_MAX = 64
 _NO_TEXT = frozenset({"id", "type", "status", "role", "call_id", "logprobs", "annotations"})
 _DATA = frozenset({"image_url", "file_data", "file_url", "encrypted_content"})
-_DATA_CHARS = 1000 * CHARS_PER_TOKEN
+_DATA_BYTES = 1000 * BYTES_PER_TOKEN
 """What an image or a file counts for, whatever its size in bytes."""
 
 
 def estimate_prompt(prompt: Prompt) -> int:
     """About how many tokens the prompt has; one at least."""
-    functions = sum(len(f.name) + len(f.description or "") + _chars(f.parameters) for f in prompt.functions)
-    return _tokens(len(prompt.instructions or "") + functions + _chars(prompt.items))
+    functions = sum(len(f.name) + _bytes(f.description) + _bytes(f.parameters) for f in prompt.functions)
+    return _tokens(_bytes(prompt.instructions) + functions + _bytes(prompt.items))
 
 
 def bound_prompt(prompt: Prompt) -> int:
@@ -46,25 +48,26 @@ def shows_images(prompt: Prompt) -> bool:
 
 def estimate_usage(prompt: Prompt, output: Sequence[Json]) -> Usage:
     """About what a sampling used that said ``output`` for ``prompt``."""
-    return Usage(input=estimate_prompt(prompt), output=_tokens(_chars(output)) if output else 0)
+    return Usage(input=estimate_prompt(prompt), output=_tokens(_bytes(output)) if output else 0)
 
 
-def _tokens(chars: int) -> int:
-    return max(1, -(-chars // CHARS_PER_TOKEN))
+def _tokens(size: int) -> int:
+    return max(1, -(-size // BYTES_PER_TOKEN))
 
 
-def _chars(value: object) -> int:
+def _bytes(value: object) -> int:
     match value:
         case str():
-            return len(value)
+            # Scripts that take more bytes a character have more tokens, too.
+            return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
         case dict():
             members = cast(dict[str, Any], value).items()
             return sum(_member(name, member) for name, member in members if name not in _NO_TEXT)
         case list() | tuple():
-            return sum(_chars(entry) for entry in cast(Iterable[object], value))
+            return sum(_bytes(entry) for entry in cast(Iterable[object], value))
         case _:
             return 0
 
 
 def _member(name: str, value: object) -> int:
-    return _DATA_CHARS if name in _DATA and value else _chars(value)
+    return _DATA_BYTES if name in _DATA and value else _bytes(value)

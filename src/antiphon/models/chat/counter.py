@@ -11,12 +11,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import msgspec
-
-from antiphon.models import PROBED, ContextTooLong, Finish, Model, Prompt
+from antiphon.models import ContextTooLong, Model, Prompt
 from antiphon.models.chat.body import body
 from antiphon.models.chat.config import ChatConfig, Counter
 from antiphon.models.chat.template import NoTemplate, load_tokenizer
+from antiphon.models.probing import probe
 from antiphon.models.tokens import estimate_prompt, shows_images
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest, RateLimited, Unavailable, UpstreamTimeout
@@ -128,13 +127,10 @@ class TokenCounter:
             return await self._probe(prompt)
 
     async def _probe(self, prompt: Prompt) -> int:
-        async with self._model.sample(msgspec.structs.replace(prompt, max_output_tokens=1)) as batches:
-            async for batch in batches:
-                if isinstance(finish := batch[-1], Finish) and finish.usage is not None:
-                    if (probed := PROBED.get()) is not None:
-                        probed.append(finish.usage)
-                    return finish.usage.input
-        raise _uncountable(self._model.name)
+        tokens = await probe(self._model, prompt)
+        if tokens is None:
+            raise _uncountable(self._model.name)
+        return tokens
 
 
 def _rendered_prompt(whole: Json) -> Json:
