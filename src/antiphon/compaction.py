@@ -61,7 +61,7 @@ class Compaction(msgspec.Struct, frozen=True):
     Attributes:
         messages: kept word for word, in normal form.
         summary: of all that was there.
-        covered: digests of the messages before it that it stands for.
+        covered: digests and ids of the messages before it that it stands for.
         original_tokens: of the context before; ``tokens``: of what takes its place.
         estimated: whether those had to be estimated.
     """
@@ -93,13 +93,20 @@ def latest(items: Sequence[Json]) -> int | None:
     return next((i for i in range(len(items) - 1, -1, -1) if items[i]["type"] == "compaction"), None)
 
 
-def expand(items: Sequence[Json], at: int, compaction: Compaction) -> list[Json]:
+def expand(items: Sequence[Json], at: int, compaction: Compaction, stored: int = 0) -> list[Json]:
     """The context after the compaction at that place: what it holds, and all that follows it.
 
     Messages before it that it does not stand for, because somebody put them there since, come first.
+
+    Args:
+        stored: how many of the items were kept here, and are known by their ids, whatever has become of their files.
     """
     covered = set(compaction.covered)
-    added = [item for item in items[:at] if _is_kept_verbatim(item) and digest(item) not in covered]
+    added = [
+        item
+        for i, item in enumerate(items[:at])
+        if _is_kept_verbatim(item) and digest(item) not in covered and not (i < stored and item.get("id") in covered)
+    ]
     return [*added, *compaction.items(), *items[at + 1 :]]
 
 
@@ -121,9 +128,10 @@ async def compact(model: Model, prompt: Prompt) -> tuple[Compaction, Usage | Non
     messages = _verbatim(prompt.items, model.context_tokens or WINDOW_TOKENS)
     kept = "\n".join([summary, *(_content_text(message) for message in messages)])
     budget = max(_FACTS_CHARS_MIN, int(len(text) * _FACTS_SHARE))
-    facts = find_lost_facts(_summarized_text(prompt.items), kept, budget)
+    facts = find_lost_facts(_summarized_text(_without(prompt.items, messages)), kept, budget)
     whole = _SUMMARY_HEAD + summary + (_FACTS_HEAD + "\n".join(f"- {fact}" for fact in facts) if facts else "")
-    covered = [digest(item) for item in prompt.items if _is_kept_verbatim(item)]
+    said = [item for item in prompt.items if _is_kept_verbatim(item)]
+    covered = [*map(digest, said), *(item["id"] for item in said if item.get("id"))]
     made = Compaction(messages, whole, covered, original, 0)
     tokens, guessed = await _count(model, made.items())
     done = msgspec.structs.replace(made, tokens=tokens, estimated=estimated or guessed)
@@ -291,12 +299,18 @@ def find_lost_facts(text: str, kept: str, chars_max: int) -> list[str]:
     return [sentence for _, sentence in sorted(chosen)]
 
 
+def _without(items: Iterable[Json], messages: Iterable[Json]) -> list[Json]:
+    """The items but for these very messages."""
+    kept = {id(message) for message in messages}
+    return [item for item in items if id(item) not in kept]
+
+
 def _summarized_text(items: Iterable[Json]) -> str:
-    """What was said by others than users."""
+    """What was said in messages, and by tools."""
     texts: list[str] = []
     for item in items:
         match item["type"]:
-            case "message" if not _is_kept_verbatim(item):
+            case "message":
                 texts.append(_content_text(item).removeprefix(_SUMMARY_HEAD).replace(_FACTS_HEAD, "\n"))
             case "function_call_output":
                 texts.append(_parts_text(item.get("output")))

@@ -102,10 +102,18 @@ def build(
         for i, item in enumerate(prompt.items)
         if item["type"] != "compaction_trigger"
     ]
-    items = apply_compaction([*history, *own], unseal, lambda at: _member_at(at - len(history), source))
+    notes_images = not supports_images and note_images
+    whole = [*history, *own]
+    # A compaction knows messages again as the model was shown them.
+    items = apply_compaction(
+        with_images_noted(whole) if notes_images else whole,
+        unseal,
+        lambda at: _member_at(at - len(history), source),
+        stored=len(history),
+    )
     _check_calls(items)
     _check_safety(items)
-    if not supports_images and note_images:
+    if notes_images:
         items = with_images_noted(items)
     # What a compaction took the place of stood in front of all that is left.
     _refuse_unshowable(items, len(items) - len(own), supports_images, source)
@@ -206,11 +214,14 @@ def refuse_foreign(items: Sequence[Json], unseal: Unseal) -> None:
             _unseal(item, unseal, purpose, f"items[{i}].encrypted_content")
 
 
-def apply_compaction(items: Sequence[Json], unseal: Unseal, member: Callable[[int], str]) -> Sequence[Json]:
+def apply_compaction(
+    items: Sequence[Json], unseal: Unseal, member: Callable[[int], str], stored: int = 0
+) -> Sequence[Json]:
     """The items, with what the last compaction among them holds in the place of all that stands before it.
 
     Args:
         member: of the request, which brought the item at that place.
+        stored: how many of the items were kept here.
 
     Raises:
         InvalidRequest: ``invalid_encrypted_content``.
@@ -219,7 +230,7 @@ def apply_compaction(items: Sequence[Json], unseal: Unseal, member: Callable[[in
     if at is None:
         return items
     held = msgspec.convert(_unseal(items[at], unseal, "compaction", member(at)), Compaction)
-    return compaction.expand(items, at, held)
+    return compaction.expand(items, at, held, stored)
 
 
 def _member_at(index: int, source: str) -> str:

@@ -36,8 +36,8 @@ HISTORY: Any = [
 class Gardener(ScriptedModel):
     """Summarises when it is asked to, and answers else; a prompt larger than its window is refused, as servers do."""
 
-    def __init__(self, *scripts: Any, window: int | None = None, summary: str = SUMMARY) -> None:
-        super().__init__(*scripts, context_tokens=window, again=True)
+    def __init__(self, *scripts: Any, window: int | None = None, summary: str = SUMMARY, **more: Any) -> None:
+        super().__init__(*scripts, context_tokens=window, again=True, **more)
         self.window = window
         self.summary = summary
         self.asked: list[Prompt] = []
@@ -167,12 +167,45 @@ async def test_a_compaction_is_compacted_again() -> None:
     assert "RX-7781" in shown
 
 
+SHOWN: Any = [
+    {"type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "auto"},
+    {"type": "input_file", "filename": "a.txt", "file_data": "data:text/plain;base64,aGVsbG8="},
+]
+
+
+@pytest.mark.parametrize("carried", [False, True])
+async def test_images_and_files_stay_as_they_came_and_are_shown_once(carried: bool) -> None:
+    """The image as a note, since this model sees none."""
+    model = Gardener("ok", supports_images=False)
+    asked: Any = [{"role": "user", "content": SHOWN}, *HISTORY[2:]]
+    async with client_of(model, config=Config(unsupported_images="note")) as client:
+        if carried:
+            output = dumped((await client.responses.compact(model="m", input=asked)).output)
+            assert output[0]["content"] == SHOWN
+            await client.responses.create(model="m", input=output)
+        else:
+            compacted = await client.responses.create(model="m", input=[*asked, {"type": "compaction_trigger"}])
+            await client.responses.create(model="m", input="And now?", previous_response_id=compacted.id)
+    shown = said(model.prompts[-1])
+    assert shown.count("An image stood here") == shown.count("a.txt:\nhello") == 1
+
+
 @pytest.mark.parametrize(("body", "param"), [({}, "model"), ({"model": "m"}, None)])
 async def test_nothing_to_compact(body: Any, param: str | None) -> None:
     async with client_of(Gardener("ok")) as client:
         with pytest.raises(openai.BadRequestError) as caught:
             await client.post("/responses/compact", body=body, cast_to=object)
     assert (caught.value.code, caught.value.param) == ("missing_required_parameter", param)
+
+
+async def test_a_conversation_is_not_passed_over() -> None:
+    """Whoever names one means it: what they get may not leave it out."""
+    async with client_of(Gardener("ok")) as client:
+        named = (await client.conversations.create(items=HISTORY)).id
+        with pytest.raises(openai.BadRequestError, match="compaction_trigger") as caught:
+            await client.responses.compact(model="m", input="hi", extra_body={"conversation": named})
+        assert (await client.responses.compact(model="m", input="hi", extra_body={"conversation": None})).output
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "conversation")
 
 
 async def test_a_model_that_writes_no_summary_fails() -> None:

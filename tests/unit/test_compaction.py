@@ -68,13 +68,19 @@ async def test_the_newest_messages_of_users_stay() -> None:
     made, _ = await compact(model, Prompt(items=items))
     assert made.messages == list(items[-len(made.messages) :])
     assert 1 < len(made.messages) < 10
-    assert made.covered == [digest(item) for item in items]
+    assert set(made.covered) == {digest(item) for item in items} | {item["id"] for item in items}
 
 
 async def test_what_the_system_says_stays_whatever_there_is_no_room_for() -> None:
     items = (said("developer", "rule " * 5000, "msg_0"), said("user", "hi"))
     made, _ = await compact(ScriptedModel("short", again=True, context_tokens=1000), Prompt(items=items))
     assert made.messages == list(items)
+
+
+async def test_facts_of_messages_that_there_is_no_room_for_are_kept() -> None:
+    items = (said("user", "The code is ZX-991. " + "word " * 2000), said("user", "Go on.", "msg_2"))
+    made, _ = await compact(ScriptedModel("short", again=True, context_tokens=1000), Prompt(items=items))
+    assert made.messages == [items[1]] and "The code is ZX-991." in made.summary and "Go on." not in made.summary
 
 
 async def test_usage_is_of_all_pieces_and_unknown_where_one_does_not_say() -> None:

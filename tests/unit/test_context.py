@@ -197,6 +197,14 @@ def test_a_message_that_was_put_before_a_compaction_stays() -> None:
     assert texts(prompt) == ["new rules", "kept", "so far"]
 
 
+@pytest.mark.parametrize(("kept", "shown"), [(1, ["as it was", "so far"]), (0, ["as it is", "as it was", "so far"])])
+def test_what_is_kept_here_is_known_by_its_id(kept: int, shown: list[str]) -> None:
+    """A caller may have changed a message of its own; of what is kept here only a file can be gone."""
+    items = [user("as it is") | {"id": "msg_1"}, compaction(user("as it was"), covered=["msg_1"])]
+    prompt = build(Prompt(items=tuple(items[kept:])), items[:kept], OFFERS, supports_images=False, unseal=unseal)
+    assert texts(prompt) == shown
+
+
 def test_a_trigger_is_the_last_item_or_it_is_refused() -> None:
     trigger = {"type": "compaction_trigger"}
     assert build(Prompt(items=(user("a"), trigger)), [], OFFERS, supports_images=False).items == (user("a"),)

@@ -32,6 +32,11 @@ _TRIGGER: Json = {"type": "compaction_trigger"}
 _ALONE = ("stream", "stream_options", "background", "conversation", "context_management")
 """What a compaction has no use for: it is neither stored nor streamed."""
 
+_NO_CONVERSATION = (
+    "Unsupported parameter: 'conversation'. A conversation is compacted by a response in it whose input ends with an "
+    "item of type 'compaction_trigger'."
+)
+
 
 class Counted(msgspec.Struct, frozen=True):
     """A context's tokens for the model of that name, and whether they are only estimated."""
@@ -66,12 +71,12 @@ class Contexts:
             finally:
                 # Most models count without being asked for an answer.
                 bill.due = bool(bill.probed)
+        model = preview.model
         return Counted(InputTokens(input_tokens=tokens), model.name, model.estimates_tokens)
 
     async def _first_model(self) -> str:
         names = await self._roster.names()
         if not names:
-        model = preview.model
             raise missing(("model",)).error()
         return names[0]
 
@@ -85,20 +90,24 @@ class Contexts:
             ApiError: there is no such context, or the model failed; everything is as it was.
         """
         given = _object(body)
+        if given.get("conversation") is not None:
+            raise InvalidRequest(_NO_CONVERSATION, code="unsupported_parameter", param="conversation")
         create: Json = {name: value for name, value in given.items() if name not in _ALONE}
         create |= {"input": [*_items(given.get("input")), _TRIGGER], "store": False}
         kept = _CapturingSink(sink)
         await self._responses.respond(create, caller, kept)
-        return self._answer(kept.response, caller)
+        return self._answer(kept.run, kept.response)
 
-    def _answer(self, response: Response, caller: Caller) -> CompactedResponse:
+    def _answer(self, run: Run, response: Response) -> CompactedResponse:
         item = response.output[-1]
-        opened = self._sealer.open(item["encrypted_content"], caller.project, "compaction")
+        opened = self._sealer.open(item["encrypted_content"], run.project, "compaction")
         made = msgspec.convert(opened, Compaction)
+        # As they came: what is sealed holds what the model reads of them.
+        given = {item["id"]: item for item in (*run.history, *run.plan.input)}
         return CompactedResponse(
             id=response.id,
             created_at=response.created_at,
-            output=[*(message for message in made.messages if message["role"] == "user"), item],
+            output=[*(given.get(said.get("id"), said) for said in made.messages if said["role"] == "user"), item],
             usage=response.usage or _estimated_usage(made),
             original_token_count=made.original_tokens,
             token_count=made.tokens,
@@ -106,15 +115,6 @@ class Contexts:
             counts_estimated=made.estimated or msgspec.UNSET,
         )
 
-
-async def _count(model: Model, prompt: Prompt) -> int:
-    try:
-        return await model.count(prompt)
-    except ContextTooLong as error:
-        if error.prompt_tokens is None:
-            text = "The context exceeds the window of this model, whose server counts only what fits."
-            raise InvalidRequest(text, code="context_length_exceeded", param="input") from error
-        return error.prompt_tokens
 
 async def _count_shown(preview: Preview) -> int:
     """Tokens of what the model would be shown in the end, with a note where it refuses images, if that is wanted."""
@@ -147,13 +147,29 @@ async def _count_fitting(model: Model, prompt: Prompt) -> int:
     return tokens
 
 
+async def _count(model: Model, prompt: Prompt) -> int:
+    try:
+        return await model.count(prompt)
+    except ContextTooLong as error:
+        if error.prompt_tokens is None:
+            text = "The context exceeds the window of this model, whose server counts only what fits."
+            raise InvalidRequest(text, code="context_length_exceeded", param="input") from error
+        return error.prompt_tokens
+
 
 class _CapturingSink:
     """A sink that keeps the response for another answer."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        self._run: Run | None = None
         self._response: Response | None = None
+
+    @property
+    def run(self) -> Run:
+        """The request, once it was accepted."""
+        assert self._run is not None
+        return self._run
 
     @property
     def response(self) -> Response:
@@ -162,7 +178,8 @@ class _CapturingSink:
         return self._response
 
     def accept(self, run: Run) -> None:
-        """Passed on."""
+        """Passed on, and kept."""
+        self._run = run
         self._sink.accept(run)
 
     async def send(self, response: Response) -> None:
