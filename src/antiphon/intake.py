@@ -17,15 +17,15 @@ import msgspec
 
 from antiphon.models import Prompt, TextFormat
 from antiphon.tools.selection import read_choice, toolset
-from antiphon.tools.specs import flat, flat_choice, is_nested
+from antiphon.tools.specs import flat, flat_choice
 from antiphon.tools.toolbox import Toolbox
+from antiphon.tools.unknown import checkable, find_ignored, find_ignored_of_items
 from antiphon.wire import Id, Json
 from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.items import Ids, content_texts, empty_input_error, expand_short_form, normal
 from antiphon.wire.request import CreateRequest, PromptCacheOptions, conversation_id
 from antiphon.wire.response import Response
 from antiphon.wire.schema import refuse_unusable
-from antiphon.wire.tool_specs import TOOL_TYPES
 from antiphon.wire.validation import IGNORED_MAX, check, find_undocumented, missing, plain, too_long, too_many
 from antiphon.wire.values import TEXT_CHARS_MAX, JsonObjectFormat, JsonSchemaFormat
 
@@ -184,7 +184,7 @@ def plan(
         generate=generate,
         include=frozenset(request.include or ()),
         obfuscate=options is None or options.include_obfuscation is not False,
-        ignored=tuple(dict.fromkeys((*ignored, *map(plain, extra), *_find_ignored_tools(raw, defaults.toolbox)))),
+        ignored=tuple(dict.fromkeys((*ignored, *map(plain, extra), *_find_ignored_tools(raw, items, defaults)))),
         priority=_PRIORITIES[window] if window else 0,
         tools=tuple(tool for tool in raw.get("tools", ()) if defaults.toolbox.serves(tool["type"])),
         compacts=bool(items) and items[-1]["type"] == "compaction_trigger",
@@ -222,57 +222,25 @@ def _tools_form(value: Any) -> Any:
 _CANONICAL: Final = {"input": _input_form, "tools": _tools_form, "tool_choice": flat_choice}
 
 
-_NESTED_STAND_IN: Final[Json] = {"type": "custom", "name": "unknown"}
-_STAND_IN: Final[Json] = {"type": "local_shell"}
-"""What a tool of a type that no document knows is checked as: one without members."""
-
-
 def _drop_unknown_tools(raw: Json, defaults: Defaults) -> Json:
-    """The body as it is checked. A tool of a type of its own is the business of whoever serves it; one that nobody
-    serves is accepted and ignored, unless the server is ``strict``.
-    """
+    """The body as it is checked."""
     tools: Any = raw.get("tools")
     if not isinstance(tools, list):
         return raw
-    given = cast("list[Any]", tools)
-    return {
-        **raw,
-        "tools": [_STAND_IN if _is_custom_type(tool, defaults) else _known(tool, defaults) for tool in given],
-    }
+    return {**raw, "tools": checkable(cast("list[Any]", tools), defaults.toolbox, strict=defaults.strict)}
 
 
-def _known(tool: Any, defaults: Defaults) -> Any:
-    """A tool as it is checked; of a namespace only what may stand in one, unless the server is ``strict``."""
-    match tool:
-        case {"type": "namespace", "tools": [*tools]} if not defaults.strict:
-            kept = [_NESTED_STAND_IN if _is_typed(each) and not is_nested(each) else each for each in tools]
-            return {**cast(Json, tool), "tools": kept}
-        case _:
-            return tool
+def _find_ignored_tools(raw: Json, items: Sequence[Json], defaults: Defaults) -> tuple[str, ...]:
+    """The tools that are accepted, and that no model is offered here.
 
-
-def _is_typed(tool: Any) -> bool:
-    return isinstance(tool, dict) and isinstance(cast(Json, tool).get("type"), str)
-
-
-def _is_custom_type(tool: Any, defaults: Defaults) -> bool:
-    kind: Any = cast(Json, tool).get("type") if isinstance(tool, dict) else None
-    if not isinstance(kind, str) or kind in TOOL_TYPES:
-        return False
-    return not defaults.strict or defaults.toolbox.serves(kind)
-
-
-def _find_ignored_tools(raw: Json, toolbox: Toolbox) -> tuple[str, ...]:
-    """The tools that are accepted, and that no model is offered here."""
-    tools: list[Json] = raw.get("tools", [])
-    unserved = [f"tools[{i}]:{tool['type']}" for i, tool in enumerate(tools) if not toolbox.offers([tool]).by_name]
-    nested = [
-        f"tools[{i}].tools[{n}]:{each['type']}"
-        for i, tool in enumerate(tools)
-        for n, each in enumerate(tool["tools"] if tool["type"] == "namespace" else ())
-        if not is_nested(each)
-    ]
-    return tuple(map(plain, islice((*unserved, *nested), IGNORED_MAX)))
+    Raises:
+        InvalidRequest: an item brought along what no document knows, and the server is strict.
+    """
+    named = (
+        *find_ignored(raw.get("tools", ()), defaults.toolbox),
+        *find_ignored_of_items(items, defaults.toolbox, strict=defaults.strict),
+    )
+    return tuple(map(plain, islice(named, IGNORED_MAX)))
 
 
 def _items(raw: Json, ids: Ids, defaults: Defaults) -> tuple[Json, ...]:

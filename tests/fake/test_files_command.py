@@ -2,9 +2,13 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from rich.progress import Progress
 
 from antiphon.cli import main
 from antiphon.models.scripted import ScriptedModel
@@ -40,6 +44,47 @@ async def test_folders_are_added_once_and_found(tmp_path: Path, capsys: pytest.C
         assert status == 0 and "2 taken in again, 0 failed" in out
         assert (await ran("files", "reindex", "--store", "nope"))[0] == 1
         assert (await ran("search", "nope", "x"))[0] == 1
+
+
+class Slow:
+    """An embedder that waits from its second batch on, until it may go on."""
+
+    id = model = "slow"
+    dimensions = 2
+
+    def __init__(self) -> None:
+        self.batches, self.may_go_on = 0, asyncio.Event()
+
+    async def embed(self, texts: Sequence[str]) -> Any:
+        self.batches += 1
+        if self.batches > 1:
+            await self.may_go_on.wait()
+        return np.ones((len(texts), 2), dtype=np.float32)
+
+    async def close(self) -> None: ...
+
+
+async def test_what_is_indexed_of_a_single_file_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, loop = Slow(), asyncio.get_running_loop()
+    shown: list[dict[str, Any]] = []
+
+    def update(self: Progress, bar: Any, **what: Any) -> None:
+        shown.append(what)
+        if what["completed"] > 1:
+            loop.call_soon_threadsafe(slow.may_go_on.set)
+
+    monkeypatch.setattr(Progress, "update", update)
+    path = tmp_path / "long.txt"
+    path.write_text("\n\n".join(f"Paragraph {n} tells of lemon number {n}. " * 12 for n in range(100)))
+    async with serving(ScriptedModel("x"), embedders=(slow,)) as url:
+        async with asyncio.timeout(20):
+            assert await asyncio.to_thread(main, ["files", "add", str(path), "--store", "kb", "--url", url]) == 0
+    sent, *indexed = shown
+    assert (sent["completed"], sent["files"]) == (1, "1/1")
+    size = path.stat().st_size
+    parts = [each for each in indexed if 0 < each["completed"] < size]
+    assert parts and all(each["files"] == "0/1" and not each["rate"].startswith("0.0 ") for each in parts)
+    assert (indexed[-1]["completed"], indexed[-1]["files"]) == (size, "1/1")
 
 
 async def test_a_file_that_cannot_be_sent_keeps_back_no_other(

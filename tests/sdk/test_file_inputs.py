@@ -113,6 +113,17 @@ async def test_a_stored_file_is_read_as_long_as_it_is_there(
         assert error.value.param == "input[0].content[0]"
 
 
+async def test_a_stored_file_is_shown_under_its_name(model: ScriptedModel) -> None:
+    async with client_of(model) as client:
+        file = await client.files.create(file=("guide.pdf", samples.pdf()), purpose="user_data")
+        first = await client.responses.create(model="m", input=asked({"file_id": file.id}))
+        assert read(model).startswith("guide.pdf:\n[Page 1]")
+        await client.responses.create(model="m", input="And?", previous_response_id=first.id)
+        assert read(model).startswith("guide.pdf:\n[Page 1]"), "the same in later turns"
+        await client.responses.create(model="m", input=asked({"file_id": file.id, "filename": "mine.pdf"}))
+        assert read(model).startswith("mine.pdf:\n")
+
+
 async def test_background_and_counting_read_files_too(model: ScriptedModel) -> None:
     async with client_of(model) as client:
         given = asked({"filename": "a.pdf", "file_data": data_url(samples.pdf())})

@@ -205,6 +205,33 @@ async def test_a_vector_store_that_is_not_there_is_refused_before_the_model_is_a
         await client.responses.create(model="m", input="Food?", tools=[tool(store)], conversation=conversation.id)
 
 
+@pytest.mark.parametrize(
+    ("members", "code", "fault"),
+    [
+        ({"vector_store_ids": ["vs_nope"]}, None, "vector_store_ids"),
+        ({"vector_store_ids": []}, "missing_required_parameter", "vector_store_ids"),
+        ({"vector_store_ids": 5}, "invalid_type", "vector_store_ids"),
+        ({"vector_store_ids": [5]}, "invalid_type", "vector_store_ids"),
+        ({"filters": {"type": "like"}}, "invalid_value", "filters.type"),
+        ({"max_num_results": 51}, "integer_above_max_value", "max_num_results"),
+    ],
+)
+async def test_a_search_that_came_along_is_refused_alike(members: Any, code: str | None, fault: str) -> None:
+    model = searching("Pizza.")
+    async with client_of(model) as (client, store, _):
+
+        def asked(*tools: Any) -> Any:
+            more = {"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}, *tools]}
+            return [{"role": "user", "content": "Food?"}, more]
+
+        with pytest.raises(openai.APIStatusError) as caught:
+            await client.responses.create(model="m", input=asked(tool(store) | members))
+        assert caught.value.status_code == (400 if code else 404)
+        assert (caught.value.code, caught.value.param) == (code, f"input[1].tools[1].{fault}")
+        assert not model.prompts
+        assert (await client.responses.create(model="m", input=asked(tool(store)))).output_text == "Pizza."
+
+
 async def test_an_expired_or_foreign_vector_store_is_not_there(memory_store: SqliteStore) -> None:
     model = searching("Never said.")
     foreign = VectorStore(id="vs_theirs", project="someone-else", name="other", created_at=1, last_active_at=1)

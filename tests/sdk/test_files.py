@@ -226,6 +226,19 @@ async def test_attributes_filter() -> None:
         assert len(await names({"type": "lt", "key": "year", "value": 2000})) == 1
 
 
+async def test_numbers_of_attributes_stay_whole_or_not() -> None:
+    numbers = {"year": 2020, "large": 10**19, "negative": -3, "half": 0.5, "round": 2.0, "yes": True}
+    async with client_of() as client:
+        store = await client.vector_stores.create()
+        body = {"file_id": await uploaded(client, "a.txt", LEMONS), "attributes": numbers}
+        made: Any = await client.post(f"/vector_stores/{store.id}/files", body=body, cast_to=object)
+        await client.vector_stores.files.poll(made["id"], vector_store_id=store.id)
+        wanted: Any = {"query": "lemon", "filters": {"type": "gte", "key": "large", "value": 10**19}}
+        page: Any = await client.post(f"/vector_stores/{store.id}/search", body=wanted, cast_to=object)
+        for kept in (made["attributes"], page["data"][0]["attributes"]):
+            assert kept == numbers and [type(each) for each in kept.values()] == [*map(type, numbers.values())]
+
+
 async def test_batches_of_files() -> None:
     async with client_of() as client:
         store = await client.vector_stores.create()

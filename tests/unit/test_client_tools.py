@@ -151,6 +151,11 @@ def test_commands_and_limits() -> None:
     item = made({"type": "shell"}, "shell", {"commands": ["ls", "pwd"], "timeout_ms": 100})
     assert item["action"] == {"commands": ["ls", "pwd"], "timeout_ms": 100, "max_output_length": None}
     assert made({"type": "shell"}, "shell", {"commands": "ls"})["action"]["commands"] == ["ls"]
+    for none in (0, -1):
+        action = made({"type": "shell"}, "shell", {"commands": "ls", "timeout_ms": none, "max_output_length": none})
+        assert (action["action"]["timeout_ms"], action["action"]["max_output_length"]) == (None, None)
+        local = made({"type": "local_shell"}, "local_shell", {"command": "ls", "timeout_ms": none})
+        assert local["action"]["timeout_ms"] is None
     assert "needs a command" in refused({"type": "shell"}, "shell", {"commands": [""]})
     results: list[Json] = [
         {"stdout": "a\n", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}},

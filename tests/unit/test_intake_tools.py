@@ -102,6 +102,37 @@ def test_a_type_that_no_document_knows_is_named_and_shown_as_it_came_unless_stri
     assert (error.value.code, error.value.param) == ("invalid_value", "tools[1].type")
 
 
+def test_what_is_unknown_of_tools_that_came_along_is_named_too_unless_strict():
+    space = {"type": "namespace", "name": "n", "description": "d", "tools": [{**F, "x": 1}, WEB, {"type": "custom"}]}
+    unknown = [{"type": "teleport"}, {**G, "bogus": 1}, {"type": "function"}, space]
+    more = {"type": "additional_tools", "role": "developer"}
+
+    def asked(*tools: Json, strict: bool = False) -> Plan:
+        said = {"type": "message", "role": "user", "content": "hi"}
+        body = {"model": "m", "input": [said, {**more, "tools": [F, *tools]}]}
+        return plan(body, defaults=Defaults(strict=strict, toolbox=make_toolbox()), ids="{}_1".format, now=1)
+
+    made = asked(*unknown)
+    assert made.ignored == (
+        "input[1].tools[2].bogus",
+        "input[1].tools[4].tools[0].x",
+        "input[1].tools[1]:teleport",
+        "input[1].tools[3]:function",
+        "input[1].tools[4].tools[1]:web_search",
+    )
+    assert [function.name for function in made.prompt.functions] == ["f", "g", "n__f"]
+    assert asked(G).ignored == asked(G, strict=True).ignored == ()
+    for tool, code, member in zip(
+        unknown,
+        ("invalid_value", "unknown_parameter", "missing_required_parameter", "unknown_parameter"),
+        ("type", "bogus", "name", "tools[0].x"),
+        strict=True,
+    ):
+        with pytest.raises(InvalidRequest) as error:
+            asked(tool, strict=True)
+        assert (error.value.code, error.value.param) == (code, f"input[1].tools[1].{member}")
+
+
 def test_tools_of_a_namespace_are_checked_where_they_stand():
     nested = {"type": "namespace", "name": "n", "description": "d"}
     bad = {"type": "function", "name": "f", "parameters": {"type": "string"}}
@@ -236,6 +267,22 @@ def test_tools_of_a_namespace_and_deferred_ones_can_be_allowed(allowed: Json, na
         now=1,
     )
     assert made.prompt.tool_choice == ToolChoice("auto", names)
+
+
+def test_an_allowed_tool_may_say_of_which_namespace_it_is():
+    def names(*allowed: Json) -> tuple[str, ...]:
+        choice = {"type": "allowed_tools", "mode": "auto", "tools": [*allowed]}
+        body = {"model": "m", "input": "hi", "tools": [NAMESPACE, F], "tool_choice": choice}
+        made = plan(body, defaults=Defaults(toolbox=make_toolbox()), ids="{}_1".format, now=1)
+        return made.prompt.tool_choice.names
+
+    assert names({**F, "namespace": "n"}) == ("n__f",)
+    assert names(F) == ("f",)
+    assert names({"type": "custom", "name": "c", "namespace": "n"}) == ("n__c",)
+    assert names({"type": "custom", "name": "c", "namespace": "other"}) == ()
+    for absent in ({**F, "namespace": "other"}, {**F, "namespace": "n", "name": "c"}):
+        with pytest.raises(InvalidRequest, match="not found"):
+            names(absent)
 
 
 @pytest.mark.parametrize(

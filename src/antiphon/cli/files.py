@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from antiphon.cli.command import EXIT_FAILED, Options, fail
 
 if TYPE_CHECKING:
+    from openai.types.vector_stores import VectorStoreFile
+
     from antiphon.client import OpenAI
 
 _PAUSE_S = 0.5
@@ -101,28 +103,28 @@ def _store_id(client: OpenAI, name: str, *, make: bool) -> str | None:
 
 
 def _add(client: OpenAI, name: str, paths: Sequence[Path]) -> int:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     id = _store_id(client, name, make=True)
     assert id is not None
     known = {(file.attributes or {}).get("path"): file for file in client.vector_stores.files.list(id, limit=100)}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(*columns, TimeRemainingColumn()) as progress:
-        bar = progress.add_task("uploading", total=len(paths), rate="")
-        pending: dict[str, Path] = {}
-        began, sent = time.monotonic(), 0
+    texts = ("{task.fields[files]}", "{task.fields[rate]}")
+    with Progress("{task.description}", BarColumn(), *map(TextColumn, texts), TimeRemainingColumn()) as progress:
+        bar = progress.add_task("uploading", total=len(paths), files="", rate="")
+        pending, sizes = dict[str, Path](), dict[str, int]()
+        began = time.monotonic()
         unread: list[tuple[Path, str]] = []
-        for path in paths:
+        for number, path in enumerate(paths, 1):
             try:
-                added = _upload(client, id, path, known)
+                size, added = path.stat().st_size, _upload(client, id, path, known)
             except (OSError, UnicodeError) as error:
                 unread.append((path, f"it cannot be read ({type(error).__name__})"))
                 continue
-            sent += path.stat().st_size if added else 0
             if added is not None:
-                pending[added] = path
-            progress.update(bar, advance=1, rate=f"{sent / 1e6 / max(0.001, time.monotonic() - began):.1f} MB/s")
-        failed = _wait(client, id, pending, progress)
+                pending[added], sizes[added] = path, max(1, size)
+            sent = _rate(sum(sizes.values()), began)
+            progress.update(bar, completed=number, files=f"{number}/{len(paths)}", rate=sent)
+        failed = _wait(client, id, pending, sizes, progress)
     for path, why in (*unread, *failed):
         print(f"{os.fsencode(path).decode(errors='backslashreplace')}: {why}", file=sys.stderr)
     there = len(paths) - len(pending) - len(unread)
@@ -168,22 +170,39 @@ def _upload(client: OpenAI, id: str, path: Path, known: Mapping[Any, Any]) -> st
     return file.id
 
 
-def _wait(client: OpenAI, id: str, pending: Mapping[str, Path], progress: Any) -> list[tuple[Path, str]]:
-    """Wait until all have been processed; returns those that failed, and why."""
-    bar = progress.add_task("indexing", total=len(pending), rate="")
+def _wait(
+    client: OpenAI, id: str, pending: Mapping[str, Path], sizes: Mapping[str, int], progress: Any
+) -> list[tuple[Path, str]]:
+    """Wait until all have been processed; returns those that failed, and why. What is shown is in bytes of the files,
+    so that a single large one moves too.
+    """
+    bar = progress.add_task("indexing", total=sum(sizes.values()), files="", rate="")
     open_ids, failed, began = dict(pending), list[tuple[Path, str]](), time.monotonic()
     while open_ids:
-        in_progress = {file.id for file in client.vector_stores.files.list(id, filter="in_progress", limit=100)}
+        in_progress = {file.id: file for file in client.vector_stores.files.list(id, filter="in_progress", limit=100)}
         for file_id in [each for each in open_ids if each not in in_progress]:
             file = client.vector_stores.files.retrieve(file_id, vector_store_id=id)
             path = open_ids.pop(file_id)
             if file.last_error is not None:
                 failed.append((path, file.last_error.message))
-        done = len(pending) - len(open_ids)
-        progress.update(bar, completed=done, rate=f"{done / max(0.001, time.monotonic() - began):.1f} files/s")
+        done = sum(size * (_share(in_progress[each]) if each in open_ids else 1) for each, size in sizes.items())
+        count = f"{len(pending) - len(open_ids)}/{len(pending)}"
+        progress.update(bar, completed=done, files=count, rate=_rate(done, began))
         if open_ids:
             time.sleep(_PAUSE_S)
     return failed
+
+
+def _share(file: VectorStoreFile) -> float:
+    """How much of a file that is on its way has been taken in; 0 where a server does not say."""
+    progress: Any = (file.model_extra or {}).get("x_progress") or {}
+    return progress.get("done", 0) / max(1, progress.get("total", 0))
+
+
+def _rate(size: float, began: float) -> str:
+    """Bytes a second since a time, for people."""
+    each = size / max(0.001, time.monotonic() - began)
+    return f"{each / 1e6:.1f} MB/s" if each >= 1e6 else f"{each / 1e3:.1f} kB/s"
 
 
 def _search(client: OpenAI, options: Options) -> int:

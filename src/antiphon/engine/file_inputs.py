@@ -143,16 +143,17 @@ class FileInputs:
                 url = await self._image(part, reader.project)
                 reader.room.take("input_image", len(url))
                 return part | {"image_url": url}
-            text = await self._text(part, reader)
+            name, text = await self._named_text(part, reader)
             reader.room.take("input_file", len(text))
             take_room(len(text))
         except ApiError as error:
             if not reader.is_history:
                 raise _at(error, path) from error
-            text = f"[This file cannot be shown any more. {error.message}]"
-        return {"type": "input_text", "text": f"{_name(part)}:\n{text}"}
+            name, text = _name(part), f"[This file cannot be shown any more. {error.message}]"
+        return {"type": "input_text", "text": f"{name}:\n{text}"}
 
-    async def _text(self, part: Json, reader: _Reader) -> str:
+    async def _named_text(self, part: Json, reader: _Reader) -> tuple[str, str]:
+        """What the file is called, and what it says. A name that the request gives goes before the stored file's."""
         given = [name for name in _SOURCES if part.get(name)]
         if len(given) != 1:
             text = "Give a file in one of 'file_id', 'file_data' and 'file_url'."
@@ -160,13 +161,14 @@ class FileInputs:
             raise InvalidRequest(text, code=code)
         match given[0]:
             case "file_id":
-                return await self._read_stored(part["file_id"], reader.project)
+                filename, text = await self._read_stored(part["file_id"], reader.project)
+                return part.get("filename") or filename, text
             case "file_data":
-                return await self._inline(part["file_data"], _name(part))
+                return _name(part), await self._inline(part["file_data"], _name(part))
             case _:
-                return await self._fetch(part["file_url"], _name(part), reader)
+                return _name(part), await self._fetch(part["file_url"], _name(part), reader)
 
-    async def _read_stored(self, id: str, project: str) -> str:
+    async def _read_stored(self, id: str, project: str) -> tuple[str, str]:
         file = await self._files.retrieve(project, id)
         self._bound(file.bytes)
         if (text := self._cache.get(id)) is None:
@@ -178,7 +180,7 @@ class FileInputs:
             except StoreUnavailable as error:
                 raise to_unavailable("Files cannot be read now", error) from error
             self._cache.put(id, text)
-        return text
+        return file.filename, text
 
     async def _image(self, part: Json, project: str) -> str:
         """A stored image as a data URL."""

@@ -17,7 +17,7 @@ from antiphon.wire import Id
 
 FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 StoreStatus: TypeAlias = Literal["in_progress", "completed", "expired"]
-AttributeValue: TypeAlias = str | float | bool
+AttributeValue: TypeAlias = str | int | float | bool
 Attributes: TypeAlias = Mapping[str, AttributeValue]
 STATUSES: tuple[FileStatus, ...] = ("in_progress", "completed", "failed", "cancelled")
 

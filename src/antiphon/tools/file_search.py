@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol, cast
 
 import msgspec
 from msgspec import Meta
@@ -160,7 +160,11 @@ class FileSearchTool:
 
     def functions(self, spec: Json) -> Sequence[Function]:
         """See ``Tool.functions``."""
-        if not spec.get("vector_store_ids") and not self._default:
+        ids: Any = spec.get("vector_store_ids")
+        if ids is not None and not _is_list_of_texts(ids):
+            text = "Invalid type for 'vector_store_ids': expected an array of strings."
+            raise SpecInvalid(text, "invalid_type", "vector_store_ids")
+        if not ids and not self._default:
             text = "Missing required parameter: 'vector_store_ids'. This server has no default vector store."
             raise SpecInvalid(text, "missing_required_parameter", "vector_store_ids")
         try:
@@ -265,6 +269,10 @@ def _shown_passage(number: int, passage: Passage) -> _ShownPassage:
 
 def _source(passage: Passage) -> Source:
     return Source(passage.file_id, passage.filename, passage.text)
+
+
+def _is_list_of_texts(given: Any) -> bool:
+    return isinstance(given, list) and all(isinstance(each, str) for each in cast("list[Any]", given))
 
 
 def _check_filter(raw: Json) -> None:

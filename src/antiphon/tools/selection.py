@@ -167,14 +167,25 @@ def _allowed_names(tool: Json, index: int, offered: Toolset) -> Sequence[str]:
         InvalidRequest: it is a function that the request does not have.
     """
     kind: Any = tool.get("type")
-    if kind == "function":
-        name = _name_of(tool, index)
-        return (name,) if name in offered.offers.deferred else _require_declared(name, offered)
-    name: Any = tool.get("name")
+    name: Any = _name_of(tool, index) if kind == "function" else tool.get("name")
     if kind == "namespace":
-        every = {**offered.offers.deferred, **offered.offers.by_name}
-        return [each for each, offer in every.items() if offer.spec.get("namespace") == name is not None]
+        return _names_of_namespace(name, offered)
+    if kind in ("function", "custom") and tool.get("namespace") is not None:
+        found = _names_of_namespace(tool["namespace"], offered, {"type": kind, "name": name})
+        if kind == "function" and not found:
+            raise _not_found("function")
+        return found
+    if kind == "function":
+        return (name,) if name in offered.offers.deferred else _require_declared(name, offered)
     return offered.offers.names(_ALIASES.get(str(kind), (str(kind),)), name if isinstance(name, str) else None)
+
+
+def _names_of_namespace(namespace: Any, offered: Toolset, members: Json | None = None) -> Sequence[str]:
+    """The functions of a namespace; of those of its tools alone that have some ``members``."""
+    wanted = {"namespace": namespace, **(members or {})}
+    every = {**offered.offers.deferred, **offered.offers.by_name}
+    specs = {each: offer.spec for each, offer in every.items() if offer.spec.get("namespace") is not None}
+    return [each for each, spec in specs.items() if all(spec.get(key) == value for key, value in wanted.items())]
 
 
 def _name_of(tool: Json, index: int) -> str:

@@ -72,8 +72,8 @@ class ShellTool:
         given = read_arguments(call, _Commands)
         action = {
             "commands": _read_commands(call, given.commands),
-            "timeout_ms": given.timeout_ms,
-            "max_output_length": given.max_output_length,
+            "timeout_ms": _limit(given.timeout_ms),
+            "max_output_length": _limit(given.max_output_length),
         }
         doc: Json = {"type": "shell_call", "call_id": call.call_id, "action": action, "environment": {"type": "local"}}
         return [doc]
@@ -110,7 +110,7 @@ class LocalShellTool:
             "type": "exec",
             "command": _read_commands(call, command),
             "env": {},
-            "timeout_ms": given.timeout_ms,
+            "timeout_ms": _limit(given.timeout_ms),
             "user": None,
             "working_directory": given.working_directory,
         }
@@ -130,6 +130,11 @@ def _read_commands(call: ToolCall, given: list[str] | str) -> list[str]:
     if not any(command.strip() for command in commands):
         raise CallInvalid(f"Error: {call.name} needs a command.")
     return commands
+
+
+def _limit(given: int | None) -> int | None:
+    """A limit that a model wrote. Models write 0 or -1 for none, and the caller would stop the command at once."""
+    return given if given is not None and given > 0 else None
 
 
 def _output_text(result: Any) -> str:

@@ -95,11 +95,22 @@ def usable(tools: Iterable[Any]) -> Iterator[Json]:
     """Those of some tools that the API documents, in their one form. What came along with an item was not checked."""
     for tool in map(flat, tools):
         try:
-            # Members that nobody knows do no harm here: nothing but the documented ones is read.
-            msgspec.convert({name: tool[name] for name in tool if name in _NAMES}, ToolSpec)
+            msgspec.convert(_read_members(tool), ToolSpec)
         except (msgspec.ValidationError, TypeError):
             continue
         yield cast(Json, tool)
+
+
+def _read_members(tool: Any) -> Json:
+    """A tool without what does no harm, because nobody reads it: members that nobody knows, and what is in a namespace
+    and cannot be offered.
+    """
+    members = {name: tool[name] for name in tool if name in _NAMES}
+    match members:
+        case {"type": "namespace", "tools": [*tools]}:
+            return {**members, "tools": [_read_members(each) for each in usable(filter(is_nested, tools))]}
+        case _:
+            return members
 
 
 _NAMES: Final = frozenset(("type", "name", "description", "parameters", "strict", "format", "tools", "defer_loading"))

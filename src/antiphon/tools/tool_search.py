@@ -67,8 +67,15 @@ class ToolSearchTool:
 def brought_tools(items: Iterable[Json]) -> Iterator[Json]:
     """The tools that items of the context brought along, as their callers wrote them, oldest first."""
     for item in items:
-        if item["type"] in _BRINGS:
-            yield from (tool for tool in item["tools"] if isinstance(tool.get("type"), str))
+        yield from (tool for _, tool in brought_by(item))
+
+
+def brought_by(item: Json) -> Iterator[tuple[int, Json]]:
+    """The tools that an item brought along, each with its place among all that it has."""
+    brought: Any = item["tools"] if item["type"] in _BRINGS else ()
+    for index, tool in enumerate(brought):
+        if isinstance(tool.get("type"), str):
+            yield index, tool
 
 
 def _names(tools: Iterable[Any]) -> Iterator[str]:

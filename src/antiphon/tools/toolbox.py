@@ -17,7 +17,7 @@ from antiphon.models import Function, ToolChoice
 from antiphon.tools import ClientOffer, ClientTool, HostedOffer, HostedTool, Offer, SpecInvalid, Tool
 from antiphon.tools.function import FunctionTool
 from antiphon.tools.specs import count_grammar_chars, expand, usable
-from antiphon.tools.tool_search import SEARCH, brought_tools
+from antiphon.tools.tool_search import SEARCH, brought_by, brought_tools
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest
 
@@ -61,13 +61,30 @@ class Toolbox:
         Raises:
             antiphon.wire.errors.ApiError: it cannot be run for that project.
         """
+        return await self._admit(project, spec, f"tools[{place}]")
+
+    async def admit_brought(self, project: str, items: Sequence[Json]) -> None:
+        """See that the hosted tools that a request's own items bring along can be offered, and run for that project.
+
+        Raises:
+            antiphon.wire.errors.ApiError: one cannot.
+        """
+        for place, item in enumerate(items):
+            for index, given in brought_by(item):
+                for spec in usable([given]):
+                    await self._admit(project, spec, f"input[{place}].tools[{index}]")
+
+    async def _admit(self, project: str, spec: Json, path: str) -> Json:
         hosted = self._hosted.get(spec["type"])
         if hosted is None:
             return {}
         try:
+            hosted.functions(spec)
             return await hosted.admit(project, spec)
+        except SpecInvalid as fault:
+            raise InvalidRequest(str(fault), code=fault.code, param=f"{path}.{fault.member}") from fault
         except ApiError as error:
-            error.param = f"tools[{place}].{error.param}" if error.param else f"tools[{place}]"
+            error.param = f"{path}.{error.param}" if error.param else path
             raise
 
     def _offer(self, spec: Json) -> Iterator[Offer]:

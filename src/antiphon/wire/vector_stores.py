@@ -17,9 +17,8 @@ FIRST_FILES_MAX = 500
 RESULTS_MAX = 50
 QUERIES_MAX = 32
 
-Attributes: TypeAlias = Annotated[
-    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)] | float | bool], Meta(max_length=16)
-]
+AttributeValue: TypeAlias = Annotated[str, Meta(max_length=512)] | int | float | bool
+Attributes: TypeAlias = Annotated[dict[Annotated[str, Meta(max_length=64)], AttributeValue], Meta(max_length=16)]
 FileId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=512)]
 
 
