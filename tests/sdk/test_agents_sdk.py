@@ -62,6 +62,16 @@ def running(request: pytest.FixtureRequest) -> Callable[[ScriptedModel], Any]:
     return made
 
 
+async def test_its_functions_with_defaults(running: Any) -> None:
+    def weather(city: str, unit: str = "c") -> str:
+        return f"{city}: 20 {unit}"
+
+    model = ScriptedModel([call("weather", "c1", city="Oslo"), call("weather", "c2", 1, city="Rome", unit="f")], "Ok.")
+    async with running(model) as run:
+        assert await run(agents.function_tool(weather)) == "Ok."
+    assert told(model, 1) == ["Oslo: 20 c", "Rome: 20 f"]
+
+
 class Editor:
     """The SDK's editor interface on real files, with its own applier."""
 

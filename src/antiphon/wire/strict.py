@@ -20,10 +20,11 @@ LONG_ENUM_CHARS_MAX = 15_000
 STEPS_MAX = 64
 """Nesting of subschemas of any kind, so that ``anyOf`` in ``anyOf`` is bounded too."""
 
+# ``default`` is accepted, as the API has done since 2026: the Agents SDK sends those of its users' functions along.
 NOT_PERMITTED = frozenset(
     """allOf oneOf not if then else dependentRequired dependentSchemas dependencies patternProperties propertyNames
     minProperties maxProperties unevaluatedProperties uniqueItems contains minContains maxContains prefixItems
-    unevaluatedItems default""".split()  # noqa: SIM905
+    unevaluatedItems""".split()  # noqa: SIM905
 )
 TYPES = frozenset(("string", "number", "integer", "boolean", "null", "object", "array"))
 FORMATS = frozenset(("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"))
