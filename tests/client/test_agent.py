@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from antiphon.cli import agent, main
+from antiphon.cli.command import strip_control
 from antiphon.client.runners.browser import missing
 from antiphon.models import Call, Usage
 from antiphon.models import Finish as Ended
@@ -218,7 +219,7 @@ async def test_a_page_is_used(site: str, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_nothing_that_is_shown_can_draw_in_the_terminal() -> None:
-    assert agent.strip_control("a\x1b[2Jb\rc\u202ed\te\r\nf\x07") == "a�[2Jb�c�d\te\nf�"
+    assert strip_control("a\x1b[2Jb\rc\u202ed\te\r\nf\x07") == "a�[2Jb�c�d\te\nf�"
 
 
 def test_commands_are_shown_as_in_a_shell(asked: Callable[..., Any]) -> None:

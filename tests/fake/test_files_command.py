@@ -17,7 +17,7 @@ from antiphon.testing.serving import serving
 
 async def test_folders_are_added_once_and_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "docs" / ".git").mkdir(parents=True)
-    (tmp_path / "docs" / "lemons.md").write_text("# Care\n\nLemon trees want water twice a week.\n")
+    (tmp_path / "docs" / "lemons.md").write_text("# Care\x9b\n\nLemon trees want water\x1b[2J twice a week.\x07\n")
     (tmp_path / "docs" / "pets.txt").write_text("The cat sleeps all day.\n")
     (tmp_path / "docs" / ".git" / "config").write_text("hidden")
     (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
@@ -39,6 +39,7 @@ async def test_folders_are_added_once_and_found(tmp_path: Path, capsys: pytest.C
         assert status == 1 and "1 added, 1 there already, 1 failed" in out and "image" in err
         status, out, _ = await ran("search", "kb", "watering lemons")
         assert status == 0 and "lemons.md - Care" in out and "twice a week" in out
+        assert not {"\x1b", "\x07", "\x9b"} & set(out), "what a file says does not steer the terminal"
         assert (await ran("search", "kb", "cat"))[1] == "", "what was replaced is gone"
         status, out, _ = await ran("files", "reindex", "--store", "kb")
         assert status == 0 and "2 taken in again, 0 failed" in out

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from antiphon.cli.command import strip_control
 from antiphon.config import ConfigError
 
 if TYPE_CHECKING:
@@ -273,11 +273,6 @@ def describe_call(call: ToolCall) -> str:
             return "\n".join(_action(action) for action in actions)
         case _:
             return call.input
-
-
-def strip_control(text: str) -> str:
-    """A text without terminal control characters: nothing that a model or a program prints can redraw a question."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "�", text.replace("\r\n", "\n"))
 
 
 def _action(action: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,8 +39,15 @@ def load_config(options: Options) -> Config:
 
 def fail(error: object) -> int:
     """Say on standard error why a command failed; returns the exit status."""
-    print(f"antiphon: {error}", file=sys.stderr)
+    print(f"antiphon: {strip_control(str(error))}", file=sys.stderr)
     return EXIT_FAILED
+
+
+def strip_control(text: str) -> str:
+    """A text without terminal control characters: nothing that a model, a program, a file or a server says can redraw
+    what stands on the screen.
+    """
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "�", text.replace("\r\n", "\n"))
 
 
 def report_errors(command: Command) -> Command:

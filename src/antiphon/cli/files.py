@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.cli.command import EXIT_FAILED, Options, fail
+from antiphon.cli.command import EXIT_FAILED, Options, fail, strip_control
 
 if TYPE_CHECKING:
     from openai.types.vector_stores import VectorStoreFile
@@ -126,7 +126,7 @@ def _add(client: OpenAI, name: str, paths: Sequence[Path]) -> int:
             progress.update(bar, completed=number, files=f"{number}/{len(paths)}", rate=sent)
         failed = _wait(client, id, pending, sizes, progress)
     for path, why in (*unread, *failed):
-        print(f"{os.fsencode(path).decode(errors='backslashreplace')}: {why}", file=sys.stderr)
+        print(strip_control(f"{os.fsencode(path).decode(errors='backslashreplace')}: {why}"), file=sys.stderr)
     there = len(paths) - len(pending) - len(unread)
     bad = len(failed) + len(unread)
     print(f"{len(pending) - len(failed)} added, {there} there already, {bad} failed: {id}")
@@ -213,8 +213,8 @@ def _search(client: OpenAI, options: Options) -> int:
         extra = hit.model_extra or {}
         place = f", page {extra['x_page']}" if "x_page" in extra else ""
         heading = f" - {extra['x_heading']}" if "x_heading" in extra else ""
-        print(f"{hit.score:.3f}  {hit.filename}{place}{heading}")
-        print(_excerpt(hit.content[0].text))
+        print(strip_control(f"{hit.score:.3f}  {hit.filename}{place}{heading}"))
+        print(strip_control(_excerpt(hit.content[0].text)))
     return 0
 
 
