@@ -170,6 +170,8 @@ def test_values_that_no_tool_has_are_refused(tool: Json, member: str):
 
 def test_names_are_unique():
     assert refused(tools=[F, F]) == ("invalid_value", "tools[1].name")
+    space = {"type": "namespace", "name": "n", "description": "d", "tools": [F, G, F]}
+    assert refused(tools=[F, space]) == ("invalid_value", "tools[1].tools[2].name")
 
 
 def test_an_agents_kit_is_accepted_and_only_functions_are_offered():

@@ -16,7 +16,7 @@ from antiphon.files.citations import Sources
 from antiphon.models import Function, ToolChoice
 from antiphon.tools import ClientOffer, ClientTool, HostedOffer, HostedTool, Offer, SpecInvalid, Tool
 from antiphon.tools.function import FunctionTool
-from antiphon.tools.specs import count_grammar_chars, expand, usable
+from antiphon.tools.specs import count_grammar_chars, expand, qualified_name, usable
 from antiphon.tools.tool_search import SEARCH, brought_by, brought_tools
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest
@@ -128,7 +128,7 @@ class Toolbox:
                 if offer.tool is not self.functions:
                     served.setdefault(name, offer)
                 elif name in own:
-                    raise _repeated_error(name, index)
+                    raise _repeated_error(name, index, spec)
                 else:
                     own[name] = offer
         found = {**own, **{name: offer for name, offer in served.items() if name not in own}}
@@ -228,7 +228,8 @@ class Offers(msgspec.Struct, frozen=True):
         return found[0] if found else None
 
 
-def _repeated_error(name: str, index: int) -> InvalidRequest:
-    param = f"tools[{index}].name"
+def _repeated_error(name: str, index: int, spec: Json) -> InvalidRequest:
+    *_, place = (place for place, each in expand(spec) if qualified_name(each) == name)
+    param = f"tools[{index}].{place}name"
     text = f"Invalid '{param}': the function name '{name}' is already in use. Names of functions must be unique."
     return InvalidRequest(text, code="invalid_value", param=param)
