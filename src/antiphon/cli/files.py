@@ -140,14 +140,14 @@ def _reindex(client: OpenAI, name: str) -> int:
     id = _store_id(client, name, make=False)
     if id is None:
         return fail(f"there is no vector store {name!r}")
-    first = counts = client.post(f"/vector_stores/{id}/reindex", cast_to=VectorStore).file_counts
+    first = client.post(f"/vector_stores/{id}/reindex", cast_to=VectorStore).file_counts
     with Progress() as progress:
         bar = progress.add_task("taking in", total=first.in_progress)
-        while counts.in_progress:
+        while left := [*client.vector_stores.files.list(id, filter="in_progress", limit=100)]:
+            progress.update(bar, completed=max(0, first.in_progress - sum(1 - _share(file) for file in left)))
             time.sleep(_PAUSE_S)
-            counts = client.vector_stores.retrieve(id).file_counts
-            progress.update(bar, completed=first.in_progress - counts.in_progress)
-    failed = counts.failed - first.failed
+        progress.update(bar, completed=first.in_progress)
+    failed = client.vector_stores.retrieve(id).file_counts.failed - first.failed
     print(f"{first.in_progress - failed} taken in again, {failed} failed: {id}")
     return fail(f"{failed} files could not be taken in again") if failed else 0
 
