@@ -18,8 +18,10 @@ _STRUCTURE: Final = {
     "oneOf", "allOf", "not", "if", "then", "else", "prefixItems", "contains", "patternProperties", "propertyNames",
     "dependentRequired", "dependentSchemas", "dependencies", "unevaluatedProperties", "unevaluatedItems",
 }  # fmt: skip
-_DROPPED: Final = (NOT_PERMITTED - _STRUCTURE) | {"discriminator"}
-"""Keywords without which the schema admits more, but has the same shape."""
+_DROPPED: Final = (NOT_PERMITTED - _STRUCTURE) | {"discriminator", "default"}
+"""Keywords without which the schema admits more, but has the same shape. A default says nothing where each member has
+to be given, and servers of before 2026 refuse it.
+"""
 
 Json = dict[str, Any]
 
