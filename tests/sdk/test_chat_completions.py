@@ -258,7 +258,8 @@ async def test_a_failure_in_mid_stream_is_an_error_of_the_stream() -> None:
     assert any(chunk.choices[0].delta.content == "Hi" for chunk in seen)
 
 
-async def test_a_stream_that_is_silent_says_so_in_comments() -> None:
+async def test_a_stream_that_is_silent_says_so_in_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antiphon.http.sse._SILENT_S", 0.3)
     said = asyncio.Event()
     async with serving(ScriptedModel([said, Text("Hi"), DONE]), config=Config(heartbeat_s=0.02)) as url:
         asked = {"model": "m", "messages": ASK, "stream": True}
