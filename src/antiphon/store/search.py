@@ -56,29 +56,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     start: int
     end: int
 
-
-class Passage(msgspec.Struct, frozen=True, kw_only=True):
-    """A chunk that was found, whole.
-
-    Attributes:
-        ordinal, start, end: see ``Place``.
-    """
-
-    chunk: int
-    ordinal: int
-    vector_store_id: Id
-    file_id: Id
-    filename: str
-    attributes: dict[str, Any]
-    text: str
-    start: int
-    end: int
-    page: int | None
-    heading: str
-
     @property
     def place(self) -> Place:
-        """Where it stands."""
+        """The place alone, of what stands there."""
         return Place(
             vector_store_id=self.vector_store_id,
             file_id=self.file_id,
@@ -86,6 +66,17 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
             start=self.start,
             end=self.end,
         )
+
+
+class Passage(Place, frozen=True, kw_only=True):
+    """A chunk that was found, whole."""
+
+    chunk: int
+    filename: str
+    attributes: dict[str, Any]
+    text: str
+    page: int | None
+    heading: str
 
 
 class SearchIndex(Protocol):

@@ -111,17 +111,6 @@ class _ShownPassage(Place, frozen=True, kw_only=True):
 
     number: Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
 
-    @property
-    def bare(self) -> Place:
-        """The place alone."""
-        return Place(
-            vector_store_id=self.vector_store_id,
-            file_id=self.file_id,
-            ordinal=self.ordinal,
-            start=self.start,
-            end=self.end,
-        )
-
 
 class _Shown(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the model was shown of a search: passages, or why there are none."""
@@ -184,7 +173,7 @@ class FileSearchTool:
     async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
         """See ``HostedTool.recall``."""
         shown = [_shown_of(item) for item in items]
-        places = list(dict.fromkeys(each.bare for one in shown for each in one.passages or ()))
+        places = list(dict.fromkeys(each.place for one in shown for each in one.passages or ()))
         found: Mapping[Place, Passage] = await self._searcher.find_places(project, places) if places else {}
         texts = [self._text_of_shown(one, found, sources) for one in shown]
         return [item | {_TEXT: text} for item, text in zip(items, texts, strict=True)]
@@ -194,9 +183,9 @@ class FileSearchTool:
             return shown.error
         numbered: list[tuple[int, Passage | None]] = []
         for each in shown.passages:
-            passage = found.get(each.bare)
+            passage = found.get(each.place)
             numbered.append((each.number, passage))
-            sources.restore(each.number, each.bare, passage and _source(passage))
+            sources.restore(each.number, each.place, passage and _source(passage))
         return _passages_text(numbered)
 
     def _text(self, item: Json) -> str:
