@@ -63,7 +63,7 @@ class Assembler:
     def is_astray(self) -> bool:
         """Whether the model called what it may not, and gave nothing else that would do as its answer."""
         calls = self.calls
-        return bool(calls.barred) and not calls.taken and (self._must_call or not self._is_answered())
+        return bool(calls) and bool(calls.barred) and not calls.taken and (self._must_call or not self._is_answered())
 
     def feed(self, batch: Iterable[Delta]) -> None:
         """Take what the model sent.
@@ -96,16 +96,18 @@ class Assembler:
         for doc in self.calls.end(cut=cut, astray=self.is_astray):
             self._close_current()
             self._writer.show(doc)
-        called = self.calls.held or self.calls.invalid
-        if self._writer.state.seq == self._began and not called and not self._is_anything_said():
+        if self._is_empty():
             self._current_item("message").grow("", "output_text")
         last = self._writer.state.length - 1
         for open_item in list(self._writer.state.open.values()):
             status = "incomplete" if cut and open_item.index == last else "completed"
             self._close(Item(self._writer, open_item), status)
 
-    def _is_anything_said(self) -> bool:
-        return any(item.parts for item in self._writer.state.open.values())
+    def _is_empty(self) -> bool:
+        """Whether nothing came of the sample: no word, and no call that is made or asked for again."""
+        state = self._writer.state
+        called = self.calls.held or self.calls.invalid
+        return state.seq == self._began and not called and not any(item.parts for item in state.open.values())
 
     def _is_answered(self) -> bool:
         """Whether there is an answer in words, blanks aside."""

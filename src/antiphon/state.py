@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import assert_never
+from operator import attrgetter
+from typing import Final, assert_never
 
 import msgspec
 
@@ -17,8 +18,18 @@ from antiphon.wire import Json
 from antiphon.wire.kinds import KINDS, Kind, Part, Stream
 from antiphon.wire.response import Response
 
-_CONSTANT = ("id", "created_at", "model", "previous_response_id", "conversation", "store", "background", "metadata")
+_CONSTANT: Final = (
+    "id",
+    "created_at",
+    "model",
+    "previous_response_id",
+    "conversation",
+    "store",
+    "background",
+    "metadata",
+)
 """What a response keeps from its first event to its last."""
+_constants_of: Final = attrgetter(*_CONSTANT)
 _BROKEN_OFF = ("failed", "cancelled")
 """Statuses in which items may still be open, and are shown as ``incomplete``."""
 
@@ -311,9 +322,10 @@ class State:
     def _envelope(self, status: str, response: Response) -> None:
         if status == "created" and self._base is not None:
             raise GrammarError("response.created comes once, first")
-        for name in _CONSTANT if self._base is not None else ():
-            if getattr(response, name) != getattr(self._base, name):
-                raise GrammarError(f"the response changed its {name}")
+        kept, said = _constants_of(self._base or response), _constants_of(response)
+        if said != kept:
+            changed = [name for name, old, new in zip(_CONSTANT, kept, said, strict=True) if old != new]
+            raise GrammarError(f"the response changed its {changed[0]}")
         if status in TERMINAL or status == "cancelled":
             self._end(status, response)
         self._base = response

@@ -152,7 +152,7 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
         finish = await _sample_shown(turn, prompt, assembler)
         turn.progress.add(finish.usage)
         turn.timer.note_helps(finish.helps)
-        if finish.reason == "stop" and not assembler.calls.taken and not assembler.is_astray and is_bound(prompt):
+        if is_bound(prompt) and finish.reason == "stop" and not assembler.calls.taken and not assembler.is_astray:
             check_answer(prompt, turn.writer.state.output[first - (said is not None) :])
         assembler.end()
         turn.timer.note_helps(assembler.calls.helps)

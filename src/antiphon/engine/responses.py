@@ -257,6 +257,8 @@ class Responses:
 
     async def _admit_tools(self, project: str, plan: Plan) -> Plan:
         await self._toolbox.admit_brought(project, plan.input)
+        if not plan.tools:
+            return plan
         served = (place for place, tool in enumerate(plan.response.tools) if self._toolbox.serves(tool["type"]))
         places = zip(served, plan.tools, strict=True)
         return plan.with_settled({place: await self._toolbox.admit(project, tool, place) for place, tool in places})

@@ -6,7 +6,6 @@ it lives as long.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, Final
 
 import msgspec
@@ -34,7 +33,8 @@ class BodyBudget:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._one_max = bytes_max - bytes_max // OTHERS_PART
-        self._taken: Counter[str] = Counter()
+        self._taken = 0
+        self._taken_by: dict[str, int] = {}
 
     def take(self, size: int, project: str) -> None:
         """Reserve bytes.
@@ -42,19 +42,24 @@ class BodyBudget:
         Raises:
             Unavailable: the budget is used up; it is worth trying again soon.
         """
-        if self._taken.total() + size > self._bytes_max or self._taken[project] + size > self._one_max:
+        taken_by_one = self._taken_by.get(project, 0) + size
+        if self._taken + size > self._bytes_max or taken_by_one > self._one_max:
             raise Unavailable(
                 "The server is reading as much as it can. Please retry in a moment.",
                 code="too_many_bodies",
                 headers={"Retry-After": "2"},
             )
-        self._taken[project] += size
+        self._taken += size
+        self._taken_by[project] = taken_by_one
 
     def give_back(self, size: int, project: str) -> None:
         """Release reserved bytes."""
-        self._taken[project] -= size
-        if not self._taken[project]:
-            del self._taken[project]
+        self._taken -= size
+        left = self._taken_by.get(project, 0) - size
+        if left:
+            self._taken_by[project] = left
+        else:
+            self._taken_by.pop(project, None)
 
 
 class BodyShare:

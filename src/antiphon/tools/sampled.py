@@ -150,6 +150,8 @@ class SampledCalls:
             cut: whether the answer was cut off; only a live tool can make an item of a call that was.
             astray: whether calls that the request does not allow are all that there is.
         """
+        if not self._calls:
+            return []
         self._leave_out_repeats()
         if astray:
             self.invalid += [(call, CallInvalid(self._reason(call.name))) for call in self.barred]

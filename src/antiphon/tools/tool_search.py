@@ -64,18 +64,16 @@ class ToolSearchTool:
         return (output_item(call_id, f"These tools can be called now: {names}." if names else "No tool was found."),)
 
 
-def brought_tools(items: Iterable[Json]) -> Iterator[Json]:
+def brought_tools(items: Iterable[Json]) -> Sequence[Json]:
     """The tools that items of the context brought along, as their callers wrote them, oldest first."""
-    for item in items:
-        yield from (tool for _, tool in brought_by(item))
+    return [tool for item in items for _, tool in brought_by(item)]
 
 
-def brought_by(item: Json) -> Iterator[tuple[int, Json]]:
+def brought_by(item: Json) -> Sequence[tuple[int, Json]]:
     """The tools that an item brought along, each with its place among all that it has."""
-    brought: Any = item["tools"] if item["type"] in _BRINGS else ()
-    for index, tool in enumerate(brought):
-        if isinstance(tool.get("type"), str):
-            yield index, tool
+    if item["type"] not in _BRINGS:
+        return ()
+    return [(index, tool) for index, tool in enumerate(item["tools"]) if isinstance(tool.get("type"), str)]
 
 
 def _names(tools: Iterable[Any]) -> Iterator[str]:

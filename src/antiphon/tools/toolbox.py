@@ -43,13 +43,14 @@ class Toolbox:
         self._others = tuple(others)
         self._client = {kind: tool for tool in (self.functions, *client) for kind in tool.kinds}
         self._hosted = {kind: tool for tool in hosted for kind in tool.kinds}
+        self._hosted_tools = tuple(dict.fromkeys(self._hosted.values()))
         tools: tuple[Tool, ...] = (*others, self.functions, *client, *hosted)
         self._owners: Mapping[str, Tool] = {kind: tool for tool in tools for kind in tool.items}
 
     def plus(self, tool: HostedTool) -> Toolbox:
         """These tools and one more."""
         client = list(dict.fromkeys(tool for tool in self._client.values() if tool is not self.functions))
-        return Toolbox((*dict.fromkeys(self._hosted.values()), tool), client, self._others)
+        return Toolbox((*self._hosted_tools, tool), client, self._others)
 
     def serves(self, kind: str) -> bool:
         """Whether there is a tool of that type here."""
@@ -158,7 +159,7 @@ class Toolbox:
     async def recall(self, project: str, items: Sequence[Json], sources: Sources) -> Sequence[Json]:
         """The items, those of hosted tools ready to be lowered; see ``HostedTool.recall``."""
         found = list(items)
-        for tool in dict.fromkeys(self._hosted.values()):
+        for tool in self._hosted_tools if found else ():
             places = [place for place, item in enumerate(items) if self._owners.get(item["type"]) is tool]
             if places:
                 recalled = await tool.recall(project, [items[place] for place in places], sources)

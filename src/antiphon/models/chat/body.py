@@ -55,7 +55,9 @@ def body(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False, begu
         whole["messages"].append({"role": "assistant", "content": begun})
     if prompt.prefix and config.supports_prefill == "vllm":
         whole |= {"continue_final_message": True, "add_generation_prompt": False}
-    return _overlay(_overlay(whole, prompt.extra), config.extra)
+    for extra in (prompt.extra, config.extra):
+        whole = _overlay(whole, extra) if extra else whole
+    return whole
 
 
 def with_n_probs(sent: Json) -> Json:

@@ -8,7 +8,7 @@ be told apart afterwards. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 LEARN_FRAMES_MIN: Final = 4
@@ -18,6 +18,9 @@ _HEAD: Final = re.compile(rb'data:[^\n]*?"(?:content|reasoning_content|reasoning
 _STRING: Final = re.compile(rb'(?:[^"\\\n]|\\[^\n])*')
 """The inside of a JSON string."""
 _PROBE: Final = "?"
+_END: Final = b"\n\n"
+_LOOK_BYTES: Final = 16_384
+"""How much of a read is looked at for frames that are worth it."""
 
 ReadText = Callable[[bytes], str | None]
 """The text of a frame's JSON, where the frame holds one piece of text and nothing else; None where it does not."""
@@ -33,7 +36,7 @@ class FrameJoiner:
 
     def join(self, data: bytes) -> bytes:
         """The lines of a read, a run of alike frames in them as one frame; unchanged where there is none."""
-        if not self._has_run(data) and data.count(b"\n\n") >= LEARN_FRAMES_MIN:
+        if not self._has_run(data):
             self._learn(data)
         return (self._has_run(data) and self._join_run(data)) or data
 
@@ -42,22 +45,23 @@ class FrameJoiner:
 
     def _join_run(self, data: bytes) -> bytes | None:
         start = data.find(self._head)
-        if start > 0 and data[start - 1] != ord("\n"):
+        begin, end = start + len(self._head), data.rfind(self._between)
+        if end < begin or (start > 0 and data[start - 1] != ord("\n")):
             return None
-        begin = start + len(self._head)
-        *pieces, rest = data[begin:].split(self._between)
-        text = b"".join(pieces)
+        run = data[begin:end]
+        text = run.replace(self._between, b"")
         # Each piece must be the inside of one string: a frame that holds more than its text does not join.
-        if b"\n" in text or ((b'"' in text or b"\\" in text) and not all(map(_STRING.fullmatch, pieces))):
+        if b"\n" in text:
+            return None
+        if (b'"' in text or b"\\" in text) and not all(map(_STRING.fullmatch, run.split(self._between))):
             return None
         # The last frame begins alike and may end otherwise, so it stays by itself.
-        return b"".join((data[:begin], text, self._between, rest))
+        return b"".join((data[:begin], text, data[end:]))
 
     def _learn(self, data: bytes) -> None:
         """Take what stands around the text of a frame in the middle, else of the second."""
         self._between = b""
-        frames = data.split(b"\n\n")
-        for frame in (frames[len(frames) // 2], frames[1]):
+        for frame in _samples(data):
             head = _HEAD.match(frame)
             string = _STRING.match(frame, head.end()) if head else None
             if head is None or string is None or not string[0]:
@@ -66,5 +70,15 @@ class FrameJoiner:
             # The text is where it seems to be: another one in its place is read, and nothing is said beside it.
             probe = head[0][5:] + _PROBE.encode() + tail
             if self._read_text(frame[5:]) is not None and self._read_text(probe) == _PROBE:
-                self._head, self._between = head[0], tail + b"\n\n" + head[0]
+                self._head, self._between = head[0], tail + _END + head[0]
                 return
+
+
+def _samples(data: bytes) -> Iterator[bytes]:
+    """A frame in the middle of a read, and the second; none where it has too few to be worth learning from."""
+    if data.count(_END, 0, _LOOK_BYTES) < LEARN_FRAMES_MIN:
+        return
+    for begin in (data.find(_END, len(data) // 2), data.find(_END)):
+        end = data.find(_END, begin + len(_END))
+        if 0 <= begin < end:
+            yield data[begin + len(_END) : end]
