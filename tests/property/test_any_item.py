@@ -1,4 +1,4 @@
-"""Any JSON in any place of any item: it is refused in words or it is passed on, also when it comes back as history."""
+"""Any JSON in any place of any item, tool or message: it is refused in words or it is passed on, also as history."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from antiphon.assembly import make_toolbox
 from antiphon.engine.file_inputs import FileInputs
 from antiphon.engine.files import missing
 from antiphon.files.blobs import LocalBlobs
+from antiphon.http.chat import to_responses
 from antiphon.http.listing import apply_include
 from antiphon.models import Prompt
 from antiphon.models.chat.body import body as chat_body
@@ -29,10 +30,12 @@ from antiphon.tools.computer import situate
 from antiphon.tools.repeats import calls_just_made
 from antiphon.truncation import drop_oldest
 from antiphon.wire import Json
+from antiphon.wire.chat import ChatRequest
 from antiphon.wire.errors import ApiError
 from antiphon.wire.input_items import InputItem
 from antiphon.wire.kinds import KINDS
 from antiphon.wire.queries import PageQuery
+from antiphon.wire.validation import check
 
 IMAGE: Json = {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"}
 FILE: Json = {"type": "input_file", "file_data": "data:text/plain;base64,AAAA", "filename": "a"}
@@ -206,6 +209,134 @@ def test_any_json_in_any_place_of_any_item_is_refused_or_passed_on(items: list[J
     except ApiError as refused:
         assert 400 <= refused.status < 500
         assert refused.message
+
+
+TOOLS: list[Json] = [
+    SPEC,
+    {"type": "custom", "name": "c", "format": {"type": "grammar", "syntax": "regex", "definition": "a+"}},
+    {"type": "namespace", "name": "n", "description": "d", "tools": [SPEC, {"type": "custom", "name": "c"}]},
+    {"type": "apply_patch"},
+    {"type": "shell", "environment": {"type": "local", "skills": [{"name": "a", "path": "b", "description": "c"}]}},
+    {"type": "computer_use_preview", "display_width": 1, "display_height": 2, "environment": "linux"},
+    {"type": "tool_search", "execution": "client", "parameters": {"type": "object"}},
+    {"type": "file_search", "vector_store_ids": ["v"], "filters": {"type": "eq", "key": "a", "value": 1}},
+    {
+        "type": "mcp",
+        "server_label": "a",
+        "server_url": "http://x/",
+        "require_approval": {"never": {"tool_names": ["a"]}},
+    },
+    {"type": "web_search", "filters": {"allowed_domains": ["a"]}, "user_location": {"type": "approximate"}},
+    {"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["f"]}},
+]
+ALLOWED: Json = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "g"}]}
+CHOICES: list[Any] = ["auto", "required", {"type": "function", "name": "g"}, {"type": "custom", "name": "c"}, ALLOWED]
+FUNCTION: Json = {"name": "g", "parameters": SPEC["parameters"]}
+COMPLETION: Json = {
+    "model": "m",
+    "messages": [
+        {"role": "developer", "content": [{"type": "text", "text": "json"}]},
+        {"role": "user", "content": [TEXT | {"type": "text"}, {"type": "image_url", "image_url": {"url": "data:,"}}]},
+        {"role": "user", "content": [{"type": "file", "file": {"file_data": "data:text/plain;base64,AAAA", "filename": "a"}}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "refusal", "refusal": "no"}],
+            "tool_calls": [
+                {"id": "c", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+                {"id": "d", "type": "custom", "custom": {"name": "c", "input": "x"}},
+            ],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "sunny"},
+        {"role": "tool", "tool_call_id": "d", "content": [{"type": "text", "text": "sunny"}]},
+    ],
+    "tools": [{"type": "function", "function": FUNCTION}, {"type": "custom", "custom": {"name": "c"}}],
+    "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}},
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": SPEC["parameters"]}},
+    "stream_options": {"include_usage": True},
+}
+TOOL_MEMBERS = sorted({*MEMBERS, "namespace", "name", "function", "custom", "allowed_tools", "format"})
+
+
+def bend(draw: st.DrawFn, whole: Any) -> Any:
+    """It, with any JSON in one to three places."""
+    for _ in range(draw(st.integers(1, 3))):
+        known = list(places(whole))
+        holders = [place for place in [(), *known] if isinstance(at(whole, place), dict)]
+        fresh = [(*place, name) for place in holders for name in TOOL_MEMBERS]
+        whole = put(whole, draw(st.sampled_from(known) | st.sampled_from(fresh)), draw(VALUES))
+    return whole
+
+
+def at(node: Any, path: tuple[str | int, ...]) -> Any:
+    for key in path:
+        node = node[key]
+    return node
+
+
+@st.composite
+def bent_tools(draw: st.DrawFn) -> Json:
+    """A request with tools and a choice, with any JSON in some of their places."""
+    tools = draw(st.lists(st.sampled_from(TOOLS), min_size=1, max_size=3, unique_by=id))
+    return {
+        "model": "m",
+        "input": "json",
+        **bend(draw, {"tools": tools, "tool_choice": draw(st.sampled_from(CHOICES))}),
+    }
+
+
+@st.composite
+def bent_completions(draw: st.DrawFn) -> Json:
+    """A request of the chat dialect, with any JSON in some of its places."""
+    return bend(draw, COMPLETION)
+
+
+def read_request(body: Json) -> None:
+    """All that becomes of a request before a model is asked."""
+    numbers = count()
+    plan = intake.plan(
+        body, defaults=intake.Defaults(toolbox=TOOLBOX), ids=lambda prefix: f"{prefix}_{next(numbers)}", now=1
+    )
+    offers = TOOLBOX.offers(plan.tools, plan.input)
+    _, own = asyncio.run(FILE_INPUTS.shown("", (), plan.prompt.items))
+    prompt = msgspec.structs.replace(plan.prompt, items=tuple(own))
+    whole = context.build(prompt, (), offers, supports_images=True)
+    msgspec.json.encode(chat_body(whole, ChatConfig(base_url="http://model/v1", model="m", supports_images=True)))
+    read_prompt(whole)
+
+
+def read_completion(body: Json) -> None:
+    """The same in the chat dialect."""
+    request, _ = check({name: value for name, value in body.items() if value is not None}, ChatRequest, strict=False)
+    read_request(to_responses(request))
+
+
+def test_the_tools_and_messages_that_are_bent_below_are_taken_as_they_stand():
+    for choice in CHOICES:
+        read_request(
+            {"model": "m", "input": "json", "tools": [t for t in TOOLS if TOOLBOX.serves(t["type"])]}
+            | {"tool_choice": choice}
+        )
+    read_completion(COMPLETION)
+
+
+@example({"model": "m", "input": "x", "tools": [SPEC | {"namespace": {"a": 1}}]})
+@settings(max_examples=400, deadline=None)
+@given(body=bent_tools())
+def test_any_json_in_any_place_of_a_tool_is_refused_or_passed_on(body: Json):
+    try:
+        read_request(body)
+    except ApiError as refused:
+        assert 400 <= refused.status < 500
+
+
+@example(COMPLETION | {"tools": [{"type": [], "function": FUNCTION}], "tool_choice": "auto"})
+@settings(max_examples=400, deadline=None)
+@given(body=bent_completions())
+def test_any_json_in_any_place_of_a_completion_is_refused_or_passed_on(body: Json):
+    try:
+        read_completion(body)
+    except ApiError as refused:
+        assert 400 <= refused.status < 500
 
 
 NOBODYS: list[Any] = [None, 0, "a", [None], [0], ["a"], [[]], {"a": 1}, [{"type": None}], [{"type": ["input_image"]}]]

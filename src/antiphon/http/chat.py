@@ -126,7 +126,8 @@ def _refuse_uncallable(tools: Sequence[Json]) -> None:
         InvalidRequest: the caller would have to run another tool.
     """
     for index, tool in enumerate(tools):
-        if (kind := tool.get("type")) in _UNCALLABLE:
+        kind = tool.get("type")
+        if isinstance(kind, str) and kind in _UNCALLABLE:
             text = f"Unsupported value: '{kind}'. Calls of this tool can be made over /v1/responses only."
             raise InvalidRequest(text, code="unsupported_value", param=f"tools[{index}].type")
 

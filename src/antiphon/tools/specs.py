@@ -62,11 +62,11 @@ def _unnest_custom(nested: Json) -> Json:
 
 
 def expand(spec: Json) -> Iterator[tuple[str, Json]]:
-    """A tool, or the tools of a namespace, each of which then says which ``namespace`` it is of; and where in the tool
-    it stands, such as ``tools[1].``.
+    """A tool, or the tools of a namespace, each of which then says which ``namespace`` it is of, and nothing else does;
+    and where in the tool it stands, such as ``tools[1].``.
     """
     if spec["type"] != "namespace":
-        yield "", spec
+        yield "", {key: value for key, value in spec.items() if key != "namespace"} if "namespace" in spec else spec
         return
     for index, tool in enumerate(spec["tools"]):
         if is_nested(tool) and any(usable([tool])):
