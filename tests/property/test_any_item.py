@@ -237,7 +237,10 @@ COMPLETION: Json = {
     "messages": [
         {"role": "developer", "content": [{"type": "text", "text": "json"}]},
         {"role": "user", "content": [TEXT | {"type": "text"}, {"type": "image_url", "image_url": {"url": "data:,"}}]},
-        {"role": "user", "content": [{"type": "file", "file": {"file_data": "data:text/plain;base64,AAAA", "filename": "a"}}]},
+        {
+            "role": "user",
+            "content": [{"type": "file", "file": {"file_data": "data:text/plain;base64,AAAA", "filename": "a"}}],
+        },
         {
             "role": "assistant",
             "content": [{"type": "refusal", "refusal": "no"}],

@@ -22,6 +22,7 @@ from antiphon.http.websocket import protocol
 from antiphon.models.scripted import ScriptedModel
 from antiphon.net.descriptors import room_for
 from antiphon.testing.serving import OneModel, serving
+from antiphon.wire import counting
 from antiphon.wire.errors import InvalidRequest, Unavailable
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -262,8 +263,8 @@ def test_values_are_counted_outside_texts_alone(value: object) -> None:
         each = list(value.values() if isinstance(value, dict) else value)
         return 1 + max(0, len(each) - 1) + sum(map(marks, each))
 
-    with patch.object(body, "_EXACT_FROM", -1), patch.object(body, "_BLOCK_BYTES", 3):
-        assert body.count_values(text) == marks([value, "x"])
+    with patch.object(counting, "_EXACT_FROM", -1), patch.object(counting, "_BLOCK_BYTES", 3):
+        assert counting.count_values(text) == marks([value, "x"])
 
 
 async def test_a_packed_body_can_be_sent_again_with_its_key() -> None:

@@ -21,6 +21,7 @@ from antiphon.engine.file_inputs import FileInputs
 from antiphon.engine.files import Files
 from antiphon.engine.maintenance import Maintenance
 from antiphon.engine.memory import Memories
+from antiphon.engine.reads import Reads
 from antiphon.engine.responses import Responses
 from antiphon.engine.rewriting import QueryRewriter
 from antiphon.engine.vector_stores import VectorStores
@@ -79,7 +80,8 @@ class Engine:
         self.ids = ids or RandomIds(clock)
         sealer = sealer or Sealer(config.sealing_keys or [new_secret()])
         outbox = Outbox(config.webhooks, self._make_id, clock)
-        self.conversations = Conversations(store.conversations, store.items, self._make_id, clock, sealer)
+        reads = Reads()
+        self.conversations = Conversations(store.conversations, store.items, self._make_id, clock, sealer, reads)
         blobs = blobs or LocalBlobs(config.data / "files")
         self.file_sweeper = FileSweeper(store, blobs, clock)
         self.ingestion, self.files, self.vector_stores = self._open_files(blobs, embedders, reranker, clock)
@@ -97,6 +99,7 @@ class Engine:
             toolbox=toolbox,
             sealer=sealer,
             file_inputs=FileInputs(self.files, blobs, bytes_max=config.input_file_bytes_max, urls=config.file_urls),
+            reads=reads,
         )
         self.contexts = Contexts(self.responses, roster, sealer)
         self.background = self.responses.background

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
@@ -13,6 +13,7 @@ import msgspec
 
 from antiphon import context
 from antiphon.access.sealing import Sealer
+from antiphon.engine.reads import Reads
 from antiphon.run import to_stored_items
 from antiphon.store import (
     Conversation,
@@ -23,6 +24,7 @@ from antiphon.store import (
     ItemStore,
     Page,
     Slice,
+    StoredItem,
     UnknownConversation,
     UnknownCursor,
 )
@@ -64,8 +66,10 @@ class Conversations:
         ids: Callable[[str], Id],
         clock: Callable[[], float],
         sealer: Sealer,
+        reads: Reads,
     ) -> None:
         self._sealer = sealer
+        self._reads = reads
         self._store = store
         self._items = items
         self._ids = ids
@@ -118,9 +122,9 @@ class Conversations:
 
     async def items(self, project: str, id: Id, query: PageQuery) -> Page:
         """A page of the items."""
-        answer = self._store.read_items(project, id, after=query.after, limit=query.limit, order=query.order)
+        read = partial(self._store.read_items, project, id, after=query.after, limit=query.limit, order=query.order)
         try:
-            return _require(await ask_store(answer), id)
+            return _require(await self._reads.page(read), id)
         except UnknownCursor as error:
             raise InvalidRequest(f"Item with id '{query.after}' not found in this list.", param="after") from error
 
@@ -173,9 +177,14 @@ class Conversations:
             queue.lock.release()
 
     async def history(self, project: str, id: Id) -> list[Json]:
-        """All of its items, for a response that continues it."""
-        items = await ask_store(self._store.load_history(project, id))
-        return [msgspec.json.decode(item.doc) for item in _require(items, id, param="conversation")]
+        """All of its items, for a response that continues it.
+
+        Raises:
+            InvalidRequest: they are more than any model reads.
+        """
+        param = "conversation"
+        items = await self._reads.context(lambda: self._store.load_history(project, id), param)
+        return _require(items, id, param=param)
 
     async def resolve_references(self, project: str, items: Sequence[Json], member: str) -> tuple[Json, ...]:
         """The items with stored ones in place of references; ``member`` of the body holds them.
@@ -187,9 +196,11 @@ class Conversations:
         ids = context.references(items)
         if not ids:
             return tuple(items)
-        found = await ask_store(self._items.find(project, ids))
-        docs: dict[Id, Json] = {id: msgspec.json.decode(item.doc) for id, item in found.items()}
-        return context.resolve(items, docs, member=member)
+        found = await self._reads.context(lambda: self._find(project, ids), member)
+        return context.resolve(items, {item["id"]: item for item in found or ()}, member=member)
+
+    async def _find(self, project: str, ids: Sequence[Id]) -> Collection[StoredItem]:
+        return (await self._items.find(project, ids)).values()
 
     @asynccontextmanager
     async def _claim(self, project: str, id: Id) -> AsyncGenerator[None]:

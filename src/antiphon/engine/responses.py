@@ -24,6 +24,7 @@ from antiphon.config import Config
 from antiphon.engine.conversations import Conversations, unknown_cursor
 from antiphon.engine.file_inputs import FileInputs
 from antiphon.engine.memory import LaneMemory
+from antiphon.engine.reads import Reads
 from antiphon.engine.synthesis import synthesize, take_snapshot
 from antiphon.files.citations import Sources
 from antiphon.intake import Plan
@@ -105,6 +106,7 @@ class Responses:
         toolbox: Toolbox,
         sealer: Sealer,
         file_inputs: FileInputs,
+        reads: Reads,
     ) -> None:
         self._config = config
         self._roster = roster
@@ -117,6 +119,7 @@ class Responses:
         self._toolbox = toolbox
         self._sealer = sealer
         self._file_inputs = file_inputs
+        self._reads = reads
         self._note_images = config.unsupported_images == "note"
         self._in_flight = InFlight()
         self._closing = False
@@ -344,14 +347,14 @@ class Responses:
     async def _stored_history(self, project: str, previous: Id) -> Sequence[Json]:
         param = "previous_response_id"
         try:
-            items = await ask_store(self._store.items.load_history(project, previous))
+            items = await self._reads.context(lambda: self._store.items.load_history(project, previous), param)
         except StillRunning as error:
             text = f"Previous response with id '{previous}' has not ended yet. Wait until it has."
             raise InvalidRequest(text, code="previous_response_not_ended", param=param) from error
         if items is None:
             text = f"Previous response with id '{previous}' not found."
             raise InvalidRequest(text, code="previous_response_not_found", param=param)
-        return [msgspec.json.decode(item.doc) for item in items]
+        return items
 
     async def drain(self, grace_s: float) -> None:
         """Accept nothing more, and end what is under way within ``grace_s`` seconds: responses whose clients wait may
@@ -382,7 +385,7 @@ class Responses:
         Raises:
             NotFound: there is none of that id.
         """
-        record = await ask_store(self._store.responses.get(project, id))
+        record = await self._reads.record(lambda: self._store.responses.get(project, id))
         if record is None:
             raise _missing(id)
         response = self._decode(record)
@@ -443,7 +446,7 @@ class Responses:
             InvalidRequest: ``after`` is none of them.
         """
         try:
-            page = await ask_store(self._store.responses.read_page(project, query))
+            page = await self._reads.records(lambda: self._store.responses.read_page(project, query))
         except UnknownCursor as error:
             raise unknown_cursor(query, "Response") from error
         found = [self._decode(record) for record in page.found]
@@ -466,7 +469,9 @@ class Responses:
             InvalidRequest: ``after`` is not one of its items.
         """
         try:
-            page = await ask_store(self._store.items.read_input(project, id, after=after, limit=limit, order=order))
+            page = await self._reads.page(
+                lambda: self._store.items.read_input(project, id, after=after, limit=limit, order=order)
+            )
         except UnknownCursor as error:
             raise InvalidRequest(f"Item with id '{after}' not found in this list.", param="after") from error
         if page is None:

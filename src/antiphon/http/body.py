@@ -10,20 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
+from antiphon.wire.counting import VALUE_BYTES, VALUES_MAX, count_values
 from antiphon.wire.errors import BodyTooLarge, InvalidRequest, Unavailable
 
-VALUES_MAX: Final = 1_000_000
-"""Values in one body."""
-VALUE_BYTES: Final = 64
-"""What a value takes of memory at least, however little of it there is on the wire."""
-_SEPARATORS: Final = b",[{"
-"""Each value but the first of a container stands behind one of them, and the first behind the container's."""
 OTHERS_PART: Final = 4
 """The part of the budget that one project leaves to others: one in so many."""
-_EXACT_FROM: Final = 10_000
-"""Fewer are taken for values though some of them may stand in texts."""
-_BLOCK_BYTES: Final = 1 << 20
-_LETTERS: Final = bytes(set(range(256)) - {*_SEPARATORS, *b'"'})
 _decode = msgspec.json.Decoder().decode
 
 
@@ -35,6 +26,10 @@ class BodyBudget:
         self._one_max = bytes_max - bytes_max // OTHERS_PART
         self._taken = 0
         self._taken_by: dict[str, int] = {}
+
+    def fits(self, size: int) -> bool:
+        """Whether one project can ever have so many."""
+        return size <= self._one_max
 
     def take(self, size: int, project: str) -> None:
         """Reserve bytes.
@@ -120,10 +115,13 @@ class BodyShare:
         """Reserve bytes for what the request names and is fetched for it; release them where they are negative.
 
         Raises:
+            BodyTooLarge: one request never has so much.
             Unavailable: the budget that all bodies share is used up.
         """
         if self._is_over:
             return
+        if not self._budget.fits(self.size + size):
+            raise BodyTooLarge("What this request names takes more memory than one request may have.")
         if size >= 0:
             self._budget.take(size, self.project)
         else:
@@ -166,30 +164,3 @@ def decode_json(body: bytes | str, share: BodyShare | None = None) -> Any:
         return _decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidRequest(f"We could not parse the JSON body of your request: {error}.") from error
-
-
-def count_values(text: bytes) -> int:
-    """How many values JSON holds, about, or that they are more than ``VALUES_MAX``: it is not read to its end then."""
-    count = 0
-    for start in range(0, len(text), _BLOCK_BYTES):
-        count += sum(text.count(mark, start, start + _BLOCK_BYTES) for mark in _SEPARATORS)
-        if count > _EXACT_FROM:
-            return _count_outside_strings(text)
-    return count
-
-
-def _count_outside_strings(text: bytes) -> int:
-    import numpy as np  # most bodies do without
-
-    if b"\\" in text:
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    count, inside = 0, False
-    for start in range(0, len(text), _BLOCK_BYTES):
-        marks = np.frombuffer(text[start : start + _BLOCK_BYTES].translate(None, _LETTERS), np.uint8)
-        quotes = marks == ord('"')
-        within = np.logical_xor.accumulate(quotes) ^ inside
-        count += int(np.count_nonzero(~(within | quotes)))
-        if count > VALUES_MAX:
-            break
-        inside = bool(within[-1]) if len(within) else inside
-    return count

@@ -17,6 +17,7 @@ from typing import Protocol
 from antiphon.store.conversations import Conversation, ConversationLock, ConversationStore
 from antiphon.store.deliveries import DeliveryStore
 from antiphon.store.errors import (
+    ContextTooLarge,
     ConversationLocked,
     DuplicateItem,
     DuplicateResponse,
@@ -37,6 +38,7 @@ from antiphon.store.vector_stores import VectorStoreStore
 from antiphon.telemetry.meter import StoreStats
 
 __all__ = [
+    "ContextTooLarge",
     "Conversation",
     "ConversationLock",
     "ConversationLocked",

@@ -100,7 +100,11 @@ class ConversationStore(Protocol):
         ...
 
     async def load_history(self, project: str, id: Id) -> list[StoredItem] | None:
-        """All items in order, in one query; None when there is no such conversation."""
+        """All items in order, in one query; None when there is no such conversation.
+
+        Raises:
+            ContextTooLarge: there is more than can be read.
+        """
         ...
 
     async def get_item(self, project: str, id: Id, item_id: Id) -> StoredItem | None:

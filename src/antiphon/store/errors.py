@@ -33,6 +33,10 @@ class StillRunning(Exception):
     """The response runs in the background and has not ended, so that nothing can continue it yet."""
 
 
+class ContextTooLarge(Exception):
+    """The items of a context have more than ``store.responses.CONTEXT_BYTES_MAX`` bytes together."""
+
+
 class StoreUnavailable(Exception):
     """The store cannot take the write, or cannot be read: disk full, read-only, corrupt, closed. The text
     says which.

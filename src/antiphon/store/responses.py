@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Final, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -11,6 +11,11 @@ from antiphon.wire import Id
 from antiphon.wire.queries import ListQuery
 
 T = TypeVar("T")
+
+CONTEXT_BYTES_MAX: Final = 128 << 20
+"""What the items of one context may have together: beside it, what the model's server reads is small."""
+PAGE_BYTES_MAX: Final = 16 << 20
+"""Where a page of a list ends, however many more were asked for; it has one entry at least."""
 
 
 class StoredItem(msgspec.Struct, frozen=True):
@@ -110,7 +115,7 @@ class ItemStore(Protocol):
         Args:
             after: the id of the last item of the page before; where an id occurs more than once, its last
                 occurrence in ``order`` counts, so that paging always ends.
-            limit: how many items at most; 1 or more.
+            limit: how many items at most; 1 or more. Fewer where they are large.
 
         Raises:
             UnknownCursor: ``after`` is not one of them.
@@ -126,6 +131,7 @@ class ItemStore(Protocol):
 
         Raises:
             StillRunning: it has not ended.
+            ContextTooLarge: there is more than can be read.
         """
         ...
 
@@ -136,5 +142,8 @@ class ItemStore(Protocol):
     async def find(self, project: str, ids: Sequence[Id]) -> dict[Id, StoredItem]:
         """Those of the items that a visible response or conversation holds, by id; where several have one id, the
         newest.
+
+        Raises:
+            ContextTooLarge: there is more than can be read.
         """
         ...

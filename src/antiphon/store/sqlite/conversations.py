@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 import msgspec
@@ -17,7 +19,7 @@ from antiphon.store.errors import DuplicateItem, UnknownConversation
 from antiphon.store.responses import Page, Slice, StoredItem
 from antiphon.store.sqlite import listing
 from antiphon.store.sqlite.executor import Execute
-from antiphon.store.sqlite.listing import fetch_page, to_items
+from antiphon.store.sqlite.listing import fetch_page, to_context
 from antiphon.store.sqlite.locks import Locks
 from antiphon.store.sqlite.places import Places
 from antiphon.store.sqlite.port import Port, reading, writing
@@ -177,9 +179,14 @@ def append(db: sqlite3.Connection, project: str, id: Id, items: Sequence[StoredI
 
 
 def load_history(db: sqlite3.Connection, project: str, id: Id) -> list[StoredItem] | None:
-    """All items of the visible conversation."""
-    rows = db.execute(_HISTORY, {"project": project, "id": id}).fetchall()
-    return to_items(rows) if rows else None
+    """All items of the visible conversation.
+
+    Raises:
+        ContextTooLarge: they are more than a context may have.
+    """
+    with closing(db.execute(_HISTORY, {"project": project, "id": id})) as rows:
+        first = rows.fetchone()
+        return None if first is None else to_context(chain([first], rows))
 
 
 def read_items(

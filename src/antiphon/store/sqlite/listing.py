@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import chain
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from antiphon.store.errors import UnknownCursor
-from antiphon.store.responses import Page, StoredItem
+from antiphon.store.errors import ContextTooLarge, UnknownCursor
+from antiphon.store.responses import CONTEXT_BYTES_MAX, PAGE_BYTES_MAX, Page, StoredItem
 from antiphon.store.sqlite.places import Places
 from antiphon.wire.queries import ListQuery
+
+T = TypeVar("T")
 
 _CURSOR = "SELECT created_at FROM {table} WHERE id = ? AND project = ? AND deleted_at IS NULL"
 
@@ -80,16 +84,51 @@ def to_items(rows: Iterable[Sequence[Any]]) -> list[StoredItem]:
     return [StoredItem(id, type, doc) for id, type, doc in rows if id is not None]
 
 
+def to_context(rows: Iterable[Sequence[Any]]) -> list[StoredItem]:
+    """The same of a whole context, whose rows are read one by one.
+
+    Raises:
+        ContextTooLarge: they have more than ``CONTEXT_BYTES_MAX`` bytes.
+    """
+    items: list[StoredItem] = []
+    size = 0
+    for id, type, doc in rows:
+        if id is None:
+            continue
+        size += len(doc)
+        if size > CONTEXT_BYTES_MAX:
+            raise ContextTooLarge
+        items.append(StoredItem(id, type, doc))
+    return items
+
+
 def fetch_page(db: sqlite3.Connection, statement: str, named: dict[str, Any]) -> Page | None:
     """The page that ``statement`` finds: rows of (cursor, id, type, doc), one more than ``limit`` where more follow.
 
     Raises:
         UnknownCursor: the cursor is NULL: ``after`` is not in the list.
     """
-    rows = db.execute(statement, named).fetchall()
-    if not rows:
-        return None
-    if rows[0][0] is None:
-        raise UnknownCursor(named["after"])
-    limit: int = named["limit"]
-    return Page(to_items(row[1:] for row in rows[:limit]), len(rows) > limit)
+    with closing(db.execute(statement, named)) as rows:
+        first = rows.fetchone()
+        if first is None:
+            return None
+        if first[0] is None:
+            raise UnknownCursor(named["after"])
+        items = (StoredItem(*row[1:]) for row in chain([first], rows) if row[1] is not None)
+        return Page(*cut_page(items, named["limit"], lambda item: len(item.doc)))
+
+
+def cut_page(entries: Iterable[T], limit: int, size_of: Callable[[T], int]) -> tuple[list[T], bool]:
+    """The first of ``entries``, as many as a page takes, and whether more follow. What is behind them is not read.
+
+    Args:
+        size_of: an entry's size in bytes: a page ends behind ``PAGE_BYTES_MAX``.
+    """
+    page: list[T] = []
+    size = 0
+    for entry in entries:
+        size += size_of(entry)
+        if len(page) == limit or (page and size > PAGE_BYTES_MAX):
+            return page, True
+        page.append(entry)
+    return page, False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -63,14 +64,20 @@ _REMOVE = "DELETE FROM response WHERE id = ?"
 _FORGET = [f"DELETE FROM {table} WHERE response_id = ?" for table in ("run", "event", "expiry")]
 """What is nobody's any more once a response is hidden: it is stopped, and cannot be replayed."""
 
+# In order without the documents, which are read one by one; see the history of ``items``.
 _LIST = """
 WITH page(id) AS (
   SELECT r.id FROM response r WHERE r.project = :project AND r.deleted_at IS NULL {filters}
   ORDER BY r.created_at {order}, r.id {order} LIMIT :limit + 1)
-SELECT r.id, r.status, r.model, r.previous_response_id, r.conversation_id, r.created_at, r.key_id,
-       CASE WHEN i.pos > 0 THEN NULL ELSE CAST(r.doc AS BLOB) END, i.id, i.type, CAST(i.doc AS BLOB)
-FROM page JOIN response r ON r.id = page.id LEFT JOIN item i ON i.response_id = r.id AND i.dir = 'out'
-ORDER BY r.created_at {order}, r.id {order}, i.pos"""
+SELECT id, status, model, previous_response_id, conversation_id, created_at, key_id,
+       CASE WHEN pos > 0 THEN NULL ELSE (SELECT CAST(doc AS BLOB) FROM response WHERE response.id = ordered.id) END,
+       item_id, type, (SELECT CAST(doc AS BLOB) FROM item WHERE item.pk = ordered.pk)
+FROM (
+  SELECT r.id AS id, r.status AS status, r.model AS model, r.previous_response_id AS previous_response_id,
+         r.conversation_id AS conversation_id, r.created_at AS created_at, r.key_id AS key_id,
+         i.pos AS pos, i.id AS item_id, i.type AS type, i.pk AS pk
+  FROM page JOIN response r ON r.id = page.id LEFT JOIN item i ON i.response_id = r.id AND i.dir = 'out'
+  ORDER BY r.created_at {order}, r.id {order}, i.pos LIMIT -1) ordered"""
 
 
 def commit(db: sqlite3.Connection, record: Record) -> None:
@@ -132,9 +139,15 @@ def read_page(db: sqlite3.Connection, places: Places, project: str, query: ListQ
         UnknownCursor: ``after`` is none of them, nor one that was deleted lately.
     """
     chosen = listing.build_conditions("response", db, places, project, query)
-    rows = db.execute(_LIST.format(filters=chosen.filters, order=query.order), chosen.values).fetchall()
-    found = [build_record(project, id, [row[1:] for row in group]) for id, group in groupby(rows, key=itemgetter(0))]
-    return Slice(found[: query.limit], len(found) > query.limit)
+    statement = _LIST.format(filters=chosen.filters, order=query.order)
+    with closing(db.execute(statement, chosen.values)) as rows:
+        groups = groupby(rows, key=itemgetter(0))
+        found = (build_record(project, id, [row[1:] for row in group]) for id, group in groups)
+        return Slice(*listing.cut_page(found, query.limit, _size))
+
+
+def _size(record: Record) -> int:
+    return len(record.doc) + sum(len(item.doc) for item in record.output)
 
 
 def delete(db: sqlite3.Connection, places: Places, project: str, id: Id) -> bool:
