@@ -52,8 +52,11 @@ javascript:
 	  npm install --silent --no-audit --no-fund --fetch-retries=1 --fetch-timeout=30000 --prefix "$(JAVASCRIPT)" openai@$(JAVASCRIPT_SDK_VERSION); } || \
 	echo "The JavaScript SDK is missing and cannot be installed here: what needs it is not tested."
 
+# Models, kills and Codex have the machine for themselves; all other tests run side by side, a file at a time.
+ALONE := tests/codex tests/crash tests/real
 test: check system codex javascript
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile $(addprefix --ignore=,$(ALONE))
+	$(BIN)/python -m pytest $(ALONE)
 
 check: env
 	$(BIN)/ruff check .
