@@ -175,6 +175,11 @@ class Answer:
         return self.finish_reason in _FAILED
 
     @property
+    def is_over(self) -> bool:
+        """Whether its server has said why it ends, and that it is whole."""
+        return self.finish_reason is not None and not self.has_failed
+
+    @property
     def has_begun(self) -> bool:
         """Whether there is anything of an answer, or a call."""
         return self._has_spoken or bool(self._calls)
@@ -188,7 +193,7 @@ class Answer:
         """Append the deltas of a chunk. ``loose``: its texts may hold halves of surrogate pairs.
 
         Raises:
-            ApiError, ContextTooLong: the choice is an error.
+            ApiError, ContextTooLong: it is an error, or its choice is one.
         """
         self._is_loose = loose
         for choice in chunk.choices or ():
@@ -201,6 +206,8 @@ class Answer:
             self._tokens.add(chunk.usage)
         if chunk.x_groq is not None and chunk.x_groq.usage is not None:
             self._tokens.add(chunk.x_groq.usage)
+        if chunk.error and is_error(chunk.error) and not self.is_over:
+            raise stream_error({"error": chunk.error})
 
     def choose(self, out: list[Delta]) -> None:
         """No more choices will come. Where the server has no first one, the one with the lowest number is it."""

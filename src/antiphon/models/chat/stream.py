@@ -14,7 +14,7 @@ import msgspec
 from antiphon.models import Delta, Prompt
 from antiphon.models.chat import errors as chat_errors
 from antiphon.models.chat.answer import Answer
-from antiphon.models.chat.chunk import Chunk, chunk_of, decode, parse, parse_row, unwrapped
+from antiphon.models.chat.chunk import chunk_of, decode, parse, parse_row, unwrapped
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.frames import FrameJoiner
 from antiphon.models.chat.lines import Documents, Opening, Splitter
@@ -52,7 +52,7 @@ class ChatStream:
     @property
     def is_over(self) -> bool:
         """Whether the answer is complete, and only what is said of it may still come."""
-        return self._answer.finish_reason is not None and not self._answer.has_failed
+        return self._answer.is_over
 
     @property
     def has_usage(self) -> bool:
@@ -149,7 +149,7 @@ class ChatStream:
             self._odd_data(data, out)
             return
         if chunk.choices or (chunk.usage is not None and not self._event):
-            self._chunk(chunk, out)
+            self._answer.feed(chunk, out)
         else:
             self._odd_data(data, out)
 
@@ -218,7 +218,7 @@ class ChatStream:
     def _object(self, value: Json, out: list[Delta]) -> None:
         value = unwrapped(value)
         chunk = chunk_of(value)
-        self._chunk(chunk, out, loose=True)
+        self._answer.feed(chunk, out, loose=True)
         if not chunk.choices and not chunk.usage:
             if self._event == b"error" or chat_errors.is_marked(value):
                 self._fail(value)
@@ -228,12 +228,7 @@ class ChatStream:
         if not self.is_over:
             raise chat_errors.stream_error(error)
 
-    # Chunks.
-
-    def _chunk(self, chunk: Chunk, out: list[Delta], *, loose: bool = False) -> None:
-        self._answer.feed(chunk, out, loose=loose)
-        if chunk.error and chat_errors.is_error(chunk.error):
-            self._fail({"error": chunk.error})
+    # The end.
 
     def _done(self, out: list[Delta]) -> None:
         """The server's own word that this was all. There are some that never say why an answer ends."""
