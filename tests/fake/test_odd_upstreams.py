@@ -19,7 +19,7 @@ from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.model import ChatModel
 from antiphon.models.chat.upstream import upstream_models
 from antiphon.testing.upstream import Answer, Upstream, finish, frames, plain, text, usage
-from antiphon.wire.errors import ApiError, Unavailable, UpstreamError, UpstreamTimeout
+from antiphon.wire.errors import ApiError, RateLimited, Unavailable, UpstreamError, UpstreamTimeout
 
 WHOLE = {"choices": [{"message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}]}
 
@@ -39,7 +39,7 @@ async def upstream() -> AsyncIterator[Upstream]:
         yield server
 
 
-async def read(upstream: Upstream, prompt: Prompt = PROMPT, **fields: Any) -> list[Delta]:
+async def read(upstream: Upstream | RawUpstream, prompt: Prompt = PROMPT, **fields: Any) -> list[Delta]:
     model = ChatModel(ChatConfig(base_url=upstream.url, model="m", **fields))
     try:
         async with asyncio.timeout(8), model.sample(prompt) as batches:
@@ -133,6 +133,10 @@ PACKED: list[Any] = [
     (frames(text("Hello"), finish()), "gzip"),
     (frames(text("Hello"), finish()), "br"),
     (frames(text("Hello"), finish()), "identity"),
+    (gzip.compress(frames(text("Hello"), finish())) + b"\0" * 20, "gzip"),
+    (gzip.compress(frames(text("Hello"), finish()))[:-8], "gzip"),
+    *((frames(text("Hello"), finish()).decode().encode(name), "") for name in ("utf-16", "utf-16-be", "utf-32-le")),
+    (json.dumps(WHOLE).encode("utf-16"), ""),
 ]
 
 
@@ -174,6 +178,10 @@ REFUSALS: list[Any] = [
     (400, "cl\ufffd refus\ufffde", 400, "upstream_rejected"),
     (400, "<Error><Message>No such region.</Message></Error>", 400, "upstream_rejected"),
     (422, "Unknown field.", 400, "upstream_rejected"),
+    (402, "Insufficient credits.", 429, "rate_limit_exceeded"),
+    (424, "The generation failed.", 502, "upstream_error"),
+    (498, "Capacity exceeded.", 503, "unavailable"),
+    (524, "A timeout occurred.", 504, "upstream_timeout"),
 ]
 
 
@@ -197,6 +205,136 @@ async def test_when_to_come_again(upstream: Upstream, status: int, kind: type[Ap
         await read(upstream)
     assert caught.value.headers == {"Retry-After": "7"}
     assert "Loading model" in caught.value.message
+
+
+class RawUpstream:
+    """A server that writes the very bytes it is given, head and all, and then closes the connection or is silent."""
+
+    def __init__(self, *parts: bytes, silent: bool = False) -> None:
+        self._parts = parts
+        self._silent = silent
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> RawUpstream:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        for part in self._parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        if not self._silent:
+            writer.close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+BODY = frames(text("Hello"), finish(), usage(3, 2))
+DOCUMENT = json.dumps(WHOLE, ensure_ascii=False).replace("Hello", "Hellö").encode()
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def length(n: int) -> bytes:
+    return b"Content-Length: %d\r\n" % n
+
+
+LINES: list[Any] = [
+    (HEAD + length(len(BODY) - 40) + b"\r\n" + BODY,),
+    (HEAD + length(len(BODY)) + b"\r\n" + BODY + b"HTTP/1.1 garbage\r\n\r\n",),
+    (HEAD + length(0) + b"\r\n" + BODY,),
+    (HEAD + length(len(BODY)) * 2 + b"\r\n" + BODY,),
+    (HEAD + b"Content-Length: %d, %d\r\n\r\n" % (len(BODY), len(BODY)) + BODY,),
+    (HEAD + length(5) + CHUNKED + b"\r\n" + chunk(BODY) + b"0\r\n\r\n",),
+    (HEAD + CHUNKED + b"\r\n" + BODY,),
+    (HEAD + CHUNKED + b"\r\n" + chunk(BODY), b"zz\r\nnonsense"),
+    (HEAD + CHUNKED + b"\r\n", chunk(frames(text("Hello"), finish(), done=False)), b"zz\r\nnonsense"),
+    *(
+        (HEAD + line + b"\r\n" + CHUNKED + b"\r\n" + chunk(BODY) + b"0\r\n\r\n",)
+        for line in (
+            b"no colon",
+            b"a b: c",
+            b"a : b",
+            b": a",
+            b"(a): b",
+            b"a: \0",
+            "é: é".encode(),
+            b"a: b\r\n c",
+            b"a: \xff",
+        )
+    ),
+    *(
+        (HEAD.replace(b"HTTP/1.1 200 OK", first) + CHUNKED + b"\r\n" + chunk(BODY) + b"0\r\n\r\n",)
+        for first in (b"HTTP/2 200", b"HTTP/2.0 200 OK", b"http/1.1 200 OK", b"HTTP/1.1 200", b"\r\nHTTP/1.1 200 OK")
+    ),
+    (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + HEAD + length(3) + b"\r\n" + BODY,),
+    ((HEAD + length(len(BODY)))[:30], (HEAD + length(len(BODY)))[30:] + b"\r\n" + BODY),
+    ((HEAD + b"\r\n").replace(b"\r\n", b"\n") + BODY,),
+]
+
+
+@pytest.mark.parametrize("parts", LINES)
+async def test_what_is_not_quite_http(parts: tuple[bytes, ...]) -> None:
+    async with RawUpstream(*parts) as upstream:
+        assert said(await read(upstream)) == "Hello"
+
+
+async def test_a_length_in_characters() -> None:
+    n = len(DOCUMENT.decode())
+    async with RawUpstream(HEAD + length(n) + b"\r\n" + DOCUMENT) as upstream:
+        assert said(await read(upstream)) == "Hellö"
+
+
+async def test_chunks_that_make_no_sense_end_an_answer() -> None:
+    parts = (HEAD + CHUNKED + b"\r\n", chunk(frames(text("Hello"), done=False)), b"zz\r\nnonsense")
+    async with RawUpstream(*parts, silent=True) as upstream:
+        with pytest.raises(UpstreamError, match="ended mid-stream"):
+            await read(upstream)
+
+
+WORDS = b'{"error": {"message": "Slow down."}}'
+LATE = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (LATE + length(len(WORDS) + 9) + b"\r\n" + WORDS, "Slow down."),
+        (LATE + CHUNKED + b"\r\n" + chunk(WORDS), "Slow down."),
+        (LATE + length(9) + b"\r\n", ""),
+        (LATE + b"Content-Encoding: gzip\r\n" + length(6) + b"\r\n\x1f\x8bxxxx", ""),
+        (LATE + length(len(WORDS) * 2 + 2) + b"\r\n" + WORDS.decode().encode("utf-16"), "Slow down."),
+    ],
+)
+@pytest.mark.parametrize("silent", [False, True])
+async def test_an_error_whose_words_do_not_come_to_an_end(
+    answer: bytes, words: str, silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("antiphon.models.chat.connections._ERROR_S", 0.3)
+    async with RawUpstream(answer, silent=silent) as upstream:
+        with pytest.raises(RateLimited) as caught:
+            await read(upstream)
+    assert caught.value.headers == {"Retry-After": "7"}
+    assert words in caught.value.message
+
+
+async def test_a_list_of_models_whose_end_does_not_come() -> None:
+    listed = b'{"data": [{"id": "m"}]}'
+    async with RawUpstream(HEAD + length(len(listed) + 9) + b"\r\n" + listed) as upstream:
+        roster = upstream_models(upstream.url, key="", only="", aliases={}, connections_max=9, options={})
+        assert list(await roster.names()) == ["m"]
+        await roster.close()
 
 
 MODELS: list[Any] = [

@@ -10,14 +10,16 @@ import aiohttp
 from yarl import URL
 
 from antiphon.models.chat.encoding import Unpacker
+from antiphon.models.chat.http_heads import HEAD_BYTES_MAX, Connector
 from antiphon.wire.errors import ApiError, Unavailable, UpstreamError, UpstreamTimeout
 
 FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError)
 """What aiohttp raises when a connection fails."""
 HEADERS: Final = {"Accept-Encoding": "identity"}
 """Sent with every request: an answer that comes piece by piece gains nothing from being packed."""
-_HEADER_BYTES_MAX: Final = 256 * 1024
 _HEADERS_MAX: Final = 4096
+_ERROR_S: Final = 2.0
+"""How long the words of an error are waited for: its status is known."""
 _PLAIN_BODY_BYTES_MAX: Final = 1024 * 1024
 """Above it aiohttp wants a file, which it sends in pieces."""
 
@@ -25,11 +27,11 @@ _PLAIN_BODY_BYTES_MAX: Final = 1024 * 1024
 def open_session(connections_max: int) -> aiohttp.ClientSession:
     """Connections to servers that may say much in their headers. Call it inside the event loop."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=60),
+        connector=Connector(limit=connections_max, keepalive_timeout=60),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        max_line_size=_HEADER_BYTES_MAX,
-        max_field_size=_HEADER_BYTES_MAX,
+        max_line_size=HEAD_BYTES_MAX,
+        max_field_size=HEAD_BYTES_MAX,
         max_headers=_HEADERS_MAX,
     )
 
@@ -89,17 +91,29 @@ class Body:
             self._content.on_eof(late.cancel)
 
 
-async def read_whole(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
-    """The body, or as much of it as the bound allows."""
+async def read_whole(response: aiohttp.ClientResponse, bytes_max: int, within_s: float | None = None) -> bytes:
+    """The body, or as much of it as the bound allows, or as came before the connection broke or the time was over."""
     out = bytearray()
     try:
-        body = Body(response, bytes_max)
-        while len(out) < bytes_max and (data := await body.read()) is not None:
-            out += data
+        async with asyncio.timeout(within_s):
+            body = Body(response, bytes_max)
+            while len(out) < bytes_max and (data := await body.read()) is not None:
+                out += data
     except UpstreamError as error:
         if error.code != "upstream_too_long":
             raise
+    except FAILURES:
+        if not out:
+            raise
     return bytes(out[:bytes_max])
+
+
+async def read_error(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
+    """The body of an error, or nothing where it cannot be had."""
+    try:
+        return await read_whole(response, bytes_max, _ERROR_S)
+    except (*FAILURES, UpstreamError):
+        return b""
 
 
 def failure(error: Exception, *, streaming: bool = False) -> ApiError:

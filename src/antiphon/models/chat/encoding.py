@@ -1,7 +1,10 @@
-"""Answers that a server packs although it was asked not to: gzip, deflate, zstd and br, said in a header or not."""
+"""Answers that a server packs although it was asked not to: gzip, deflate, zstd and br, said in a header or not; and
+such as are written in UTF-16 or UTF-32.
+"""
 
 from __future__ import annotations
 
+import codecs
 import re
 import zlib
 from importlib import import_module
@@ -14,6 +17,8 @@ from antiphon.wire.errors import UpstreamError
 _brotli: Any = import_module("brotli")  # it has no types
 
 _GZIP: Final = b"\x1f\x8b"
+_MEMBERS: Final = (b"\x1f", b"x")
+"""How another member of gzip or zlib begins."""
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _HEAD_BYTES: Final = 4
 """How many of the first bytes say how an answer is packed."""
@@ -21,6 +26,15 @@ _SLICE_BYTES: Final = 256
 """How much is unpacked at a time where a bound cannot be given: a block of zstd holds 128 KiB in 4 bytes."""
 _TEXT: Final = re.compile(rb"\s*(?:[{\[][\s{\[\"}\]]|data|event|even|id ?:|retr|: |<[!a-zA-Z?])")
 """How an answer begins that is not packed at all; deflate and br have no head to tell them by."""
+_WIDE: Final = (
+    (re.compile(rb"\xff\xfe\0\0|\0\0\xfe\xff", re.DOTALL), "utf-32"),
+    (re.compile(rb"\xff\xfe|\xfe\xff", re.DOTALL), "utf-16"),
+    (re.compile(rb"\0\0\0[^\0]", re.DOTALL), "utf-32-be"),
+    (re.compile(rb"[^\0]\0\0\0", re.DOTALL), "utf-32-le"),
+    (re.compile(rb"\0[^\0]\0[^\0]", re.DOTALL), "utf-16-be"),
+    (re.compile(rb"[^\0]\0[^\0]\0", re.DOTALL), "utf-16-le"),
+)
+"""How a text begins in another encoding than UTF-8: by its mark, or since its first characters are ASCII."""
 _FAILED: Final = (zlib.error, zstandard.ZstdError, _brotli.error)
 _ANY_HEADER: Final = 47
 """zlib's word for "gzip or zlib, whichever it is"."""
@@ -91,6 +105,8 @@ class Unpacker:
             self._unpack = _Inflate(_ANY_HEADER if has_head else -zlib.MAX_WBITS)
         elif "br" in self._codings and not _TEXT.match(data):
             self._unpack = _Brotli()
+        elif wide := next((name for head, name in _WIDE if head.match(data)), ""):
+            self._unpack = _Recode(wide)
 
 
 class _Unpack(Protocol):
@@ -106,11 +122,23 @@ class _Inflate:
     def feed(self, data: bytes, bytes_max: int) -> bytes:
         out = b""
         while data and len(out) <= bytes_max:
+            if self._inflate.eof:
+                if data[:1] not in _MEMBERS:
+                    break  # what fills up the space behind it
+                self._inflate = zlib.decompressobj(_ANY_HEADER)
             out += self._inflate.decompress(data, bytes_max + 1 - len(out))
             data = self._inflate.unused_data
-            if data:
-                self._inflate = zlib.decompressobj(_ANY_HEADER)
         return out
+
+
+class _Recode:
+    """UTF-8 instead of another encoding of Unicode."""
+
+    def __init__(self, encoding: str) -> None:
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+
+    def feed(self, data: bytes, bytes_max: int) -> bytes:
+        return self._decoder.decode(data).encode()
 
 
 class _Zstd:

@@ -72,6 +72,7 @@ _STATUSES: Final = (
 """Statuses that a ``type`` or ``code`` in words stands for."""
 _MARKS: Final = ("error_message", "error_msg", "errors", "error_code", "error_type", "fault", "exception")
 """What no chunk has that is not an error."""
+_NO_ERRORS: Final = frozenset({"", "null", "none", "ok", "success", "false", "0"})
 _DEPTH_MAX: Final = 4
 _KEY_REFUSED: Final = re.compile(
     r"\b(?:api|access|auth\w*)[ _-]?(?:key|token)|credential|unauthori[sz]ed|authenticat", re.IGNORECASE
@@ -151,7 +152,7 @@ def gave_up(words: str) -> ApiError:
 def is_error(value: Any) -> bool:
     """Whether the ``error`` of a chunk is one: some servers say in every chunk that there is none."""
     if not isinstance(value, dict):
-        return bool(value)
+        return bool(value) and not (isinstance(value, str) and value.strip().lower() in _NO_ERRORS)
     error = cast(Json, value)
     if error.get("code") in (0, 200, "0", "200"):
         return False
@@ -177,7 +178,7 @@ def words_of(value: Json) -> str:
 
 
 def _value_of(body: bytes) -> Any:
-    text = body.decode(errors="replace").strip()
+    text = body.decode(errors="replace").removeprefix("\ufeff").strip()
     if text.startswith(("data:", "event:")):
         lines = (line[5:] for line in text.splitlines() if line.startswith("data:"))
         text = next((line.strip() for line in lines if line.strip()), "")
@@ -275,7 +276,7 @@ def _error(status: int, report: _Report, headers: Mapping[str, str], api_key: st
     words = _excerpt(report.message, api_key)
     make = _ERRORS.get(status) or _rejected if 400 <= status < 500 else _ERRORS.get(status, _failed)
     error = make(status, words)
-    if status in (408, 429) or status >= 500:
+    if error.status == 429 or error.status >= 500:
         error.headers = {name: value for name in _TRY_AGAIN if (value := _header(headers, name))}
     return error
 
@@ -333,13 +334,21 @@ def _failed(status: int, words: str) -> ApiError:
 
 _ERRORS: Final[Mapping[int, Callable[[int, str], ApiError]]] = {
     401: _refused_key,
+    402: _limited,
     403: _forbidden,
     404: _not_found,
     408: _late,
     413: _too_large,
+    423: _unavailable,
+    424: _failed,
+    425: _unavailable,
     429: _limited,
+    498: _unavailable,
+    499: _failed,
     503: _unavailable,
     504: _late,
+    522: _late,
+    524: _late,
     529: _unavailable,
 }
 

@@ -29,6 +29,7 @@ from antiphon.models.chat.connections import (
     is_stale,
     open_session,
     payload,
+    read_error,
     read_whole,
     url_of,
 )
@@ -206,7 +207,7 @@ class ChatModel:
             if 200 <= response.status < 300:
                 return response
             try:
-                error_body = await read_whole(response, self.config.error_bytes_max)
+                error_body = await read_error(response, self.config.error_bytes_max)
             finally:
                 response.close()
         except FAILURES as error:

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from antiphon.models.chat.chunk import parse
-from antiphon.models.chat.connections import FAILURES, HEADERS, open_session, read_whole, url_of
+from antiphon.models.chat.connections import FAILURES, HEADERS, open_session, read_error, read_whole, url_of
 from antiphon.models.chat.errors import error_of_answer
 from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.chat.template import NoTemplate, load_tokenizer
@@ -109,7 +109,8 @@ async def _fetch_list(session: aiohttp.ClientSession, url: str, key: str, *, nee
         async with session.get(
             url_of(url, "models"), headers=headers, timeout=timeout, allow_redirects=False
         ) as answer:
-            body = await read_whole(answer, _ANSWER_BYTES_MAX)
+            read = read_whole if answer.ok else read_error
+            body = await read(answer, _ANSWER_BYTES_MAX)
     except FAILURES as error:
         raise Unavailable("The model's server cannot be reached.", internal=repr(error)) from error
     try:
