@@ -142,6 +142,35 @@ PARALLEL: list[Any] = [
         ],
         ["get_weather"],
     ),
+    ([tool(0, "a", "ping", "{}"), tool(0, "a", "ping", A)], ["ping"]),
+    ([delta(function_call={"name": "ping", "arguments": A}), tool(0, "a", "ping", A)], ["ping"]),
+    ([tool(0, "a", "ping", A), delta(function_call={"name": "ping", "arguments": A})], ["ping"]),
+    (
+        [
+            tool(0, "a", "ping", A),
+            tool(1, "b", "get_time", B),
+            {"choices": [{"message": pieces(tool(None, "x", "ping", A))["choices"][0]["delta"]}]},
+        ],
+        ["ping", "get_time"],
+    ),
+    *(
+        ([delta(**{name: value})], ["ping"])
+        for name, value in {
+            "tool_call": {"index": 0, "id": "a", "function": {"name": "ping", "arguments": A}},
+            "toolCalls": [{"index": 0, "id": "a", "function": {"name": "ping", "arguments": A}}],
+            "content": [{"type": "tool_use", "id": "a", "name": "ping", "input": {"city": "A"}}],
+        }.items()
+    ),
+    *(
+        ([delta(tool_calls=[call])], ["ping"])
+        for call in (
+            [{"index": 0, "id": "a", "function": {"name": "ping", "arguments": A}}],
+            {"index": 0, "id": "a", "function": [{"name": "ping", "arguments": A}]},
+            {"index": 0, "id": "a", "function": "ping", "arguments": A},
+            {"index": 0, "id": "a", "function": {"name": "ping", "args": {"city": "A"}}},
+            {"index": 0, "id": "a", "function": {"name": "ping", "input": {"city": "A"}}},
+        )
+    ),
 ]
 
 
@@ -161,9 +190,50 @@ def test_an_argument_that_looks_like_the_whole_is_no_repetition() -> None:
     assert calls(read(body)) == [("ping", whole)]
 
 
-@pytest.mark.parametrize("arguments", ["{}", {}, "", " \n", "null", "  null ", None])
+@pytest.mark.parametrize(
+    "arguments", ["{}", {}, "", " \n", "null", "  null ", None, [], "[]", '""', "None", "undefined"]
+)
 def test_blank_arguments_are_an_empty_object(arguments: Any) -> None:
     assert calls(read(frames(tool(0, "a", "ping", arguments), finish("tool_calls")))) == [("ping", "{}")]
+
+
+ARGUMENTS: list[Any] = [
+    ("{'a': True, 'b': None}", {"a": True, "b": None}),
+    ('{"a": True, "b": [False, {"c": None}]}', {"a": True, "b": [False, {"c": None}]}),
+    ("{'a': \"it's\", 'b': 'say \"hi\"', 'c': 'it\\'s'}", {"a": "it's", "b": 'say "hi"', "c": "it's"}),
+    ('{"a": "True, None and \\"NaN\\""}', {"a": 'True, None and "NaN"'}),
+    ('{"a": NaN, "b": -Infinity, "c": undefined}', {"a": None, "b": None, "c": None}),
+    ("{city: 'A', n: 1}", {"city": "A", "n": 1}),
+    ('{"a": "one\ntwo\tthree\x00"}', {"a": "one\ntwo\tthree\x00"}),
+    (r'{"a": "\d+ \x41 it\'s"}', {"a": r"\d+ A it's"}),
+    ('{"a": [1, 2,], "b": 3,}', {"a": [1, 2], "b": 3}),
+    ('{"a": {"b": 1', {"a": {"b": 1}}),
+    ('[{"a": 1}]', {"a": 1}),
+    ('\ufeff\u200b{"a": 1}', {"a": 1}),
+    ('null{"a": 1}', {"a": 1}),
+]
+
+
+@pytest.mark.parametrize(("written", "meant"), ARGUMENTS)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_arguments_that_are_not_quite_json(written: str, meant: Any, size: int) -> None:
+    pieces = [written[at : at + size] for at in range(0, len(written), size)]
+    chunks = (tool(0, None if n else "a", None if n else "ping", piece) for n, piece in enumerate(pieces))
+    [(name, arguments)] = calls(read(frames(*chunks, finish("tool_calls"))))
+    assert (name, json.loads(arguments)) == ("ping", meant)
+
+
+def test_arguments_are_passed_on_as_they_come_until_they_are_odd() -> None:
+    stream, passed = ChatStream(PROMPT, CONFIG), list[str]()
+    for piece in ('{"a": "x', '", "b": ', "Tr", "ue, ", '"c": 1}'):
+        deltas = stream.feed(frames(tool(0, "a", "ping", piece), done=False))
+        passed.append("".join(one.arguments for one in deltas if isinstance(one, Call)))
+    assert passed == ['{"a": "x', '", "b": ', "", "", ""]
+
+
+@pytest.mark.parametrize("written", ["A", '{"a": "', "{'a': b}"])
+def test_arguments_that_nobody_understands_stay_as_they_are(written: str) -> None:
+    assert calls(read(frames(tool(0, "a", "ping", written), finish("tool_calls")))) == [("ping", written)]
 
 
 def test_the_one_function_there_is_need_not_be_named() -> None:
@@ -205,6 +275,12 @@ ODD = (
     'data: {"code": 200, "message": "ok"}',
     "event: keepalive",
     "  data: {}",
+    "\0",
+    'data: {"choices": [], "error": "null"}',
+    'data: {"choices": [], "error": "ok"}',
+    'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "in_progress"}]}',
+    'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "FINISH_REASON_UNSPECIFIED"}]}',
+    "event: usage\ndata: {}",
 )
 
 
@@ -223,7 +299,33 @@ FORMS: list[str] = [
     f"data: data: {TEXT}\n\ndata: data: {END}\n\n",
     f"data: {TEXT}data: {END}\n\n",
     f"data: {json.dumps(TEXT)}\n\ndata: {json.dumps(END)}\n\n",
-    *(f'data: {{"{name}": {TEXT}}}\n\ndata: {{"{name}": {END}}}\n\n' for name in ("data", "result", "response")),
+    *(
+        f'data: {{"{name}": {TEXT}}}\n\ndata: {{"{name}": {END}}}\n\n'
+        for name in ("data", "result", "response", "payload", "message", "event")
+    ),
+    f'data: {{"data": {TEXT}, "usage": {{"prompt_tokens": 3}}}}\n\ndata: {END}\n\n',
+    f"data: {json.dumps({'data': TEXT})}\n\ndata: {json.dumps({'a': {'b': END}})}\n\n",
+    f"data: {json.dumps(text('Hello'), indent=2)}\n\ndata: {json.dumps(finish(), indent=2)}\n\n",
+    f"\0data: {TEXT}\0\n\n\ufeffdata: {END}\n\n",
+    f"data: {json.dumps(text('Hel'))}\n\n\ufeffdata: {json.dumps(text('lo'))}\n\n\0data: {END}\n\n",
+    f"[{json.dumps(text('Hel'))},\n{json.dumps(text('lo'))},\n{END}]",
+    f"[ {TEXT},{END},",
+    f"{TEXT}\n{END}\n[DONE]\n",
+    json.dumps({"statusCode": 200, "body": json.dumps({"choices": [{"message": {"content": "Hello"}}]})}),
+    json.dumps({"choices": [{"message": "Hello", "finish_reason": "stop"}]}),
+    *(
+        f"data: {json.dumps({'choices': [choice]})}\n\ndata: {END}\n\n"
+        for choice in (
+            {"index": 0, "delta": {}, "message": {"content": "Hello"}},
+            {"index": 0, "delta": {"content": ""}, "message": {"content": "Hello"}},
+            {"index": 0, "delta": {}, "text": "Hello"},
+            {"index": 0, "delta": [{"content": "Hello"}]},
+            {"index": 0, "message": "Hello"},
+            {"index": 0, "content": "Hello"},
+            [{"index": 0, "delta": {"content": "Hello"}}],
+            json.dumps({"index": 0, "delta": {"content": "Hello"}}),
+        )
+    ),
     '{"data": {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}}',
     *(
         f"data: {json.dumps(one)}\n\ndata: {END}\n\n"
@@ -231,6 +333,12 @@ FORMS: list[str] = [
             {"choices": [{"index": 0, "text": "Hello"}]},
             delta(text="Hello"),
             delta(content={"parts": [{"text": "Hello"}]}),
+            delta(content={"parts": ["Hello"]}),
+            delta(content="", text="Hello"),
+            delta(content=[["Hello"]]),
+            delta(content={"value": "Hello"}),
+            delta(content=[{"type": "text", "content": "Hello"}]),
+            delta(content=[{"type": "text", "text": ["Hel", "lo"]}]),
         )
     ),
 ]
@@ -241,14 +349,47 @@ def test_other_forms_of_the_same(body: str) -> None:
     assert said(read(body.encode())) == "Hello"
 
 
+PIECES: list[Any] = [["Hel", "lo"], ["Hel", "Hello"], ["Hel", "Hello", "Hello"], ["Hello"], ["", "Hello"]]
+
+
+@pytest.mark.parametrize("said_so_far", PIECES)
+def test_pieces_may_be_called_messages(said_so_far: list[str]) -> None:
+    chunks: list[Any] = [{"choices": [{"index": 0, "message": {"content": one}}]} for one in said_so_far]
+    chunks[-1]["choices"][0]["finish_reason"] = "stop"
+    assert said(read(frames(*chunks))) == "Hello"
+
+
+DONE = ["data: [done]", 'data: "[DONE]"', "data: DONE", "[DONE]", "data: [DONE][DONE]", "event: done\ndata: {}"]
+DONE += ["event: end\ndata:", 'data: {"done": true}', 'data: {"type": "message_stop"}', 'data: {"status": "completed"}']
+
+
+@pytest.mark.parametrize("last", DONE)
+def test_other_words_for_the_last_frame(last: str) -> None:
+    end = f"{last}\n\n".encode()
+    assert said(read(HEL + end)) == "Hel"
+    assert said(read(HEL + frames(finish(), done=False) + end)) == "Hel"
+    with pytest.raises(UpstreamError, match="ended mid-stream"):
+        read(frames(delta(role="assistant"), done=False) + end)
+
+
+def test_words_in_front_of_an_answer_are_not_why_it_ends() -> None:
+    assert said(read(b"data: still in the queue\n\n" + HEL + frames())) == "Hel"
+
+
 def test_a_number_is_a_text() -> None:
     assert said(read(frames(delta(content=42), finish()))) == "42"
 
 
 REASONS = {
-    "length": ("MAX_TOKENS", "maxTokens", "FINISH_REASON_MAX_TOKENS", "token_limit", "context-length", "max_length"),
-    "content_filter": ("SAFETY", "content-filter", "guardrail_intervened", "SPII", "refusal"),
-    "stop": ("STOP", "end_turn", "FINISH_REASON_STOP", "stop_sequence", "toolCalls"),
+    "length": (
+        *("MAX_TOKENS", "maxTokens", "FINISH_REASON_MAX_TOKENS", "token_limit", "context-length", "max_length"),
+        *("max_tokens_exceeded", "length_exceeded", "output_limit", "max_context", "ERROR_LIMIT"),
+    ),
+    "content_filter": (
+        *("SAFETY", "content-filter", "guardrail_intervened", "SPII", "refusal"),
+        *("ContentFiltered", "IMAGE_SAFETY", "policy_violation", "ERROR_TOXIC", "moderated", "flagged"),
+    ),
+    "stop": ("STOP", "end_turn", "FINISH_REASON_STOP", "stop_sequence", "toolCalls", "停止"),
 }
 
 
@@ -259,15 +400,48 @@ def test_why_an_answer_ends_in_every_servers_words(reason: str, said: str) -> No
     assert last.reason == reason
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        "[THINK]Hm[/THINK]Hello",
-        "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>final<|message|>Hello",
-    ],
-)
-def test_reasoning_in_a_models_own_marks(body: str) -> None:
-    deltas = read(frames(*(text(piece) for piece in (body[:9], body[9:])), finish()))
+PLACES: list[Any] = [
+    {"choices": [{"delta": {}, "finishReason": "length"}]},
+    {"choices": [{"delta": {"finish_reason": "length"}}]},
+    {"choices": [{"delta": {}, "stop_reason": "max_tokens"}]},
+    {"choices": [{"delta": {}, "finish_details": {"type": "max_tokens"}}]},
+    {"choices": [{"delta": {}, "finish_reason": ["length"]}]},
+    {"choices": [], "finish_reason": "length"},
+]
+
+
+@pytest.mark.parametrize("chunk", PLACES)
+def test_why_an_answer_ends_in_other_places(chunk: Any) -> None:
+    last = read(frames(text("Hello"), chunk, done=False))[-1]
+    assert isinstance(last, Finish)
+    assert last.reason == "length"
+
+
+@pytest.mark.parametrize("reason", ["ERROR", "server_error", "cancelled", "aborted", "failed", "engine_overloaded"])
+def test_an_answer_that_was_given_up_is_none(reason: str) -> None:
+    with pytest.raises(UpstreamError, match="gave up"):
+        read(frames(text("Hello"), finish(reason)))
+
+
+MARKED = [
+    "[THINK]Hm[/THINK]Hello",
+    "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>final<|message|>Hello",
+    "<thought>Hm</thought>Hello",
+    "<seed:think>Hm</seed:think>Hello",
+    "<|START_THINKING|>Hm<|END_THINKING|>Hello",
+    "<|begin_of_thought|>Hm<|end_of_thought|>Hello",
+    "<unused94>thought\nHm<unused95>Hello",
+    "◁think▷Hm◁/think▷Hello",
+    "<think>H</think>\n\n<think>m</think>Hello",
+]
+
+
+@pytest.mark.parametrize("body", MARKED)
+@pytest.mark.parametrize("size", [1, 4, 9])
+@pytest.mark.parametrize("prompt", [PROMPT, Prompt(items=PROMPT.items)])
+def test_reasoning_in_a_models_own_marks(body: str, size: int, prompt: Prompt) -> None:
+    pieces = [text(body[at : at + size]) for at in range(0, len(body), size)]
+    deltas = read(frames(*pieces, finish()), prompt)
     assert (thought(deltas), said(deltas)) == ("Hm", "Hello")
 
 
@@ -320,6 +494,12 @@ REASONING: list[Any] = [
         "reasoning_details": [{"type": "reasoning.encrypted"}],
     },
     {"reasoning": False, "reasoning_content": ["H", "m"]},
+    *({name: "Hm"} for name in ("reasoningContent", "reasoning_summary", "thought", "thoughts")),
+    {"reasoningContent": {"reasoningText": {"text": "Hm"}}},
+    {"provider_specific_fields": {"reasoning_content": "Hm"}},
+    {"reasoning_content": [["Hm"]]},
+    {"content": [{"thinking": "Hm"}]},
+    {"content": [{"type": "text", "text": "Hm", "thought": True}]},
     {"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}]}]},
 ]
 
@@ -340,6 +520,23 @@ COUNTS: list[Any] = [
     ([{"promptTokens": 3, "completionTokens": "2"}], (3, 2)),
     ([{"prompt_eval_count": 3, "eval_count": 2}], (3, 2)),
     ([{"total_tokens": 5}], None),
+    ([{"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 5}], (3, 2)),
+    ([{"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}, FULL], (3, 2)),
+    *(
+        ([counts], (3, 2))
+        for counts in (
+            {"promptTokenCount": 3, "candidatesTokenCount": 2},
+            {"prompt_token_count": 3, "candidates_token_count": 2},
+            {"inputTokenCount": 3, "outputTokenCount": 2},
+            {"PromptTokens": 3, "CompletionTokens": 2},
+            {"prompt_tokens": 3, "generated_tokens": 2},
+            {"tokens_in": 3, "tokens_out": 2},
+            {"usage": FULL},
+            {"billed_units": {"input_tokens": 1}, "tokens": {"input_tokens": 3, "output_tokens": 2}},
+            [FULL],
+            json.dumps(FULL),
+        )
+    ),
     ([FULL, {}], (3, 2)),
     ([FULL, {"prompt_tokens": 0, "completion_tokens": 0}], (3, 2)),
     ([FULL, {"prompt_tokens_details": {"cached_tokens": 0}}], (3, 2)),
@@ -358,9 +555,45 @@ def test_usage(counts: Any, expected: Any) -> None:
     assert (found and (found.input, found.output)) == expected
 
 
-def test_usage_in_other_places() -> None:
-    for chunk in ({"choices": [], "x_groq": {"usage": FULL}}, {"usage": FULL}):
+DETAILS: list[Any] = [
+    (
+        {"prompt_tokens_details": {"cached_tokens": "1"}, "completion_tokens_details": {"reasoning_tokens": "1"}},
+        (3, 1, 2, 1),
+    ),
+    ({"prompt_tokens": "3", "reasoning_tokens": 1, "num_cached_tokens": 1}, (3, 1, 2, 1)),
+    ({"prompt_tokens": "3", "promptTokensDetails": {"cachedTokens": 1}}, (3, 1, 2, 0)),
+    # Some leave out of one number what they say in another.
+    ({"completion_tokens_details": {"reasoning_tokens": 5}}, (3, 0, 7, 5)),
+    ({"completion_tokens_details": {"reasoning_tokens": 5}, "total_tokens": 10}, (3, 0, 7, 5)),
+    ({"completion_tokens_details": {"reasoning_tokens": 1}, "total_tokens": 6}, (3, 0, 3, 1)),
+    ({"prompt_tokens": "3", "cache_read_input_tokens": 10}, (13, 10, 2, 0)),
+]
+
+
+@pytest.mark.parametrize(("details", "expected"), DETAILS)
+def test_what_usage_consists_of(details: Any, expected: tuple[int, int, int, int]) -> None:
+    assert used(read(frames(text("Hello"), finish(usage={**FULL, **details})))) == Usage(*expected)
+
+
+@pytest.mark.parametrize(
+    "aside",
+    [
+        {"x_groq": {"usage": FULL}},
+        {"usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2}},
+        {"token_usage": FULL},
+        {"meta": {"tokens": {"input_tokens": 3, "output_tokens": 2}}},
+        {"metadata": {"usage": {"inputTokens": 3, "outputTokens": 2}}},
+        {"amazon-bedrock-invocationMetrics": {"inputTokenCount": 3, "outputTokenCount": 2}},
+    ],
+)
+def test_usage_in_other_places(aside: Any) -> None:
+    for chunk in ({"choices": [], **aside}, aside):
         assert used(read(frames(text("Hello"), finish(), chunk))) == Usage(3, 0, 2, 0)
+    assert used(read(frames(text("Hello"), {**finish(), **aside}))) == Usage(3, 0, 2, 0)
+
+
+def test_usage_beside_the_answer() -> None:
+    assert used(read(frames(text("Hello"), finish(), {"usage": FULL}))) == Usage(3, 0, 2, 0)
     last = {"choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": "stop", "usage": FULL}]}
     assert used(read(frames(last))) == Usage(3, 0, 2, 0)
 
@@ -373,6 +606,33 @@ def test_probabilities_that_json_does_not_know() -> None:
     first = read(body, Prompt(items=(), top_logprobs=1))[0]
     assert isinstance(first, Text)
     assert first.logprobs[0]["top_logprobs"] == [{"token": "x", "logprob": -9999.0, "bytes": [120]}]
+
+
+FORMS_OF_LOGPROBS: list[Any] = [
+    {"content": [{"token": "Hi", "logprob": -1, "top_logprobs": {"Hi": -1, "Ho": -2}}]},
+    {"content": {"token": "Hi", "logprob": -1, "top_logprobs": [{"token": "Hi", "logprob": -1}]}},
+    [{"token": "Hi", "logprob": -1, "top_logprobs": [{"token": "Hi", "logprob": -1}]}],
+    {"tokens": ["Hi"], "token_logprobs": [-1], "top_logprobs": [{"Hi": -1}]},
+]
+
+
+@pytest.mark.parametrize("logprobs", FORMS_OF_LOGPROBS)
+def test_probabilities_in_other_forms(logprobs: Any) -> None:
+    chunk = text("Hi")
+    chunk["choices"][0]["logprobs"] = logprobs
+    first = read(frames(chunk, finish()), Prompt(items=(), top_logprobs=1))[0]
+    assert isinstance(first, Text)
+    token = {"token": "Hi", "logprob": -1, "bytes": [72, 105]}
+    assert first.logprobs == ({**token, "top_logprobs": [token]},)
+
+
+@pytest.mark.parametrize(
+    "logprobs", [[], {}, "x", 7, {"content": "x"}, {"tokens": 1}, {"tokens": [1], "token_logprobs": 2}]
+)
+def test_probabilities_that_make_no_sense_cost_nothing(logprobs: Any) -> None:
+    chunk = text("Hi")
+    chunk["choices"][0]["logprobs"] = logprobs
+    assert said(read(frames(chunk, finish()), Prompt(items=(), top_logprobs=1))) == "Hi"
 
 
 def test_choices_of_another_number() -> None:

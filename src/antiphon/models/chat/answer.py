@@ -12,52 +12,33 @@ import msgspec
 from antiphon.models import Delta, Finish, Prompt, Reasoning, Refusal, Text, ToolMeasure, Usage
 from antiphon.models.chat.body import is_bound, shows_in_words
 from antiphon.models.chat.calls import Calls
-from antiphon.models.chat.chunk import CallPiece, Choice, Chunk, Counts, Said, blocks_of, logprob_of, thought_of
+from antiphon.models.chat.chunk import (
+    CallPiece,
+    Choice,
+    Chunk,
+    Counts,
+    Said,
+)
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.errors import is_error, stream_error
 from antiphon.models.chat.filters import filters, through
+from antiphon.models.chat.loose import blocks_of, calls_of, logprobs_of, thought_of
 from antiphon.models.chat.unicode import SurrogateJoiner
 from antiphon.wire import Json
 
-_LENGTH: Final = (
-    "length",
-    "length_limit",
-    "max_length",
-    "max_tokens",
-    "max_new_tokens",
-    "max_output_tokens",
-    "max_completion_tokens",
-    "max_tokens_reached",
-    "model_length",
-    "token_limit",
-    "token_limit_reached",
-    "context_length",
-    "context_length_exceeded",
-    "context_window",
-    "model_context_window",
-    "model_context_window_exceeded",
+_LENGTH: Final = re.compile(
+    r"length|max_(?:\w+_)?tokens|token_(?:limit|budget)|(?:output|context)_(?:limit|window)"
+    r"|max_(?:context|output)|error_limit"
 )
-_FILTERED: Final = (
-    "content_filter",
-    "content_filtered",
-    "guardrail_intervened",
-    "moderation",
-    "safety",
-    "sensitive",
-    "spii",
-    "recitation",
-    "refusal",
-    "prohibited_content",
-    "blocklist",
+_FILTERED: Final = re.compile(
+    r"filter|guardrail|moderat|safety|sensitive|spii|recitation|refus|prohibited|blocklist|policy|toxic|flagged|censor"
 )
-_FINISH: Final[dict[str, Literal["stop", "length", "content_filter"]]] = {
-    **dict.fromkeys(_LENGTH, "length"),
-    **dict.fromkeys(_FILTERED, "content_filter"),
-}
 """Any other reason is ``stop``: calls, and every server's own words for the end."""
 _WORDY: Final = re.compile(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z]+")
-_FAILED: Final = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
-_NOT_YET: Final = frozenset({"", "null", "none"})
+_FAILED: Final = re.compile(
+    r"(?:\w+_)?error|abort(?:ed)?|cancell?ed|failed|interrupted|\w*overloaded|insufficient_(?:system_resource|quota)"
+)
+_NOT_YET: Final = re.compile(r"null|none|nil|undefined|in_progress|not_finished|(?:finish_reason_)?unspecified")
 _ASIDE_MAX: Final = 65_536
 """How many pieces of choices that nobody asked for are kept, in case the server has no first one."""
 
@@ -94,7 +75,7 @@ class _Texts:
 
 def _known_reason(said: str) -> Literal["stop", "length", "content_filter"]:
     """Why an answer ends, in this API's words, from those of its server, however they are spelled."""
-    return _FINISH.get(said.removeprefix("finish_reason_"), "stop")
+    return "length" if _LENGTH.search(said) else "content_filter" if _FILTERED.search(said) else "stop"
 
 
 def _spelled(reason: str) -> str:
@@ -106,9 +87,11 @@ def _called(piece: CallPiece) -> tuple[str, str | Json | None]:
     """The name and the arguments in a piece of a call, wherever its server puts them."""
     if piece.custom is not None:
         return piece.custom.name or "", None if piece.custom.input is None else {"input": piece.custom.input}
-    function = piece.function or piece
-    arguments = function.arguments if function.arguments is not None else function.parameters
-    return function.name or "", arguments if arguments is not None else piece.input
+    function = piece.function
+    name = (function.name if function is not None else None) or piece.name or ""
+    inner = () if function is None else (function.arguments, function.parameters, function.args, function.input)
+    given = (*inner, piece.arguments, piece.parameters, piece.input)
+    return name, next((one for one in given if one is not None), None)
 
 
 class _Tokens(msgspec.Struct):
@@ -120,16 +103,19 @@ class _Tokens(msgspec.Struct):
     reasoning: int = 0
 
     def add(self, counts: Counts) -> None:
-        input, output = counts.input, counts.output
-        if counts.total_tokens and bool(input) != bool(output):
-            rest = max(0, counts.total_tokens - input - output)
-            input, output = input or rest, output or rest
-        self.input, self.output = input or self.input, output or self.output
         details = counts.prompt_tokens_details or counts.input_tokens_details
-        cached = (details and details.cached_tokens) or counts.prompt_cache_hit_tokens or counts.cached_tokens
-        self.cached = cached or self.cached
+        cached = (details and details.cached_tokens) or counts.prompt_cache_hit_tokens or counts.cached_tokens or 0
         spent = counts.completion_tokens_details or counts.output_tokens_details
-        self.reasoning = (spent and spent.reasoning_tokens) or self.reasoning
+        reasoning = (spent and spent.reasoning_tokens) or 0
+        input, output = counts.input, counts.output
+        if input and output:
+            # Some leave out of one number what they say in another.
+            input, output = input + cached * (cached > input), output + reasoning * (reasoning > output)
+        rest = max(0, (counts.total_tokens or 0) - input - output)
+        if rest and (input or output):
+            input, output = input or rest, output + rest if input else output
+        self.input, self.output = input or self.input, output or self.output
+        self.cached, self.reasoning = cached or self.cached, reasoning or self.reasoning
 
     @property
     def usage(self) -> Usage | None:
@@ -167,12 +153,13 @@ class Answer:
         self._is_chosen = False
         self._aside: list[Choice] = []
         self._has_spoken = False
+        self._told: str | None = None  # what was said in messages
         self._tokens = _Tokens()
 
     @property
     def has_failed(self) -> bool:
         """Whether the server says that it gave up."""
-        return self.finish_reason in _FAILED
+        return self.finish_reason is not None and _FAILED.fullmatch(self.finish_reason) is not None
 
     @property
     def is_over(self) -> bool:
@@ -202,12 +189,16 @@ class Answer:
                 self._choice(choice, out)
             elif not self._is_chosen and len(self._aside) < _ASIDE_MAX:
                 self._aside.append(choice)
-        if chunk.usage is not None:
-            self._tokens.add(chunk.usage)
+        self.note_usage(chunk.usage)
         if chunk.x_groq is not None and chunk.x_groq.usage is not None:
             self._tokens.add(chunk.x_groq.usage)
         if chunk.error and is_error(chunk.error) and not self.is_over:
             raise stream_error({"error": chunk.error})
+
+    def note_usage(self, counts: Counts | None) -> None:
+        """Take what was said that the answer used."""
+        if counts is not None:
+            self._tokens.add(counts)
 
     def choose(self, out: list[Delta]) -> None:
         """No more choices will come. Where the server has no first one, the one with the lowest number is it."""
@@ -222,32 +213,42 @@ class Answer:
         said = choice.delta
         if said is not None:
             self._said(said, choice, out)
-        elif choice.message is not None:
-            self._summary(choice.message, choice, out)
-        elif choice.text:
+        if choice.message is not None:
+            self._message(choice.message, choice, out)
+        elif choice.text and (said is None or not said.content):
             self._speak(choice.text, out)
-        if choice.finish_reason and choice.finish_reason.lower() not in _NOT_YET:
-            self.finish_reason = _spelled(choice.finish_reason) or "stop"
+        if choice.finish_reason and choice.finish_reason.strip():
+            reason = _spelled(choice.finish_reason) or "stop"
+            self.finish_reason = self.finish_reason if _NOT_YET.fullmatch(reason) else reason
         if choice.error and is_error(choice.error):
             raise stream_error({"error": choice.error})
         if choice.usage is not None:
             self._tokens.add(choice.usage)
 
-    def _summary(self, message: Said, choice: Choice, out: list[Delta]) -> None:
-        """A whole message: the answer, unless it has been said piece by piece before."""
-        if self._has_spoken:
-            message = Said(tool_calls=message.tool_calls, function_call=message.function_call)
+    def _message(self, message: Said, choice: Choice, out: list[Delta]) -> None:
+        """A whole message: the answer, unless it has been said in deltas before. Some servers call their pieces so, or
+        say all of it anew each time.
+        """
+        if self._told is None and (self._has_spoken or self._calls):
+            calls = Said(tool_calls=message.tool_calls, function_call=message.function_call)
+            self._said(Said() if self._calls else calls, choice, out)
+            return
+        content, told = message.content, self._told or ""
+        if type(content) is str and content:
+            if told and content.startswith(told) and (len(content) > len(told) or choice.finish_reason):
+                message = msgspec.structs.replace(message, content=content[len(told) :])
+                told = ""
+            self._told = told + content
         self._said(message, choice, out)
 
     def _said(self, said: Said, choice: Choice, out: list[Delta]) -> None:
         if self._top_logprobs is not None and choice.logprobs is not None:
-            entries = (logprob_of(entry, self._top_logprobs) for entry in choice.logprobs.content or ())
-            self._logprobs += tuple(one for one in entries if one is not None)
+            self._logprobs += tuple(logprobs_of(choice.logprobs, self._top_logprobs))
         if thought := said.reasoning_content or said.reasoning or said.reasoning_text or said.thinking:
             self._think(thought, out)
         elif blocks := said.reasoning_details or said.thinking_blocks:
             self._think("".join(map(thought_of, blocks)), out)
-        content = said.text if said.content is None else said.content
+        content = said.content or said.text
         if type(content) is str:
             if content and not (
                 self._filters or self._top_logprobs is not None or self._is_loose or self._texts.pending
@@ -261,9 +262,11 @@ class Answer:
         if said.refusal:
             out += self._join(Refusal, said.refusal)
         if said.tool_calls or said.function_call is not None:
-            self._tool_calls(said, out)
+            self._tool_calls(said.tool_calls or [CallPiece(-1, None, said.function_call)], out)
 
     def _blocks(self, content: Sequence[Any], out: list[Delta]) -> None:
+        if called := calls_of(content):
+            self._tool_calls(called, out)
         for kind, text in blocks_of(content):
             match kind:
                 case "thought":
@@ -306,8 +309,7 @@ class Answer:
                 return [*deltas[:n], Text(delta.text, logprobs), *deltas[n + 1 :]]
         return deltas
 
-    def _tool_calls(self, said: Said, out: list[Delta]) -> None:
-        pieces = said.tool_calls or [CallPiece(-1, None, said.function_call)]
+    def _tool_calls(self, pieces: Sequence[CallPiece], out: list[Delta]) -> None:
         # The server tells calls and text apart by itself: what is held is text, in front of the calls.
         out += self._texts.end()
         for one in self._filters:

@@ -10,8 +10,12 @@ import msgspec
 from antiphon.models import Function
 from antiphon.wire.schema import violation
 
-_OUTSIDE: Final = re.compile(r'["{}\[\]]')
-_INSIDE: Final = re.compile(r'["\\]')
+_OUTSIDE: Final = re.compile(r"""["'{}\[\]]""")
+_INSIDE: Final = re.compile(r"""["'\\]""")
+_PLAIN_OUTSIDE: Final = re.compile(
+    r"""(?P<quote>")|(?P<open>,\s*\Z)|,\s*[}\]]|[^\s\d{}\[\]:,.+\-eEtrufalsn](?P<escaped>)?"""
+)
+_PLAIN_INSIDE: Final = re.compile(r"""(?P<quote>")|(?P<escaped>\\["\\/bfnrtu])|(?P<open>\\\Z)|[\\\x00-\x1f]""")
 
 
 class JsonScanner:
@@ -20,11 +24,13 @@ class JsonScanner:
     It counts brackets outside strings and checks nothing else: the caller decodes what it found.
     """
 
-    __slots__ = ("_depth", "_escaped", "_quoted")
+    __slots__ = ("_depth", "_escaped", "_quote", "_single")
 
-    def __init__(self) -> None:
+    def __init__(self, *, single: bool = False) -> None:
+        """``single``: whether strings may stand in single quotes too, as in Python."""
         self._depth = 0
-        self._quoted = False
+        self._single = single
+        self._quote = ""  # of the string that is open
         self._escaped = False
 
     def feed(self, piece: str, start: int = 0) -> int:
@@ -33,14 +39,14 @@ class JsonScanner:
         if self._escaped and at < len(piece):
             self._escaped = False
             at += 1
-        while (found := (_INSIDE if self._quoted else _OUTSIDE).search(piece, at)) is not None:
+        while (found := (_INSIDE if self._quote else _OUTSIDE).search(piece, at)) is not None:
             at = found.end()
             match found[0]:
                 case "\\":
                     self._escaped = at == len(piece)
                     at += 1
-                case '"':
-                    self._quoted = not self._quoted
+                case '"' | "'" as quote:
+                    self._meet(quote)
                 case "{" | "[":
                     self._depth += 1
                 case _:
@@ -48,6 +54,42 @@ class JsonScanner:
                     if self._depth <= 0:
                         return at
         return -1
+
+    def _meet(self, quote: str) -> None:
+        if self._quote == quote:
+            self._quote = ""
+        elif not self._quote and (quote == '"' or self._single):
+            self._quote = quote
+
+
+class JsonPieces:
+    """A JSON text that comes in pieces: what of it is JSON so far.
+
+    Attributes:
+        odd: whether something came that JSON does not have; nothing behind it is looked at.
+    """
+
+    __slots__ = ("_held", "_quoted", "odd")
+
+    def __init__(self) -> None:
+        self.odd = False
+        self._quoted = False
+        self._held = ""  # what the next piece decides
+
+    def feed(self, piece: str) -> str:
+        """What is certain, up to what is odd."""
+        if self.odd:
+            return ""
+        text, self._held, at = self._held + piece, "", 0
+        while (found := (_PLAIN_INSIDE if self._quoted else _PLAIN_OUTSIDE).search(text, at)) is not None:
+            at = found.end()
+            if found["quote"]:
+                self._quoted = not self._quoted
+            elif not found["escaped"]:
+                self.odd = at < len(text) or not found["open"]
+                self._held = text[found.start() :]
+                return text[: found.start()]
+        return text
 
 
 class JsonExtent:

@@ -6,20 +6,25 @@ by nothing but the end of the arguments. Names may come in pieces, and a call ma
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from antiphon.models import Call, Delta
-from antiphon.models.chat.arguments import JsonScanner, compact
-from antiphon.models.chat.unicode import SurrogateJoiner
+from antiphon.models.chat.arguments import JsonPieces, JsonScanner, compact
+from antiphon.models.chat.mending import mend_object
+from antiphon.models.chat.unicode import SurrogateJoiner, clean
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 from antiphon.wire.values import CALL_ID_CHARS_MAX
 
 _AROUND: Final = re.compile(r"[.:/]")
+_IN_FRONT: Final = " \t\r\n\0\ufeff\u200b"
+"""What may stand in front of arguments."""
+_NO_ARGUMENTS: Final = frozenset({"", "null", "None", "undefined", '""', "[]"})
 _QUOTES: Final = " \t\r\n\"'`"
 _FENCED: Final = re.compile(r"```(?:json)?\s*(\{.*\}|\[.*\])\s*```", re.DOTALL)
 
@@ -31,6 +36,8 @@ class _OpenCall(msgspec.Struct):
         ids: every id that came with it; the first is the call's own.
         shown: whether its name has been passed on.
         scanner: follows the arguments, where they are an object; None before they began, and where they are not.
+        pieces: says what of the object can be passed on.
+        passed: how many characters of the arguments have been.
         parts: the arguments so far, without what stands in front of them.
         whole: whether the object is complete; what comes behind it belongs to nothing.
         empty: whether it is ``{}``, which some servers say before the object proper.
@@ -44,6 +51,8 @@ class _OpenCall(msgspec.Struct):
     name: str = ""
     shown: bool = False
     scanner: JsonScanner | None = None
+    pieces: JsonPieces = msgspec.field(default_factory=JsonPieces)
+    passed: int = 0
     parts: list[str] = msgspec.field(default_factory=list[str])
     held: str = ""
     whole: bool = False
@@ -65,9 +74,9 @@ class _OpenCall(msgspec.Struct):
         """Adds to the arguments; what of it can be passed on. What is no object is kept to the end."""
         piece = self._new(self.joiner.feed(piece))
         if not self.parts:
-            piece = piece.lstrip()
+            piece = piece.lstrip(_IN_FRONT)
             if piece[:1] == "{":
-                self.scanner = JsonScanner()
+                self.scanner = JsonScanner(single=True)
         if self.whole or not piece:
             return ""
         end = self.scanner.feed(piece) if self.scanner else -1
@@ -75,7 +84,9 @@ class _OpenCall(msgspec.Struct):
             self.whole, piece = True, piece[:end]
             self.empty = not self.parts and not piece[1:-1].strip()
         self.parts.append(piece)
-        return piece if self.scanner and not self.empty else ""
+        free = self.pieces.feed(piece) if self.scanner and not self.empty else ""
+        self.passed += len(free)
+        return free
 
     def _new(self, piece: str) -> str:
         """What of a piece has not been said yet."""
@@ -89,27 +100,45 @@ class _OpenCall(msgspec.Struct):
         self.repeats = self.repeats or said.rstrip()[-1] not in ":[,"
         return piece[len(said) :] if self.repeats else piece
 
-    def rest(self) -> str:
-        """What is passed on at the end: no arguments are an empty object, and a text may hold the object."""
-        alone = self.joiner.end()
+    def rest(self, cut: bool) -> str:
+        """What is passed on at the end: no arguments are an empty object, a text may hold the object, and what is not
+        quite JSON is made that.
+
+        Args:
+            cut: whether the answer was stopped in the middle, so that there is nothing to mend.
+        """
+        text = self.arguments + self.joiner.end()
+        if cut:
+            return text[self.passed :]
         if self.empty:
             return "{}"
-        if self.scanner:
-            return "" if self.whole else alone
-        return _as_object((self.arguments + alone).strip())
+        if self.scanner is None:
+            return _as_object(text.strip())
+        mended = mend_object(text)
+        fits = mended is not None and mended.startswith(text[: self.passed])
+        return mended[self.passed :] if mended is not None and fits else text[self.passed :]
 
 
 def _as_object(text: str) -> str:
     fenced = _FENCED.fullmatch(text)
     if fenced:
         text = fenced[1]
-    if text in ("", "null"):
+    if text in _NO_ARGUMENTS:
         return "{}"
-    if text[0] == '"':
-        inner = _decode(text)
-        if isinstance(inner, str) and isinstance(_decode(inner), dict):
-            return inner
-    return text
+    inner = _decode(text)
+    if isinstance(inner, list) and len(cast("list[Any]", inner)) == 1:
+        inner = compact(inner[0])
+    if text.startswith("null{"):
+        inner = text.removeprefix("null")
+    return (isinstance(inner, str) and mend_object(inner)) or text
+
+
+def _write(arguments: Json) -> str:
+    """Arguments as text, which may hold what neither JSON nor Unicode has: that is mended like what comes as text."""
+    try:
+        return compact(arguments)
+    except UnicodeEncodeError:
+        return clean(json.dumps(arguments, ensure_ascii=False))
 
 
 def _decode(text: str) -> Any:
@@ -145,7 +174,7 @@ class Calls:
 
     def feed(self, index: int | None, call_id: str, name: str, arguments: str | Json | None) -> list[Delta]:
         """The deltas of one piece of a call."""
-        piece = arguments if isinstance(arguments, str) else compact(arguments) if arguments is not None else ""
+        piece = arguments if isinstance(arguments, str) else _write(arguments) if arguments is not None else ""
         call = self._find(index, call_id, name, piece)
         if call is None:
             return []
@@ -163,10 +192,12 @@ class Calls:
         known = self._find_known(index, call_id)
         call = known or self._latest(index, bool(name or call_id))
         if call is None:
-            return self._open(index, call_id) if name or call_id or piece else None
+            says_nothing = not (name or call_id or piece) or self._is_said_in_other_form(index, name, piece)
+            return None if says_nothing else self._open(index, call_id)
         if name and self._is_said_again(call, call_id if known is None else "", name, piece):
             return None
-        if self._is_new(call, call_id if known is None else "", name, piece):
+        is_same = known is not None and known.empty  # ``{}`` came before the object proper
+        if not is_same and self._is_new(call, call_id if known is None else "", name, piece):
             call = self._open(index, call_id, inherited="" if name else call.name)
         self._current[index] = call
         return call
@@ -201,6 +232,11 @@ class Calls:
         said = self._opened[: self._before]
         same = [one for one in said if one.whole and one.name == name]
         return bool(piece.strip()) and any(_equal(one.arguments, piece) for one in same)
+
+    def _is_said_in_other_form(self, index: int | None, name: str, piece: str) -> bool:
+        """Whether a whole call repeats one of ``function_call``, or is one of these and repeats another."""
+        said = [one for one in self._opened[: self._before] if one.whole and one.name == name]
+        return any((one.index == -1) != (index == -1) and _equal(one.arguments, piece) for one in said)
 
     def _is_new(self, call: _OpenCall, new_id: str, name: str, piece: str) -> bool:
         """Whether a piece begins another call than the one that it would go on with.
@@ -292,7 +328,7 @@ class Calls:
                 call.name = self._only_name(call, cut)
             if not call.name:
                 continue
-            rest = call.rest() if not cut else "" if call.scanner else call.arguments
+            rest = call.rest(cut)
             out += self._first(call, rest) if not call.shown else [Call(call.key, arguments=rest)] if rest else []
         return out
 

@@ -26,6 +26,12 @@ _THINK: Final = {
     "<think>": "</think>",
     "<thinking>": "</thinking>",
     "<reasoning>": "</reasoning>",
+    "<thought>": "</thought>",
+    "<seed:think>": "</seed:think>",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<unused94>thought": "<unused95>",
+    "◁think▷": "◁/think▷",
     "[THINK]": "[/THINK]",
     "<|channel|>analysis<|message|>": "<|end|><|start|>assistant<|channel|>final<|message|>",
 }
@@ -60,7 +66,7 @@ _WHOLE: Final = _Form("", closed=True)
 
 _BY_OPENER: Final = {form.opener: form for form in _FORMS}
 _OPENER: Final = re.compile("|".join(re.escape(form.opener) for form in _FORMS))
-_FIRST: Final = frozenset("<[`{")
+_FIRST: Final = frozenset("<[`{◁")
 """How whatever is looked for in front of the answer begins."""
 _OPENER_FIRST: Final = re.compile(r"[<\[`]")
 _BEFORE_JSON: Final = re.compile(r"[^\[{]*")
@@ -83,6 +89,7 @@ _THINK_OPENER_STARTS: Final = _starts(tuple(_THINK))
 _OPENER_STARTS: Final = _starts(tuple(_BY_OPENER))
 _CLOSER_STARTS: Final = {closer: _starts((closer,)) for closer in _THINK.values()}
 _ANY_CLOSER: Final = tuple(_THINK.values())
+_CLOSER_FIRST: Final = re.compile("[<\\[◁]")
 _ANY_CLOSER_STARTS: Final = _starts(_ANY_CLOSER)
 _BEGUN_MAX: Final = max(map(len, _OPENER_STARTS | _ANY_CLOSER_STARTS))
 
@@ -436,13 +443,13 @@ class Dialect:
             thought, self._held = self._held[:at], self._held[at + len(closer) :]
             self._step = self._think_over
             return [Reasoning(thought)] if thought else ()
-        keep = 0 if last or "<" not in self._held else _partial_marker_chars(self._held, self._closer_starts)
+        waits = not last and _CLOSER_FIRST.search(self._held) is not None
+        keep = _partial_marker_chars(self._held, self._closer_starts) if waits else 0
         return self._release_text(len(self._held) - keep, Reasoning)
 
     def _think_over(self, last: bool) -> Sequence[Delta] | None:
         self._held = self._held.lstrip()
         if self._held:
-            self._tags = False
             self._step = self._begin
         return ()
 

@@ -6,6 +6,7 @@ Which of the two it is the body says, not its ``Content-Type``: servers mistake 
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias
 
@@ -13,7 +14,9 @@ from antiphon.models.chat.arguments import JsonScanner
 from antiphon.wire.errors import UpstreamError
 
 Join: TypeAlias = Callable[[bytes], bytes]
-_BLANKS: Final = b" \t\r\n"
+_BLANKS: Final = b" \t\r\n\0"
+_OBJECTS: Final = re.compile(r"\[\s*(?=\{|\Z)")
+"""What opens an array of objects, as far as it has come."""
 
 
 class Splitter(Protocol):
@@ -90,7 +93,8 @@ class Lines:
 
 
 class Documents:
-    """JSON objects and arrays one after the other: mostly one, the whole answer.
+    """JSON objects and arrays one after the other: mostly one, the whole answer. The objects of an array are given one
+    by one, since it may be a stream.
 
     What stands between them is passed over.
     """
@@ -100,6 +104,7 @@ class Documents:
         self._held: list[str] = []
         self._held_bytes = 0
         self._scanner: JsonScanner | None = None
+        self._bracket = ""  # one whose array may be of objects
 
     def feed(self, data: bytes) -> list[bytes]:
         """The documents that ``data`` completes."""
@@ -107,7 +112,11 @@ class Documents:
         text = data.decode("latin-1")  # one character per byte: brackets and quotes are ASCII
         while text:
             if self._scanner is None:
+                text, self._bracket = self._bracket + text, ""
                 text = text[_begin(text) :]
+                if (array := _OBJECTS.match(text)) is not None:
+                    text = text[array.end() :]
+                    self._bracket = "" if text else "["
                 if not text:
                     break
                 self._scanner = JsonScanner()

@@ -14,14 +14,21 @@ import msgspec
 from antiphon.models import Delta, Prompt
 from antiphon.models.chat import errors as chat_errors
 from antiphon.models.chat.answer import Answer
-from antiphon.models.chat.chunk import chunk_of, decode, parse, parse_row, unwrapped
+from antiphon.models.chat.chunk import Choice, Counts, decode, parse, parse_row
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.frames import FrameJoiner
 from antiphon.models.chat.lines import Documents, Opening, Splitter
+from antiphon.models.chat.loose import chunk_of, unwrapped, usage_in
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 
 _DONE: Final = b"[DONE]"
+_ALSO_DONE: Final = frozenset({b"done", b"done][done"})
+"""How others write that, without what is around it, in lower case."""
+_ENDS: Final = frozenset({"done", "end", "complete", "completed", "finish", "finished", "message_stop"})
+"""Events and types that say that no more will come."""
+_JUNK: Final = b" \t\0\xef\xbb\xbf"
+"""What may stand around a field's name."""
 _DECODE_ERRORS: Final = (ValueError, RecursionError)
 """msgspec's errors and Unicode's are ``ValueError``s."""
 
@@ -47,6 +54,7 @@ class ChatStream:
         self._frame: list[bytes] = []
         self._event = b""
         self._words = ""
+        self._last = b""
         self.finished = False
 
     @property
@@ -128,7 +136,7 @@ class ChatStream:
 
     def _other_line(self, line: bytes, out: list[Delta]) -> None:
         name, _, value = line.partition(b":")
-        match name.strip().lower():
+        match name.strip(_JUNK).lower():
             case b"data":  # something stands in front of it
                 self._read([b"data:" + value], out)
             case b"event":
@@ -138,6 +146,8 @@ class ChatStream:
                 self._data(value, out)
             case b"" | b"id" | b"retry":
                 pass
+            case _ if self._frame:
+                self._frame.append(line)  # it goes on without a name
             case _:
                 self._data(line, out)
 
@@ -148,16 +158,38 @@ class ChatStream:
         except _DECODE_ERRORS:
             self._odd_data(data, out)
             return
-        if chunk.choices or (chunk.usage is not None and not self._event):
+        if chunk.choices and not self._is_mute(chunk.choices[0]):
+            self._last, before = data, len(out)
+            self._answer.feed(chunk, out)
+            if self._words and len(out) > before:
+                self._words = ""  # it went on all the same
+        elif chunk.choices == [] and self._tells_usage(chunk.usage) and not self._event:
             self._answer.feed(chunk, out)
         else:
             self._odd_data(data, out)
+
+    def _is_mute(self, choice: Choice) -> bool:
+        """Whether a choice says nothing that is documented, and so perhaps something else."""
+        said = choice.delta
+        if said is not None and said.content is not None:
+            return False
+        if said is None:
+            return choice.message is None and not choice.text and not choice.finish_reason
+        if choice.finish_reason and self._answer.has_begun:
+            return False
+        return not any(msgspec.structs.astuple(said)) and not (choice.message or choice.error)
+
+    @staticmethod
+    def _tells_usage(usage: Counts | None) -> bool:
+        return usage is not None and bool(usage.input and usage.output)
 
     def _end_frame(self, out: list[Delta]) -> None:
         """The frame's lines are here, and did not make sense one by one."""
         frame, self._frame = b"\n".join(self._frame), []
         if frame:
             self._odd_data(frame, out, last=True)
+        elif self._event.decode(errors="replace").lower() in _ENDS:
+            self._mark_end()
         self._event = b""
 
     def _odd_data(self, data: bytes, out: list[Delta], *, last: bool = False) -> None:
@@ -171,13 +203,16 @@ class ChatStream:
         try:
             values = parse_row(text) if text[:1] in b"{[" else [parse(text)]
         except ValueError:
-            self._no_json(text, last)
+            self._no_json(text, out, last)
             return
         for value in values:
             self._value(value, out)
 
-    def _no_json(self, text: bytes, last: bool) -> None:
-        if self._event == b"error":
+    def _no_json(self, text: bytes, out: list[Delta], last: bool) -> None:
+        if text.strip(b"\"'[]").lower() in _ALSO_DONE:
+            if self._answer.has_begun or self.is_over:
+                self._done(out)
+        elif self._event == b"error":
             self._fail(text.decode(errors="replace"))
         elif text[:1] not in b"{[":
             # A word alone is a heartbeat, and a tag is a page of a proxy.
@@ -212,6 +247,8 @@ class ChatStream:
             self._object(cast(Json, value), out)
         elif isinstance(value, str) and value[:1] == "{":  # JSON in JSON
             self._odd_data(value.encode(errors="replace"), out)
+        elif isinstance(value, str) and value.encode(errors="replace") == _DONE:
+            self._no_json(_DONE, out, last=True)
         elif isinstance(value, str):
             self._words = value
 
@@ -222,7 +259,10 @@ class ChatStream:
         if not chunk.choices and not chunk.usage:
             if self._event == b"error" or chat_errors.is_marked(value):
                 self._fail(value)
-            self._words = chat_errors.words_of(value) or self._words
+            if self._event.decode(errors="replace").lower() in _ENDS or _says_end(value):
+                self._mark_end()
+            else:
+                self._words = chat_errors.words_of(value) or self._words
 
     def _fail(self, error: Any) -> None:
         if not self.is_over:
@@ -233,9 +273,12 @@ class ChatStream:
     def _done(self, out: list[Delta]) -> None:
         """The server's own word that this was all. There are some that never say why an answer ends."""
         self._answer.choose(out)
+        self._mark_end()
+        self._finish(out)
+
+    def _mark_end(self) -> None:
         if self._answer.has_begun and not self._words:
             self._answer.finish_reason = self._answer.finish_reason or "stop"
-        self._finish(out)
 
     def _finish(self, out: list[Delta]) -> None:
         self._answer.choose(out)
@@ -243,8 +286,25 @@ class ChatStream:
             raise chat_errors.gave_up(self._words)
         if not self.is_over:
             raise chat_errors.truncated_error(self._words)
+        usage = self._answer.usage
+        if self._last and (usage is None or not usage.output):
+            self._answer.note_usage(_usage_of(self._last))
         self._answer.finish(out)
         self.finished = True
+
+
+def _usage_of(data: bytes) -> Counts | None:
+    """What a frame says that was used, where it is not documented."""
+    try:
+        value = parse(data)
+    except ValueError:
+        return None
+    return usage_in(cast(Json, value)) if isinstance(value, dict) else None
+
+
+def _says_end(value: Json) -> bool:
+    kinds = (value.get(name) for name in ("type", "event", "status"))
+    return value.get("done") is True or any(isinstance(kind, str) and kind.lower() in _ENDS for kind in kinds)
 
 
 def _has_message(value: Any) -> bool:
