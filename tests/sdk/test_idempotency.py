@@ -230,3 +230,76 @@ async def test_what_was_answered_in_a_conversation_goes_with_it() -> None:
         await client.conversations.delete(conversation.id)
         with pytest.raises(openai.NotFoundError):
             await client.responses.create(**asked)
+
+
+async def keep_response(client: AsyncOpenAI) -> tuple[str, str, Any]:
+    """What is kept and may be deleted: where, and a request that names it."""
+    kept = await client.responses.create(model="m", input="x")
+    return f"responses/{kept.id}", "responses", {"input": "x", "previous_response_id": kept.id, "store": False}
+
+
+async def keep_compacted(client: AsyncOpenAI) -> tuple[str, str, Any]:
+    """The same; compacted."""
+    kept = await client.responses.create(model="m", input="x")
+    return f"responses/{kept.id}", "responses/compact", {"input": "x", "previous_response_id": kept.id}
+
+
+async def keep_item(client: AsyncOpenAI) -> tuple[str, str, Any]:
+    """The same; an item that is referred to."""
+    conversation = await client.conversations.create(items=[{"role": "user", "content": "x"}])
+    (item,) = (await client.conversations.items.list(conversation.id)).data
+    asked = {"input": [{"type": "item_reference", "id": item.id}], "store": False}
+    return f"conversations/{conversation.id}/items/{item.id}", "responses", asked
+
+
+async def keep_own_item(client: AsyncOpenAI) -> tuple[str, str, Any]:
+    """The same; an item that the answer holds."""
+    conversation = await client.conversations.create()
+    asked = {"input": "x", "conversation": conversation.id}
+    await raw(client, **asked)
+    item = (await client.conversations.items.list(conversation.id, order="desc")).data[0]
+    return f"conversations/{conversation.id}/items/{item.id}", "responses", asked
+
+
+async def keep_file(client: AsyncOpenAI) -> tuple[str, str, Any]:
+    """The same; a file that the model is shown."""
+    file = await client.files.create(file=("a.txt", b"secret"), purpose="user_data")
+    asked = {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": file.id}]}], "store": False}
+    return f"files/{file.id}", "responses", asked
+
+
+async def keep_store(client: AsyncOpenAI) -> tuple[str, str, Any]:
+    """The same; files that are searched."""
+    store = await client.vector_stores.create()
+    asked = {"input": "x", "tools": [{"type": "file_search", "vector_store_ids": [store.id]}], "store": False}
+    return f"vector_stores/{store.id}", "responses", asked
+
+
+async def keep_completion(client: AsyncOpenAI) -> tuple[str, str, Any]:
+    """The same; the response that a stored completion is."""
+    asked = {"messages": [{"role": "user", "content": "x"}], "store": True}
+    url, body = f"{client.base_url}chat/completions", {"model": "m", **asked}
+    async with aiohttp.request("POST", url, json=body, headers=ONCE) as answer:
+        made = await answer.json()
+    return f"responses/resp_{made['id'].removeprefix('chatcmpl-')}", "chat/completions", asked
+
+
+@pytest.mark.parametrize(
+    "keep", [keep_response, keep_compacted, keep_item, keep_own_item, keep_file, keep_store, keep_completion]
+)
+async def test_what_was_made_of_something_deleted_is_not_told_again(keep: Callable[[AsyncOpenAI], Any]) -> None:
+    async with client_of(ScriptedModel("secret", again=True)) as client:
+        kept, path, asked = await keep(client)
+        headers = {**ONCE, "Authorization": f"Bearer {client.api_key}"}
+
+        async def is_replayed() -> bool:
+            body = {"model": "m", **asked}
+            async with aiohttp.request("POST", f"{client.base_url}{path}", json=body, headers=headers) as answer:
+                await answer.read()
+                return "x-antiphon-replayed" in answer.headers
+
+        await is_replayed()
+        assert await is_replayed()
+        async with aiohttp.request("DELETE", f"{client.base_url}{kept}") as answer:
+            assert answer.status == 200
+        assert not await is_replayed()

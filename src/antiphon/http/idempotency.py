@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from itertools import islice
+from typing import Final, NamedTuple
 
 from starlette.types import Message
 
@@ -25,7 +27,12 @@ BYTES_MAX = 64 << 20
 AHEAD_BYTES_MAX = 1 << 20
 """How much may be recorded that no reader has taken yet: the work is not faster than the fastest of them."""
 AGE_S = 24 * 60 * 60.0
+NAMED_MAX: Final = 20_000
+"""How many ids are looked for in a request."""
 _KEY_CHARS_MAX = 255
+_UNIQUE: Final = re.compile(rb"[0-9a-f]{48}")
+"""What makes an id one of ours; a chat completion shares it with its response."""
+_NAMED: Final = re.compile(rb'[_-]([0-9a-f]{48})"')
 
 Perform = Callable[[Exchange], Awaitable[None]]
 """Answers an exchange; never raises."""
@@ -41,6 +48,9 @@ class _Place(NamedTuple):
 class _Recording:
     """One answer, and the task that makes it until it is complete.
 
+    Args:
+        body: of the request.
+
     Attributes:
         digest: of the request's body.
         readers: how many exchanges it is being replayed to.
@@ -49,8 +59,9 @@ class _Recording:
         weight: bytes that count among the kept answers; 0 until it is complete.
     """
 
-    def __init__(self, digest: bytes, began: float) -> None:
+    def __init__(self, body: bytes, digest: bytes, began: float) -> None:
         self.digest = digest
+        self._named = frozenset(found[1] for found in islice(_NAMED.finditer(body), NAMED_MAX))
         self.began = began
         self.readers = 0
         self.complete = False
@@ -74,9 +85,11 @@ class _Recording:
         self._moved.set()
         self._moved = asyncio.Event()
 
-    def contains(self, id: str) -> bool:
-        """Whether the object of that id is in the answer, as far as it has been recorded."""
-        return any(b'"id":"%s"' % id.encode() in message.get("body", b"") for message in self._messages)
+    def mentions(self, id: str) -> bool:
+        """Whether the request named the object of that id, or the answer does, as far as it has been recorded."""
+        ours = _UNIQUE.search(id.encode())
+        wanted = ours[0] if ours else b'"%s"' % id.encode()
+        return wanted in self._named or any(wanted in message.get("body", b"") for message in self._messages)
 
     async def play(self, exchange: Exchange) -> None:
         """Send all of it, and what is still to come."""
@@ -117,7 +130,7 @@ class IdempotencyCache:
             )
         body = await exchange.body()
         place = _Place(exchange.project, key)
-        recording = self._find_or_begin(place, hashlib.sha256(body).digest())
+        recording = self._find_or_begin(place, body)
         if recording.work is None:
             recording.work = asyncio.create_task(self._perform(place, recording, exchange, body, perform))
         else:
@@ -126,9 +139,11 @@ class IdempotencyCache:
             await self._play(place, recording, exchange)
 
     def forget(self, project: str, id: str) -> None:
-        """Forget the answers of that project that contain the object ``id``: it has been deleted."""
+        """Forget the answers of that project that have to do with the object ``id``: it has been deleted, and what was
+        made of it may repeat it.
+        """
         for place, recording in list(self._kept.items()):
-            if place.project == project and recording.contains(id):
+            if place.project == project and recording.mentions(id):
                 self._forget(place, recording)
 
     def forget_all(self) -> None:
@@ -149,9 +164,9 @@ class IdempotencyCache:
                 recording.work.cancel()
                 await asyncio.wait([recording.work])
 
-    def _find_or_begin(self, place: _Place, digest: bytes) -> _Recording:
+    def _find_or_begin(self, place: _Place, body: bytes) -> _Recording:
         """The recording of that key; a new one if there is none."""
-        now = self._now()
+        now, digest = self._now(), hashlib.sha256(body).digest()
         for old, recording in list(self._kept.items()):
             if now - recording.began <= AGE_S:
                 break
@@ -159,7 +174,8 @@ class IdempotencyCache:
                 self._forget(old, recording)
         if place not in self._kept:
             self._make_room(place.project)
-        recording = self._kept.setdefault(place, _Recording(digest, now))
+            self._kept[place] = _Recording(body, digest, now)
+        recording = self._kept[place]
         if recording.digest != digest:
             raise InvalidRequest(
                 "This Idempotency-Key was used with another request body. A new request needs a new key.",
