@@ -4,10 +4,11 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from llguidance import LLMatcher, LLTokenizer
 
 from antiphon.models import Function, Prompt, TextFormat, ToolChoice
-from antiphon.models.chat.body import body
-from antiphon.models.chat.bounds import CHARS_MAX, CHARS_PER_TOKEN, ITEMS_MAX, bound
+from antiphon.models.chat.body import body, limit_answer
+from antiphon.models.chat.bounds import BLANKS, CHARS_PER_TOKEN, FORMAT_CHARS_MIN, INTEGER_MAX, bound
 from antiphon.models.chat.config import ChatConfig
 
 TEXT: dict[str, Any] = {"type": "string"}
@@ -41,25 +42,22 @@ def test_the_longest_answer_fits_its_tokens(schema: dict[str, Any]) -> None:
     assert longest(bound(schema, 300)) > longest(bound(schema, 100))
 
 
-def test_without_a_limit_nothing_is_bound() -> None:
-    assert bound(thing(a=TEXT), None) == thing(a=TEXT)
-
-
 @pytest.mark.parametrize(
     "schema",
     [
         {"type": "string", "enum": ["a"]},
-        {"type": "string", "format": "date"},
         {"type": "string", "pattern": "^a+$"},
         {"type": "string", "maxLength": 5},
         {"type": "string", "minLength": 900, "maxLength": 900},
-        {"type": "integer"},
-        {"type": "array"},
+        {"type": "integer", "enum": [1]},
+        {"type": "integer", "exclusiveMinimum": 0, "maximum": 9},
+        {"type": "object", "additionalProperties": False},
+        {"type": "number"},
         {},
     ],
 )
 def test_what_is_bound_already_stays(schema: dict[str, Any]) -> None:
-    assert bound(schema, 50) == schema
+    assert bound(schema, 50) == {**schema, "x-guidance": BLANKS}
 
 
 def test_what_has_a_least_keeps_it() -> None:
@@ -69,13 +67,55 @@ def test_what_has_a_least_keeps_it() -> None:
     assert bounded["items"]["maxLength"] == 400
 
 
-def test_what_is_more_than_a_sampler_counts_is_left_free() -> None:
-    assert bound(TEXT, CHARS_MAX // CHARS_PER_TOKEN) == {**TEXT, "maxLength": CHARS_MAX}
-    assert bound(TEXT, CHARS_MAX) == TEXT
-    assert bound({"type": "array", "items": {"type": "null"}}, 100 * ITEMS_MAX) == {
-        "type": "array",
-        "items": {"type": "null"},
-    }
+@pytest.mark.parametrize(
+    ("schema", "endless"),
+    [
+        (TEXT, '"' + "word " * 9000),
+        ({"type": "string", "format": "email"}, '"' + "a" * 9000),
+        ({"type": "integer"}, "1" * 9000),
+        ({"type": "integer", "minimum": 0}, "1" * 9000),
+        ({"type": "array", "items": TEXT}, "[" + '"a",' * 9000),
+        ({"type": "array"}, "[" + "1," * 9000),
+        (thing(a=TEXT), '{"a":"b"' + "".join(f',"{n}":1' for n in range(3000))),
+        (thing(a=TEXT), "{" + "\n" * 9000),
+        ({"type": "object", "additionalProperties": TEXT}, "{" + "".join(f'"{n}":"a",' for n in range(3000))),
+        ({"type": "object"}, "{" + "".join(f'"{n}":"a",' for n in range(3000))),
+        ({"$ref": "#/definitions/t", "definitions": {"t": TEXT}}, '"' + "word " * 9000),
+    ],
+)
+def test_no_repetition_goes_on_for_ever(schema: dict[str, Any], endless: str) -> None:
+    def taken(schema: dict[str, Any]) -> int:
+        matcher = LLMatcher(LLTokenizer("byte"), LLMatcher.grammar_from_json_schema(schema))
+        assert not matcher.get_error()
+        return matcher.try_consume_tokens(list(endless.encode()))
+
+    assert taken(schema) >= 9000
+    assert taken(bound(schema, 1000)) <= 1000 * CHARS_PER_TOKEN * 2
+
+
+def test_a_text_of_a_format_may_be_as_long_as_one_has_to_be() -> None:
+    assert bound({"type": "string", "format": "uuid"}, 1)["maxLength"] == FORMAT_CHARS_MIN
+
+
+def test_integers_that_people_use_are_none_too_large() -> None:
+    assert bound({"type": "integer"}, 10)["maximum"] == INTEGER_MAX > 9_999_999_999_999_999
+
+
+@pytest.mark.parametrize("keyword", ["$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties"])
+def test_an_object_with_members_from_elsewhere_is_not_closed(keyword: str) -> None:
+    assert "additionalProperties" not in bound({**thing(a=TEXT), keyword: []}, 50)
+
+
+def test_an_answer_that_is_held_to_a_schema_has_a_limit() -> None:
+    config = ChatConfig(base_url="", model="m", bounds_schemas=True, context_tokens=8192)
+    f = Function("f", None, thing(a=TEXT))
+    held = Prompt(items=(), format=TextFormat("json_schema", "x", thing(a=TEXT)))
+    called = Prompt(items=(), functions=(f,), tool_choice=ToolChoice("required"))
+    for prompt in (held, called, Prompt(items=(), format=TextFormat("json_object"))):
+        assert limit_answer(prompt, config).max_output_tokens == 1024
+        assert limit_answer(prompt, ChatConfig(base_url="", model="m")) == prompt
+    for prompt in (Prompt(items=()), Prompt(items=(), max_output_tokens=7, format=held.format)):
+        assert limit_answer(prompt, config) == prompt
 
 
 def test_branches_and_definitions_are_bound_too() -> None:

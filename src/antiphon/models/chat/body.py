@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from antiphon.models import Function, Prompt
+from antiphon.models import Function, Prompt, answers
 from antiphon.models.chat import bounds, fenced, forced, written
 from antiphon.models.chat.arguments import compact
 from antiphon.models.chat.config import ChatConfig
@@ -30,6 +30,10 @@ _TEXT_FIELD: Final = {
     "summary_text": "text",
     "refusal": "refusal",
 }
+_WINDOW_TOKENS: Final = 8192
+"""What a window is taken for that is not known."""
+_ANSWER_SHARE: Final = 8
+"""An answer that is held to a schema and has no limit has this part of the window."""
 _TEMPLATE: Final = "chat_template_kwargs"
 _SYSTEM: Final = frozenset({"system", "developer"})
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -94,6 +98,16 @@ def is_bound(prompt: Prompt, config: ChatConfig) -> bool:
     """Whether the answer is held to a schema that is bound by its tokens."""
     held = prompt.format.type == "json_schema" or holds_to_schema(prompt, config)
     return config.bounds_schemas and prompt.max_output_tokens is not None and held
+
+
+def limit_answer(prompt: Prompt, config: ChatConfig) -> Prompt:
+    """The prompt with a limit on an answer that is not free and has none, where schemas are bound: a share of the
+    window, for a small model may well go on to its end.
+    """
+    if not config.bounds_schemas or prompt.max_output_tokens is not None or not answers.is_bound(prompt):
+        return prompt
+    tokens = (config.context_tokens or _WINDOW_TOKENS) // _ANSWER_SHARE
+    return msgspec.structs.replace(prompt, max_output_tokens=tokens)
 
 
 def _overlay(whole: Json, extra: Json) -> Json:
@@ -164,7 +178,8 @@ def _tool(function: Function) -> Json:
 
 
 def _bound_schema(schema: Json, prompt: Prompt, config: ChatConfig) -> Json:
-    return bounds.bound(schema, prompt.max_output_tokens) if config.bounds_schemas else schema
+    tokens = prompt.max_output_tokens
+    return bounds.bound(schema, tokens) if config.bounds_schemas and tokens is not None else schema
 
 
 def _format(prompt: Prompt, config: ChatConfig) -> Json:

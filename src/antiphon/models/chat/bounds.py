@@ -1,7 +1,8 @@
 """Bounds for what a schema leaves free, so that an answer held to it comes to its end within its tokens. Pure.
 
-A sampler that may write one more character, or one more item, lets a small model repeat itself for ever. So each text
-and each list gets a share of the answer's tokens. What fits the bounded schema fits the schema as it was.
+A sampler that may write one more character, digit, blank or item lets a small model repeat itself for ever. So each
+text, list and map gets a share of the answer's tokens. What fits the bounded schema fits the schema as it was. The
+sampler is llguidance, which counts to any number at no cost.
 """
 
 from __future__ import annotations
@@ -14,19 +15,24 @@ from antiphon.wire import Json
 CHARS_PER_TOKEN: Final = 3
 CHARS_MIN: Final = 24
 """No text is held shorter than what names a thing."""
-CHARS_MAX: Final = 1500
-ITEMS_MAX: Final = 500
-"""What is longer is more than samplers can count, and is not bound."""
+FORMAT_CHARS_MIN: Final = 256
+"""The same for a text of some format: an address may be long, and none has to be longer."""
+INTEGER_MAX: Final = 10**18
+BLANKS: Final[Json] = {"whitespace_pattern": "[ \\n\\t]{0,40}"}
+"""How much may stand between two tokens of JSON, in llguidance's words."""
 _TEXT_TOKENS, _OTHER_TOKENS = 12, 4
 """What a text or anything else takes at least, its name included."""
 _DEPTH_MAX: Final = 32
-_FIXED: Final = ("enum", "const", "format", "pattern")
+_FIXED: Final = ("enum", "const", "pattern")
+_COMBINED: Final = ("$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties", "unevaluatedProperties")
+"""Keywords by which an object has members beside its own."""
 _BRANCHES: Final = ("anyOf", "oneOf")
+_DEFINITIONS: Final = ("$defs", "definitions")
 
 
-def bound(schema: Json, tokens: int | None) -> Json:
-    """The schema with bounds for an answer of ``tokens``; as it is where there is no such limit."""
-    return schema if tokens is None else _bound(schema, tokens, 0)
+def bound(schema: Json, tokens: int) -> Json:
+    """The schema with bounds for an answer of ``tokens``."""
+    return {**_bound(schema, tokens, 0), "x-guidance": BLANKS}
 
 
 def _bound(node: Json, tokens: int, depth: int) -> Json:
@@ -35,9 +41,10 @@ def _bound(node: Json, tokens: int, depth: int) -> Json:
     for keyword in _BRANCHES:
         if isinstance(node.get(keyword), list):
             node = {**node, keyword: [_each(one, tokens, depth) for one in node[keyword]]}
-    if isinstance(node.get("$defs"), dict):
-        # How often they are used is not counted.
-        node = {**node, "$defs": {name: _each(one, tokens // 4, depth) for name, one in node["$defs"].items()}}
+    for keyword in _DEFINITIONS:
+        if isinstance(node.get(keyword), dict):
+            # How often they are used is not counted.
+            node = {**node, keyword: {name: _each(one, tokens // 4, depth) for name, one in node[keyword].items()}}
     for kind in _kinds(node):
         node = _BY_KIND[kind](node, tokens, depth) if kind in _BY_KIND else node
     return node
@@ -57,42 +64,64 @@ def _each(node: Any, tokens: int, depth: int) -> Any:
 def _bound_text(node: Json, tokens: int, depth: int) -> Json:
     if any(keyword in node for keyword in _FIXED):
         return node
-    chars = max(tokens * CHARS_PER_TOKEN, CHARS_MIN)
-    return _lower_bound(node, "maxLength", chars, most=CHARS_MAX, least=_number(node, "minLength"))
+    chars = max(tokens * CHARS_PER_TOKEN, FORMAT_CHARS_MIN if "format" in node else CHARS_MIN)
+    return _lower_bound(node, "maxLength", chars, least=_number(node, "minLength"))
+
+
+def _bound_integer(node: Json, tokens: int, depth: int) -> Json:
+    """Between numbers of 18 digits, where nothing else is said of it on that side."""
+    sides = (("minimum", "exclusiveMinimum", -INTEGER_MAX), ("maximum", "exclusiveMaximum", INTEGER_MAX))
+    if "enum" in node or "const" in node:
+        return node
+    return {**node, **{name: value for name, other, value in sides if name not in node and other not in node}}
 
 
 def _bound_list(node: Json, tokens: int, depth: int) -> Json:
     items: Any = node.get("items")
+    fit = max(tokens // _least(items, depth), 1)
+    node = _lower_bound(node, "maxItems", fit, least=_number(node, "minItems"))
     if not isinstance(items, dict):
         return node
-    fit = max(tokens // _least(items, depth), 1)
-    node = _lower_bound(node, "maxItems", fit, most=ITEMS_MAX, least=_number(node, "minItems"))
-    return {**node, "items": _each(items, tokens // max(_number(node, "maxItems") or fit, 1), depth)}
+    return {**node, "items": _each(items, tokens // max(_number(node, "maxItems"), 1), depth)}
 
 
 def _bound_object(node: Json, tokens: int, depth: int) -> Json:
     properties: Any = node.get("properties")
     if not isinstance(properties, dict) or not properties:
-        return node
+        return _bound_map(node, tokens, depth)
     least = {name: _least(one, depth) for name, one in cast(Json, properties).items()}
     spare = max(tokens - sum(least.values()), 0)
     free = [name for name, one in cast(Json, properties).items() if _is_free(one)]
     share = spare // len(free) if free else 0
-    return {**node, "properties": {n: _each(one, least[n] + share, depth) for n, one in cast(Json, properties).items()}}
+    closed = {} if any(keyword in node for keyword in _COMBINED) else {"additionalProperties": False}
+    bounded = {n: _each(one, least[n] + share, depth) for n, one in cast(Json, properties).items()}
+    return {**closed, **node, "properties": bounded}
+
+
+def _bound_map(node: Json, tokens: int, depth: int) -> Json:
+    """An object whose members have no names of their own."""
+    if any(keyword in node for keyword in _COMBINED) or node.get("additionalProperties") is False:
+        return node
+    values: Any = node.get("additionalProperties")
+    fit = max(tokens // (_TEXT_TOKENS + _least(values, depth)), 1)
+    node = _lower_bound(node, "maxProperties", fit, least=_number(node, "minProperties"))
+    if not isinstance(values, dict):
+        return node
+    return {**node, "additionalProperties": _each(values, tokens // max(_number(node, "maxProperties"), 1), depth)}
 
 
 _BY_KIND: Final[dict[str, Callable[[Json, int, int], Json]]] = {
     "string": _bound_text,
+    "integer": _bound_integer,
     "array": _bound_list,
     "object": _bound_object,
 }
 
 
-def _lower_bound(node: Json, keyword: str, value: int, *, most: int, least: int) -> Json:
-    """With the bound, where it is no more than ``most``; a given one is lowered, but to no less than ``least``."""
+def _lower_bound(node: Json, keyword: str, value: int, *, least: int) -> Json:
+    """With the bound; a given one is lowered, but to no less than ``least``."""
     given: Any = node.get(keyword)
-    value = max(min(given, value) if isinstance(given, int) else value, least)
-    return {**node, keyword: value} if value <= most else node
+    return {**node, keyword: max(min(given, value) if isinstance(given, int) else value, least)}
 
 
 def _number(node: Json, keyword: str) -> int:

@@ -40,7 +40,8 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
         grammars: whose way of holding a whole answer to a grammar the server speaks; None when it does not.
         schemas: the field by which the server is told the schema of an answer.
         forced_several: whether several calls may be made where one is required and ``parallel_tool_calls`` allows it.
-        bounds_schemas: whether texts and lists in a schema that goes to the sampler are bound by the answer's tokens.
+        bounds_schemas: whether what a schema leaves free is bound by the answer's tokens, and an answer that is held to
+            one has a limit in any case; for samplers by llguidance.
         supports_prefill: whose way of continuing a begun answer the server speaks; None when it cannot.
         counter: how the tokens of a prompt are counted; None to find that out.
         tokenizer: a folder with the model's ``tokenizer.json`` and chat template, or that file; empty for none.

@@ -18,7 +18,7 @@ import msgspec
 from yarl import URL
 
 from antiphon.models import ContextTooLong, Delta, Prompt, ToolHelp
-from antiphon.models.chat.body import body, held_function, holds_to_schema, with_n_probs
+from antiphon.models.chat.body import body, held_function, holds_to_schema, limit_answer, with_n_probs
 from antiphon.models.chat.choice import is_choice, sample_choice
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.connections import (
@@ -129,6 +129,7 @@ class ChatModel:
             UpstreamTimeout: it is silent for longer than ``idle_s``.
             UpstreamError: it failed, in whatever other way, or ended in the midst of its answer.
         """
+        prompt = limit_answer(prompt, self.config)
         if is_choice(prompt, self.config):
             return sample_choice(self._open, prompt, self.config)
         return self._open(prompt)

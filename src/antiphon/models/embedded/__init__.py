@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 
 from antiphon.models import Delta, Model, Prompt, ToolFormat, ToolHelp
+from antiphon.models.chat.body import limit_answer
 from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.embedded.catalogue import (
     Choice,
@@ -193,6 +194,7 @@ class _GatedModel(ChatModel):
 
     @asynccontextmanager
     async def _sample_within(self, gate: Gate, prompt: Prompt) -> AsyncGenerator[AsyncIterator[Sequence[Delta]]]:
+        prompt = limit_answer(prompt, self.config)
         claim = self._pool.claim(await self.count(prompt), prompt.max_output_tokens)
         bound = msgspec.structs.replace(prompt, max_output_tokens=claim.output_tokens_max)
         async with gate.hold(claim.tokens, IDLE_S), super().sample(bound) as batches:
