@@ -438,9 +438,14 @@ async def test_scripts_fail_and_notice_who_leaves() -> None:
 
 async def test_a_choice_is_looked_at_and_made_over_http(upstream: Upstream) -> None:
     """What is asked first, and what then: the call that is begun for the model comes out whole."""
-    likely = {"token": "To", "logprob": -0.5, "bytes": None, "top_logprobs": [{"token": "```", "logprob": -1.0}]}
-    look = {**text("To"), "choices": [{**text("To")["choices"][0], "logprobs": {"content": [likely]}}]}
-    upstream.play(sse(look, finish("length")), sse(text('f", "arguments": {}}\n```'), finish()))
+
+    def look(token: str, likely: str, logprob: float) -> Answer:
+        entry = {"token": token, "logprob": -0.5, "top_logprobs": [{"token": likely, "logprob": logprob}]}
+        chunk = {**text(token), "choices": [{**text(token)["choices"][0], "logprobs": {"content": [entry]}}]}
+        return sse(chunk, finish("length"))
+
+    named = look("f", "f", -0.1)
+    upstream.play(look("To", "```", -1.0), named, sse(text('f", "arguments": {}}\n```'), finish()))
     config = ChatConfig(
         base_url=upstream.url,
         model="m",
@@ -454,6 +459,7 @@ async def test_a_choice_is_looked_at_and_made_over_http(upstream: Upstream) -> N
         deltas = [delta async for batch in batches for delta in batch]
     await model.close()
     assert [(one.name, one.arguments) for one in deltas if isinstance(one, Call)] == [("f", "{}")]
-    first, second = (asked.json for asked in upstream.asked)
+    first, name, second = (asked.json for asked in upstream.asked)
     assert (first["max_tokens"], first["temperature"], first["logprobs"]) == (1, 0.0, True)
+    assert (name["max_tokens"], name["messages"]) == (1, second["messages"])
     assert second["messages"][-1]["role"] == "assistant"

@@ -30,6 +30,10 @@ def likely(text: str) -> Text:
     return Text(text, ({"token": text, "top_logprobs": [{"token": "```", "logprob": math.log(0.3)}]},))
 
 
+NAMED = [said("f", f=0.8, answer=0.1), Finish("length")]
+"""What a begun call would be of: a function that there is."""
+
+
 class Upstream:
     """Plays answers, and remembers what it was asked."""
 
@@ -66,10 +70,11 @@ BARE = msgspec.structs.replace(CONFIG, call_odds=None)
 
 
 def test_one_token_tells_that_a_call_is_begun_and_it_is_sampled_greedily() -> None:
-    upstream = Upstream([Text("```"), Finish("length")], [CALL, DONE])
+    upstream = Upstream([Text("```"), Finish("length")], NAMED, [CALL, DONE])
     assert sample(upstream) == [CALL, Finish(helps=("chosen_greedily",))]
-    look, asked = upstream.asked
+    look, named, asked = upstream.asked
     assert (look[0].temperature, look[0].max_output_tokens, look[0].top_logprobs) == (0.0, 1, 10)
+    assert named == (look[0], CALL_BEGUN)
     assert (asked[0].temperature, asked[0].presence_penalty, asked[0].top_logprobs, asked[1]) == (0.0, 0.0, None, "")
 
 
@@ -81,22 +86,46 @@ def test_words_are_sampled_as_they_were_asked_for() -> None:
 
 def test_where_a_call_was_likely_one_is_begun() -> None:
     for prompt in (PROMPT, COLD):
-        upstream = Upstream([likely("To"), Finish("length")], [CALL, DONE])
+        upstream = Upstream([likely("To"), Finish("length")], NAMED, [CALL, DONE])
         assert sample(upstream, prompt) == [CALL, Finish(helps=("chosen_greedily",))]
-        assert upstream.asked[1][1] == CALL_BEGUN
+        assert upstream.asked[2][1] == CALL_BEGUN
+
+
+@pytest.mark.parametrize("opening", [Text("```"), likely("To")])
+@pytest.mark.parametrize("name", ["answer", "sort", " "])
+def test_what_would_be_a_call_of_no_function_is_answered_without_any(opening: Text, name: str) -> None:
+    named = [Text("x", ({"top_logprobs": [{"token": name, "logprob": -0.1}]},)), Finish("length")]
+    upstream = Upstream([opening, Finish("length")], named, [Text("Hey"), DONE])
+    assert sample(upstream) == [Text("Hey"), Finish(helps=("needless",))]
+    assert upstream.asked[2] == (msgspec.structs.replace(PROMPT, functions=()), "")
+
+
+def test_tokens_of_names_are_pieces_of_them_or_more_than_them() -> None:
+    functions = (Function("get_time"), Function("f"))
+    prompt = msgspec.structs.replace(PROMPT, functions=functions)
+    for odds in ({" get": 0.3, "get_t": 0.2, 'f"': 0.1}, {"f": 0.6}):
+        upstream = Upstream([Text("```"), Finish("length")], [said("x", **odds), Finish("length")], [CALL, DONE])
+        assert CALL in sample(upstream, prompt)
+    upstream = Upstream([Text("```"), Finish("length")], [said("x", get=0.4, set=0.6), DONE], [Text("Hey"), DONE])
+    assert CALL not in sample(upstream, prompt)
+
+
+def test_where_a_server_tells_no_odds_of_names_a_call_is_believed() -> None:
+    for named in ([Text("x"), Finish("length")], [Finish("length")]):
+        assert CALL in sample(Upstream([Text("```"), Finish("length")], named, [CALL, DONE]))
 
 
 def test_what_was_begun_and_is_no_call_is_no_answer() -> None:
     for prompt in (PROMPT, COLD):
-        upstream = Upstream([likely("To"), Finish("length")], [Text("```json"), DONE], [Text("Hey"), DONE])
+        upstream = Upstream([likely("To"), Finish("length")], NAMED, [Text("```json"), DONE], [Text("Hey"), DONE])
         assert sample(upstream, prompt) == [Text("Hey"), DONE]
-        assert upstream.asked[2] == (prompt, "")
+        assert upstream.asked[3] == (prompt, "")
 
 
 def test_code_that_opens_like_a_call_is_sampled_as_it_was_asked_for() -> None:
-    upstream = Upstream([Text("```"), Finish("length")], [Text("```python"), DONE], [Text("```py"), DONE])
+    upstream = Upstream([Text("```"), Finish("length")], NAMED, [Text("```python"), DONE], [Text("```py"), DONE])
     assert sample(upstream) == [Text("```py"), DONE]
-    upstream = Upstream([Text("```"), Finish("length")], [Text("```python"), DONE])
+    upstream = Upstream([Text("```"), Finish("length")], NAMED, [Text("```python"), DONE])
     assert sample(upstream, COLD) == [Text("```python"), DONE]
 
 
@@ -120,6 +149,8 @@ def test_odds_are_of_all_that_may_open_a_call() -> None:
     first = Text("The", ({"top_logprobs": [{"token": t, "logprob": math.log(p)} for t, p in tokens.items()]},))
     assert odds_of_call(first) == pytest.approx(0.35)
     assert odds_of_call(Text("The")) == 0
+    named = said("take", take=0.4, t=0.2, takes=0.1)
+    assert odds_of_call(named, ["set", "take_note"]) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(

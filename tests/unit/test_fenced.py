@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import msgspec
+
 from antiphon.models import Call, Function, Prompt, TextFormat, ToolChoice
-from antiphon.models.chat.body import body
+from antiphon.models.chat.body import body, messages
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.dialect import Dialect
-from antiphon.models.chat.fenced import call_block, calls_to_messages, description
+from antiphon.models.chat.fenced import IN_WORDS, call_block, calls_to_messages, description
 from antiphon.models.chat.stream import ChatStream
 from antiphon.testing.upstream import finish, frames, text
 
@@ -107,6 +109,16 @@ def test_beside_a_format_functions_are_shown_as_tools() -> None:
 
 def test_one_call_is_asked_for_where_only_one_is_allowed() -> None:
     assert description((F,), parallel=True) != description((F,), parallel=False)
+
+
+def test_where_choices_are_looked_at_words_are_offered_as_a_function_too() -> None:
+    def told(*functions: Function, odds: float | None = 0.1) -> str:
+        config = msgspec.structs.replace(CONFIG, call_odds=odds, tool_help="repair")
+        return messages(Prompt(items=(), functions=functions), config)[0]["content"]
+
+    assert told(F).count(IN_WORDS.name) == 1
+    assert IN_WORDS.name not in told(F, odds=None)
+    assert told(F, Function(IN_WORDS.name)).count(IN_WORDS.name) == 1
 
 
 def test_the_finish_says_what_helped() -> None:

@@ -232,7 +232,8 @@ def _describe_functions(prompt: Prompt, config: ChatConfig, native_calls: bool) 
         return written.description(held) if held else forced.description(functions, several=several)
     if not shows_in_words(prompt, config):
         return ""
-    return fenced.description(functions, parallel=prompt.parallel_tool_calls)
+    looks = config.call_odds is not None and config.tool_help == "repair"
+    return fenced.description(functions, parallel=prompt.parallel_tool_calls, words=looks)
 
 
 def _front(prompt: Prompt, config: ChatConfig) -> tuple[list[tuple[str, str]], Sequence[Json]]:

@@ -4,6 +4,9 @@ The first tokens are asked for by themselves. If they open a call, or the odds s
 likelier, a call is sampled greedily, begun for the model in the latter case; what becomes no call is dropped. Else the
 answer is sampled as it was asked for, and so is one that begins with reasoning: who reasons chooses by that. The prompt
 is read once: its server has it when it is asked again, since nothing is cut off in the middle.
+
+A small model opens calls too readily, but which function it would then name tells whether one is needed: where none is,
+it names ``answer_in_words``, which is offered for that, or one that there is not. Then it answers, and is told of none.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from antiphon.models import Call, Delta, Finish, Prompt, Reasoning, Text
+from antiphon.models import Call, Delta, Finish, Prompt, Reasoning, Text, ToolMeasure
 from antiphon.models.chat.body import shows_in_words
 from antiphon.models.chat.config import ChatConfig
-from antiphon.models.chat.fenced import CALL_BEGUN
+from antiphon.models.chat.fenced import CALL_BEGUN, IN_WORDS
+from antiphon.models.tokens import estimate_prompt
 from antiphon.wire import Json
 
 Batches: TypeAlias = AsyncIterator[Sequence[Delta]]
@@ -28,6 +32,12 @@ Open: TypeAlias = Callable[[Prompt, str], AbstractAsyncContextManager[Batches]]
 _OPENERS: Final = ("`", "{", "[", "<tool")
 """How what opens a call begins."""
 _ALTERNATIVES: Final = 10
+_NAME_ODDS: Final = 0.5
+"""From which odds on a begun call names a function that there is."""
+_READ_AGAIN_MAX: Final = 4096
+"""How many tokens a prompt may have for being read again without its functions."""
+_NAME_LETTERS: Final = 3
+"""What is shorter says too little of a name."""
 _OPENER_TOKENS: Final = 4
 """How many tokens tell whether a call was opened, where the first one's odds are not looked at."""
 
@@ -56,12 +66,18 @@ async def sample_choice(open: Open, prompt: Prompt, config: ChatConfig) -> Async
     """Sample once; see ``Model.sample``."""
     greedy = msgspec.structs.replace(prompt, temperature=0.0, presence_penalty=0.0, frequency_penalty=0.0)
     begun = await _look(open, greedy, config)
+    words = msgspec.structs.replace(prompt, functions=())
+    is_doubtful = begun is not None and _looks(prompt, config) and estimate_prompt(words) <= _READ_AGAIN_MAX
+    if is_doubtful and not await _names_one(open, greedy):
+        async with open(words, "") as batches:
+            yield _Begun(batches).rest("needless")
+        return
     async with AsyncExitStack() as stack:
         if begun is not None:
             answer = _Begun(await stack.enter_async_context(open(greedy, begun)))
             first = await answer.first()
             if isinstance(first, Call) or (not begun and (not isinstance(first, Text) or _is_greedy(prompt, config))):
-                yield answer.rest(chosen=isinstance(first, Call))
+                yield answer.rest("chosen_greedily" if isinstance(first, Call) else None)
                 return
             await stack.aclose()
         yield await stack.enter_async_context(open(prompt, ""))
@@ -81,16 +97,43 @@ async def _look(open: Open, greedy: Prompt, config: ChatConfig) -> str | None:
         return None
     if not isinstance(first, Text) or first.text.lstrip().startswith(_OPENERS):
         return ""
-    is_likely = config.call_odds is not None and odds_of_call(first) >= config.call_odds
+    names = [IN_WORDS.name, *(function.name for function in greedy.callable_functions)]
+    is_likely = config.call_odds is not None and odds_of_call(first, names) >= config.call_odds
     return CALL_BEGUN if looks and is_likely else None
 
 
-def odds_of_call(first: Text) -> float:
-    """How likely it was that an answer begins with a call, by the odds of its first token."""
+async def _names_one(open: Open, greedy: Prompt) -> bool:
+    """Whether a call that is begun for the model would be of one of its functions."""
+    one = msgspec.structs.replace(greedy, max_output_tokens=1, top_logprobs=_ALTERNATIVES)
+    async with open(one, CALL_BEGUN) as batches:
+        first = await _Begun(batches).first()
+        async for _ in batches:
+            pass
+    if not isinstance(first, Text) or not first.logprobs:
+        return True
+    names = [function.name for function in greedy.callable_functions]
+
+    def is_of_one(token: str) -> bool:
+        return bool(token) and any(name.startswith(token) or token.startswith(name) for name in names)
+
+    return _odds(first, is_of_one) >= _NAME_ODDS
+
+
+def odds_of_call(first: Text, names: Sequence[str] = ()) -> float:
+    """How likely it was that an answer begins with a call, or the bare name of a function, by its first token."""
+    return _odds(first, lambda token: token.startswith(_OPENERS) or _begins_name(token, names))
+
+
+def _begins_name(token: str, names: Sequence[str]) -> bool:
+    return len(token) >= _NAME_LETTERS and any(name.startswith(token) for name in names)
+
+
+def _odds(first: Text, counts: Callable[[str], bool]) -> float:
+    """How likely a first token was that ``counts``, without blanks in front."""
     if not first.logprobs:
         return 0.0
     likeliest: list[Json] = first.logprobs[0].get("top_logprobs") or []
-    return sum(_probability(one) for one in likeliest if str(one.get("token", "")).lstrip().startswith(_OPENERS))
+    return sum(_probability(one) for one in likeliest if counts(str(one.get("token", "")).lstrip()))
 
 
 def _probability(entry: Json) -> float:
@@ -113,19 +156,19 @@ class _Begun:
                     return delta
         return None
 
-    async def rest(self, *, chosen: bool) -> AsyncGenerator[Sequence[Delta]]:
+    async def rest(self, help: ToolMeasure | None) -> AsyncGenerator[Sequence[Delta]]:
         """All of it.
 
         Args:
-            chosen: whether it was chosen for what it calls.
+            help: by what it was chosen; None where it was not.
         """
         for batch in self._held:
-            yield _mark(batch) if chosen else batch
+            yield _mark(batch, help)
         async for batch in self._batches:
-            yield _mark(batch) if chosen else batch
+            yield _mark(batch, help)
 
 
-def _mark(batch: Sequence[Delta]) -> Sequence[Delta]:
-    if not isinstance(last := batch[-1], Finish):
+def _mark(batch: Sequence[Delta], help: ToolMeasure | None) -> Sequence[Delta]:
+    if help is None or not isinstance(last := batch[-1], Finish):
         return batch
-    return [*batch[:-1], msgspec.structs.replace(last, helps=("chosen_greedily", *last.helps))]
+    return [*batch[:-1], msgspec.structs.replace(last, helps=(help, *last.helps))]

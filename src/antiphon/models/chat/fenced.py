@@ -21,6 +21,11 @@ from antiphon.wire.pairing import pair_calls
 _ANY_OBJECT: Final[Json] = {"type": "object", "properties": {}}
 CALL_BEGUN: Final = '```json\n{"name": "'
 """How a call begins."""
+IN_WORDS: Final = Function(
+    "answer_in_words",
+    "For all that no other function does: talk, general knowledge, writing, code, translation.",
+    _ANY_OBJECT,
+)
 _MADE: Final = "These calls were already made, with these results:"
 _NEXT: Final = {
     "failed": "The last call failed. Correct it by what its result says and make it again, or say why that cannot be.",
@@ -29,8 +34,14 @@ _NEXT: Final = {
 }
 
 
-def description(functions: Sequence[Function], *, parallel: bool) -> str:
-    """What the model is told of the functions, and of how they are called."""
+def description(functions: Sequence[Function], *, parallel: bool, words: bool = False) -> str:
+    """What the model is told of the functions, and of how they are called.
+
+    Args:
+        words: whether it is offered a function for what needs none, so that it can be seen what it would call.
+    """
+    named = {function.name for function in functions}
+    more = (IN_WORDS,) if words and IN_WORDS.name not in named else ()
     block, later = "one such block", ("Make one call at a time.",)
     if parallel:
         block += " for each call"
@@ -38,13 +49,13 @@ def description(functions: Sequence[Function], *, parallel: bool) -> str:
     return "\n".join(
         (
             "You can call these functions, and no others:",
-            *(function_line(function) for function in functions),
+            *(function_line(function) for function in (*functions, *more)),
             "",
             "If the user asks for something that one of them can find out or do, call it. Then your whole answer is",
             f"{block}:",
             call_block("function_name", {"parameter": "value"}),
             *later,
-            "Otherwise answer directly, in plain words: talk, general knowledge and writing need no function.",
+            "Otherwise answer directly, in plain words.",
         )
     )
 
