@@ -27,6 +27,7 @@ from antiphon.telemetry.meter import ResponseTimer
 from antiphon.tools import ClientOffer, HostedOffer, Scope, ToolCall
 from antiphon.tools.corrections import Corrections
 from antiphon.tools.hosted import ToolActivity, open_calls, run_calls
+from antiphon.tools.invented import Said
 from antiphon.tools.repeats import calls_just_made
 from antiphon.tools.sampled import CallRules
 from antiphon.tools.toolbox import Offers
@@ -200,6 +201,7 @@ def _call_rules(turn: TurnContext, prompt: Prompt) -> CallRules:
         whole=turn.whole_calls or repairs or has_silent,
         repairs=repairs,
         asked=last_asked(prompt.items) if repairs else "",
+        said=Said(prompt.items, prompt.instructions) if repairs and prompt.callable_functions else None,
         just_made=calls_just_made(prompt.items) if repairs and not must_call else frozenset(),
     )
 

@@ -7,6 +7,7 @@ import pytest
 from antiphon.models import Function, Prompt, ToolChoice
 from antiphon.tools import CallInvalid, ToolCall
 from antiphon.tools.corrections import CORRECTIONS_MAX, Corrections, repair_call
+from antiphon.tools.invented import Said
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 
@@ -99,10 +100,27 @@ def test_the_remedies() -> None:
     assert (silenced.items, prompt.functions) == ((), ())
 
 
+def test_what_is_to_be_found_out_is_asked_for_without_the_function_and_then_without_any() -> None:
+    corrections = Corrections()
+    for left in ((Function("other"),), ()):
+        assert corrections.learn([], [(call("{}"), CallInvalid("no", "find"))]) == []
+        assert corrections.apply(PROMPT).functions == left
+        assert corrections.items[-1]["output"] == "no"
+    spoken, prompt = learned("speak")
+    assert (spoken.items, prompt.functions) == ((), ())
+
+
 def test_an_undeclared_function_is_answered_without_tools() -> None:
     with pytest.raises(CallInvalid, match="no function 'fly'") as caught:
         repair_call(call("{}", "fly"), None)
     assert caught.value.remedy == "answer"
+
+
+def test_optional_texts_that_nobody_said_are_dropped() -> None:
+    said = Said([{"type": "message", "role": "user", "content": "It is down!"}])
+    arguments = '{"title":"Down","customer":"ann@x.org"}'
+    assert repair_call(call(arguments), Function("weather", None, NOTED), "", said).arguments == '{"title":"Down"}'
+    assert repair_call(call(arguments), Function("weather", None, NOTED)).arguments == arguments
 
 
 def test_each_help_is_counted_once() -> None:

@@ -269,6 +269,51 @@ def test_a_strong_model_may_repeat_what_it_likes() -> None:
     assert context.writer.state.output[0]["type"] == "mcp_call"
 
 
+INVENTED = [Call(0, "f", '{"to": "bob@example.com"}', "c1"), DONE]
+
+
+def test_a_weak_model_that_invents_an_address_is_told_and_asked_again_without_that_function() -> None:
+    model = ScriptedModel(INVENTED, [Text("To whom?"), DONE], tool_help="repair")
+    context = turns(model)
+    assert [item["type"] for item in context.writer.state.output] == ["message"]
+    assert [function.name for function in model.prompts[1].functions] == ["even", "look", "push"]
+    assert model.prompts[1].items[-1]["output"].startswith("Error: nobody has said 'to'.")
+    assert "invented" in context.timer.helps
+    assert context.progress.known == Usage(input=6, output=4)
+
+
+def test_one_that_does_so_again_answers_in_words() -> None:
+    model = ScriptedModel(INVENTED, INVENTED, [Text("To whom?"), DONE], tool_help="repair")
+    assert [item["type"] for item in turns(model).writer.state.output] == ["message"]
+    assert model.prompts[2].functions == ()
+
+
+def test_one_that_calls_about_something_else_answers_in_words() -> None:
+    model = ScriptedModel([Call(0, "f", '{"city": "Madrid"}', "c1"), DONE], [Text("Hello!"), DONE], tool_help="repair")
+    context = turns(model)
+    assert [item["type"] for item in context.writer.state.output] == ["message"]
+    assert model.prompts[1].functions == ()
+    assert "invented" in context.timer.helps
+
+
+def test_a_call_that_tells_more_is_made_without_the_one_that_needs_it() -> None:
+    both = [Call(0, "look", "{}", "c2"), Call(1, "f", '{"to": "bob@example.com"}', "c1"), DONE]
+    model = ScriptedModel(both, [Text("Done."), DONE], tool_help="repair")
+    context = turns(model)
+    assert [item["type"] for item in context.writer.state.output] == ["mcp_call", "message"]
+    assert "invented" in context.timer.helps
+
+
+@pytest.mark.parametrize("choice", [ToolChoice("required"), ToolChoice("required", ("f",))])
+def test_a_call_that_has_to_be_made_may_be_about_anything(choice: ToolChoice) -> None:
+    context = turns(ScriptedModel(INVENTED, tool_help="repair"), choice=choice)
+    assert [item["type"] for item in context.writer.state.output] == ["function_call"]
+
+
+def test_a_strong_model_may_call_about_what_it_likes() -> None:
+    assert [item["type"] for item in turns(ScriptedModel(INVENTED)).writer.state.output] == ["function_call"]
+
+
 EVEN_ONLY = ToolChoice("auto", ("even",))
 BARRED = [ToolChoice("none"), EVEN_ONLY, ToolChoice("required", ("even",))]
 

@@ -29,14 +29,15 @@ ToolMeasure: TypeAlias = Literal[
     "undeclared",
     "disallowed",
     "repeat_answered",
+    "invented",
 ]
 """What may be done so that a weak model's calls come right.
 
 The functions were shown in words. A call was read from text, or from text that had to be mended, or was sampled
 greedily; none was needed, by the odds of the name that it would have; several calls were read where one is required. A
 schema got bounds. Arguments were mended; a call was asked for again, held to its schema; instead of one that does not
-exist, or had just been made, the model answered without tools; one that the request does not allow was left out, or
-something else was asked for in its place.
+exist, or had just been made, the model answered without tools; one that the request does not allow, or about what
+nobody had spoken of, was left out, or something else was asked for in its place.
 """
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from antiphon.models import Function, Prompt, ToolChoice, ToolMeasure
 from antiphon.tools import CallInvalid, ToolCall, call_item, output_item
+from antiphon.tools.invented import Said, drop_invented
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 from antiphon.wire.schema import violation
@@ -30,24 +31,27 @@ _PLACEHOLDERS: Final = frozenset(
 )
 
 
-def repair_call(call: ToolCall, function: Function | None, asked: str = "") -> ToolCall:
+def repair_call(call: ToolCall, function: Function | None, asked: str = "", said: Said | None = None) -> ToolCall:
     """A call of a function as it can be made: blank arguments are none; of members that make it misfit, those that say
-    nothing, or that the schema does not know, are dropped, and so are optional texts that say that there is none.
+    nothing, or that the schema does not know, are dropped, and so are optional texts that say that there is none, or
+    that nobody said.
 
     Args:
         function: None where it was never declared.
         asked: what the user said last: its words may be meant.
+        said: what has been said at all; None where that does not matter.
 
     Raises:
         CallInvalid: it cannot be mended.
     """
     if function is None:
         raise CallInvalid(f"There is no function '{call.name}'.", remedy="answer")
-    arguments = _read(call)
+    arguments = read_arguments(call)
     schema = function.parameters
     if schema is None or violation(schema, arguments) is None:
-        said = _drop_placeholders(arguments, schema or {}, asked)
-        return call if said == arguments and call.arguments.strip() not in ("", "null") else _with(call, said)
+        meant = _drop_placeholders(arguments, schema or {}, asked)
+        meant = meant if said is None else drop_invented(meant, schema or {}, said)
+        return call if meant == arguments and call.arguments.strip() not in ("", "null") else _with(call, meant)
     for mended in (_drop_empty(arguments, schema), _drop_unknown(arguments, schema)):
         if violation(schema, mended) is None:
             return _with(call, mended)
@@ -55,7 +59,12 @@ def repair_call(call: ToolCall, function: Function | None, asked: str = "") -> T
     raise CallInvalid(f"Error: the arguments of {call.name} do not fit its schema: {reason}.", remedy="force")
 
 
-def _read(call: ToolCall) -> Json:
+def read_arguments(call: ToolCall) -> Json:
+    """What a function is called with.
+
+    Raises:
+        CallInvalid: it is no JSON object.
+    """
     try:
         value: Any = msgspec.json.decode(call.arguments.strip() or "{}")
     except (msgspec.DecodeError, RecursionError) as error:
@@ -113,6 +122,7 @@ class Corrections:
         self._count = 0
         self._choice: ToolChoice | None = None
         self._silenced = False
+        self._without: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return self._count > 0
@@ -128,10 +138,14 @@ class Corrections:
         call, fault = invalid[0]
         if self._count > CORRECTIONS_MAX:
             raise UpstreamError(f"The model did not make a valid tool call: {fault}", code="invalid_tool_call")
-        self._silenced, self._choice = fault.remedy in ("answer", "result"), None
+        self._silenced, self._choice = fault.remedy in ("answer", "result", "speak"), None
+        if fault.remedy == "find":
+            # The second time it is not asked for calls any more.
+            self._silenced = bool(self._without)
+            self._without |= {call.name for call, _ in invalid}
         if fault.remedy in ("force", "insist"):
             self._choice = ToolChoice("required", (call.name,))
-        if fault.remedy in ("tell", "insist"):
+        if fault.remedy in ("tell", "insist", "find"):
             reasons = {call.call_id: str(fault) for call, fault in invalid}
             told = held or [call for call, _ in invalid]
             self.items += tuple(call_item(each.call_id, each.name, each.arguments) for each in told)
@@ -142,4 +156,9 @@ class Corrections:
         """The prompt as it is asked again."""
         if self._silenced:
             return msgspec.structs.replace(prompt, functions=(), tool_choice=ToolChoice())
-        return prompt if self._choice is None else msgspec.structs.replace(prompt, tool_choice=self._choice)
+        if self._choice is not None:
+            return msgspec.structs.replace(prompt, tool_choice=self._choice)
+        if not self._without:
+            return prompt
+        functions = tuple(each for each in prompt.functions if each.name not in self._without)
+        return msgspec.structs.replace(prompt, functions=functions)

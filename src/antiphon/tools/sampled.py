@@ -12,7 +12,8 @@ import msgspec
 
 from antiphon.models import Call, ToolChoice, ToolMeasure
 from antiphon.tools import CallInvalid, ClientOffer, HostedOffer, ToolCall
-from antiphon.tools.corrections import repair_call
+from antiphon.tools.corrections import read_arguments, repair_call
+from antiphon.tools.invented import Said, find_invented
 from antiphon.tools.repeats import Made, is_repeat
 from antiphon.tools.toolbox import Offers
 from antiphon.wire import Json
@@ -29,6 +30,7 @@ class CallRules(msgspec.Struct, frozen=True, kw_only=True):
         whole: whether a call becomes visible only when it is whole.
         repairs: whether the calls of functions are mended where they do not fit; then they have to be whole.
         asked: what the user said last.
+        said: what has been said at all; None where calls may be about anything.
         just_made: calls that are left out, because their results are there; then calls have to be whole too.
     """
 
@@ -40,6 +42,7 @@ class CallRules(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool = False
     repairs: bool = False
     asked: str = ""
+    said: Said | None = None
     just_made: frozenset[Made] = frozenset()
 
 
@@ -73,7 +76,7 @@ class SampledCalls:
         self.invalid: list[tuple[ToolCall, CallInvalid]] = []
         self._rules = rules
         self._ids = ids
-        self._mended = False
+        self._mended = self._has_invented = False
         self._calls: dict[int, _Held | _Live | None] = {}
 
     def __bool__(self) -> bool:
@@ -104,7 +107,11 @@ class SampledCalls:
     @property
     def helps(self) -> list[ToolMeasure]:
         """What was done so that the calls come right."""
-        helps: dict[ToolMeasure, bool] = {"arguments_mended": self._mended, "disallowed": bool(self.barred)}
+        helps: dict[ToolMeasure, bool] = {
+            "arguments_mended": self._mended,
+            "disallowed": bool(self.barred),
+            "invented": self._has_invented,
+        }
         return [measure for measure, taken in helps.items() if taken]
 
     def take(self, delta: Call) -> Json | None:
@@ -153,6 +160,7 @@ class SampledCalls:
         if not self._calls:
             return []
         self._leave_out_repeats()
+        self._leave_out_invented()
         if astray:
             self.invalid += [(call, CallInvalid(self._reason(call.name))) for call in self.barred]
         found: list[Json] = []
@@ -174,6 +182,32 @@ class SampledCalls:
                 if not self.held:
                     text = f"The function '{call.name}' was just called like that."
                     self.invalid.append((call.to_tool_call(), CallInvalid(text, remedy="result")))
+
+    def _leave_out_invented(self) -> None:
+        """Calls about what nobody spoke of, and those of functions that there are not beside others; where the model
+        made no others, it is asked again.
+        """
+        for key, call in self._calls.items():
+            invented = self._find_invented(call) if type(call) is _Held else None
+            if type(call) is _Held and invented is not None:
+                self._calls[key], self._has_invented = None, True
+                if not self.held:
+                    self.invalid.append((call.to_tool_call(), _fault_of(invented)))
+
+    def _find_invented(self, call: _Held) -> str | None:
+        """See ``find_invented``."""
+        offer, said = self._rules.offers.find(call.name), self._rules.said
+        if said is None or self._rules.must_call or not isinstance(offer, ClientOffer):
+            return None
+        declared = self._rules.offers.by_name
+        if call.name not in declared:
+            return "" if any(other.name in declared for other in self.held) else None
+        if offer.tool is not self._rules.offers.toolbox.functions:
+            return None
+        try:
+            return find_invented(read_arguments(call.to_tool_call()), offer.function.parameters or {}, said)
+        except CallInvalid:
+            return None
 
     def _reason(self, name: str) -> str:
         """What the model is told of a call that the request does not allow."""
@@ -201,9 +235,16 @@ class SampledCalls:
         Raises:
             CallInvalid: it cannot.
         """
-        offers = self._rules.offers
-        if not self._rules.repairs or offer.tool is not offers.toolbox.functions:
+        rules, offers = self._rules, self._rules.offers
+        if not rules.repairs or offer.tool is not offers.toolbox.functions:
             return call
-        repaired = repair_call(call, offer.function if call.name in offers.by_name else None, self._rules.asked)
+        repaired = repair_call(call, offer.function if call.name in offers.by_name else None, rules.asked, rules.said)
         self._mended = self._mended or repaired is not call
         return repaired
+
+
+def _fault_of(invented: str) -> CallInvalid:
+    if not invented:
+        return CallInvalid("Nobody spoke of what the function was called with.", remedy="speak")
+    text = f"Error: nobody has said '{invented}'. Find it out with another function first, or ask the user for it."
+    return CallInvalid(text, remedy="find")

@@ -1,0 +1,186 @@
+"""Values that a weak model made up: what nobody said and no result holds. Pure.
+
+Much of what a model may rightly write was never said like that: a sum, a date, a code, a summary. So only short plain
+texts are looked at, and a word counts as said if one that begins like it was.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, TypeAlias, cast
+
+from antiphon.wire import Json
+from antiphon.wire.items import content_texts
+
+Verdict: TypeAlias = "bool | None"
+"""Whether a value was said; None where that cannot be known."""
+
+_WORD: Final = re.compile(r"\w+")
+_ALIKE: Final = 4
+"""Words that begin with so many letters alike are forms of one word."""
+_WORDS_MAX: Final = 4
+"""A text of more words was composed."""
+_CODE: Final = re.compile(r"[A-Z0-9_./-]{1,6}")
+"""A currency, a ticker, a country: the model may know it."""
+_ADDRESS: Final = re.compile(r"[^\s@]+@[^\s@]+")
+_DATE: Final = re.compile(r"\d{1,4}([-./])\d{1,2}\1\d{1,4}")
+_NUMBER: Final = re.compile(r"[A-Za-z#+(]{0,4}\d[\d\s().+-]*")
+_NUMBER_DIGITS: Final = 5
+"""A number of so many digits names somebody or something."""
+_SHARE: Final = 0.5
+"""How much of an optional text has to have been said."""
+_IDS: Final = re.compile(r"(?:^|_)(?:id|no|number)$|[a-z](?:Id|ID|No|Number)$")
+"""How members are called whose whole numbers name somebody or something."""
+_SPOKEN_MAX: Final = 99
+"""Numbers up to this one may have been said in words."""
+_MAIL: Final = re.compile(r"\A(?:e[_-]?mail)\b|\be-?mail address", re.IGNORECASE)
+_PHONE: Final = re.compile(r"\A(?:phone)\b|\b(?:phone|mobile) number", re.IGNORECASE)
+_FOREIGN: Final = "\u0370"
+"""From this letter on, what is said is not spelled like what is called."""
+
+
+class Said:
+    """What has been said in a context, by whomever."""
+
+    def __init__(self, items: Sequence[Json], instructions: str | None = None) -> None:
+        self.text = _fold("\n".join((instructions or "", *_texts(items))))
+        self._digits = re.sub(r"\D", "", self.text)
+        self._begins = frozenset(word[:_ALIKE] for word in _WORD.findall(self.text))
+        self._is_partial = any(_has_pictures(item) for item in items)
+        self._is_foreign = any(letter >= _FOREIGN and letter.isalpha() for letter in self.text)
+
+    def knows(self, value: Any) -> Verdict:
+        """Whether the value was said, or what it is made of."""
+        if isinstance(value, bool) or value is None:
+            return None
+        if isinstance(value, int | float):
+            written = str(value) if isinstance(value, int) else f"{value:.15g}"
+            return re.sub(r"\D", "", written) in self._digits or None
+        known = self._knows_text(value) if isinstance(value, str) else None
+        return None if known is False and self._is_partial else known
+
+    def knows_id(self, value: int) -> Verdict:
+        """The same of a whole number that names somebody or something."""
+        known = self.knows(value)
+        return known if known or self._is_partial or abs(value) <= _SPOKEN_MAX else False
+
+    def _knows_text(self, value: str) -> Verdict:
+        value = value.strip()
+        if is_name(value):
+            return self._knows_name(value)
+        if share := self.share(value):
+            return True
+        is_plain = any(map(str.isalpha, value)) and not _CODE.fullmatch(value)
+        is_short = share is not None and len(_WORD.findall(value)) <= _WORDS_MAX
+        return False if is_plain and is_short and not self._is_foreign else None
+
+    def share(self, value: str) -> float | None:
+        """Which part of the words of a text was said, from 0 to 1; None where there are none. Short ones count where
+        there are no others.
+        """
+        words = _WORD.findall(_fold(value))
+        words = [word for word in words if len(word) >= _ALIKE or word.isdigit()] or words
+        return sum(word[:_ALIKE] in self._begins for word in words) / len(words) if words else None
+
+    def _knows_name(self, value: str) -> bool:
+        if "@" in value:
+            return all(part in self.text for part in _fold(value).split("@"))
+        return re.sub(r"\D", "", value)[-_NUMBER_DIGITS:] in self._digits
+
+
+def is_name(value: str) -> bool:
+    """Whether the text is an address or a number that stands for somebody or something: one that is not known cannot
+    be guessed.
+    """
+    if _ADDRESS.fullmatch(value):
+        return True
+    digits = sum(letter.isdigit() for letter in value)
+    return digits >= _NUMBER_DIGITS and bool(_NUMBER.fullmatch(value)) and not _DATE.fullmatch(value)
+
+
+def find_invented(arguments: Json, schema: Json, said: Said) -> str | None:
+    """The member with an address or number that nobody has said; empty where a call is about something that nobody
+    spoke of; None where nothing is wrong with it.
+    """
+    verdicts: list[Verdict] = []
+    for name, value, spec in _leaves("", arguments, schema):
+        if "enum" in spec or "const" in spec:
+            continue
+        verdict = said.knows_id(value) if _IDS.search(name) and type(value) is int else said.knows(value)
+        if _is_amiss(name, value, spec) or (verdict is False and (isinstance(value, int) or is_name(value))):
+            return name
+        # What was composed, or is known to the model, is about something.
+        verdicts.append(verdict if verdict is not None or not isinstance(value, str) else True)
+    return "" if False in verdicts and True not in verdicts else None
+
+
+def _is_amiss(name: str, value: Any, spec: Json) -> bool:
+    """Whether a text stands where an e-mail address or a phone number has to, and is none."""
+    if not isinstance(value, str) or not value:
+        return False
+    what = f"{name} {spec.get('description') or ''}"
+    if _MAIL.search(what):
+        return "@" not in value
+    return bool(_PHONE.search(what)) and not any(map(str.isdigit, value))
+
+
+def drop_invented(arguments: Json, schema: Json, said: Said) -> Json:
+    """Without optional texts that nobody said."""
+    required: Any = schema.get("required") or ()
+    return {
+        name: value
+        for name, value in arguments.items()
+        if name in required or not _is_free(schema, name) or not _is_made_up(value, said)
+    }
+
+
+def _is_made_up(value: Any, said: Said) -> bool:
+    if not isinstance(value, str):
+        return False
+    if _DATE.fullmatch(value):
+        return not any(part in said.text for part in re.findall(r"\d+", value))
+    if said.knows(value) is True and not is_name(value):
+        return len(_WORD.findall(value)) <= _WORDS_MAX and (said.share(value) or 0) < _SHARE
+    return said.knows(value) is False
+
+
+def _is_free(schema: Json, name: str) -> bool:
+    properties: Any = schema.get("properties")
+    spec = cast(Json, properties).get(name) if isinstance(properties, dict) else None
+    return isinstance(spec, dict) and cast(Json, spec).get("type") == "string" and "enum" not in spec
+
+
+def _leaves(name: str, value: Any, schema: Any) -> Iterator[tuple[str, Any, Json]]:
+    """The single values in some arguments, each with the name of its member and its schema."""
+    spec = cast(Json, schema) if isinstance(schema, dict) else {}
+    if isinstance(value, dict):
+        properties: Any = spec.get("properties")
+        known = cast(Json, properties) if isinstance(properties, dict) else {}
+        for name, one in cast(Json, value).items():
+            yield from _leaves(name, one, known.get(name))
+    elif isinstance(value, list):
+        for one in cast("list[Any]", value):
+            yield from _leaves(name, one, spec.get("items"))
+    else:
+        yield name, value, spec
+
+
+def _texts(items: Iterable[Json]) -> Iterator[str]:
+    for item in items:
+        yield from content_texts(item.get("content"))
+        yield from content_texts(item.get("output"))
+
+
+def _has_pictures(item: Json) -> bool:
+    """Whether it shows what is not read here."""
+    shown: Any = item.get("output") if item.get("content") is None else item.get("content")
+    parts = cast("list[Any]", shown) if isinstance(shown, list) else []
+    return any(isinstance(part, dict) and "text" not in part for part in parts)
+
+
+def _fold(text: str) -> str:
+    """Without case and accents."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in plain if not unicodedata.combining(letter))
