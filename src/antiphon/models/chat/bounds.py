@@ -12,7 +12,8 @@ from typing import Any, Final, cast
 
 from antiphon.wire import Json
 
-CHARS_PER_TOKEN: Final = 3
+CHARS_PER_TOKEN: Final = 2
+"""Words have four, but digits and signs, which small models like to repeat, hardly more than one."""
 CHARS_MIN: Final = 24
 """No text is held shorter than what names a thing."""
 FORMAT_CHARS_MIN: Final = 256
