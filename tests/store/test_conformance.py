@@ -35,8 +35,10 @@ async def test_the_kit_names_the_broken_promise() -> None:
     async def forgetful():
         store = await SqliteStore.in_memory()
         store.responses.commit = forget
-        yield store
-        await store.close()
+        try:
+            yield store
+        finally:
+            await store.close()
 
     with pytest.raises(AssertionError, match="gives_back_what_was_committed: a committed response is missing"):
         await check_store(forgetful)
