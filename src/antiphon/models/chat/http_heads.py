@@ -65,6 +65,13 @@ class _Handler(ResponseHandler):
         if self._payload is not None and self.exception() is not None:
             self._payload.feed_eof()  # nobody else would, and its reader waits
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Only where it was stopped: a reader says so at each chunk that it takes, and the parser would be asked each
+        time.
+        """
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
 
 def mend(head: bytes, begun: bytes) -> bytes:
     """The head with one length at most, which is not shorter than the body that has ``begun``, and without lines that
