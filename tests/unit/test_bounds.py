@@ -8,7 +8,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from antiphon.models import Function, Prompt, TextFormat, ToolChoice
 from antiphon.models.chat.body import body, limit_answer
-from antiphon.models.chat.bounds import BLANKS, CHARS_PER_TOKEN, FORMAT_CHARS_MIN, INTEGER_MAX, bound
+from antiphon.models.chat.bounds import BLANKS, CHARS_PER_TOKEN, FORMAT_CHARS_MIN, NUMBER_MAX, bound
 from antiphon.models.chat.config import ChatConfig
 
 TEXT: dict[str, Any] = {"type": "string"}
@@ -52,7 +52,7 @@ def test_the_longest_answer_fits_its_tokens(schema: dict[str, Any]) -> None:
         {"type": "integer", "enum": [1]},
         {"type": "integer", "exclusiveMinimum": 0, "maximum": 9},
         {"type": "object", "additionalProperties": False},
-        {"type": "number"},
+        {"type": "number", "enum": [1.5]},
         {},
     ],
 )
@@ -74,6 +74,10 @@ def test_what_has_a_least_keeps_it() -> None:
         ({"type": "string", "format": "email"}, '"' + "a" * 9000),
         ({"type": "integer"}, "1" * 9000),
         ({"type": "integer", "minimum": 0}, "1" * 9000),
+        ({"type": "number"}, "1" * 9000),
+        ({"type": "number"}, "0." + "1" * 9000),
+        ({"type": "number"}, "1e" + "1" * 9000),
+        ({"type": "number", "minimum": 0, "maximum": 1}, "0." + "1" * 9000),
         ({"type": "array", "items": TEXT}, "[" + '"a",' * 9000),
         ({"type": "array"}, "[" + "1," * 9000),
         (thing(a=TEXT), '{"a":"b"' + "".join(f',"{n}":1' for n in range(3000))),
@@ -98,7 +102,37 @@ def test_a_text_of_a_format_may_be_as_long_as_one_has_to_be() -> None:
 
 
 def test_integers_that_people_use_are_none_too_large() -> None:
-    assert bound({"type": "integer"}, 10)["maximum"] == INTEGER_MAX > 9_999_999_999_999_999
+    assert bound({"type": "integer"}, 10)["maximum"] == NUMBER_MAX > 9_999_999_999_999_999
+
+
+@pytest.mark.parametrize("number", ["0", "-12.5", "0.000000001", "299792458", "602214076000000000", "1", "19.99"])
+@pytest.mark.parametrize("kind", ["number", ["number", "null"]])
+def test_numbers_that_people_use_can_be_written(number: str, kind: Any) -> None:
+    grammar = LLMatcher.grammar_from_json_schema(bound({"type": kind}, 10))
+    matcher = LLMatcher(LLTokenizer("byte"), grammar)
+    assert matcher.try_consume_tokens(list(number.encode())) == len(number)
+    assert matcher.is_accepting()
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        {"minimum": 1e30},
+        {"exclusiveMaximum": -1e300},
+        {"exclusiveMinimum": 0, "maximum": 1e-12},
+        {"minimum": 1e-12, "exclusiveMaximum": 1e-9},
+        {"exclusiveMinimum": 0, "maximum": 0.5},
+        {"minimum": 3.14159265358979},
+        {"minimum": -90.0, "maximum": 90.0, "multipleOf": 0.5},
+    ],
+)
+@pytest.mark.parametrize("kind", ["number", "integer"])
+def test_bounds_of_its_own_leave_a_number_to_write(kind: str, sides: dict[str, Any]) -> None:
+    def fault(schema: dict[str, Any]) -> str:
+        return LLMatcher(LLTokenizer("byte"), LLMatcher.grammar_from_json_schema(schema)).get_error()
+
+    schema = {"type": kind, **sides}
+    assert bool(fault(bound(schema, 10))) == bool(fault(schema))
 
 
 @pytest.mark.parametrize("keyword", ["$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties"])

@@ -18,9 +18,13 @@ CHARS_MIN: Final = 24
 """No text is held shorter than what names a thing."""
 FORMAT_CHARS_MIN: Final = 256
 """The same for a text of some format: an address may be long, and none has to be longer."""
-INTEGER_MAX: Final = 10**18
+NUMBER_MAX: Final = 10**18
+NUMBER_STEP: Final = 1e-9
+"""How finely a number is written that has a fraction."""
 BLANKS: Final[Json] = {"whitespace_pattern": "[ \\n\\t]{0,40}"}
 """How much may stand between two tokens of JSON, in llguidance's words."""
+_NUMBER_RANGE_MIN: Final = 1e-3
+"""What of a caller's own is narrower is left as it is."""
 _TEXT_TOKENS, _OTHER_TOKENS = 12, 4
 """What a text or anything else takes at least, its name included."""
 _DEPTH_MAX: Final = 32
@@ -69,12 +73,18 @@ def _bound_text(node: Json, tokens: int, depth: int) -> Json:
     return _lower_bound(node, "maxLength", chars, least=_number(node, "minLength"))
 
 
-def _bound_integer(node: Json, tokens: int, depth: int) -> Json:
-    """Between numbers of 18 digits, where nothing else is said of it on that side."""
-    sides = (("minimum", "exclusiveMinimum", -INTEGER_MAX), ("maximum", "exclusiveMaximum", INTEGER_MAX))
+def _bound_number(node: Json, tokens: int, depth: int) -> Json:
+    """Between numbers of 18 digits, where nothing else is said of that side, and with nine digits of a fraction."""
     if "enum" in node or "const" in node:
         return node
-    return {**node, **{name: value for name, other, value in sides if name not in node and other not in node}}
+    lows = [node[name] for name in ("minimum", "exclusiveMinimum") if isinstance(node.get(name), int | float)]
+    highs = [node[name] for name in ("maximum", "exclusiveMaximum") if isinstance(node.get(name), int | float)]
+    low, high = max(lows, default=-NUMBER_MAX), min(highs, default=NUMBER_MAX)
+    if high - low < _NUMBER_RANGE_MIN:
+        return node
+    node = node if lows else {**node, "minimum": low}
+    node = node if highs else {**node, "maximum": high}
+    return {"multipleOf": NUMBER_STEP, **node} if "number" in _kinds(node) else node
 
 
 def _bound_list(node: Json, tokens: int, depth: int) -> Json:
@@ -113,7 +123,8 @@ def _bound_map(node: Json, tokens: int, depth: int) -> Json:
 
 _BY_KIND: Final[dict[str, Callable[[Json, int, int], Json]]] = {
     "string": _bound_text,
-    "integer": _bound_integer,
+    "integer": _bound_number,
+    "number": _bound_number,
     "array": _bound_list,
     "object": _bound_object,
 }
