@@ -22,7 +22,7 @@ class Assembler:
 
     Args:
         rules: what it may call.
-        said: an open item that the sample goes on with.
+        open_item: an open item that the sample goes on with.
         seal: gives the ``encrypted_content`` of a reasoning item; None where it is not wanted.
         sources: what its answer may cite; ``citations``: how that is found.
 
@@ -36,7 +36,7 @@ class Assembler:
         ids: Callable[[str], str],
         rules: CallRules = CallRules(),
         *,
-        said: Item | None = None,
+        open_item: Item | None = None,
         seal: Callable[[Json], str] | None = None,
         sources: Sources | None = None,
         citations: Mode = "auto",
@@ -45,13 +45,13 @@ class Assembler:
         self.calls = SampledCalls(rules, ids)
         self._must_call = rules.must_call
         self._writer = writer
-        self._current = said
+        self._current = open_item
         self._seal = seal
         self._sources = sources or Sources()
         self._citations: Mode = citations
         self._filter: CitationFilter | None = None
         self._began = writer.state.seq
-        self._first = writer.state.length - (said is not None)
+        self._first = writer.state.length - (open_item is not None)
         self._live: dict[int, Item] = {}
 
     @property
@@ -111,8 +111,8 @@ class Assembler:
 
     def _is_answered(self) -> bool:
         """Whether there is an answer in words, blanks aside."""
-        said = [item for item in self._writer.state.output[self._first :] if item["type"] == "message"]
-        parts = [part for item in said for part in item["content"]]
+        messages = [item for item in self._writer.state.output[self._first :] if item["type"] == "message"]
+        parts = [part for item in messages for part in item["content"]]
         return any((part.get("text") or part.get("refusal") or "").strip() for part in parts)
 
     def _current_item(self, type: str) -> Item:

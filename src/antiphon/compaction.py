@@ -128,10 +128,10 @@ async def compact(model: Model, prompt: Prompt) -> tuple[Compaction, Usage | Non
     messages = _verbatim(prompt.items, model.context_tokens or WINDOW_TOKENS)
     kept = "\n".join([summary, *(_content_text(message) for message in messages)])
     budget = max(_FACTS_CHARS_MIN, int(len(text) * _FACTS_SHARE))
-    facts = find_lost_facts(_summarized_text(_without(prompt.items, messages)), kept, budget)
+    facts = find_lost_facts(_join_texts(_without(prompt.items, messages)), kept, budget)
     whole = _SUMMARY_HEAD + summary + (_FACTS_HEAD + "\n".join(f"- {fact}" for fact in facts) if facts else "")
-    said = [item for item in prompt.items if _is_kept_verbatim(item)]
-    covered = [*map(digest, said), *(item["id"] for item in said if item.get("id"))]
+    kept_items = [item for item in prompt.items if _is_kept_verbatim(item)]
+    covered = [*map(digest, kept_items), *(item["id"] for item in kept_items if item.get("id"))]
     made = Compaction(messages, whole, covered, original, 0)
     tokens, guessed = await _count(model, made.items())
     done = msgspec.structs.replace(made, tokens=tokens, estimated=estimated or guessed)
@@ -175,15 +175,15 @@ class _Summarizer:
         most = max(SUMMARY_TOKENS_MIN, self._window // 8)
         bound = max(SUMMARY_TOKENS_MIN, min(most, SUMMARY_TOKENS_MAX, int(tokens * _SUMMARY_SHARE)))
         prompt = _summary_prompt(self._prompt, text, bound)
-        said: list[str] = []
+        texts: list[str] = []
         async with self._model.sample(prompt) as batches:
             async for batch in batches:
                 for delta in batch:
                     if isinstance(delta, Text):
-                        said.append(delta.text)
+                        texts.append(delta.text)
                     elif (usage := getattr(delta, "usage", self)) is not self:
                         self._add(cast("Usage | None", usage))
-        summary = "".join(said).strip()
+        summary = "".join(texts).strip()
         if not summary:
             raise UpstreamError("The model wrote no summary of the conversation.", code="compaction_failed")
         return summary
@@ -305,7 +305,7 @@ def _without(items: Iterable[Json], messages: Iterable[Json]) -> list[Json]:
     return [item for item in items if id(item) not in kept]
 
 
-def _summarized_text(items: Iterable[Json]) -> str:
+def _join_texts(items: Iterable[Json]) -> str:
     """What was said in messages, and by tools."""
     texts: list[str] = []
     for item in items:
@@ -353,8 +353,8 @@ def _is_summary(item: Json) -> bool:
 
 def digest(item: Json) -> str:
     """By which a message is known again, whatever its id."""
-    said = msgspec.json.encode([item["role"], item["content"]], order="sorted")
-    return hashlib.sha256(said).hexdigest()[:16]
+    content = msgspec.json.encode([item["role"], item["content"]], order="sorted")
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _verbatim(items: Sequence[Json], window: int) -> list[Json]:

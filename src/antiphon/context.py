@@ -96,7 +96,7 @@ def build(
     history = [item for item in history if not is_call(item) or item.get("status") != "incomplete"]
     refuse_duplicates(prompt.items, "input", before=history)
     _refuse_misplaced(prompt.items)
-    prompt = _configured(prompt, history, source)
+    prompt = _apply_configuration(prompt, history, source)
     own = [
         _unseal_reasoning(item, i, unseal)
         for i, item in enumerate(prompt.items)
@@ -106,7 +106,7 @@ def build(
     whole = [*history, *own]
     # A compaction knows messages again as the model was shown them.
     items = apply_compaction(
-        with_images_noted(whole) if notes_images else whole,
+        replace_images(whole) if notes_images else whole,
         unseal,
         lambda at: _member_at(at - len(history), source),
         stored=len(history),
@@ -114,7 +114,7 @@ def build(
     _check_calls(items)
     _check_safety(items)
     if notes_images:
-        items = with_images_noted(items)
+        items = replace_images(items)
     # What a compaction took the place of stood in front of all that is left.
     _refuse_unshowable(items, len(items) - len(own), supports_images, source)
     lowered = tuple(offers.toolbox.lower(items))
@@ -163,7 +163,7 @@ def _refuse_misplaced(items: Sequence[Json]) -> None:
             raise InvalidRequest(text, code="invalid_value", param=f"input[{i}]")
 
 
-def _configured(prompt: Prompt, history: Sequence[Json], source: str) -> Prompt:
+def _apply_configuration(prompt: Prompt, history: Sequence[Json], source: str) -> Prompt:
     """The prompt as the updates in its context have it: the latest one of a setting counts, and counts before what the
     request itself says.
     """
@@ -259,12 +259,12 @@ def _unshowable(part: Json, supports_images: bool) -> str | None:
             return None
 
 
-def with_images_noted(items: Sequence[Json]) -> list[Json]:
+def replace_images(items: Sequence[Json]) -> list[Json]:
     """The items with a text in the place of each image, for a model that cannot see."""
-    return [_replace_images(item) for item in items]
+    return [_replace_images_of(item) for item in items]
 
 
-def _replace_images(item: Json) -> Json:
+def _replace_images_of(item: Json) -> Json:
     """The item with a text in the place of each image."""
     if not any(part.get("type") == "input_image" for part in content_parts(item)):
         return item

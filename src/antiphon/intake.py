@@ -128,7 +128,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             ignored=tuple(path for path in self.ignored if path not in extra),
         )
 
-    def with_settled(self, settled: Mapping[int, Json]) -> Plan:
+    def settle_tools(self, settled: Mapping[int, Json]) -> Plan:
         """The same with members that ``tools`` have settled of themselves, by the place of each among the request's."""
         if not any(settled.values()):
             return self

@@ -146,10 +146,10 @@ class RunLog:
             UnknownConversation, DuplicateItem: its conversation does not take it; nothing was written.
         """
         async with self._turn:
-            batch, told = self._take(), self._outbox.deliveries(record)
-            finish = partial(self._store.finish, self._id, self._epoch, batch, record, expires_at, told)
+            batch, deliveries = self._take(), self._outbox.deliveries(record)
+            finish = partial(self._store.finish, self._id, self._epoch, batch, record, expires_at, deliveries)
             await _retry(lambda: _complete_write(finish()))
-        self._outbox.wake(told)
+        self._outbox.wake(deliveries)
 
     def _take(self) -> Batch:
         batch = Batch(self._first, self._lines)

@@ -252,10 +252,10 @@ def usage_so_far(turn: TurnContext, failed: bool) -> tuple[Tokens, bool]:
     progress = turn.progress
     if progress.turns and progress.counted and not progress.sampling:
         return progress.used, False
-    said = turn.writer.state.output
-    if not said and (failed or not progress.sampling):
+    items = turn.writer.state.output
+    if not items and (failed or not progress.sampling):
         return Tokens(), False
-    return estimate_usage(turn.prompt, said), True
+    return estimate_usage(turn.prompt, items), True
 
 
 async def _complete(run: Run, turn: TurnContext) -> Response:

@@ -339,7 +339,7 @@ class State:
         due = [item for item in self.output if item.get("status") != "incomplete" or item["id"] in kept]
         if kept != [item["id"] for item in due]:
             raise GrammarError(f"the final output holds {kept} where the events made {[item['id'] for item in due]}")
-        for said, made in zip(response.output, due, strict=True):
-            if said != made and (status not in _BROKEN_OFF or said | {"status": made.get("status")} != made):
-                raise GrammarError(f"item {said['id']} of the final output differs from what the events made of it")
+        for sent, made in zip(response.output, due, strict=True):
+            if sent != made and (status not in _BROKEN_OFF or sent | {"status": made.get("status")} != made):
+                raise GrammarError(f"item {sent['id']} of the final output differs from what the events made of it")
         self.ended = True

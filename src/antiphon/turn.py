@@ -16,7 +16,7 @@ import msgspec
 
 from antiphon import compaction
 from antiphon.assembler import Assembler
-from antiphon.context import Unseal, apply_compaction, with_images_noted
+from antiphon.context import Unseal, apply_compaction, replace_images
 from antiphon.files.citations import Mode, Sources
 from antiphon.log import Log
 from antiphon.models import ContextTooLong, Finish, ImagesRefused, Model, Prompt, ToolChoice, Usage
@@ -27,14 +27,14 @@ from antiphon.telemetry.meter import ResponseTimer
 from antiphon.tools import ClientOffer, HostedOffer, Scope, ToolCall
 from antiphon.tools.corrections import Corrections
 from antiphon.tools.hosted import ToolActivity, open_calls, run_calls
-from antiphon.tools.invented import Said
+from antiphon.tools.invented import Transcript
 from antiphon.tools.repeats import calls_just_made
 from antiphon.tools.sampled import CallRules
 from antiphon.tools.toolbox import Offers
 from antiphon.truncation import ask_shortened
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, UpstreamError
-from antiphon.wire.items import last_asked
+from antiphon.wire.items import last_user_text
 from antiphon.wire.kinds import is_call
 from antiphon.writer import Item, Writer
 
@@ -128,11 +128,11 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     recalled: Mapping[str, Json] = {}
 
 
-async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = "") -> Finish:
+async def take_turns(turn: TurnContext, open_item: Item | None = None, prefix: str = "") -> Finish:
     """Sample until the model has answered, or called a function of the caller's; returns how it finished.
 
     Args:
-        said: an open item that the first sample goes on with; ``prefix`` is its text so far.
+        open_item: an open item that the first sample goes on with; ``prefix`` is its text so far.
 
     Raises:
         InvalidRequest: ``context_length_exceeded``.
@@ -142,22 +142,22 @@ async def take_turns(turn: TurnContext, said: Item | None = None, prefix: str = 
         return await _compact_alone(turn, turn.compacting)
     corrections = Corrections()
     while True:
-        if said is None:
+        if open_item is None:
             await _compact_at_threshold(turn, corrections)
         first = turn.writer.state.length
         prompt = _prompt(turn, corrections)
         if prefix:
             prompt = msgspec.structs.replace(prompt, prefix=prefix)
-        assembler = _assembler(turn, prompt, said)
+        assembler = _assembler(turn, prompt, open_item)
         turn.progress.sampling = True
         finish = await _sample_shown(turn, prompt, assembler)
         turn.progress.add(finish.usage)
         turn.timer.note_helps(finish.helps)
         if is_bound(prompt) and finish.reason == "stop" and not assembler.calls.taken and not assembler.is_astray:
-            check_answer(prompt, turn.writer.state.output[first - (said is not None) :])
+            check_answer(prompt, turn.writer.state.output[first - (open_item is not None) :])
         assembler.end()
         turn.timer.note_helps(assembler.calls.helps)
-        said, prefix = None, ""
+        open_item, prefix = None, ""
         if assembler.calls.invalid and finish.reason == "stop":
             turn.timer.note_helps(corrections.learn(assembler.calls.held, assembler.calls.invalid))
             continue
@@ -180,10 +180,11 @@ async def _run_hosted(turn: TurnContext, calls: Sequence[tuple[HostedOffer, Tool
     return len(opened) < len(calls[:left])
 
 
-def _assembler(turn: TurnContext, prompt: Prompt, said: Item | None) -> Assembler:
+def _assembler(turn: TurnContext, prompt: Prompt, open_item: Item | None) -> Assembler:
     sources = turn.scope.sources if turn.prompt.format.type == "text" else Sources()
     rules = _call_rules(turn, prompt)
-    return Assembler(turn.writer, turn.ids, rules, said=said, seal=turn.seal, sources=sources, citations=turn.citations)
+    seal, citations = turn.seal, turn.citations
+    return Assembler(turn.writer, turn.ids, rules, open_item=open_item, seal=seal, sources=sources, citations=citations)
 
 
 def _call_rules(turn: TurnContext, prompt: Prompt) -> CallRules:
@@ -200,8 +201,8 @@ def _call_rules(turn: TurnContext, prompt: Prompt) -> CallRules:
         # Nothing of an answer may be shown that has to be asked for again.
         whole=turn.whole_calls or repairs or has_silent,
         repairs=repairs,
-        asked=last_asked(prompt.items) if repairs else "",
-        said=Said(prompt.items, prompt.instructions) if repairs and prompt.callable_functions else None,
+        asked=last_user_text(prompt.items) if repairs else "",
+        transcript=Transcript(prompt.items, prompt.instructions) if repairs and prompt.callable_functions else None,
         just_made=calls_just_made(prompt.items) if repairs and not must_call else frozenset(),
     )
 
@@ -327,7 +328,7 @@ async def _sample_shown(turn: TurnContext, prompt: Prompt, assembler: Assembler)
     except ImagesRefused:
         if not turn.note_images or not assembler.is_silent:
             raise
-    noted = msgspec.structs.replace(prompt, items=tuple(with_images_noted(prompt.items)))
+    noted = msgspec.structs.replace(prompt, items=tuple(replace_images(prompt.items)))
     return await _sample_shortened(turn, noted, assembler)
 
 

@@ -81,7 +81,7 @@ async def test_a_run_without_an_answer_fails(tmp_path: Path, capsys: pytest.Capt
     assert "antiphon: The model has no answer after 2 turns" in capsys.readouterr().out
 
 
-def test_a_server_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_is_not_there_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["agent", "x", "--root", str(tmp_path), "--yes", "--base-url", "http://127.0.0.1:9/v1", "--model", "m"]
     assert main(arguments) == 1
     assert "antiphon: Connection error" in capsys.readouterr().out
@@ -97,7 +97,7 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.Captu
         (["--root", "/nowhere/at/all"], "No such file or directory"),
     ],
 )
-def test_what_cannot_be_is_told(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_is_reported(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["agent", "x", "--yes", *arguments]) == 2
     assert why in capsys.readouterr().err
 

@@ -138,7 +138,7 @@ def test_closing_a_client_wakes_who_waits_for_it(tmp_path: Path) -> None:
     assert [type(error).__name__ for error in caught] == ["APIConnectionError"]
 
 
-def test_a_call_that_comes_when_the_engine_has_ended_is_told(tmp_path: Path) -> None:
+def test_a_call_that_comes_when_the_engine_has_ended_is_reported(tmp_path: Path) -> None:
     with OpenAI(data=tmp_path, engine=scripted(ScriptedModel()), max_retries=0) as client:
         client.models.list()
         (host,) = HOSTS._hosts

@@ -48,7 +48,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_what_the_application_is_told() -> None:
+async def test_what_the_application_is_reported() -> None:
     told = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -231,7 +231,7 @@ def test_names_that_no_model_may_use_are_refused() -> None:
     assert FunctionTool(lambda: None, name="nothing").tool["parameters"]["properties"] == {}
 
 
-def test_a_parameter_without_a_schema_is_told() -> None:
+def test_a_parameter_without_a_schema_is_reported() -> None:
     def odd(callback: object) -> None: ...
 
     class Plain: ...

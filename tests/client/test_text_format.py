@@ -181,7 +181,7 @@ def test_a_format_as_the_api_writes_it_is_sent_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("shape", [AsyncIterator[int], object()])
-def test_what_has_no_schema_is_told(shape: Any) -> None:
+def test_what_has_no_schema_is_reported(shape: Any) -> None:
     with pytest.raises(TypeError, match="text_format"):
         make_text_format(shape)
 
@@ -241,7 +241,7 @@ async def test_parse_as_reads_otherwise_than_was_asked() -> None:
     assert unread.output_text == POINT
 
 
-def test_a_value_that_breaks_its_schema_is_told() -> None:
+def test_a_value_that_breaks_its_schema_is_reported() -> None:
     with pytest.raises(pydantic.ValidationError):
         make_text_format(Point).read('{"x": "no"}')
     with pytest.raises(WrongShape):

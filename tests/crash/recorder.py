@@ -70,7 +70,7 @@ class Recorder(HostedTool):
         self._record(item.id, call.name, scope.response_id, "ended")
         return Outcome({"output": f"{call.name} was called with {call.arguments}"})
 
-    def failed(self, reason: str) -> Outcome:
+    def fail(self, reason: str) -> Outcome:
         """The reason as a tool's error."""
         content = [{"type": "text", "text": reason}]
         return Outcome({"error": {"type": "mcp_tool_execution_error", "content": content}}, failed=True)

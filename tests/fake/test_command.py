@@ -133,7 +133,7 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "specify a model to fetch (there are qwen" in capsys.readouterr().err
 
 
-def test_mistakes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--store", "memory", "--host", "0.0.0.0", "--port", "0", "--upstream", "http://x/v1"]) == 1
     assert "keys create" in capsys.readouterr().err
     assert main(["serve", "--port", "0", "--model", "/nowhere.gguf"]) == 1

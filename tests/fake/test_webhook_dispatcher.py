@@ -194,7 +194,7 @@ async def test_attempts_come_to_an_end() -> None:
 
 
 async def test_what_is_interrupted_is_delivered_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "LAST_WORDS_S", 0.01)
+    monkeypatch.setattr(dispatcher, "STOP_S", 0.01)
     deliveries = Deliveries()
     async with Receiver(asyncio.Event()) as receiver:
         async with at_work(to(receiver.url), deliveries=deliveries) as turn:

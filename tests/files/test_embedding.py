@@ -74,7 +74,7 @@ BAD = [400, {"data": []}, {"nothing": 1}, answer([1.0, 0.0], [1.0]), answer([], 
 
 
 @pytest.mark.parametrize("bad", BAD)
-async def test_a_bad_answer_is_told(bad: Any) -> None:
+async def test_a_bad_answer_is_reported(bad: Any) -> None:
     async with served(bad) as (url, _):
         embedder = UpstreamEmbedder(url, "m")
         with pytest.raises(EmbeddingUnavailable):
@@ -119,7 +119,7 @@ async def test_answers_are_bounded_and_stay_where_they_are_asked_for(handler: An
     await runner.cleanup()
 
 
-async def test_nobody_there_is_told() -> None:
+async def test_nobody_there_is_reported() -> None:
     embedder = UpstreamEmbedder("http://127.0.0.1:9/v1", "m")
     with pytest.raises(EmbeddingUnavailable, match="does not answer"):
         await embedder.embed(["a"])

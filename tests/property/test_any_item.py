@@ -180,7 +180,7 @@ def read_prompt(prompt: Prompt) -> None:
     drop_oldest(prompt, 0.5)
     calls_just_made(prompt.items)
     content_key(prompt)
-    context.with_images_noted(prompt.items)
+    context.replace_images(prompt.items)
     model = ScriptedModel(*("- Said." for _ in range(100)))
     asyncio.run(compaction.compact(model, prompt))
 

@@ -190,7 +190,7 @@ async def test_nothing_reaches_our_output(settings: Settings, capfd: pytest.Capt
     assert settings.log.exists()
 
 
-async def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_model_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUF, but no more than that")
     server = EmbeddedServer(Settings(model=path, log=tmp_path / "log", alias="broken", pool=FILE_POOL))

@@ -165,7 +165,7 @@ async def test_commands_are_told_one_by_one(kept: bool) -> None:
     assert events[-1]["response"]["output"][0]["action"]["commands"] == [one, other]
 
 
-async def test_several_patches_in_one_answer_and_a_failed_one_is_told() -> None:
+async def test_several_patches_in_one_answer_and_a_failed_one_is_reported() -> None:
     calls = [
         Call(0, "create_file", '{"path":"a.py","content":"x = 1\\n"}', "c1"),
         Call(1, "delete_file", '{"path":"b.py"}', "c2"),

@@ -358,7 +358,7 @@ class Almanac(HostedTool):
     async def run(self, call: ToolCall, item: Item, scope: Scope) -> Outcome:
         return Outcome({"output": "It rains in April. " * 400})
 
-    def failed(self, reason: str) -> Outcome:
+    def fail(self, reason: str) -> Outcome:
         return Outcome({"output": reason}, failed=True)
 
 

@@ -176,7 +176,7 @@ REFUSED: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("part", "code"), REFUSED)
-async def test_what_cannot_be_read_is_told(model: ScriptedModel, part: Any, code: str) -> None:
+async def test_what_cannot_be_read_is_reported(model: ScriptedModel, part: Any, code: str) -> None:
     async with client_of(model, input_file_bytes_max=50_000) as client:
         with pytest.raises(openai.BadRequestError) as error:
             await client.responses.create(model="m", input=[{"role": "user", "content": "Hi"}, *asked(part)])
@@ -232,7 +232,7 @@ async def test_a_screen_may_be_a_stored_image() -> None:
 @pytest.mark.parametrize(
     "url", ["//127.0.0.1", "file:///etc/passwd", "127.0.0.1", "http:", "http://", "data:text/plain,x"]
 )
-async def test_what_is_no_address_is_told(model: ScriptedModel, url: str) -> None:
+async def test_what_is_no_address_is_reported(model: ScriptedModel, url: str) -> None:
     async with client_of(model) as client:
         with pytest.raises(openai.BadRequestError, match="could not be downloaded"):
             await client.responses.create(model="m", input=asked({"file_url": url}))

@@ -74,7 +74,7 @@ async def test_files_are_listed_in_pages() -> None:
             await client.files.list(after="file-nope")
 
 
-async def test_bad_forms_are_told() -> None:
+async def test_bad_forms_are_reported() -> None:
     async with client_of(config=Config(file_bytes_max=1000)) as client:
         with pytest.raises(openai.BadRequestError, match="nonsense"):
             await client.files.create(file=("a", b"x"), purpose="nonsense")  # type: ignore[arg-type]
@@ -296,7 +296,7 @@ async def test_a_batch_is_cancelled() -> None:
         assert again.status == "completed", "what was cancelled can be added again"
 
 
-async def test_bad_requests_are_told() -> None:
+async def test_bad_requests_are_reported() -> None:
     async with client_of() as client:
         store = await client.vector_stores.create()
         id = await uploaded(client, "a.txt", LEMONS)

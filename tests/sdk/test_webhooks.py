@@ -69,7 +69,7 @@ async def settled(store: Store, many: int) -> None:
         (UpstreamError("The model fell over.", code="upstream_error"), "response.failed"),
     ],
 )
-async def test_an_end_is_told(end: Any, type: str, store: Store) -> None:
+async def test_an_end_is_reported(end: Any, type: str, store: Store) -> None:
     async with (
         Receiver() as receiver,
         client_of(ScriptedModel(["Hel", end]), endpoint_of(receiver), store=store) as client,

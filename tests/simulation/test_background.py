@@ -175,7 +175,7 @@ class Hand(HostedTool):
         await self._life.lived()
         return Outcome({"output": "done"})
 
-    def failed(self, reason: str) -> Outcome:
+    def fail(self, reason: str) -> Outcome:
         return Outcome({"error": {"type": "mcp_tool_execution_error", "content": []}}, failed=True)
 
 

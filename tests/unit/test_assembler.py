@@ -56,7 +56,7 @@ class Hand(HostedTool):
     async def run(self, call: ToolCall, item: Item, scope: Scope) -> Outcome:
         return Outcome({})
 
-    def failed(self, reason: str) -> Outcome:
+    def fail(self, reason: str) -> Outcome:
         return Outcome({}, failed=True)
 
 

@@ -112,7 +112,7 @@ def test_a_models_own_file_says_what_its_control_tokens_are(tmp_path: Path):
 
 
 @pytest.mark.parametrize("data", [b"", b"GGUF", b"GGUF" + b"\xff" * 60, gguf(["a"], [1, 2]), gguf(["a"], [1])[:-3]])
-def test_a_file_without_a_vocabulary_is_told(tmp_path: Path, data: bytes):
+def test_a_file_without_a_vocabulary_is_reported(tmp_path: Path, data: bytes):
     model = tmp_path / "m.gguf"
     model.write_bytes(data)
     with pytest.raises(NoVocabulary):

@@ -7,7 +7,7 @@ import pytest
 from antiphon.models import Function, Prompt, ToolChoice
 from antiphon.tools import CallInvalid, ToolCall
 from antiphon.tools.corrections import CORRECTIONS_MAX, Corrections, repair_call
-from antiphon.tools.invented import Said
+from antiphon.tools.invented import Transcript
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 
@@ -117,7 +117,7 @@ def test_an_undeclared_function_is_answered_without_tools() -> None:
 
 
 def test_optional_texts_that_nobody_said_are_dropped() -> None:
-    said = Said([{"type": "message", "role": "user", "content": "It is down!"}])
+    said = Transcript([{"type": "message", "role": "user", "content": "It is down!"}])
     arguments = '{"title":"Down","customer":"ann@x.org"}'
     assert repair_call(call(arguments), Function("weather", None, NOTED), "", said).arguments == '{"title":"Down"}'
     assert repair_call(call(arguments), Function("weather", None, NOTED)).arguments == arguments

@@ -246,7 +246,7 @@ def _members() -> tuple[str, ...]:
     return CreateRequest.__struct_fields__
 
 
-def test_defaults_are_told():
+def test_defaults_are_reported():
     response = planned().response
     assert response.text == {"format": {"type": "text"}, "verbosity": "medium"}
     assert response.reasoning == {"effort": None, "summary": None}

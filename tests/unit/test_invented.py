@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from antiphon.tools.invented import Said, drop_invented, find_invented
+from antiphon.tools.invented import Transcript, drop_invented, find_invented
 from antiphon.wire import Json
 
 TEXT: Json = {"type": "string"}
 
 
-def said(*texts: str, output: str = "") -> Said:
+def said(*texts: str, output: str = "") -> Transcript:
     items: list[Json] = [{"type": "message", "role": "user", "content": text} for text in texts]
-    return Said([*items, {"type": "function_call_output", "call_id": "c", "output": output}])
+    return Transcript([*items, {"type": "function_call_output", "call_id": "c", "output": output}])
 
 
 def taking(*required: str, **properties: Json) -> Json:
@@ -68,14 +68,14 @@ def test_results_and_instructions_say_things_too() -> None:
     mail = {"to": "bob@z.com"}
     assert find_invented(mail, {}, said("Mail Bob.")) is not None
     assert find_invented(mail, {}, said("Mail Bob.", output='{"email": "bob@z.com"}')) is None
-    assert find_invented(mail, {}, Said([], "Bob is bob@z.com.")) is None
+    assert find_invented(mail, {}, Transcript([], "Bob is bob@z.com.")) is None
 
 
 @pytest.mark.parametrize(
     "item", [{"role": "user", "content": [{}]}, {"type": "x", "output": [{"type": "input_image"}]}]
 )
 def test_what_a_picture_shows_may_be_anything(item: Json) -> None:
-    assert find_invented({"to": "bob@z.com", "subject": "Lunch"}, {}, Said([item])) is None
+    assert find_invented({"to": "bob@z.com", "subject": "Lunch"}, {}, Transcript([item])) is None
 
 
 def test_values_that_the_schema_names_say_nothing() -> None:

@@ -68,7 +68,7 @@ def shown(url: str) -> Json:
     return {"type": "computer_call_output", "call_id": "c", "output": {}, "current_url": url}
 
 
-def test_acting_on_a_page_that_the_task_did_not_name_is_told() -> None:
+def test_acting_on_a_page_that_the_task_did_not_name_is_reported() -> None:
     place = Place("https://Evil.example/", frozenset(("shop.example",)))
     (check,) = safety_checks("call_abc", [CLICK], place)
     assert check == {

@@ -67,7 +67,7 @@ class Guarded(HostedTool):
     async def run(self, call: ToolCall, item: Item, scope: Scope) -> Outcome:
         return Outcome({"output": "seen"})
 
-    def failed(self, reason: str) -> Outcome:
+    def fail(self, reason: str) -> Outcome:
         return Outcome({"error": reason}, failed=True)
 
 

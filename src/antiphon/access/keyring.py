@@ -119,12 +119,12 @@ class Keyring:
         if not self.requires_key:
             return Caller()
         if not secret:
-            raise _unauthorized(_NO_KEY)
+            raise _unauthorized_error(_NO_KEY)
         digest = digest_of(secret)
         key = self._by_digest.get(digest)
         # How long the look-up takes tells of digests at most, and no digest leads back to a key.
         if key is None or not hmac.compare_digest(key.digest, digest):
-            raise _unauthorized(f"Incorrect API key provided: {_mask(secret)}.")
+            raise _unauthorized_error(f"Incorrect API key provided: {_mask(secret)}.")
         return Caller(key.project, key.id)
 
     def check(self, key_id: str) -> None:
@@ -134,7 +134,7 @@ class Keyring:
             Unauthorized: it has been revoked; or there was none, and one is needed now.
         """
         if self.requires_key and key_id not in self._meters:
-            raise _unauthorized("The API key of this connection has been revoked." if key_id else _NO_KEY)
+            raise _unauthorized_error("The API key of this connection has been revoked." if key_id else _NO_KEY)
 
     def admit(self, key_id: str, tokens: Callable[[], int]) -> Admission:
         """Let a response begin, and reserve the tokens that it is estimated to need.
@@ -334,7 +334,7 @@ def _refuse_empty(
     )
 
 
-def _unauthorized(message: str) -> Unauthorized:
+def _unauthorized_error(message: str) -> Unauthorized:
     return Unauthorized(message, headers={"www-authenticate": "Bearer"})
 
 

@@ -190,7 +190,7 @@ class Background:
 
 
 def _queue_full(error: QueueFull) -> RateLimited:
-    whose = "of yours wait already" if error.mine else "wait on this server already"
+    whose = "of yours wait already" if error.of_project else "wait on this server already"
     return RateLimited(
         f"Too many background responses {whose}. Try again when some have ended.",
         headers={"retry-after": str(RETRY_AFTER_S)},

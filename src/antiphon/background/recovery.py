@@ -40,7 +40,7 @@ async def resume_turns(turn: TurnContext) -> Finish:
     toolbox, done = turn.offers.toolbox, complete_items(turn.writer.state.output)
     recalled = await toolbox.recall(turn.scope.project, done, turn.scope.sources)
     turn = msgspec.structs.replace(turn, recalled={item["id"]: item for item in recalled})
-    said, prefix = await _repair(turn)
+    open_item, prefix = await _repair(turn)
     if prefix:
         # Said in an attempt that nobody has counted: about a token in each piece.
         turn.progress.used += Usage(output=turn.writer.state.pieces)
@@ -49,18 +49,18 @@ async def resume_turns(turn: TurnContext) -> Finish:
         return Finish()
     seq = turn.writer.state.seq
     try:
-        return await take_turns(turn, said, prefix)
+        return await take_turns(turn, open_item, prefix)
     except InvalidRequest:
         # Some templates take no begun answer. Nothing has been said yet: the answer can still begin anew.
-        if said is None or not prefix or turn.writer.state.seq != seq:
+        if open_item is None or not prefix or turn.writer.state.seq != seq:
             raise
-    said.done("incomplete")
+    open_item.done("incomplete")
     return await take_turns(turn)
 
 
 async def _repair(turn: TurnContext) -> tuple[Item | None, str]:
     """The open item to go on with, and its text."""
-    said, prefix = None, ""
+    open_item, prefix = None, ""
     again: list[HostedCall] = []
     for found in list(turn.writer.state.open.values()):
         item, text = Item(turn.writer, found), _prefix_of(turn, found)
@@ -72,15 +72,15 @@ async def _repair(turn: TurnContext) -> tuple[Item | None, str]:
             call = ToolCall(offer.function.name, arguments, call_id_of(found.doc) or "")
             again.append(HostedCall(offer, call, item))
         elif offer is not None:
-            close_call(item, offer.tool.failed(CUT_OFF))
-        elif said is None and text is not None:
-            said, prefix = item, text
+            close_call(item, offer.tool.fail(CUT_OFF))
+        elif open_item is None and text is not None:
+            open_item, prefix = item, text
         else:
             item.done("incomplete")
     await turn.log.flush()
     if again:
         await run_calls(again, turn.scope, turn.tool_activity, turn.log.flush)
-    return said, prefix
+    return open_item, prefix
 
 
 def _prefix_of(turn: TurnContext, found: OpenItem) -> str | None:

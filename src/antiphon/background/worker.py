@@ -291,10 +291,10 @@ class Worker:
             return
         response = cancel(events)
         record = record_of(project, response, conversation=False)
-        told, batch = self._outbox.deliveries(record), Batch(len(events), [])
+        deliveries, batch = self._outbox.deliveries(record), Batch(len(events), [])
         with suppress(Fenced):
-            await self._runs.finish(id, epoch, batch, record, expiry(response, self._clock()), told)
-        self._outbox.wake(told)
+            await self._runs.finish(id, epoch, batch, record, expiry(response, self._clock()), deliveries)
+        self._outbox.wake(deliveries)
         await self._runs.seal(id)
 
     async def drain(self, grace_s: float) -> None:

@@ -63,7 +63,7 @@ def run(options: Mapping[str, Any]) -> int:
     with _runners(options, view.ask) as runners:
         for runner in runners:
             view.introduce(runner)
-        return _work(options, [ApprovedRunner(runner, view, asking=not options["yes"]) for runner in runners], view)
+        return _work(options, [ApprovedRunner(runner, view, asks=not options["yes"]) for runner in runners], view)
 
 
 def _work(options: Mapping[str, Any], tools: list[ApprovedRunner], view: View) -> int:
@@ -152,10 +152,10 @@ class ApprovedRunner:
 
     in_order = True
 
-    def __init__(self, runner: ToolRunner, view: View, *, asking: bool) -> None:
+    def __init__(self, runner: ToolRunner, view: View, *, asks: bool) -> None:
         self.runner: Final = runner
         self._view = view
-        self._asking = asking
+        self._asks = asks
         self.kind = runner.kind
         self.tool: Mapping[str, Any] = getattr(runner, "tool", None) or {"type": runner.kind}
 
@@ -168,8 +168,8 @@ class ApprovedRunner:
         from antiphon.client import ArgumentsRefused
 
         self._view.call(call)
-        answer = self._view.ask("Do it?") if self._asking else "y"
-        self._asking = self._asking and answer != "a"
+        answer = self._view.ask("Do it?") if self._asks else "y"
+        self._asks = self._asks and answer != "a"
         if answer in ("y", "a"):
             self._view.wait("running")
             return self.runner.run(call)

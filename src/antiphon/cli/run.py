@@ -175,11 +175,11 @@ def _await_start(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
         ServerUnusable: it ended, or takes too long.
     """
     ends_at = time.monotonic() + _START_S
-    with log.open("rb") as said:
+    with log.open("rb") as output:
         while time.monotonic() < ends_at:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), _ANSWER_S):
                 return
-            sys.stderr.write(said.read().decode(errors="replace"))
+            sys.stderr.write(output.read().decode(errors="replace"))
             sys.stderr.flush()
             if server.poll() is not None:
                 raise ServerUnusable(f"run: the server did not start; {log} says why")

@@ -15,7 +15,7 @@ import msgspec
 from antiphon.access.keyring import Caller
 from antiphon.access.sealing import Sealer
 from antiphon.compaction import Compaction
-from antiphon.context import with_images_noted
+from antiphon.context import replace_images
 from antiphon.engine.responses import Preview, Responses, Sink
 from antiphon.log import Log, Reader
 from antiphon.models import PROBED, ContextTooLong, ImagesRefused, Model, Prompt, Roster, Usage
@@ -107,8 +107,8 @@ class Contexts:
         return CompactedResponse(
             id=response.id,
             created_at=response.created_at,
-            output=[*(given.get(said.get("id"), said) for said in made.messages if said["role"] == "user"), item],
-            usage=response.usage or _estimated_usage(made),
+            output=[*(given.get(each.get("id"), each) for each in made.messages if each["role"] == "user"), item],
+            usage=response.usage or _estimate_usage(made),
             original_token_count=made.original_tokens,
             token_count=made.tokens,
             reduction_percentage=made.reduction_percentage,
@@ -124,7 +124,7 @@ async def _count_shown(preview: Preview) -> int:
     except ImagesRefused:
         if not preview.note_images:
             raise
-    return await count(msgspec.structs.replace(preview.prompt, items=tuple(with_images_noted(preview.prompt.items))))
+    return await count(msgspec.structs.replace(preview.prompt, items=tuple(replace_images(preview.prompt.items))))
 
 
 async def _count_shortened(model: Model, prompt: Prompt) -> int:
@@ -218,6 +218,6 @@ def _items(input: Any) -> Sequence[Any]:
             return (input,)
 
 
-def _estimated_usage(made: Compaction) -> UsageTotal:
+def _estimate_usage(made: Compaction) -> UsageTotal:
     read, wrote = made.original_tokens, made.tokens
     return UsageTotal(read, InputDetails(0), wrote, OutputDetails(0), read + wrote)

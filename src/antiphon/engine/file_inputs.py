@@ -224,16 +224,16 @@ class FileInputs:
             async with Outbound(private=self._urls == "private", timeout_s=FETCH_S, connections_max=1) as outbound:
                 data = await outbound.get(url, self._bytes_max, take)
             if isinstance(data, str):
-                raise self._not_fetched(data)
+                raise self._fetch_error(data)
             text = await self._read_bytes(data, name)
         finally:
             take_room(-taken)
         self._cache.put(url, text)
         return text
 
-    def _not_fetched(self, why: str) -> InvalidRequest:
-        told = {NOT_PUBLIC: "its address is not public", TOO_LARGE: f"it is larger than {self._bytes_max} bytes"}
-        return InvalidRequest(f"The file could not be downloaded: {told.get(why, why)}.", code="invalid_value")
+    def _fetch_error(self, why: str) -> InvalidRequest:
+        reasons = {NOT_PUBLIC: "its address is not public", TOO_LARGE: f"it is larger than {self._bytes_max} bytes"}
+        return InvalidRequest(f"The file could not be downloaded: {reasons.get(why, why)}.", code="invalid_value")
 
     def _bound(self, size: int) -> None:
         if size > self._bytes_max:

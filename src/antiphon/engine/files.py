@@ -208,7 +208,7 @@ class Files:
             text = f"An upload has at most {PARTS_MAX} parts, of {self._upload_bytes_max} bytes together."
             raise InvalidRequest(text, code="upload_too_large")
 
-    async def complete_upload(self, project: str, id: Id, told: CompletedUpload) -> tuple[Upload, File]:
+    async def complete_upload(self, project: str, id: Id, completion: CompletedUpload) -> tuple[Upload, File]:
         """Make a file of the parts, in the order that the request names them.
 
         Raises:
@@ -216,10 +216,10 @@ class Files:
         """
         upload = await self._pending(project, id)
         parts = {part.id: part for part in await ask_store(self._store.get_parts(id))}
-        _refuse_wrong_parts(upload, parts, told)
+        _refuse_wrong_parts(upload, parts, completion)
         file_id = self.new_id()
         try:
-            file = await self._put_together(upload, file_id, told)
+            file = await self._put_together(upload, file_id, completion)
             if not await ask_store(self._store.end_upload(id, "completed", file)):
                 raise BlobMissing(id)
         except BaseException as error:
@@ -234,10 +234,10 @@ class Files:
         assert ended is not None
         return ended, file
 
-    async def _put_together(self, upload: Upload, id: Id, told: CompletedUpload) -> File:
+    async def _put_together(self, upload: Upload, id: Id, completion: CompletedUpload) -> File:
         digest = hashlib.md5(usedforsecurity=False)
-        size = await self._put(id, self._join(told.part_ids, digest.update))
-        if told.md5 is not None and digest.hexdigest() != told.md5.lower():
+        size = await self._put(id, self._join(completion.part_ids, digest.update))
+        if completion.md5 is not None and digest.hexdigest() != completion.md5.lower():
             text = "The MD5 digest of the parts is not the one that the request names."
             raise InvalidRequest(text, code="md5_mismatch", param="md5")
         now = int(self._clock())
@@ -284,20 +284,20 @@ def missing(id: Id) -> NotFound:
     return NotFound(f"No such File object: {id}", param="id")
 
 
-def _expiry(told: FileExpiry | None, purpose: str, now: int) -> int | None:
-    if told is not None:
-        return now + told.seconds
+def _expiry(expiry: FileExpiry | None, purpose: str, now: int) -> int | None:
+    if expiry is not None:
+        return now + expiry.seconds
     return now + BATCH_LIFETIME_S if purpose == "batch" else None
 
 
-def _refuse_wrong_parts(upload: Upload, parts: dict[Id, UploadPart], told: CompletedUpload) -> None:
-    for index, part_id in enumerate(told.part_ids):
+def _refuse_wrong_parts(upload: Upload, parts: dict[Id, UploadPart], completion: CompletedUpload) -> None:
+    for index, part_id in enumerate(completion.part_ids):
         if part_id not in parts:
             text = f"There is no part '{part_id}' in upload '{upload.id}'."
             raise InvalidRequest(text, code="invalid_value", param=f"part_ids[{index}]")
-    if len(set(told.part_ids)) < len(told.part_ids):
+    if len(set(completion.part_ids)) < len(completion.part_ids):
         raise InvalidRequest("A part can be named once only.", code="invalid_value", param="part_ids")
-    size = sum(parts[id].bytes for id in told.part_ids)
+    size = sum(parts[id].bytes for id in completion.part_ids)
     if size != upload.bytes:
         text = f"The parts have {size} bytes together, and {upload.bytes} were announced."
         raise InvalidRequest(text, code="invalid_value", param="part_ids")

@@ -264,7 +264,7 @@ class Responses:
             return plan
         served = (place for place, tool in enumerate(plan.response.tools) if self._toolbox.serves(tool["type"]))
         places = zip(served, plan.tools, strict=True)
-        return plan.with_settled({place: await self._toolbox.admit(project, tool, place) for place, tool in places})
+        return plan.settle_tools({place: await self._toolbox.admit(project, tool, place) for place, tool in places})
 
     def _run_of(
         self,
@@ -342,9 +342,9 @@ class Responses:
         if previous is None:
             return ()
         recalled = memory.recall(previous) if memory else None
-        return await self._stored_history(project, previous) if recalled is None else recalled
+        return await self._load_history(project, previous) if recalled is None else recalled
 
-    async def _stored_history(self, project: str, previous: Id) -> Sequence[Json]:
+    async def _load_history(self, project: str, previous: Id) -> Sequence[Json]:
         param = "previous_response_id"
         try:
             items = await self._reads.context(lambda: self._store.items.load_history(project, previous), param)
@@ -396,10 +396,10 @@ class Responses:
 
     def include_sealed(self, response: Response, project: str) -> Response:
         """The response with its reasoning as its caller may carry it, also where it was not asked for at first."""
-        output = [self._with_sealed(item, project) if item["type"] == "reasoning" else item for item in response.output]
+        output = [self._add_sealed(item, project) if item["type"] == "reasoning" else item for item in response.output]
         return msgspec.structs.replace(response, output=output)
 
-    def _with_sealed(self, item: Json, project: str) -> Json:
+    def _add_sealed(self, item: Json, project: str) -> Json:
         if item.get("encrypted_content") or item.get("status") != "completed":
             return item
         return {**item, "encrypted_content": self._sealer.seal(context.sealed_reasoning(item), project, "reasoning")}
@@ -422,8 +422,8 @@ class Responses:
             raise InvalidRequest(text, code="invalid_value", param="starting_after")
         first: Sequence[bytes] = ()
         if snapshot and after >= 0:
-            told = [decode_event(line) for line in lines] or await ask_store(read_log(self._store.runs, project, id))
-            first = take_snapshot(told[: after + 1]) if told else ()
+            events = [decode_event(line) for line in lines] or await ask_store(read_log(self._store.runs, project, id))
+            first = take_snapshot(events[: after + 1]) if events else ()
         return StaticReader([*first, *lines[after + 1 :]]) if lines else self.background.tail(project, id, after, first)
 
     async def cancel(self, project: str, id: Id) -> Response:

@@ -70,20 +70,20 @@ class QueryRewriter:
     async def _rewrite(self, model: Model | None, query: str, prompt: Prompt, used: list[tuple[Usage, bool]]) -> str:
         if model is None:
             return query
-        said: list[str] = []
+        texts: list[str] = []
         finish: Finish | None = None
         try:
             async with asyncio.timeout(TIMEOUT_S), model.sample(prompt) as batches:
                 async for batch in batches:
-                    said += [delta.text for delta in batch if isinstance(delta, Text)]
+                    texts += [delta.text for delta in batch if isinstance(delta, Text)]
                     finish = next((delta for delta in batch if isinstance(delta, Finish)), None)
         except (ApiError, TimeoutError) as error:
             log.warning("query rewrite failed error=%s", type(error).__name__)
-            if said:
-                used.append(_usage_of(prompt, said, None))
+            if texts:
+                used.append(_usage_of(prompt, texts, None))
             return query
-        used.append(_usage_of(prompt, said, finish))
-        lines = [line.strip().strip("\"'`").strip() for line in "".join(said).splitlines()]
+        used.append(_usage_of(prompt, texts, finish))
+        lines = [line.strip().strip("\"'`").strip() for line in "".join(texts).splitlines()]
         first = next((line for line in lines if line), "")
         return first if 0 < len(first) <= CHARS_MAX else query
 
@@ -93,11 +93,11 @@ def _prompt(query: str) -> Prompt:
     return Prompt(items=(message,), instructions=_ASK, max_output_tokens=TOKENS_MAX, temperature=0.0, streamed=False)
 
 
-def _usage_of(prompt: Prompt, said: Sequence[str], finish: Finish | None) -> tuple[Usage, bool]:
+def _usage_of(prompt: Prompt, texts: Sequence[str], finish: Finish | None) -> tuple[Usage, bool]:
     """What an answer used, and whether that had to be estimated."""
     if finish is not None and finish.usage is not None:
         return finish.usage, False
-    return estimate_usage(prompt, [{"text": "".join(said)}]), True
+    return estimate_usage(prompt, [{"text": "".join(texts)}]), True
 
 
 def _total(used: Sequence[tuple[Usage, bool]]) -> tuple[Usage, bool]:

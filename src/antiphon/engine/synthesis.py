@@ -36,7 +36,7 @@ def synthesize(response: Response) -> list[bytes]:
         )
     )
     for item in response.output:
-        _retell(writer, item)
+        _synthesize_item(writer, item)
     writer.end(response)
     return lines
 
@@ -60,17 +60,17 @@ def _own_ids(prefix: str) -> str:
     return ""
 
 
-def _retell(writer: Writer, doc: Json) -> None:
+def _synthesize_item(writer: Writer, doc: Json) -> None:
     kind = KINDS[doc["type"]]
     rest = {name: value for name, value in doc.items() if name not in {"status", *kind.lists}}
     item = writer.show(rest)
     for name in sorted(kind.lists):
         for place, part in enumerate(doc.get(name) or ()):
-            _retell_part(writer, item, kind.parts[part["type"]], part, place)
+            _synthesize_part(writer, item, kind.parts[part["type"]], part, place)
     item.done(doc.get("status") or "completed")
 
 
-def _retell_part(writer: Writer, item: Item, kind: Part, doc: Json, place: int) -> None:
+def _synthesize_part(writer: Writer, item: Item, kind: Part, doc: Json, place: int) -> None:
     item.begin(kind.type)
     text = doc.get(kind.stream.field)
     if text:

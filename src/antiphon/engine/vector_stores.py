@@ -149,15 +149,15 @@ class VectorStores:
         page = ListingQuery(after=query.after, before=query.before, limit=query.limit, order=query.order)
         return await _read_page(self._store.list(project, page), query)
 
-    async def update(self, project: str, id: Id, told: ChangedVectorStore) -> VectorStore:
+    async def update(self, project: str, id: Id, request: ChangedVectorStore) -> VectorStore:
         """Change what the request names."""
         changes: dict[str, Any] = {}
-        if told.name is not UNSET:
-            changes["name"] = told.name or ""
-        if told.metadata is not UNSET:
-            changes["metadata"] = told.metadata or {}
-        if told.expires_after is not UNSET:
-            changes["expires_days"] = told.expires_after and told.expires_after.days
+        if request.name is not UNSET:
+            changes["name"] = request.name or ""
+        if request.metadata is not UNSET:
+            changes["metadata"] = request.metadata or {}
+        if request.expires_after is not UNSET:
+            changes["expires_days"] = request.expires_after and request.expires_after.days
         found = await ask_store(self._store.update(project, id, changes))
         if found is None:
             raise missing(id)
@@ -371,16 +371,16 @@ def filter_of(raw: Json | None, member: str) -> FileFilter | None:
         raise InvalidRequest(f"Invalid '{param}': {fault}.", code="invalid_value", param=param) from fault
 
 
-def ranking_of(told: RankingOptions | None) -> Ranking:
+def ranking_of(options: RankingOptions | None) -> Ranking:
     """How a request wants its hits scored.
 
     Raises:
         InvalidRequest: nothing would count.
     """
-    if told is None:
+    if options is None:
         return Ranking()
-    weights = told.hybrid_search
-    threshold, reranks = told.score_threshold or 0.0, told.ranker != "none"
+    weights = options.hybrid_search
+    threshold, reranks = options.score_threshold or 0.0, options.ranker != "none"
     if weights is None:
         return Ranking(threshold=threshold, reranks=reranks)
     if not weights.embedding_weight + weights.text_weight:
@@ -406,10 +406,10 @@ def _entry(store: Id, id: Id, now: int, chunking: Chunking, attributes: dict[str
     return StoreFile(id=id, vector_store_id=store, created_at=now, attributes=attributes or {}, chunking=chunking)
 
 
-def _chunking(told: ChunkingStrategy | None) -> Chunking:
-    if not isinstance(told, StaticStrategy):
+def _chunking(strategy: ChunkingStrategy | None) -> Chunking:
+    if not isinstance(strategy, StaticStrategy):
         return Chunking()
-    size, overlap = told.static.max_chunk_size_tokens, told.static.chunk_overlap_tokens
+    size, overlap = strategy.static.max_chunk_size_tokens, strategy.static.chunk_overlap_tokens
     if overlap * 2 > size:
         param = "chunking_strategy.static.chunk_overlap_tokens"
         text = f"Invalid '{param}': it may be half of 'max_chunk_size_tokens' at most."

@@ -140,11 +140,11 @@ class LocalBlobs:
     async def settle(self) -> bool:
         """See ``BlobStore.settle``."""
 
-        def settled() -> None:
+        def remove_unfinished() -> None:
             for unfinished in self._folder.glob(".*.unfinished"):
                 unfinished.unlink(missing_ok=True)
 
-        await asyncio.to_thread(settled)
+        await asyncio.to_thread(remove_unfinished)
         return True
 
 

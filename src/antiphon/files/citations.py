@@ -101,7 +101,7 @@ class CitationFilter:
         self._held = ""
         self._run = 0
         self._code = 0
-        self._cited_here: set[str] = set()
+        self._cited_at_index: set[str] = set()
 
     def feed(self, text: str) -> list[Piece]:
         """Take a piece; what can be shown now, in order. Citations come where they belong between the texts."""
@@ -160,7 +160,7 @@ class CitationFilter:
 
     def _is_index(self) -> bool:
         """Whether a bracket here would belong to what stands before it, as in ``a[1]``."""
-        return not self._held and not self._cited_here and _INDEXED.search(self._tail) is not None
+        return not self._held and not self._cited_at_index and _INDEXED.search(self._tail) is not None
 
     def _end_run(self) -> None:
         """Back ticks have ended: they open code, or close it."""
@@ -204,7 +204,7 @@ class CitationFilter:
                 self._compare(self._overlap.before(char))
             self._text.append(char)
             self._index += 1
-            self._cited_here.clear()
+            self._cited_at_index.clear()
         if text:
             self._tail = (self._tail + text)[-_TAIL:]
 
@@ -216,9 +216,9 @@ class CitationFilter:
             self._cite(source)
 
     def _cite(self, source: Source) -> None:
-        if source.file_id in self._cited_here:
+        if source.file_id in self._cited_at_index:
             return
-        self._cited_here.add(source.file_id)
+        self._cited_at_index.add(source.file_id)
         self._gather()
         self._out.append(Citation(self._index, source.file_id, source.filename))
 

@@ -133,14 +133,14 @@ def _boundary(exchange: Exchange) -> bytes:
 
 
 def _callbacks(events: list[_Event]) -> Any:
-    def told(kind: Any) -> Callable[[bytes, int, int], None]:
+    def report(kind: Any) -> Callable[[bytes, int, int], None]:
         return lambda data, start, end: events.append((kind, bytes(data[start:end])))
 
     return {
-        "on_header_field": told("header name"),
-        "on_header_value": told("header value"),
+        "on_header_field": report("header name"),
+        "on_header_value": report("header value"),
         "on_headers_finished": lambda: events.append(("begin", b"")),
-        "on_part_data": told("data"),
+        "on_part_data": report("data"),
         "on_part_end": lambda: events.append(("end", b"")),
         "on_end": lambda: events.append(("close", b"")),
     }

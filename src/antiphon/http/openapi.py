@@ -21,10 +21,10 @@ def describe(routes: tuple[Route, ...]) -> Json:
     """The document of these routes."""
     # Where there is no body, any type does.
     bodies = [route.body or ErrorResponse for route in routes]
-    (failure, *told), schemas = msgspec.json.schema_components(
+    (failure, *shapes), schemas = msgspec.json.schema_components(
         [ErrorResponse, *(route.answer for route in routes), *bodies], ref_template="#/components/schemas/{name}"
     )
-    good, asked = told[: len(routes)], told[len(routes) :]
+    good, asked = shapes[: len(routes)], shapes[len(routes) :]
     paths: dict[str, dict[str, Json]] = {}
     for route, answer, request in zip(routes, good, asked, strict=True):
         if route.method == WEBSOCKET:
@@ -78,10 +78,10 @@ def _success(route: Route, answer: Json) -> Json:
     if route.answer is bytes:
         file = {"schema": {"type": "string", "format": "binary"}}
         return {"description": "OK", "content": {"application/octet-stream": file}}
-    told = _json(answer)
+    described = _json(answer)
     if route.body is CreateRequest or route.body is ChatRequest or "stream" in route.query:
-        told["content"]["text/event-stream"] = {"schema": _STREAMS}
-    return told
+        described["content"]["text/event-stream"] = {"schema": _STREAMS}
+    return described
 
 
 def _body(route: Route, fields: Json) -> Json:

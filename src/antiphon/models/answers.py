@@ -20,11 +20,11 @@ def is_bound(prompt: Prompt) -> bool:
     return prompt.format.type != "text" or prompt.tool_choice.mode == "required"
 
 
-def check_answer(prompt: Prompt, said: Sequence[Json]) -> None:
+def check_answer(prompt: Prompt, items: Sequence[Json]) -> None:
     """See that an answer without a call is what was asked for.
 
     Args:
-        said: the items of the sample.
+        items: the items of the sample.
 
     Raises:
         UpstreamError: ``invalid_tool_call``: a call was required and none came. ``invalid_output``: the answer is not
@@ -32,7 +32,7 @@ def check_answer(prompt: Prompt, said: Sequence[Json]) -> None:
     """
     if prompt.tool_choice.mode == "required":
         raise UpstreamError("The model did not call a function, although it had to.", code="invalid_tool_call")
-    parts = [part for item in said if item["type"] == "message" for part in item["content"]]
+    parts = [part for item in items if item["type"] == "message" for part in item["content"]]
     if any(part["type"] == "refusal" for part in parts):
         return
     for text in [part["text"] for part in parts] or [""]:

@@ -43,8 +43,8 @@ def _outcome_of_object(value: dict[str, Any]) -> Outcome:
         return "failed"
     if any(value.get(name) is False for name in ("done", "ready", "finished", "complete", "completed")):
         return "unfinished"
-    for said in (value.get(name) for name in _STATE_KEYS):
-        if isinstance(said, str) and (found := _outcome_of_words(said)) != "done":
+    for state in (value.get(name) for name in _STATE_KEYS):
+        if isinstance(state, str) and (found := _outcome_of_words(state)) != "done":
             return found
     return "done"
 

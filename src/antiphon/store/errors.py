@@ -55,8 +55,8 @@ class Fenced(Exception):
 
 
 class QueueFull(Exception):
-    """There is no room for one more; nothing was written. ``mine``: it is the project's own share that is full."""
+    """There is no room for one more; nothing was written. ``of_project``: the project's own share is full."""
 
-    def __init__(self, *, mine: bool) -> None:
-        super().__init__("the project's share of the queue is full" if mine else "the queue is full")
-        self.mine = mine
+    def __init__(self, *, of_project: bool) -> None:
+        super().__init__("the project's share of the queue is full" if of_project else "the queue is full")
+        self.of_project = of_project

@@ -60,10 +60,10 @@ async def appends_in_order(store: Store) -> None:
 async def refuses_an_item_twice(store: Store) -> None:
     """In one call or in two, by whatever way; nothing of what was refused is there."""
     await store.conversations.create(a_conversation("c1"), [an_item("a")])
-    await _refused(store.conversations.append(PROJECT, "c1", [an_item("b"), an_item("a")], NOW), DuplicateItem)
-    await _refused(store.conversations.append(PROJECT, "c1", [an_item("b"), an_item("b")], NOW), DuplicateItem)
-    await _refused(store.responses.commit(a_record("r1", conversation="c1", input=["b", "a"])), DuplicateItem)
-    await _refused(store.conversations.create(a_conversation("c2"), [an_item("b"), an_item("b")]), DuplicateItem)
+    await _assert_refused(store.conversations.append(PROJECT, "c1", [an_item("b"), an_item("a")], NOW), DuplicateItem)
+    await _assert_refused(store.conversations.append(PROJECT, "c1", [an_item("b"), an_item("b")], NOW), DuplicateItem)
+    await _assert_refused(store.responses.commit(a_record("r1", conversation="c1", input=["b", "a"])), DuplicateItem)
+    await _assert_refused(store.conversations.create(a_conversation("c2"), [an_item("b"), an_item("b")]), DuplicateItem)
     assert await store.responses.get(PROJECT, "r1") is None
     assert await store.conversations.get(PROJECT, "c2") is None
     assert await conversation_ids(store, "c1") == ["a"]
@@ -75,8 +75,9 @@ async def refuses_to_add_to_nothing(store: Store) -> None:
         await store.conversations.create(a_conversation(id), [])
     assert await store.conversations.delete(PROJECT, "c2")
     for project, id in ((STRANGER, "c1"), (PROJECT, "c2"), (PROJECT, "c3")):
-        await _refused(store.conversations.append(project, id, [an_item("a")], NOW), UnknownConversation)
-        await _refused(store.responses.commit(a_record("r1", project=project, conversation=id)), UnknownConversation)
+        await _assert_refused(store.conversations.append(project, id, [an_item("a")], NOW), UnknownConversation)
+        record = a_record("r1", project=project, conversation=id)
+        await _assert_refused(store.responses.commit(record), UnknownConversation)
         assert await store.responses.get(project, "r1") is None
     assert await conversation_ids(store, "c1") == []
 
@@ -85,7 +86,7 @@ async def refuses_a_response_twice_in_a_conversation(store: Store) -> None:
     """The conversation gets nothing from the second."""
     await store.conversations.create(a_conversation("c1"), [])
     await store.responses.commit(a_record("r1"))
-    await _refused(store.responses.commit(a_record("r1", conversation="c1")), DuplicateResponse)
+    await _assert_refused(store.responses.commit(a_record("r1", conversation="c1")), DuplicateResponse)
     assert await conversation_ids(store, "c1") == []
 
 
@@ -95,9 +96,9 @@ async def pages_through_a_conversation(store: Store) -> None:
     await store.conversations.create(a_conversation("c1"), [an_item(id) for id in ids])
     assert await store.conversations.remove_item(PROJECT, "c1", "i3")
     ids.remove("i3")
-    assert await _paged(store, "c1", "asc") == [ids[:3], ids[3:6], ids[6:]]
+    assert await _list_pages(store, "c1", "asc") == [ids[:3], ids[3:6], ids[6:]]
     ids.reverse()
-    assert await _paged(store, "c1", "desc") == [ids[:3], ids[3:6], ids[6:]]
+    assert await _list_pages(store, "c1", "desc") == [ids[:3], ids[3:6], ids[6:]]
     up = await store.conversations.read_items(PROJECT, "c1", after="i3", limit=2, order="asc")
     down = await store.conversations.read_items(PROJECT, "c1", after="i3", limit=2, order="desc")
     assert up is not None and [item.id for item in up.items] == ["i4", "i5"]
@@ -105,8 +106,8 @@ async def pages_through_a_conversation(store: Store) -> None:
     await store.conversations.create(a_conversation("c2"), [an_item("i0")])
     for after in ("i3", "nothing"):
         unknown = store.conversations.read_items(PROJECT, "c2", after=after, limit=3, order="asc")
-        await _refused(unknown, UnknownCursor)
-    assert await _emptied(store, "c1") == ["i0", "i1", "i2", "i4", "i5", "i6", "i7"]
+        await _assert_refused(unknown, UnknownCursor)
+    assert await _empty_by_pages(store, "c1") == ["i0", "i1", "i2", "i4", "i5", "i6", "i7"]
 
 
 async def takes_an_item_out_of_one_list_only(store: Store) -> None:
@@ -206,12 +207,12 @@ async def finds_referenced_items(store: Store) -> None:
 async def lets_one_write_at_a_time(store: Store) -> None:
     """A lock is refused while another is held, released once and for all, and only its own."""
     first = await store.conversations.lock(PROJECT, "c1")
-    await _refused(store.conversations.lock(PROJECT, "c1"), ConversationLocked)
+    await _assert_refused(store.conversations.lock(PROJECT, "c1"), ConversationLocked)
     others = [await store.conversations.lock(PROJECT, "c2"), await store.conversations.lock(STRANGER, "c1")]
     await first.release()
     second = await store.conversations.lock(PROJECT, "c1")
     await first.release()
-    await _refused(store.conversations.lock(PROJECT, "c1"), ConversationLocked)
+    await _assert_refused(store.conversations.lock(PROJECT, "c1"), ConversationLocked)
     for claim in (second, *others):
         await claim.release()
 
@@ -222,9 +223,9 @@ async def lets_many_append_at_once(store: Store) -> None:
     await asyncio.gather(
         *(store.conversations.append(PROJECT, "c1", [an_item(f"a{n}"), an_item(f"b{n}")], NOW) for n in range(50))
     )
-    told = await conversation_ids(store, "c1")
-    assert sorted(told) == sorted(f"{side}{n}" for n in range(50) for side in "ab"), told
-    assert all(told[n + 1] == told[n].replace("a", "b") for n in range(0, 100, 2)), told
+    found = await conversation_ids(store, "c1")
+    assert sorted(found) == sorted(f"{side}{n}" for n in range(50) for side in "ab"), found
+    assert all(found[n + 1] == found[n].replace("a", "b") for n in range(0, 100, 2)), found
 
 
 async def knows_what_is_idle(store: Store) -> None:
@@ -256,21 +257,21 @@ async def lists_responses(store: Store) -> None:
     await store.responses.commit(a_record("r_gone"))
     assert await store.responses.delete(PROJECT, "r_gone")
     newest = [f"r{n}" for n in range(8, -1, -1)]
-    assert await _listed(store) == newest
-    assert await _listed(store, order="asc") == newest[::-1]
-    assert await _listed(store, model="m1", status="completed") == ["r6", "r3", "r0"]
-    assert await _listed(store, created_after=NOW, created_before=NOW + 3) == ["r5", "r4", "r3", "r2"]
-    assert await _listed(store, metadata={"n": "1", 'a"\\/.$[é': "x"}) == ["r7", "r5", "r3", "r1"]
-    assert await _listed(store, metadata={"n": "1", "m": "1"}) == []
+    assert await _list_ids(store) == newest
+    assert await _list_ids(store, order="asc") == newest[::-1]
+    assert await _list_ids(store, model="m1", status="completed") == ["r6", "r3", "r0"]
+    assert await _list_ids(store, created_after=NOW, created_before=NOW + 3) == ["r5", "r4", "r3", "r2"]
+    assert await _list_ids(store, metadata={"n": "1", 'a"\\/.$[é': "x"}) == ["r7", "r5", "r3", "r1"]
+    assert await _list_ids(store, metadata={"n": "1", "m": "1"}) == []
     first = (await store.responses.read_page(PROJECT, ListQuery(limit=1))).found[0]
     assert (list(first.input), list(first.output)) == ([], [an_item("r8_out")])
     assert first.doc == a_record("r8", metadata={"n": "0", 'a"\\/.$[é': "x"}).doc
     for after in ("r_other", "nothing"):
-        await _refused(store.responses.read_page(PROJECT, ListQuery(after=after)), UnknownCursor)
+        await _assert_refused(store.responses.read_page(PROJECT, ListQuery(after=after)), UnknownCursor)
     assert await store.responses.delete(PROJECT, "r4")
-    assert await _listed(store, after="r4") == ["r3", "r2", "r1", "r0"]
-    assert await _listed(store, after="r4", order="asc") == ["r5", "r6", "r7", "r8"]
-    await _refused(store.responses.read_page(STRANGER, ListQuery(after="r4")), UnknownCursor)
+    assert await _list_ids(store, after="r4") == ["r3", "r2", "r1", "r0"]
+    assert await _list_ids(store, after="r4", order="asc") == ["r5", "r6", "r7", "r8"]
+    await _assert_refused(store.responses.read_page(STRANGER, ListQuery(after="r4")), UnknownCursor)
 
 
 async def lists_conversations(store: Store) -> None:
@@ -293,11 +294,11 @@ async def lists_conversations(store: Store) -> None:
         a_conversation("c4", created_at=NOW + 2, metadata={"n": "0"}),
     ]
     for after in ("c_other", "nothing"):
-        await _refused(store.conversations.read_page(PROJECT, ListQuery(after=after)), UnknownCursor)
+        await _assert_refused(store.conversations.read_page(PROJECT, ListQuery(after=after)), UnknownCursor)
     assert await store.conversations.delete(PROJECT, "c3")
     page = await store.conversations.read_page(PROJECT, ListQuery(after="c3"))
     assert [each.id for each in page.found] == ["c2", "c1", "c0"]
-    await _refused(store.conversations.read_page(STRANGER, ListQuery(after="c3")), UnknownCursor)
+    await _assert_refused(store.conversations.read_page(STRANGER, ListQuery(after="c3")), UnknownCursor)
 
 
 async def refuses_conversations_when_closed(store: Store) -> None:
@@ -309,7 +310,7 @@ async def refuses_conversations_when_closed(store: Store) -> None:
         store.conversations.get(PROJECT, "c1"),
         store.responses.read_page(PROJECT, ListQuery()),
     ):
-        await _refused(attempt, StoreUnavailable)
+        await _assert_refused(attempt, StoreUnavailable)
 
 
 CONVERSATION_CHECKS: tuple[Callable[[Store], Awaitable[None]], ...] = (
@@ -349,7 +350,7 @@ async def _history(store: Store, id: Id) -> list[Id] | None:
     return None if found is None else [item.id for item in found]
 
 
-async def _listed(store: Store, **asked: Any) -> list[Id]:
+async def _list_ids(store: Store, **asked: Any) -> list[Id]:
     """All ids, in pages of two."""
     ids: list[Id] = []
     query = ListQuery(limit=2, **asked)
@@ -362,7 +363,7 @@ async def _listed(store: Store, **asked: Any) -> list[Id]:
     raise AssertionError("paging does not end")
 
 
-async def _paged(store: Store, id: Id, order: Literal["asc", "desc"]) -> list[list[Id]]:
+async def _list_pages(store: Store, id: Id, order: Literal["asc", "desc"]) -> list[list[Id]]:
     pages: list[list[Id]] = []
     after: Id | None = None
     while len(pages) < 100:
@@ -375,7 +376,7 @@ async def _paged(store: Store, id: Id, order: Literal["asc", "desc"]) -> list[li
     raise AssertionError("paging does not end")
 
 
-async def _emptied(store: Store, id: Id) -> list[Id]:
+async def _empty_by_pages(store: Store, id: Id) -> list[Id]:
     """What is seen by who removes the items of each page before asking for the next."""
     seen: list[Id] = []
     after: Id | None = None
@@ -390,7 +391,7 @@ async def _emptied(store: Store, id: Id) -> list[Id]:
         after = page.items[-1].id
 
 
-async def _refused(attempt: Awaitable[object], kind: type[Exception]) -> None:
+async def _assert_refused(attempt: Awaitable[object], kind: type[Exception]) -> None:
     try:
         await attempt
     except kind:

@@ -109,9 +109,9 @@ async def gives_up_what_has_no_endpoint_or_is_too_old(store: Store) -> None:
     assert await store.deliveries.give_up([HERE], before=NOW, at=NOW + 9, limit=9) == 1
     assert await store.deliveries.give_up([], before=NOW + 1, at=NOW + 9, limit=1) == 1
     assert await store.deliveries.give_up([HERE], before=NOW + 1, at=NOW + 9, limit=9) <= 1
-    told = {delivery.id: (delivery.status, delivery.outcome) for delivery, _ in await store.deliveries.read_recent(9)}
-    assert told["wh_2"] == ("given_up", NO_ENDPOINT) and told["wh_4"] == ("delivered", "200"), told
-    assert told["wh_1"] == ("given_up", TOO_OLD), told
+    ends = {delivery.id: (delivery.status, delivery.outcome) for delivery, _ in await store.deliveries.read_recent(9)}
+    assert ends["wh_2"] == ("given_up", NO_ENDPOINT) and ends["wh_4"] == ("delivered", "200"), ends
+    assert ends["wh_1"] == ("given_up", TOO_OLD), ends
 
 
 async def forgets_old_deliveries(store: Store) -> None:

@@ -105,11 +105,11 @@ async def refuses_to_queue_an_id_twice(store: Store) -> None:
 async def bounds_the_queue(store: Store) -> None:
     """In all, and for each project; what is being worked on does not wait."""
     await enqueue_runs(store, a_run("r1"), a_run("r2"))
-    for limits, mine in (((2, 9), False), ((9, 2), True)):
+    for limits, of_project in (((2, 9), False), ((9, 2), True)):
         try:
             await store.runs.enqueue(a_run("r3"), queued_max=limits[0], per_project_max=limits[1])
         except QueueFull as full:
-            assert full.mine is mine, "the wrong bound is named"
+            assert full.of_project is of_project, "the wrong bound is named"
         else:
             raise AssertionError("the queue has no bound")
     assert await store.responses.get(PROJECT, "r3") is None, "a refused response was kept"
@@ -298,18 +298,18 @@ async def joins_its_conversation_at_the_end(store: Store) -> None:
     run = await start_run(store, new)
     context = await store.items.load_context(PROJECT, "r1")
     assert context is not None and [item.id for item in context] == ["first", "r1_in"], context
-    assert await _said(store) == ["first"], "the input was added too early"
+    assert await _ids(store) == ["first"], "the input was added too early"
     for output, refusal in ((["first"], DuplicateItem), (["o1"], None)):
         try:
             await store.runs.finish("r1", run.epoch, Batch(2, lines(2, 1)), build_ended(new, output=output))
         except DuplicateItem:
             assert refusal is DuplicateItem and await all_lines(store, "r1") == lines(0, 2)
-    assert await _said(store) == ["first", "r1_in", "o1"]
+    assert await _ids(store) == ["first", "r1_in", "o1"]
     await store.responses.delete(PROJECT, "r1")
-    assert await _said(store) == ["first", "r1_in", "o1"], "deleting a response took its items out of a conversation"
+    assert await _ids(store) == ["first", "r1_in", "o1"], "deleting a response took its items out of a conversation"
 
 
-async def _said(store: Store) -> list[Id]:
+async def _ids(store: Store) -> list[Id]:
     found = await store.conversations.load_history(PROJECT, "c1")
     assert found is not None, "the conversation is missing"
     return [item.id for item in found]

@@ -123,9 +123,9 @@ async def pages_through_the_input(store: Store) -> None:
     """Both ways, to the end, without gap or repetition; the output is not listed."""
     ids = [f"i{n}" for n in range(7)]
     await store.responses.commit(a_record("r1", input=ids))
-    assert await _paged(store, "r1", "asc", limit=3) == [ids[:3], ids[3:6], ids[6:]]
+    assert await _list_pages(store, "r1", "asc", limit=3) == [ids[:3], ids[3:6], ids[6:]]
     ids.reverse()
-    assert await _paged(store, "r1", "desc", limit=3) == [ids[:3], ids[3:6], ids[6:]]
+    assert await _list_pages(store, "r1", "desc", limit=3) == [ids[:3], ids[3:6], ids[6:]]
     exact = await store.items.read_input(PROJECT, "r1", after=None, limit=7, order="asc")
     assert exact is not None and not exact.has_more, "has_more at the very end"
     behind = await store.items.read_input(PROJECT, "r1", after="i0", limit=7, order="desc")
@@ -148,8 +148,8 @@ async def refuses_an_unknown_cursor(store: Store) -> None:
 async def ends_paging_where_an_id_repeats(store: Store) -> None:
     """A caller may send an item twice; paging must not go round in circles."""
     await store.responses.commit(a_record("r1", input=["a", "b", "a", "c"]))
-    await _paged(store, "r1", "asc", limit=1)
-    await _paged(store, "r1", "desc", limit=1)
+    await _list_pages(store, "r1", "asc", limit=1)
+    await _list_pages(store, "r1", "desc", limit=1)
 
 
 async def tells_the_whole_history(store: Store) -> None:
@@ -169,8 +169,8 @@ async def walks_a_long_chain(store: Store) -> None:
     ids = [f"r{n:04}" for n in range(1000)]
     for previous, id in zip([None, *ids], ids, strict=False):
         await store.responses.commit(a_record(id, previous=previous))
-    told = [f"{id}_{side}" for id in ids for side in ("in", "out")]
-    assert await history_ids(store, ids[-1]) == told
+    expected = [f"{id}_{side}" for id in ids for side in ("in", "out")]
+    assert await history_ids(store, ids[-1]) == expected
     for id in ids:
         assert await store.responses.delete(PROJECT, id)
     await _assert_removed(store, ids[0])
@@ -356,7 +356,7 @@ CHECKS: tuple[Check, ...] = (
 """Every promise of ``Store``, one function each."""
 
 
-async def _paged(store: Store, id: Id, order: Literal["asc", "desc"], limit: int) -> list[list[Id]]:
+async def _list_pages(store: Store, id: Id, order: Literal["asc", "desc"], limit: int) -> list[list[Id]]:
     pages: list[list[Id]] = []
     after: Id | None = None
     while len(pages) < 100:

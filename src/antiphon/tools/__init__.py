@@ -172,7 +172,7 @@ class HostedTool(Tool, Protocol):
         """Make the call. The item is durable, and is told of progress with ``item.phase``. It may be cancelled."""
         ...
 
-    def failed(self, reason: str) -> Outcome:
+    def fail(self, reason: str) -> Outcome:
         """The outcome of a call that did not come to its end; ``reason`` is what the model reads."""
         ...
 

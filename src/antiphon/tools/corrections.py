@@ -9,7 +9,7 @@ import msgspec
 
 from antiphon.models import Function, Prompt, ToolChoice, ToolMeasure
 from antiphon.tools import CallInvalid, ToolCall, call_item, output_item
-from antiphon.tools.invented import Said, drop_invented
+from antiphon.tools.invented import Transcript, drop_invented
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 from antiphon.wire.schema import violation
@@ -31,7 +31,9 @@ _PLACEHOLDERS: Final = frozenset(
 )
 
 
-def repair_call(call: ToolCall, function: Function | None, asked: str = "", said: Said | None = None) -> ToolCall:
+def repair_call(
+    call: ToolCall, function: Function | None, asked: str = "", transcript: Transcript | None = None
+) -> ToolCall:
     """A call of a function as it can be made: blank arguments are none; of members that make it misfit, those that say
     nothing, or that the schema does not know, are dropped, and so are optional texts that say that there is none, or
     that nobody said.
@@ -39,7 +41,7 @@ def repair_call(call: ToolCall, function: Function | None, asked: str = "", said
     Args:
         function: None where it was never declared.
         asked: what the user said last: its words may be meant.
-        said: what has been said at all; None where that does not matter.
+        transcript: what has been said at all; None where that does not matter.
 
     Raises:
         CallInvalid: it cannot be mended.
@@ -50,7 +52,7 @@ def repair_call(call: ToolCall, function: Function | None, asked: str = "", said
     schema = function.parameters
     if schema is None or violation(schema, arguments) is None:
         meant = _drop_placeholders(arguments, schema or {}, asked)
-        meant = meant if said is None else drop_invented(meant, schema or {}, said)
+        meant = meant if transcript is None else drop_invented(meant, schema or {}, transcript)
         return call if meant == arguments and call.arguments.strip() not in ("", "null") else _with(call, meant)
     for mended in (_drop_empty(arguments, schema), _drop_unknown(arguments, schema)):
         if violation(schema, mended) is None:
@@ -147,9 +149,9 @@ class Corrections:
             self._choice = ToolChoice("required", (call.name,))
         if fault.remedy in ("tell", "insist", "find"):
             reasons = {call.call_id: str(fault) for call, fault in invalid}
-            told = held or [call for call, _ in invalid]
-            self.items += tuple(call_item(each.call_id, each.name, each.arguments) for each in told)
-            self.items += tuple(output_item(each.call_id, reasons.get(each.call_id, _NOT_MADE)) for each in told)
+            shown = held or [call for call, _ in invalid]
+            self.items += tuple(call_item(each.call_id, each.name, each.arguments) for each in shown)
+            self.items += tuple(output_item(each.call_id, reasons.get(each.call_id, _NOT_MADE)) for each in shown)
         return [_HELPS[fault.remedy]] if fault.remedy in _HELPS else []
 
     def apply(self, prompt: Prompt) -> Prompt:

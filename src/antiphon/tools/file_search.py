@@ -215,7 +215,7 @@ class FileSearchTool:
         try:
             queries = list(dict.fromkeys(read_arguments(call, _Arguments).queries))[:QUERIES_MAX]
         except CallInvalid as fault:
-            return self.failed(str(fault))
+            return self.fail(str(fault))
         item.phase("searching")
         try:
             ids = scope.spec.get("vector_store_ids") or [await self._searcher.resolve(scope.project, self._default)]
@@ -234,8 +234,8 @@ class FileSearchTool:
         while len(self._texts) > KEPT_MAX:
             self._texts.popitem(last=False)
 
-    def failed(self, reason: str) -> Outcome:
-        """See ``HostedTool.failed``."""
+    def fail(self, reason: str) -> Outcome:
+        """See ``HostedTool.fail``."""
         return _failure([], reason)
 
 

@@ -97,7 +97,7 @@ async def _run(made: HostedCall, scope: Scope, flush: Flush) -> None:
     except Exception as error:
         # Not the error's own words: they may quote what the tool was given.
         log.warning("%s failed: %s", call.name, type(error).__name__)
-        outcome = tool.failed(error.message if isinstance(error, ApiError) else "The tool failed.")
+        outcome = tool.fail(error.message if isinstance(error, ApiError) else "The tool failed.")
     close_call(made.item, outcome)
     await flush()
 

@@ -41,7 +41,7 @@ _FOREIGN: Final = "\u0370"
 """From this letter on, what is said is not spelled like what is called."""
 
 
-class Said:
+class Transcript:
     """What has been said in a context, by whomever."""
 
     def __init__(self, items: Sequence[Json], instructions: str | None = None) -> None:
@@ -100,7 +100,7 @@ def is_name(value: str) -> bool:
     return digits >= _NUMBER_DIGITS and bool(_NUMBER.fullmatch(value)) and not _DATE.fullmatch(value)
 
 
-def find_invented(arguments: Json, schema: Json, said: Said) -> str | None:
+def find_invented(arguments: Json, schema: Json, transcript: Transcript) -> str | None:
     """The member with an address or number that nobody has said; empty where a call is about something that nobody
     spoke of; None where nothing is wrong with it.
     """
@@ -108,7 +108,7 @@ def find_invented(arguments: Json, schema: Json, said: Said) -> str | None:
     for name, value, spec in _leaves("", arguments, schema):
         if "enum" in spec or "const" in spec:
             continue
-        verdict = said.knows_id(value) if _IDS.search(name) and type(value) is int else said.knows(value)
+        verdict = transcript.knows_id(value) if _IDS.search(name) and type(value) is int else transcript.knows(value)
         if _is_amiss(name, value, spec) or (verdict is False and (isinstance(value, int) or is_name(value))):
             return name
         # What was composed, or is known to the model, is about something.
@@ -126,24 +126,24 @@ def _is_amiss(name: str, value: Any, spec: Json) -> bool:
     return bool(_PHONE.search(what)) and not any(map(str.isdigit, value))
 
 
-def drop_invented(arguments: Json, schema: Json, said: Said) -> Json:
+def drop_invented(arguments: Json, schema: Json, transcript: Transcript) -> Json:
     """Without optional texts that nobody said."""
     required: Any = schema.get("required") or ()
     return {
         name: value
         for name, value in arguments.items()
-        if name in required or not _is_free(schema, name) or not _is_made_up(value, said)
+        if name in required or not _is_free(schema, name) or not _is_made_up(value, transcript)
     }
 
 
-def _is_made_up(value: Any, said: Said) -> bool:
+def _is_made_up(value: Any, transcript: Transcript) -> bool:
     if not isinstance(value, str):
         return False
     if _DATE.fullmatch(value):
-        return not any(part in said.text for part in re.findall(r"\d+", value))
-    if said.knows(value) is True and not is_name(value):
-        return len(_WORD.findall(value)) <= _WORDS_MAX and (said.share(value) or 0) < _SHARE
-    return said.knows(value) is False
+        return not any(part in transcript.text for part in re.findall(r"\d+", value))
+    if transcript.knows(value) is True and not is_name(value):
+        return len(_WORD.findall(value)) <= _WORDS_MAX and (transcript.share(value) or 0) < _SHARE
+    return transcript.knows(value) is False
 
 
 def _is_free(schema: Json, name: str) -> bool:

@@ -28,10 +28,10 @@ class McpItems:
 def lower_mcp_call(item: Json) -> Sequence[Json]:
     """An ``mcp_call`` as a call and its output: the item holds both."""
     error = item.get("error")
-    told = str(item.get("output") or "") if error is None else _error_text(error)
+    text = str(item.get("output") or "") if error is None else _error_text(error)
     return (
         call_item(item["id"], item["name"], item.get("arguments") or ""),
-        output_item(item["id"], told or "Done."),
+        output_item(item["id"], text or "Done."),
     )
 
 

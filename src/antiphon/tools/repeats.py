@@ -15,7 +15,7 @@ import msgspec
 from antiphon.models.outcome import outcome_of
 from antiphon.tools import ToolCall
 from antiphon.wire import Json
-from antiphon.wire.items import content_texts, last_asked
+from antiphon.wire.items import content_texts, last_user_text
 
 Made: TypeAlias = "tuple[str, bytes]"
 """A function, and its arguments without regard to how they are written."""
@@ -36,7 +36,7 @@ def calls_just_made(items: Sequence[Json]) -> frozenset[Made]:
     while at and items[at - 1].get("type") == "function_call_output":
         at -= 1
         outputs.setdefault(items[at].get("call_id") or "", items[at])
-    if not outputs or _ASKED_FOR.search(last_asked(items[:at])):
+    if not outputs or _ASKED_FOR.search(last_user_text(items[:at])):
         return frozenset()
     made: set[Made] = set()
     for item in reversed(items[:at]):

@@ -52,13 +52,13 @@ def place_of(items: Iterable[Json], instructions: str | None = None) -> Place:
     """The place, from a context's items: the latest ``current_url`` of a computer's outputs, and the pages that people
     spoke of. Once one page is named with its scheme, names alone count too; without one, nothing is named.
     """
-    url, said = "", [instructions or ""]
+    url, texts = "", [instructions or ""]
     for item in items:
         if item["type"] == "message" and item.get("role") != "assistant":
-            said += [part.get("text") or "" for part in content_parts(item)]
+            texts += [part.get("text") or "" for part in content_parts(item)]
         elif item["type"] == "computer_call_output":
             url = item.get("current_url") or url
-    text = "\n".join(said)
+    text = "\n".join(texts)
     named = {_host(found) for found in _URL.findall(text)} - {""}
     names = frozenset(found.lower() for found in _NAME.findall(text)) if named else frozenset[str]()
     return Place(url, names | named)

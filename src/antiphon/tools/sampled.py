@@ -13,7 +13,7 @@ import msgspec
 from antiphon.models import Call, ToolChoice, ToolMeasure
 from antiphon.tools import CallInvalid, ClientOffer, HostedOffer, ToolCall
 from antiphon.tools.corrections import read_arguments, repair_call
-from antiphon.tools.invented import Said, find_invented
+from antiphon.tools.invented import Transcript, find_invented
 from antiphon.tools.repeats import Made, is_repeat
 from antiphon.tools.toolbox import Offers
 from antiphon.wire import Json
@@ -30,7 +30,7 @@ class CallRules(msgspec.Struct, frozen=True, kw_only=True):
         whole: whether a call becomes visible only when it is whole.
         repairs: whether the calls of functions are mended where they do not fit; then they have to be whole.
         asked: what the user said last.
-        said: what has been said at all; None where calls may be about anything.
+        transcript: what has been said at all; None where calls may be about anything.
         just_made: calls that are left out, because their results are there; then calls have to be whole too.
     """
 
@@ -42,7 +42,7 @@ class CallRules(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool = False
     repairs: bool = False
     asked: str = ""
-    said: Said | None = None
+    transcript: Transcript | None = None
     just_made: frozenset[Made] = frozenset()
 
 
@@ -196,8 +196,8 @@ class SampledCalls:
 
     def _find_invented(self, call: _Held) -> str | None:
         """See ``find_invented``."""
-        offer, said = self._rules.offers.find(call.name), self._rules.said
-        if said is None or self._rules.must_call or not isinstance(offer, ClientOffer):
+        offer, transcript = self._rules.offers.find(call.name), self._rules.transcript
+        if transcript is None or self._rules.must_call or not isinstance(offer, ClientOffer):
             return None
         declared = self._rules.offers.by_name
         if call.name not in declared:
@@ -205,7 +205,7 @@ class SampledCalls:
         if offer.tool is not self._rules.offers.toolbox.functions:
             return None
         try:
-            return find_invented(read_arguments(call.to_tool_call()), offer.function.parameters or {}, said)
+            return find_invented(read_arguments(call.to_tool_call()), offer.function.parameters or {}, transcript)
         except CallInvalid:
             return None
 
@@ -238,7 +238,9 @@ class SampledCalls:
         rules, offers = self._rules, self._rules.offers
         if not rules.repairs or offer.tool is not offers.toolbox.functions:
             return call
-        repaired = repair_call(call, offer.function if call.name in offers.by_name else None, rules.asked, rules.said)
+        repaired = repair_call(
+            call, offer.function if call.name in offers.by_name else None, rules.asked, rules.transcript
+        )
         self._mended = self._mended or repaired is not call
         return repaired
 

@@ -139,7 +139,7 @@ def _functions_of(offered: Toolset, kind: str, name: str | None) -> tuple[str, .
     if not names and not any(tool["type"] in kinds for tool in offered.echo):
         raise _not_found(kind)
     if not names:
-        raise _unsupported(f"Unsupported value: the tool '{kind}' is not run by this server.")
+        raise _unsupported_error(f"Unsupported value: the tool '{kind}' is not run by this server.")
     return tuple(names)
 
 
@@ -148,14 +148,14 @@ def _require_one(offered: Toolset) -> ToolChoice:
         text = "Tool choice 'required' must be specified with 'tools' parameter."
         raise InvalidRequest(text, code="invalid_value", param="tool_choice")
     if not offered.offers.by_name:
-        raise _unsupported("Unsupported value: 'required'. None of the given tools is run by this server.")
+        raise _unsupported_error("Unsupported value: 'required'. None of the given tools is run by this server.")
     return ToolChoice("required")
 
 
 def _allow(spec: AllowedTools, offered: Toolset) -> ToolChoice:
     names = tuple(name for index, tool in enumerate(spec.tools) for name in _allowed_names(tool, index, offered))
     if not names and spec.mode == "required":
-        raise _unsupported("Unsupported value: none of the allowed tools is run by this server.")
+        raise _unsupported_error("Unsupported value: none of the allowed tools is run by this server.")
     # Without names, ``auto`` would allow every function, the opposite of what was asked.
     return ToolChoice(spec.mode, tuple(dict.fromkeys(names))) if names else ToolChoice("none")
 
@@ -210,5 +210,5 @@ def _not_found(kind: str) -> InvalidRequest:
     return Fault(("tool_choice",), "invalid_value", f"Tool choice '{kind}' not found in 'tools' parameter.").error()
 
 
-def _unsupported(text: str) -> InvalidRequest:
+def _unsupported_error(text: str) -> InvalidRequest:
     return InvalidRequest(text, code="unsupported_value", param="tool_choice")

@@ -39,9 +39,9 @@ IN_FLIGHT_MAX = 4
 """Attempts at the same time for one endpoint."""
 LOOK_S = 1.0
 """How long at most until the store is asked again: a hint may be lost."""
-LAST_WORDS_S = 2.0
+STOP_S = 2.0
 """How long attempts that are under way may take when the process ends."""
-UPKEEP_S = 600.0
+CLEANUP_S = 600.0
 STEP_DELIVERIES = 500
 """How many are given up in one transaction."""
 GONE = 410
@@ -108,7 +108,7 @@ class WebhookDispatcher:
                 await self.give_up()
             except StoreUnavailable as error:
                 log.warning("webhook cleanup failed: %s", error)
-            await asyncio.sleep(UPKEEP_S)
+            await asyncio.sleep(CLEANUP_S)
 
     async def give_up(self) -> None:
         """Give up what waits for an endpoint that is not configured any more, and what is too old.
@@ -193,7 +193,7 @@ class Lane:
         tasks = list(self._busy.values())
         if not tasks:
             return
-        _, late = await asyncio.wait(tasks, timeout=LAST_WORDS_S)
+        _, late = await asyncio.wait(tasks, timeout=STOP_S)
         for task in late:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -192,12 +192,12 @@ class Outbox:
 
     def deliveries(self, record: Record) -> list[Delivery]:
         """One for each endpoint that wants to know; to be kept with the response's end."""
-        told = [endpoint for endpoint in self.endpoints if endpoint.wants(record)]
-        if not told:
+        wanted = [endpoint for endpoint in self.endpoints if endpoint.wants(record)]
+        if not wanted:
             return []
         now = int(self._clock())
         event: dict[str, Any] = {"event_id": self._ids("evt"), "type": _type(record), "response_id": record.id}
-        return [Delivery(id=self._ids("wh"), endpoint=each.url, created_at=now, due_at=now, **event) for each in told]
+        return [Delivery(id=self._ids("wh"), endpoint=each.url, created_at=now, due_at=now, **event) for each in wanted]
 
     def wakeup(self, endpoint: Endpoint) -> asyncio.Event:
         """Set when there may be something to deliver there. It may be lost; what counts is in the store."""

@@ -74,8 +74,8 @@ def new_conversation(body: object, ids: Ids, *, strict: bool) -> ConversationPar
         InvalidRequest: the first thing wrong.
     """
     raw = {key: value for key, value in _object(body).items() if value is not None}
-    told, ignored = check(_canonical(raw), NewConversation, strict=strict)
-    return ConversationParams(items=_normal(raw.get("items", []), ids), metadata=told.metadata or {}, ignored=ignored)
+    params, ignored = check(_canonical(raw), NewConversation, strict=strict)
+    return ConversationParams(items=_normal(raw.get("items", []), ids), metadata=params.metadata or {}, ignored=ignored)
 
 
 def changed_conversation(body: object, *, strict: bool) -> ConversationParams:
@@ -84,8 +84,8 @@ def changed_conversation(body: object, *, strict: bool) -> ConversationParams:
     Raises:
         InvalidRequest: the first thing wrong.
     """
-    told, ignored = check(_object(body), ChangedConversation, strict=strict)
-    return ConversationParams(metadata=told.metadata or {}, ignored=ignored)
+    params, ignored = check(_object(body), ChangedConversation, strict=strict)
+    return ConversationParams(metadata=params.metadata or {}, ignored=ignored)
 
 
 def new_items(body: object, ids: Ids, *, strict: bool) -> ConversationParams:

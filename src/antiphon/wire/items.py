@@ -75,8 +75,8 @@ def _normal(item: Json, ids: Ids, path: Path, chars_max: int) -> Json:
 
 def _normalize_message(message: Json, path: Path, chars_max: int) -> None:
     """Bring a message's content to a list of parts, as its role writes them."""
-    spoken = message["role"] == "assistant"
-    if not spoken and message.get("phase") is not None:
+    from_model = message["role"] == "assistant"
+    if not from_model and message.get("phase") is not None:
         text = "'phase' is allowed on messages of role 'assistant' only."
         raise Fault((*path, "phase"), "invalid_value", text).error()
     content: str | list[Json] = message["content"]
@@ -84,7 +84,7 @@ def _normalize_message(message: Json, path: Path, chars_max: int) -> None:
     if isinstance(content, str):
         content = [{"type": "input_text", "text": content}]
         _check_length(content[0]["text"], path, chars_max)
-    settle = _output_part if spoken else _input_part
+    settle = _output_part if from_model else _input_part
     message["content"] = [settle(part, (*path, i), chars_max) for i, part in enumerate(content)]
 
 
@@ -143,7 +143,7 @@ def content_texts(content: Any) -> Iterator[str]:
             yield text
 
 
-def last_asked(items: Sequence[Json]) -> str:
+def last_user_text(items: Sequence[Json]) -> str:
     """What the user said last; empty where nobody did."""
     for item in reversed(items):
         if item.get("type", "message") == "message" and item.get("role", "user") == "user":

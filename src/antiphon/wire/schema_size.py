@@ -378,6 +378,6 @@ def _check_patterns(schema: Json, place: Place) -> int:
     found += list(cast(Json, named)) if isinstance(named, dict) else []
     for pattern in found:
         if len(pattern) > PATTERN_CHARS_MAX:
-            told = str(tuple(map(str, place)))[:512]
-            raise Excess(f"In context={told}, a pattern exceeds the limit of {PATTERN_CHARS_MAX} characters.")
+            shown = str(tuple(map(str, place)))[:512]
+            raise Excess(f"In context={shown}, a pattern exceeds the limit of {PATTERN_CHARS_MAX} characters.")
     return len(found)

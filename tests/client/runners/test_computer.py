@@ -111,7 +111,7 @@ def test_a_page_that_opens_is_the_one_on_the_screen(opened: Any, site: str, aske
 
 
 @BROWSER
-def test_what_a_dialog_says_is_told(opened: Any, site: str, asked: Asked) -> None:
+def test_what_a_dialog_says_is_reported(opened: Any, site: str, asked: Asked) -> None:
     computer = opened(f"{site}/dialog", describe=False)
     assert do(computer, asked, {**CLICK, "x": 15, "y": 15}) == "A dialog said 'Hello there' and was closed."
     assert do(computer, asked, {**CLICK, "x": 300, "y": 300}) == "", "nothing is said where there is nothing to say"
@@ -187,7 +187,7 @@ def test_keys_are_named_as_the_browser_names_them() -> None:
 
 
 @BROWSER
-def test_an_action_that_takes_too_long_is_told(opened: Any, site: str, asked: Asked) -> None:
+def test_an_action_that_takes_too_long_is_reported(opened: Any, site: str, asked: Asked) -> None:
     computer = opened(f"{site}/", describe=False, call_s=0.5)
     do(computer, asked, {"type": "screenshot"})
     told = do(computer, asked, {"type": "wait"}, CLICK)
@@ -307,7 +307,7 @@ def test_without_a_browser_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 
 @BROWSER
-def test_a_program_that_is_no_browser_is_told(opened: Any, asked: Asked) -> None:
+def test_a_program_that_is_no_browser_is_reported(opened: Any, asked: Asked) -> None:
     computer = opened("http://a.example/", executable="/bin/false")
     with pytest.raises(BrowserMissing, match="The browser does not start"):
         do(computer, asked, CLICK)

@@ -90,7 +90,7 @@ def test_a_single_program_is_run(running: Callable[[ScriptedModel], Run], tmp_pa
     assert json.loads(told(model, 1)[0])["stdout"] == "hello"
 
 
-def test_a_command_that_is_not_allowed_is_told(running: Callable[[ScriptedModel], Run], tmp_path: Path) -> None:
+def test_a_command_that_is_not_allowed_is_reported(running: Callable[[ScriptedModel], Run], tmp_path: Path) -> None:
     model = ScriptedModel([call("shell", "c1", commands=["rm -rf ."])], "I may not.")
     running(model)(tools=[Shell(tmp_path, allow=["ls"])])
     assert "rm may not be run here" in told(model, 1)[0]

@@ -82,13 +82,13 @@ def test_a_signal_is_told_as_shells_tell_it(shell: Shell, asked: Asked) -> None:
     assert run(shell, asked, "kill -9 $$")[0]["outcome"] == ended(137)
 
 
-def test_a_program_that_is_not_there_is_told(shell: Shell, asked: Asked) -> None:
+def test_a_program_that_is_not_there_is_reported(shell: Shell, asked: Asked) -> None:
     (output,) = run(shell, asked, "no-such-program-here")
     assert output["outcome"] == ended(127)
     assert "not found" in output["stderr"]
 
 
-def test_what_cannot_be_started_is_told(tmp_path: Path, asked: Asked) -> None:
+def test_what_cannot_be_started_is_reported(tmp_path: Path, asked: Asked) -> None:
     (output,) = run(Shell(tmp_path, sandbox=False), asked, "echo a\0b")
     assert output["outcome"] == ended(126)
 

@@ -202,13 +202,13 @@ class Browser:
 
     def take_news(self) -> list[str]:
         """What the page did since the last time that a picture does not show."""
-        said = [f"A dialog said {text!r} and was closed." for text in self._dialogs]
+        news = [f"A dialog said {text!r} and was closed." for text in self._dialogs]
         blocked = self._asked.intersection(self._gate.blocked)  # the browser asks for more, of its own accord
-        said += [f"The page asked for {where}, which this browser may not reach." for where in sorted(blocked)]
+        news += [f"The page asked for {where}, which this browser may not reach." for where in sorted(blocked)]
         self._dialogs.clear()
         self._asked.clear()
         self._gate.blocked.clear()
-        return said
+        return news
 
     @property
     def _page(self) -> Page:

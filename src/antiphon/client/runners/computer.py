@@ -43,8 +43,8 @@ class SafetyCheckPending(RuntimeError):
     """
 
     def __init__(self, checks: Sequence[SafetyCheck]) -> None:
-        said = "; ".join(str(check.get("message") or check.get("code") or check.get("id")) for check in checks)
-        super().__init__(f"The call was not done: {said}. Give the computer acknowledge= to decide about that.")
+        reasons = "; ".join(str(check.get("message") or check.get("code") or check.get("id")) for check in checks)
+        super().__init__(f"The call was not done: {reasons}. Give the computer acknowledge= to decide about that.")
         self.checks = checks
 
 
@@ -210,11 +210,11 @@ class Computer:
         trouble = await self._act(actions)
         async with asyncio.timeout(_PICTURE_S):
             output = {"output": {"type": "computer_screenshot", "image_url": await self._browser.screenshot()}}
-        said = [*trouble, *self._browser.take_news()]
+        notes = [*trouble, *self._browser.take_news()]
         if self._describes:
-            said.append(await self._describe())
+            notes.append(await self._describe())
         acknowledged = {"acknowledged_safety_checks": [dict(check) for check in checks]} if checks else {}
-        return Answer({**output, **acknowledged, "current_url": self._browser.url}, "\n".join(said))
+        return Answer({**output, **acknowledged, "current_url": self._browser.url}, "\n".join(notes))
 
     async def _describe(self) -> str:
         async with asyncio.timeout(_PICTURE_S):

@@ -47,14 +47,14 @@ def describe(screen: Screen, chars_max: int) -> str:
     away = {"above": 0, "below": 0, "beside": 0}
     room = chars_max - sum(map(len, lines)) - 200
     left_out = 0
-    for said, where in _elements(screen):
+    for line, where in _elements(screen):
         if where:
             away[where] += 1
-        elif left_out or len(said) + 1 > room:
+        elif left_out or len(line) + 1 > room:
             left_out += 1
         else:
-            room -= len(said) + 1
-            lines.append(said)
+            room -= len(line) + 1
+            lines.append(line)
     lines += [f"… and more on the screen: {left_out}."] if left_out else []
     lines += [f"{where.capitalize()} the screen, to be scrolled to: {count}." for where, count in away.items() if count]
     return "\n".join(lines)[:chars_max]
@@ -84,19 +84,19 @@ def _elements(screen: Screen) -> Iterator[tuple[str, str]]:
         where = _off(screen, left, top, width, height)
         if where:
             hidden[depth] = where
-        said = _NOISE.sub("", _BOX.sub("", text))
-        if not _BARE.match(said):
-            yield f"{found[1]}- {_locate(screen, said, (left, top, width, height))}", where
+        shown = _NOISE.sub("", _BOX.sub("", text))
+        if not _BARE.match(shown):
+            yield f"{found[1]}- {_locate(screen, shown, (left, top, width, height))}", where
 
 
-def _locate(screen: Screen, said: str, box: tuple[int, int, int, int]) -> str:
+def _locate(screen: Screen, shown: str, box: tuple[int, int, int, int]) -> str:
     """An element with the middle of what is seen of it, in front of its text."""
     left, top, width, height = box
     x = (max(left, 0) + min(left + width, screen.width)) // 2
     y = (max(top, 0) + min(top + height, screen.height)) // 2
-    head = re.match(r'^[^":]*("(?:[^"\\]|\\.)*")?[^":]*', said)
-    end = head.end() if head else len(said)
-    return f"{said[:end].rstrip()} ({x}, {y}){said[end:]}"
+    head = re.match(r'^[^":]*("(?:[^"\\]|\\.)*")?[^":]*', shown)
+    end = head.end() if head else len(shown)
+    return f"{shown[:end].rstrip()} ({x}, {y}){shown[end:]}"
 
 
 def _off(screen: Screen, left: int, top: int, width: int, height: int) -> str:

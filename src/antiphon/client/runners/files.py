@@ -68,7 +68,7 @@ class Root:
         Raises:
             PatchRefused: there is none, or it may not be read.
         """
-        with _told(name), self._place(name) as place:
+        with _refuse_errors(name), self._place(name) as place:
             return _read(name, place)
 
     def write(self, name: str, content: bytes) -> None:
@@ -79,7 +79,7 @@ class Root:
         """
         if len(content) > FILE_BYTES_MAX:
             raise PatchRefused(f"{name} would have {len(content)} bytes, more than {FILE_BYTES_MAX}.")
-        with _told(name), self._place(name, make=True) as place:
+        with _refuse_errors(name), self._place(name, make=True) as place:
             if place.status is not None:
                 _refuse_special(name, place.status)
             _replace(place, content)
@@ -90,10 +90,10 @@ class Root:
         Raises:
             PatchRefused: there is none, the name leads out of the root, what is there is no file, or it must stay.
         """
-        with _told(name), self._place(name) as place:
+        with _refuse_errors(name), self._place(name) as place:
             _refuse_special(name, place.status)
         *folders, link = _parts(name)
-        with _told(name), self._open(self._resolve(name, folders)) as folder:
+        with _refuse_errors(name), self._open(self._resolve(name, folders)) as folder:
             os.unlink(link, dir_fd=folder)
 
     @contextlib.contextmanager
@@ -153,7 +153,7 @@ def _parts(name: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _told(name: str) -> Generator[None]:
+def _refuse_errors(name: str) -> Generator[None]:
     """Says what the system refuses in words for a model."""
     try:
         yield

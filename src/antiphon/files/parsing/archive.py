@@ -104,14 +104,14 @@ def read_xml(
     def refuse(*_: Any) -> None:
         raise FileRefused("invalid_file", "The file holds XML with a document type, which is not read.")
 
-    def opened(tag: str, attributes: dict[str, str]) -> None:
+    def open_element(tag: str, attributes: dict[str, str]) -> None:
         nonlocal depth
         depth += 1
         if depth > DEPTH_MAX:
             raise FileRefused("invalid_file", "The file holds XML that is nested too deeply.")
         start(tag.rpartition(":")[2], attributes)
 
-    def closed(tag: str) -> None:
+    def close_element(tag: str) -> None:
         nonlocal depth
         depth -= 1
         if end is not None:
@@ -120,7 +120,7 @@ def read_xml(
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = refuse
     parser.EntityDeclHandler = refuse
-    parser.StartElementHandler, parser.EndElementHandler = opened, closed
+    parser.StartElementHandler, parser.EndElementHandler = open_element, close_element
     if text is not None:
         parser.CharacterDataHandler = text
     try:

@@ -173,7 +173,7 @@ def parse_xlsx(archive: Archive) -> Document:
             sheets.append((attributes.get("name", ""), path))
 
     read_xml(archive.read(book), start)
-    shared = _shared_strings(archive)
+    shared = _read_shared_strings(archive)
     builder = DocumentBuilder()
     for name, path in sheets:
         builder.heading(name or "Sheet", 1)
@@ -182,7 +182,7 @@ def parse_xlsx(archive: Archive) -> Document:
     return builder.build()
 
 
-def _shared_strings(archive: Archive) -> list[str]:
+def _read_shared_strings(archive: Archive) -> list[str]:
     found: list[str] = []
     text: list[str] = []
     nested: list[str] = []

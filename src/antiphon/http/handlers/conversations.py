@@ -26,9 +26,9 @@ from antiphon.wire.queries import ListQuery, PageQuery, read_query
 async def create_conversation(exchange: Exchange) -> None:
     """``POST /v1/conversations``."""
     engine = exchange.engine
-    told = new_conversation(await exchange.json(optional=True), engine.ids, strict=engine.config.strict)
-    _report_ignored(exchange, told.ignored)
-    await exchange.reply(_object(await engine.conversations.create(exchange.project, told)))
+    params = new_conversation(await exchange.json(optional=True), engine.ids, strict=engine.config.strict)
+    _report_ignored(exchange, params.ignored)
+    await exchange.reply(_object(await engine.conversations.create(exchange.project, params)))
 
 
 async def list_conversations(exchange: Exchange) -> None:
@@ -45,9 +45,9 @@ async def retrieve_conversation(exchange: Exchange) -> None:
 async def update_conversation(exchange: Exchange) -> None:
     """``POST /v1/conversations/{conversation_id}``."""
     engine = exchange.engine
-    told = changed_conversation(await exchange.json(), strict=engine.config.strict)
-    _report_ignored(exchange, told.ignored)
-    changed = await engine.conversations.update(exchange.project, _id(exchange), told.metadata)
+    params = changed_conversation(await exchange.json(), strict=engine.config.strict)
+    _report_ignored(exchange, params.ignored)
+    changed = await engine.conversations.update(exchange.project, _id(exchange), params.metadata)
     await exchange.reply(_object(changed))
 
 
@@ -60,9 +60,9 @@ async def delete_conversation(exchange: Exchange) -> None:
 async def create_items(exchange: Exchange) -> None:
     """``POST /v1/conversations/{conversation_id}/items``."""
     engine, query = exchange.engine, read_query(exchange.query, PageQuery)
-    told = new_items(await exchange.json(), engine.ids, strict=engine.config.strict)
-    _report_ignored(exchange, told.ignored)
-    items = await engine.conversations.add(exchange.project, _id(exchange), told.items)
+    params = new_items(await exchange.json(), engine.ids, strict=engine.config.strict)
+    _report_ignored(exchange, params.ignored)
+    items = await engine.conversations.add(exchange.project, _id(exchange), params.items)
     await exchange.reply(item_list(items, query, has_more=False))
 
 

@@ -29,8 +29,8 @@ async def create_file(exchange: Exchange) -> None:
     id = files.new_id()
     try:
         size = await files.receive(id, form.file())
-        told = file_form(form.fields)
-        file = await files.add(exchange.project, id, form.filename or "file", size, told)
+        fields = file_form(form.fields)
+        file = await files.add(exchange.project, id, form.filename or "file", size, fields)
     except BaseException:
         await files.forget(id)
         # What is left of the body is not read; the connection cannot be used again.
@@ -92,8 +92,9 @@ async def create_part(exchange: Exchange) -> None:
 
 async def complete_upload(exchange: Exchange) -> None:
     """``POST /v1/uploads/{upload_id}/complete``."""
-    told = body_of(await exchange.json(), CompletedUpload, strict=exchange.engine.config.strict)
-    upload, file = await exchange.engine.files.complete_upload(exchange.project, exchange.params["upload_id"], told)
+    completion = body_of(await exchange.json(), CompletedUpload, strict=exchange.engine.config.strict)
+    id = exchange.params["upload_id"]
+    upload, file = await exchange.engine.files.complete_upload(exchange.project, id, completion)
     await exchange.reply(_upload(upload, file))
 
 

@@ -23,6 +23,6 @@ async def purge(exchange: Exchange) -> None:
 
 
 def _refuse_strangers(exchange: Exchange) -> None:
-    token, told = exchange.engine.token, bearer_token(exchange.header(b"authorization")) or ""
-    if not token or not hmac.compare_digest(token.encode(), told.encode()):
+    token, given = exchange.engine.token, bearer_token(exchange.header(b"authorization")) or ""
+    if not token or not hmac.compare_digest(token.encode(), given.encode()):
         raise Unauthorized("This is for those who can read the server's data folder: use antiphon purge.")

@@ -44,8 +44,8 @@ class HttpSink:
         exchange.headers |= exchange.engine.keyring.headers(exchange.key_id)
         exchange.headers["x-antiphon-model"] = run.model.name
         if run.plan.ignored:
-            told = [exchange.headers[_IGNORED]] if _IGNORED in exchange.headers else []
-            exchange.headers[_IGNORED] = ", ".join([*told, *run.plan.ignored])
+            given = [exchange.headers[_IGNORED]] if _IGNORED in exchange.headers else []
+            exchange.headers[_IGNORED] = ", ".join([*given, *run.plan.ignored])
         self._obfuscate = run.plan.obfuscate
 
     async def send(self, response: Response) -> None:

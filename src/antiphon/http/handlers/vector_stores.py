@@ -68,8 +68,8 @@ async def retrieve_vector_store(exchange: Exchange) -> None:
 
 async def update_vector_store(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}``."""
-    told = await _body(exchange, ChangedVectorStore, "name", "metadata", "expires_after")
-    await _reply_store(exchange, await exchange.engine.vector_stores.update(exchange.project, _id(exchange), told))
+    changes = await _body(exchange, ChangedVectorStore, "name", "metadata", "expires_after")
+    await _reply_store(exchange, await exchange.engine.vector_stores.update(exchange.project, _id(exchange), changes))
 
 
 async def delete_vector_store(exchange: Exchange) -> None:
@@ -116,9 +116,9 @@ async def retrieve_store_file(exchange: Exchange) -> None:
 
 async def update_store_file(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}/files/{file_id}``."""
-    told = await _body(exchange, ChangedStoreFile, "attributes")
+    changes = await _body(exchange, ChangedStoreFile, "attributes")
     changed = await exchange.engine.vector_stores.set_attributes(
-        exchange.project, _id(exchange), _file_id(exchange), told.attributes or {}
+        exchange.project, _id(exchange), _file_id(exchange), changes.attributes or {}
     )
     await _reply_file(exchange, changed)
 

@@ -60,10 +60,10 @@ class WebSocketExchange(Exchange):
         Raises:
             ClientDisconnected: there is none, for the socket is closed.
         """
-        heard = await self._receive()
-        if heard["type"] == "websocket.disconnect":
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
             raise ClientDisconnected
-        return heard.get("text")
+        return message.get("text")
 
     async def send_text(self, text: bytes) -> None:
         """Send a text frame; wait while the client is slow. If it has disconnected, only ``receive_text`` says so."""

@@ -17,7 +17,7 @@ from antiphon.models.chat.chunk import (
     Choice,
     Chunk,
     Counts,
-    Said,
+    Message,
 )
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.errors import is_error, stream_error
@@ -43,7 +43,7 @@ _ASIDE_MAX: Final = 65_536
 """How many pieces of choices that nobody asked for are kept, in case the server has no first one."""
 
 
-_Saying: TypeAlias = Text | Reasoning | Refusal
+_TextDelta: TypeAlias = Text | Reasoning | Refusal
 
 
 class _Texts:
@@ -56,9 +56,9 @@ class _Texts:
     def __init__(self) -> None:
         self.pending = False
         self._joiner = SurrogateJoiner()
-        self._kind: type[_Saying] = Text
+        self._kind: type[_TextDelta] = Text
 
-    def feed(self, kind: type[_Saying], text: str) -> list[_Saying]:
+    def feed(self, kind: type[_TextDelta], text: str) -> list[_TextDelta]:
         """The text as deltas; in front of it what is left of a text of another kind."""
         before = self.end() if kind is not self._kind else []
         self._kind = kind
@@ -66,24 +66,24 @@ class _Texts:
         self.pending = bool(self._joiner)
         return [*before, kind(whole)] if whole else before
 
-    def end(self) -> list[_Saying]:
+    def end(self) -> list[_TextDelta]:
         """What is left of the last text."""
         self.pending = False
         alone = self._joiner.end()
         return [self._kind(alone)] if alone else []
 
 
-def _known_reason(said: str) -> Literal["stop", "length", "content_filter"]:
+def _known_reason(reason: str) -> Literal["stop", "length", "content_filter"]:
     """Why an answer ends, in this API's words, from those of its server, however they are spelled."""
-    return "length" if _LENGTH.search(said) else "content_filter" if _FILTERED.search(said) else "stop"
+    return "length" if _LENGTH.search(reason) else "content_filter" if _FILTERED.search(reason) else "stop"
 
 
-def _spelled(reason: str) -> str:
+def _normalize_reason(reason: str) -> str:
     """A reason in lower case, its words joined by underscores."""
     return _WORDY.sub("_", reason).strip("_").lower()
 
 
-def _called(piece: CallPiece) -> tuple[str, str | Json | None]:
+def _read_call(piece: CallPiece) -> tuple[str, str | Json | None]:
     """The name and the arguments in a piece of a call, wherever its server puts them."""
     if piece.custom is not None:
         return piece.custom.name or "", None if piece.custom.input is None else {"input": piece.custom.input}
@@ -152,8 +152,8 @@ class Answer:
         self._is_loose = False
         self._is_chosen = False
         self._aside: list[Choice] = []
-        self._has_spoken = False
-        self._told: str | None = None  # what was said in messages
+        self._has_text = False
+        self._written: str | None = None  # what was said in messages
         self._tokens = _Tokens()
 
     @property
@@ -169,7 +169,7 @@ class Answer:
     @property
     def has_begun(self) -> bool:
         """Whether there is anything of an answer, or a call."""
-        return self._has_spoken or bool(self._calls)
+        return self._has_text or bool(self._calls)
 
     @property
     def usage(self) -> Usage | None:
@@ -210,59 +210,59 @@ class Answer:
                     self._choice(choice, out)
 
     def _choice(self, choice: Choice, out: list[Delta]) -> None:
-        said = choice.delta
-        if said is not None:
-            self._said(said, choice, out)
+        message = choice.delta
+        if message is not None:
+            self._read_message(message, choice, out)
         if choice.message is not None:
             self._message(choice.message, choice, out)
-        elif choice.text and (said is None or not said.content):
+        elif choice.text and (message is None or not message.content):
             self._speak(choice.text, out)
         if choice.finish_reason and choice.finish_reason.strip():
-            reason = _spelled(choice.finish_reason) or "stop"
+            reason = _normalize_reason(choice.finish_reason) or "stop"
             self.finish_reason = self.finish_reason if _NOT_YET.fullmatch(reason) else reason
         if choice.error and is_error(choice.error):
             raise stream_error({"error": choice.error})
         if choice.usage is not None:
             self._tokens.add(choice.usage)
 
-    def _message(self, message: Said, choice: Choice, out: list[Delta]) -> None:
+    def _message(self, message: Message, choice: Choice, out: list[Delta]) -> None:
         """A whole message: the answer, unless it has been said in deltas before. Some servers call their pieces so, or
         say all of it anew each time.
         """
-        if self._told is None and (self._has_spoken or self._calls):
-            calls = Said(tool_calls=message.tool_calls, function_call=message.function_call)
-            self._said(Said() if self._calls else calls, choice, out)
+        if self._written is None and (self._has_text or self._calls):
+            calls = Message(tool_calls=message.tool_calls, function_call=message.function_call)
+            self._read_message(Message() if self._calls else calls, choice, out)
             return
-        content, told = message.content, self._told or ""
+        content, written = message.content, self._written or ""
         if type(content) is str and content:
-            if told and content.startswith(told) and (len(content) > len(told) or choice.finish_reason):
-                message = msgspec.structs.replace(message, content=content[len(told) :])
-                told = ""
-            self._told = told + content
-        self._said(message, choice, out)
+            if written and content.startswith(written) and (len(content) > len(written) or choice.finish_reason):
+                message = msgspec.structs.replace(message, content=content[len(written) :])
+                written = ""
+            self._written = written + content
+        self._read_message(message, choice, out)
 
-    def _said(self, said: Said, choice: Choice, out: list[Delta]) -> None:
+    def _read_message(self, message: Message, choice: Choice, out: list[Delta]) -> None:
         if self._top_logprobs is not None and choice.logprobs is not None:
             self._logprobs += tuple(logprobs_of(choice.logprobs, self._top_logprobs))
-        if thought := said.reasoning_content or said.reasoning or said.reasoning_text or said.thinking:
+        if thought := message.reasoning_content or message.reasoning or message.reasoning_text or message.thinking:
             self._think(thought, out)
-        elif blocks := said.reasoning_details or said.thinking_blocks:
+        elif blocks := message.reasoning_details or message.thinking_blocks:
             self._think("".join(map(thought_of, blocks)), out)
-        content = said.content or said.text
+        content = message.content or message.text
         if type(content) is str:
             if content and not (
                 self._filters or self._top_logprobs is not None or self._is_loose or self._texts.pending
             ):
-                self._has_spoken = True
+                self._has_text = True
                 out.append(Text(content))
             elif content:
                 self._speak(content, out)
         elif content:
             self._blocks(content, out)
-        if said.refusal:
-            out += self._join(Refusal, said.refusal)
-        if said.tool_calls or said.function_call is not None:
-            self._tool_calls(said.tool_calls or [CallPiece(-1, None, said.function_call)], out)
+        if message.refusal:
+            out += self._join(Refusal, message.refusal)
+        if message.tool_calls or message.function_call is not None:
+            self._tool_calls(message.tool_calls or [CallPiece(-1, None, message.function_call)], out)
 
     def _blocks(self, content: Sequence[Any], out: list[Delta]) -> None:
         if called := calls_of(content):
@@ -276,7 +276,7 @@ class Answer:
                 case _:
                     self._speak(text, out)
 
-    def _join(self, kind: type[_Saying], text: str) -> Sequence[_Saying]:
+    def _join(self, kind: type[_TextDelta], text: str) -> Sequence[_TextDelta]:
         return self._texts.feed(kind, text) if self._is_loose or self._texts.pending else (kind(text),)
 
     def _think(self, text: str, out: list[Delta]) -> None:
@@ -287,7 +287,7 @@ class Answer:
             one.note_server_reasoning()
 
     def _speak(self, text: str, out: list[Delta]) -> None:
-        self._has_spoken = True
+        self._has_text = True
         deltas: Sequence[Delta] = self._join(Text, text)
         if self._filters or self._top_logprobs is not None:
             deltas = self._filter(deltas)
@@ -317,7 +317,7 @@ class Answer:
         self._filters = []
         self._calls.next_chunk()
         for piece in pieces:
-            name, arguments = _called(piece)
+            name, arguments = _read_call(piece)
             out += self._calls.feed(piece.index, piece.id or "", name, arguments)
 
     def finish(self, out: list[Delta]) -> None:

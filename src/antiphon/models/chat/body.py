@@ -389,8 +389,8 @@ def _parts(content: Any) -> list[Json]:
 def _part_text(part: Json) -> str:
     """The text of a part; empty when it has none."""
     kind = part.get("type", "")
-    said: Any = part.get(_TEXT_FIELD.get(kind, ""))
-    return said if isinstance(said, str) else ""
+    text: Any = part.get(_TEXT_FIELD.get(kind, ""))
+    return text if isinstance(text, str) else ""
 
 
 def _text(content: Any) -> str:

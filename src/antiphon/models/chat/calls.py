@@ -93,12 +93,12 @@ class _OpenCall(msgspec.Struct):
         if self.empty and piece.lstrip()[:1] == "{":
             self.whole, self.empty = False, False
             self.parts.clear()
-        said = self.arguments if piece[:1] == "{" and self.scanner and not self.whole else ""
-        if not said or not piece.startswith(said):
+        so_far = self.arguments if piece[:1] == "{" and self.scanner and not self.whole else ""
+        if not so_far or not piece.startswith(so_far):
             return piece
         # Behind these an object may begin as the whole did.
-        self.repeats = self.repeats or said.rstrip()[-1] not in ":[,"
-        return piece[len(said) :] if self.repeats else piece
+        self.repeats = self.repeats or so_far.rstrip()[-1] not in ":[,"
+        return piece[len(so_far) :] if self.repeats else piece
 
     def rest(self, cut: bool) -> str:
         """What is passed on at the end: no arguments are an empty object, a text may hold the object, and what is not
@@ -192,9 +192,9 @@ class Calls:
         known = self._find_known(index, call_id)
         call = known or self._latest(index, bool(name or call_id))
         if call is None:
-            says_nothing = not (name or call_id or piece) or self._is_said_in_other_form(index, name, piece)
+            says_nothing = not (name or call_id or piece) or self._is_repeat_in_other_form(index, name, piece)
             return None if says_nothing else self._open(index, call_id)
-        if name and self._is_said_again(call, call_id if known is None else "", name, piece):
+        if name and self._is_repeat(call, call_id if known is None else "", name, piece):
             return None
         is_same = known is not None and known.empty  # ``{}`` came before the object proper
         if not is_same and self._is_new(call, call_id if known is None else "", name, piece):
@@ -225,18 +225,18 @@ class Calls:
         self._current[index] = call
         return call
 
-    def _is_said_again(self, call: _OpenCall, new_id: str, name: str, piece: str) -> bool:
+    def _is_repeat(self, call: _OpenCall, new_id: str, name: str, piece: str) -> bool:
         """Whether a whole call is repeated, as in a last chunk that sums the answer up."""
         if new_id and call.ids:
             return False
-        said = self._opened[: self._before]
-        same = [one for one in said if one.whole and one.name == name]
+        earlier = self._opened[: self._before]
+        same = [one for one in earlier if one.whole and one.name == name]
         return bool(piece.strip()) and any(_equal(one.arguments, piece) for one in same)
 
-    def _is_said_in_other_form(self, index: int | None, name: str, piece: str) -> bool:
+    def _is_repeat_in_other_form(self, index: int | None, name: str, piece: str) -> bool:
         """Whether a whole call repeats one of ``function_call``, or is one of these and repeats another."""
-        said = [one for one in self._opened[: self._before] if one.whole and one.name == name]
-        return any((one.index == -1) != (index == -1) and _equal(one.arguments, piece) for one in said)
+        earlier = [one for one in self._opened[: self._before] if one.whole and one.name == name]
+        return any((one.index == -1) != (index == -1) and _equal(one.arguments, piece) for one in earlier)
 
     def _is_new(self, call: _OpenCall, new_id: str, name: str, piece: str) -> bool:
         """Whether a piece begins another call than the one that it would go on with.
@@ -348,10 +348,10 @@ def _equal(one: str, other: str) -> bool:
     return value is not None and value == _decode(other)
 
 
-def _is_another(said: str, piece: str) -> bool:
+def _is_another(so_far: str, piece: str) -> bool:
     """Whether a piece begins an object of its own: one that is whole, or that cannot stand behind what was ``said``."""
     piece = piece.lstrip()
     if piece[:1] != "{":
         return False
-    is_misplaced = said.rstrip()[-1:] not in (":", "[", ",") and not piece.startswith(said)
-    return is_misplaced or piece.rstrip() == said.rstrip() or JsonScanner().feed(piece) >= 0
+    is_misplaced = so_far.rstrip()[-1:] not in (":", "[", ",") and not piece.startswith(so_far)
+    return is_misplaced or piece.rstrip() == so_far.rstrip() or JsonScanner().feed(piece) >= 0

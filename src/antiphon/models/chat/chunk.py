@@ -45,7 +45,7 @@ class CallPiece(msgspec.Struct, gc=False):
     custom: CustomPiece | None = None
 
 
-class Said(msgspec.Struct, gc=False):
+class Message(msgspec.Struct, gc=False):
     """``delta`` of a chunk, ``message`` of a whole answer."""
 
     content: str | list[Any] | None = None
@@ -93,20 +93,20 @@ class Counts(msgspec.Struct, gc=False):
     @property
     def input(self) -> int:
         """Tokens of the prompt; 0 where that is not said."""
-        said = (self.prompt_tokens, self.input_tokens, self.prompt_camel, self.input_camel, self.prompt_eval_count)
-        return next(filter(None, said), 0)
+        counts = (self.prompt_tokens, self.input_tokens, self.prompt_camel, self.input_camel, self.prompt_eval_count)
+        return next(filter(None, counts), 0)
 
     @property
     def output(self) -> int:
         """Tokens of the answer; 0 where that is not said."""
-        said = (self.completion_tokens, self.output_tokens, self.completion_camel, self.output_camel, self.eval_count)
-        return next(filter(None, said), 0)
+        counts = (self.completion_tokens, self.output_tokens, self.completion_camel, self.output_camel, self.eval_count)
+        return next(filter(None, counts), 0)
 
 
 class Choice(msgspec.Struct, gc=False):
     index: int | None = None
-    delta: Said | None = None
-    message: Said | None = None
+    delta: Message | None = None
+    message: Message | None = None
     finish_reason: str | None = None
     logprobs: Any = None
     usage: Counts | None = None

@@ -56,7 +56,7 @@ class TokenCounter:
         if shows_images(prompt):
             # What an image is worth, a tokenizer does not tell.
             return await self._probe(prompt)
-        shown = _rendered_prompt(body(prompt, self._config, native_calls=native_calls))
+        shown = _select_rendered(body(prompt, self._config, native_calls=native_calls))
         match self._found:
             case "llamacpp":
                 return await self._by_llamacpp(shown)
@@ -108,8 +108,8 @@ class TokenCounter:
         return len(_member(await self._ask(f"{self._root}/tokenize", text), "tokens", list))
 
     async def _by_vllm(self, shown: Json) -> int:
-        said = await self._ask(f"{self._root}/tokenize", {"model": self._config.model, **shown})
-        return _member(said, "count", int)
+        answer = await self._ask(f"{self._root}/tokenize", {"model": self._config.model, **shown})
+        return _member(answer, "count", int)
 
     async def _by_files(self, shown: Json) -> int:
         if not self._config.tokenizer:
@@ -133,12 +133,12 @@ class TokenCounter:
         return tokens
 
 
-def _rendered_prompt(whole: Json) -> Json:
+def _select_rendered(whole: Json) -> Json:
     return {name: whole[name] for name in _RENDERED if name in whole}
 
 
-def _member(said: Json, name: str, kind: type) -> Any:
-    if not isinstance(value := said.get(name), kind):
+def _member(answer: Json, name: str, kind: type) -> Any:
+    if not isinstance(value := answer.get(name), kind):
         raise _uncountable(name)
     return value
 

@@ -141,11 +141,11 @@ class _Passage:
             if not extent.scan(text):
                 if not last:
                     return None
-                return self._unfinished(text, start) if mends else _Found(len(text))
+                return self._read_unfinished(text, start) if mends else _Found(len(text))
             self._values.append(text[start : extent.pos])
             self._pos, self._extent = extent.pos, None
 
-    def _unfinished(self, text: str, start: int) -> _Found:
+    def _read_unfinished(self, text: str, start: int) -> _Found:
         """The text is over, and a value is not: it may lack its last brace."""
         closer = self._form.closer
         at = text.find(closer, start) if closer else -1
@@ -231,9 +231,9 @@ def _call(value: Any, functions: _Functions) -> tuple[str, str] | None:
     name: Any = call.get("name", inner)
     if not isinstance(name, str) or not ("arguments" in call or _KEYS.issuperset(call)):
         return None
-    told = any(key in call for key in _ARGUMENTS)
+    has_arguments = any(key in call for key in _ARGUMENTS)
     arguments = _arguments(call)
-    return (name, compact(arguments)) if functions.accept(name, arguments, told=told) else None
+    return (name, compact(arguments)) if functions.accept(name, arguments, has_arguments=has_arguments) else None
 
 
 class _Functions:
@@ -254,16 +254,16 @@ class _Functions:
         """Whether a call of that name may be taken for one."""
         return self._lenient or name in self._by_name
 
-    def accept(self, name: str, arguments: Any, *, told: bool) -> bool:
+    def accept(self, name: str, arguments: Any, *, has_arguments: bool) -> bool:
         """Whether this is a call.
 
         Args:
-            told: whether it has a member for its arguments.
+            has_arguments: whether it has a member for its arguments.
         """
         function = self._by_name.get(name)
         if function is not None and fits(function, arguments):
             return True
-        return self._lenient and isinstance(arguments, dict) and (told or function is not None)
+        return self._lenient and isinstance(arguments, dict) and (has_arguments or function is not None)
 
 
 def _arguments(call: dict[str, Any]) -> Any:

@@ -223,8 +223,8 @@ def _nested_objects(body: Json) -> list[Json]:
 
 
 def _words_in(error: Json, depth: int = _DEPTH_MAX) -> str:
-    said = {name.lower(): value for name, value in error.items()}
-    words = next((text for key in _WORDS if (text := _plain(said.get(key), depth))), "")
+    members = {name.lower(): value for name, value in error.items()}
+    words = next((text for key in _WORDS if (text := _plain(members.get(key), depth))), "")
     metadata: Any = error.get("metadata")
     raw: Any = cast(Json, metadata).get("raw") if isinstance(metadata, dict) else None
     # A gateway's own words say less than those of the server behind it.
@@ -274,7 +274,7 @@ def _error(status: int, report: _Report, headers: Mapping[str, str], api_key: st
     if status in (0, 400, 413, 422, 500) and _is_too_long(report):
         return _context_too_long(report)
     words = _excerpt(report.message, api_key)
-    make = _ERRORS.get(status) or _rejected if 400 <= status < 500 else _ERRORS.get(status, _failed)
+    make = _ERRORS.get(status) or _rejection if 400 <= status < 500 else _ERRORS.get(status, _failure)
     error = make(status, words)
     if error.status == 429 or error.status >= 500:
         error.headers = {name: value for name in _TRY_AGAIN if (value := _header(headers, name))}
@@ -286,14 +286,14 @@ def _header(headers: Mapping[str, str], name: str) -> str:
     return value if len(value) <= _HEADER_CHARS_MAX and value.isascii() and value.isprintable() else ""
 
 
-def _refused_key(status: int, words: str) -> ApiError:
+def _key_error(status: int, words: str) -> ApiError:
     text = "The model's server refused this server's key."
     return UpstreamError(text, code="upstream_refused_key", internal=f"status {status}")
 
 
 def _forbidden(status: int, words: str) -> ApiError:
     if _KEY_REFUSED.search(words):
-        return _refused_key(status, words)
+        return _key_error(status, words)
     if not words:
         return UpstreamError("The model's server forbade the request.", internal=f"status {status}")
     return PermissionDenied(_sentence("The model's server refused the request", words), code="upstream_rejected")
@@ -311,7 +311,7 @@ def _late(status: int, words: str) -> ApiError:
     return UpstreamTimeout(text, internal=f"status {status}")
 
 
-def _limited(status: int, words: str) -> ApiError:
+def _limit_error(status: int, words: str) -> ApiError:
     return RateLimited(_sentence("The model's server is over its limit", words))
 
 
@@ -323,28 +323,28 @@ def _too_large(status: int, words: str) -> ApiError:
     return BodyTooLarge(_sentence("The model's server refused the request", words), code="upstream_rejected")
 
 
-def _rejected(status: int, words: str) -> ApiError:
+def _rejection(status: int, words: str) -> ApiError:
     return InvalidRequest(_sentence("The model's server refused the request", words), code="upstream_rejected")
 
 
-def _failed(status: int, words: str) -> ApiError:
+def _failure(status: int, words: str) -> ApiError:
     ours = f"The model's server answered with status {status}" if status else "The model's server failed"
     return UpstreamError(_sentence(ours, words))
 
 
 _ERRORS: Final[Mapping[int, Callable[[int, str], ApiError]]] = {
-    401: _refused_key,
-    402: _limited,
+    401: _key_error,
+    402: _limit_error,
     403: _forbidden,
     404: _not_found,
     408: _late,
     413: _too_large,
     423: _unavailable,
-    424: _failed,
+    424: _failure,
     425: _unavailable,
-    429: _limited,
+    429: _limit_error,
     498: _unavailable,
-    499: _failed,
+    499: _failure,
     503: _unavailable,
     504: _late,
     522: _late,

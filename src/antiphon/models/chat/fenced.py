@@ -90,15 +90,15 @@ def calls_to_messages(items: Sequence[Json]) -> list[Json]:
     last spoke in the user's turn.
     """
     events = _pair(items)
-    said = [at for at, event in enumerate(events) if _is_from_user(event)]
-    last = said[-1] if said else -1
+    from_user = [at for at, event in enumerate(events) if _is_from_user(event)]
+    last = from_user[-1] if from_user else -1
     before, since = events[: max(last, 0)], events[last + 1 :]
     out = _in_turns(before)
     asked: Json = {"type": "message", "role": "user", "content": cast("list[Json]", [])}
-    if said:
+    if from_user:
         asked = cast(Json, events[last])
     if not any(isinstance(event, _Made) for event in since):
-        return [*out, *([asked] if said else []), *(cast(Json, event) for event in since)]
+        return [*out, *([asked] if from_user else []), *(cast(Json, event) for event in since)]
     return [*out, _fold_into_question(asked, since), *(cast(Json, event) for event in since if _is_system(event))]
 
 

@@ -19,8 +19,8 @@ from antiphon.models.chat.chunk import (
     CustomPiece,
     FunctionPiece,
     InputDetails,
+    Message,
     OutputDetails,
-    Said,
     parse,
 )
 from antiphon.models.chat.unicode import clean
@@ -35,14 +35,14 @@ _BLOCKS_MAX: Final = 6
 """How deep the text of a block may stand in lists and objects."""
 
 
-def unwrapped(value: Json, depth: int = _WRAPPERS_MAX) -> Json:
+def unwrap(value: Json, depth: int = _WRAPPERS_MAX) -> Json:
     """A chunk, or the one that some servers put into an object around it, or into a text of that; what stands beside it
     is kept.
     """
     if "choices" in value or not depth:
         return value
-    for inner in map(_decoded, value.values()):
-        found = unwrapped(cast(Json, inner), depth - 1) if isinstance(inner, dict) else {}
+    for inner in map(_decode, value.values()):
+        found = unwrap(cast(Json, inner), depth - 1) if isinstance(inner, dict) else {}
         if "choices" in found:
             return {**{name: value[name] for name in ("usage", "error") if name in value}, **found}
     return value
@@ -50,7 +50,7 @@ def unwrapped(value: Json, depth: int = _WRAPPERS_MAX) -> Json:
 
 def chunk_of(value: Json) -> Chunk:
     """The chunk that a decoded object is, as far as it makes sense, under whatever names its server has."""
-    choices = _objects(_decoded(value.get("choices")), "delta", "message")
+    choices = _objects(_decode(value.get("choices")), "delta", "message")
     if not choices and _reason_in(value):
         choices = [{"finish_reason": _reason_in(value)}]
     return Chunk(choices=[_choice(one) for one in choices], usage=usage_in(value), error=value.get("error"))
@@ -64,8 +64,8 @@ def _choice(value: Json) -> Choice:
         delta = value
     return Choice(
         index=_int(value.get("index")),
-        delta=None if delta is None else _said(delta),
-        message=_said(cast(Json, message)) if isinstance(message, dict) else None,
+        delta=None if delta is None else _read_message(delta),
+        message=_read_message(cast(Json, message)) if isinstance(message, dict) else None,
         finish_reason=_reason_in(value) or _reason_in(delta or {}),
         logprobs=value.get("logprobs"),
         usage=_counts(value.get("usage")),
@@ -102,20 +102,20 @@ def _reason(value: Any) -> str | None:
     return "stop"
 
 
-def _said(value: Json) -> Said:
+def _read_message(value: Json) -> Message:
     content: Any = value.get("content")
     if isinstance(content, dict):
         parts = _list(cast(Json, content).get("parts"))
         content = [content] if parts is None else parts
     elif isinstance(content, int | float) and not isinstance(content, bool):
         content = str(content)
-    calls = next((found for name in _CALLED if (found := _decoded(value.get(name)))), None)
-    return Said(
+    calls = next((found for name in _CALLED if (found := _decode(value.get(name)))), None)
+    return Message(
         content=cast("str | list[Any]", content) if isinstance(content, str | list) else None,
         reasoning_content=_thought_in(value),
         refusal=_text(value.get("refusal")),
         tool_calls=[_call(one) for one in _objects(calls, "function", "name")],
-        function_call=_function(_decoded(value.get("function_call"))),
+        function_call=_function(_decode(value.get("function_call"))),
         text=_text(value.get("text")),
     )
 
@@ -138,8 +138,8 @@ _THOUGHTS: Final = (
 def _thought_in(value: Json) -> str | None:
     """Reasoning, under the first name that has some; some gateways put it among what only one provider knows."""
     aside = _object(value.get("provider_specific_fields"))
-    said = (_thought(one.get(name)) for one in (value, aside) for name in _THOUGHTS)
-    return next(filter(None, said), None)
+    thoughts = (_thought(one.get(name)) for one in (value, aside) for name in _THOUGHTS)
+    return next(filter(None, thoughts), None)
 
 
 def _thought(value: Any) -> str | None:
@@ -148,7 +148,7 @@ def _thought(value: Any) -> str | None:
 
 
 def _call(value: Json) -> CallPiece:
-    inner = _speech(_decoded(value.get("function")))
+    inner = _speech(_decode(value.get("function")))
     function, beside = _function(inner), _function(value)
     if inner is None and isinstance(value.get("function"), str):
         value = {"name": value["function"], **value}
@@ -184,7 +184,7 @@ def _arguments(value: Any) -> str | Json | None:
     return cast("str | Json", value) if isinstance(value, str | dict) else None
 
 
-def _decoded(value: Any) -> Any:
+def _decode(value: Any) -> Any:
     """What a server wrote as JSON in a text."""
     if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
         return value
@@ -198,8 +198,8 @@ def usage_in(value: Json) -> Counts | None:
     """What a chunk says that was used, wherever it does; None where it says nothing."""
     found = _counts(value.get("usage"))
     if found is None or not (found.input or found.output):
-        said = (_counts(value.get(name)) for name in (*_USAGES, *_ASIDES))
-        found = next((one for one in said if one and (one.input or one.output)), found)
+        others = (_counts(value.get(name)) for name in (*_USAGES, *_ASIDES))
+        found = next((one for one in others if one and (one.input or one.output)), found)
     return found
 
 
@@ -236,33 +236,33 @@ _PLAIN: Final = str.maketrans("", "", "_-")
 
 def _counts(value: Any) -> Counts | None:
     """Counts by whatever names: how they are spelled does not matter, nor what is around them."""
-    listed = _list(_decoded(value))
-    value = listed[0] if listed else _decoded(value)
+    listed = _list(_decode(value))
+    value = listed[0] if listed else _decode(value)
     if not isinstance(value, dict):
         return None
     usage = cast(Json, value)
-    said: Json = {}
+    counts: Json = {}
     for name, one in usage.items():
         plain = name.translate(_PLAIN).lower()
         inner = _object(one)
-        said |= {plain: one, **{f"{plain}.{key.translate(_PLAIN).lower()}": inner[key] for key in inner}}
+        counts |= {plain: one, **{f"{plain}.{key.translate(_PLAIN).lower()}": inner[key] for key in inner}}
     nested = next((found for name in ("usage", "tokens") if (found := _object(usage.get(name)))), None)
     return (
         _counts(nested)
         if nested
         else Counts(
-            prompt_tokens=_first_int(said, _IN),
-            completion_tokens=_first_int(said, _OUT),
-            total_tokens=_first_int(said, ("totaltokens", "totaltokencount")),
-            prompt_tokens_details=InputDetails(_first_int(said, _CACHED)),
-            completion_tokens_details=OutputDetails(_first_int(said, _REASONED)),
+            prompt_tokens=_first_int(counts, _IN),
+            completion_tokens=_first_int(counts, _OUT),
+            total_tokens=_first_int(counts, ("totaltokens", "totaltokencount")),
+            prompt_tokens_details=InputDetails(_first_int(counts, _CACHED)),
+            completion_tokens_details=OutputDetails(_first_int(counts, _REASONED)),
         )
     )
 
 
-def _first_int(said: Json, names: Sequence[str]) -> int | None:
+def _first_int(counts: Json, names: Sequence[str]) -> int | None:
     """The first number that is not 0."""
-    return next((number for name in names if (number := _int(said.get(name)))), None)
+    return next((number for name in names if (number := _int(counts.get(name)))), None)
 
 
 # What a value is, where it is of the type that is looked for.
@@ -304,7 +304,7 @@ def _objects(value: Any, *marks: str) -> list[Json]:
         one = cast(Json, value)
         value = [one] if any(mark in one for mark in marks) else list(one.values())
     flat = [inner for one in _list(value) or () for inner in _list(one) or (one,)]
-    return [cast(Json, one) for one in map(_decoded, flat) if isinstance(one, dict)]
+    return [cast(Json, one) for one in map(_decode, flat) if isinstance(one, dict)]
 
 
 # Blocks of content.

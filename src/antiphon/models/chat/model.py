@@ -263,13 +263,13 @@ class _Answer:
         self._start = start
         self._bytes_max = bytes_max
         self._shows_images = shows_images
-        self._last_words_until: float | None = None
+        self._trailer_until: float | None = None
 
     async def __aenter__(self) -> Self:
         try:
             self._response, self._stream = await self._start()
         except ApiError as error:
-            raise self._told(error) from error.__cause__
+            raise self._to_reported(error) from error.__cause__
         try:
             self._body = Body(self._response, self._bytes_max)
         except UpstreamError:
@@ -292,7 +292,7 @@ class _Answer:
         stream = self._stream
         while not stream.finished:
             if stream.is_over:
-                batch = await self._last_words()
+                batch = await self._read_trailer()
             else:
                 try:
                     data = await self._body.read()
@@ -302,23 +302,23 @@ class _Answer:
                     if batch is None:
                         raise failure(error, streaming=True) from error
                 except ApiError as error:
-                    raise self._told(error) from error.__cause__
+                    raise self._to_reported(error) from error.__cause__
             if batch:
                 return batch
         raise StopAsyncIteration
 
-    def _told(self, error: ApiError) -> ApiError:
+    def _to_reported(self, error: ApiError) -> ApiError:
         return no_images() if self._shows_images and is_refusal_of_images(error) else error
 
-    async def _last_words(self) -> Sequence[Delta]:
+    async def _read_trailer(self) -> Sequence[Delta]:
         """What comes behind the end of the answer, which is mostly what it used. It is waited for briefly, and nothing
         that happens meanwhile takes the answer away.
         """
         stream, now = self._stream, asyncio.get_running_loop().time()
-        if self._last_words_until is None:
-            self._last_words_until = now + _USAGE_S
-        until = min(self._last_words_until, now + _DONE_S) if stream.has_usage else self._last_words_until
-        self._last_words_until = until
+        if self._trailer_until is None:
+            self._trailer_until = now + _USAGE_S
+        until = min(self._trailer_until, now + _DONE_S) if stream.has_usage else self._trailer_until
+        self._trailer_until = until
         try:
             async with asyncio.timeout_at(until):
                 data = await self._body.read()
@@ -329,7 +329,7 @@ class _Answer:
         batch = stream.feed(data)
         if batch and not stream.finished:
             # It says in every chunk that it is over, or says it too early: only silence tells.
-            self._last_words_until = now + _DOUBTFUL_S
+            self._trailer_until = now + _DOUBTFUL_S
         return batch
 
 

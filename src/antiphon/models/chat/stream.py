@@ -18,7 +18,7 @@ from antiphon.models.chat.chunk import Choice, Counts, decode, parse, parse_row
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.frames import FrameJoiner
 from antiphon.models.chat.lines import Documents, Opening, Splitter
-from antiphon.models.chat.loose import chunk_of, unwrapped, usage_in
+from antiphon.models.chat.loose import chunk_of, unwrap, usage_in
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 
@@ -170,14 +170,14 @@ class ChatStream:
 
     def _is_mute(self, choice: Choice) -> bool:
         """Whether a choice says nothing that is documented, and so perhaps something else."""
-        said = choice.delta
-        if said is not None and said.content is not None:
+        delta = choice.delta
+        if delta is not None and delta.content is not None:
             return False
-        if said is None:
+        if delta is None:
             return choice.message is None and not choice.text and not choice.finish_reason
         if choice.finish_reason and self._answer.has_begun:
             return False
-        return not any(msgspec.structs.astuple(said)) and not (choice.message or choice.error)
+        return not any(msgspec.structs.astuple(delta)) and not (choice.message or choice.error)
 
     @staticmethod
     def _tells_usage(usage: Counts | None) -> bool:
@@ -231,7 +231,7 @@ class ChatStream:
             value = parse(data)
         except ValueError as error:
             raise _Unreadable(str(error)) from None
-        value = unwrapped(cast(Json, value)) if isinstance(value, dict) else value
+        value = unwrap(cast(Json, value)) if isinstance(value, dict) else value
         self._value(value, out)
         if _has_message(value):
             self._answer.choose(out)
@@ -253,7 +253,7 @@ class ChatStream:
             self._words = value
 
     def _object(self, value: Json, out: list[Delta]) -> None:
-        value = unwrapped(value)
+        value = unwrap(value)
         chunk = chunk_of(value)
         self._answer.feed(chunk, out, loose=True)
         if not chunk.choices and not chunk.usage:
@@ -325,8 +325,8 @@ def _only_text(line: bytes) -> str | None:
     choice = chunk.choices[0]
     if choice.delta is None or choice.index or choice.finish_reason or choice.usage or len(chunk.choices) > 1:
         return None
-    said = [value for value in msgspec.structs.astuple(choice.delta) if value]
-    return said[0] if len(said) == 1 and isinstance(said[0], str) else None
+    values = [value for value in msgspec.structs.astuple(choice.delta) if value]
+    return values[0] if len(values) == 1 and isinstance(values[0], str) else None
 
 
 class _Unreadable(UpstreamError):

@@ -83,13 +83,13 @@ def _template_text(file: Path, config: Json) -> str:
     beside = file.with_name("chat_template.jinja")
     if beside.exists():
         return beside.read_text(encoding="utf-8")
-    said: Any = config.get("chat_template")
-    if isinstance(said, list):
-        named = {each["name"]: each["template"] for each in cast("list[Json]", said)}
-        said = named.get("default")
-    if not isinstance(said, str):
+    template: Any = config.get("chat_template")
+    if isinstance(template, list):
+        named = {each["name"]: each["template"] for each in cast("list[Json]", template)}
+        template = named.get("default")
+    if not isinstance(template, str):
         raise NoTemplate(f"there is no chat template beside {file}")
-    return said
+    return template
 
 
 def _compile(text: str) -> Template:

@@ -125,8 +125,8 @@ def _read_list(status: int, body: bytes, headers: Mapping[str, str], key: str) -
     if status in _NO_LIST:
         return None
     if not 200 <= status < 300:
-        said = error_of_answer(status, body, headers, key)
-        raise said if isinstance(said, ApiError) else UpstreamError("The model's server could not list its models.")
+        error = error_of_answer(status, body, headers, key)
+        raise error if isinstance(error, ApiError) else UpstreamError("The model's server could not list its models.")
     try:
         return _models_in(parse(body))
     except ValueError as error:
@@ -154,8 +154,8 @@ def _inner_list(found: Json) -> Any:
 
 
 def _window_of(entry: Any) -> int | None:
-    said = [cast(Json, entry).get(member) for member in _WINDOWS] if isinstance(entry, dict) else []
-    return next((tokens for tokens in said if type(tokens) is int and tokens > 0), None)
+    sizes = [cast(Json, entry).get(member) for member in _WINDOWS] if isinstance(entry, dict) else []
+    return next((tokens for tokens in sizes if type(tokens) is int and tokens > 0), None)
 
 
 def _name_of(entry: Any) -> str:

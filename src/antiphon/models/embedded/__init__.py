@@ -149,7 +149,7 @@ async def start(settings: Settings, say: Say | None, tool_help: ToolHelp = "repa
     try:
         tokens = await asyncio.to_thread(control_tokens, settings.model)
         if say is not None:
-            await _tell_speed(server, say)
+            await _report_speed(server, say)
     except (NoVocabulary, OSError) as error:
         await server.stop()
         raise CannotEmbed(f"{settings.model}: {error}") from error
@@ -159,7 +159,7 @@ async def start(settings: Settings, say: Say | None, tool_help: ToolHelp = "repa
     return EmbeddedModel(server, tokens, tool_help)
 
 
-async def _tell_speed(server: EmbeddedServer, say: Say) -> None:
+async def _report_speed(server: EmbeddedServer, say: Say) -> None:
     settings = server.settings
     try:
         pace = await speed(server.base_url, server.api_key)

@@ -407,7 +407,7 @@ def _hold_lock(entry: Entry, place: Path, report: Reporter) -> Generator[None, N
 
 def _wait_for(path: Path, entry: Entry, report: Reporter) -> BinaryIO:
     until = time.monotonic() + LOCK_S
-    told = False
+    announced = False
     while True:
         file = path.open("ab")
         # The holder removes the file as it lets go: a lock on a file that has no name any more guards nothing.
@@ -416,9 +416,9 @@ def _wait_for(path: Path, entry: Entry, report: Reporter) -> BinaryIO:
         file.close()
         if time.monotonic() > until:
             raise FetchFailed(entry.name, [(str(path), f"another process held it for {LOCK_S:g} s")])
-        if not told:
+        if not announced:
             report.say(f"{entry.name}: another process is fetching it, waiting")
-            told = True
+            announced = True
         time.sleep(0.1)
 
 

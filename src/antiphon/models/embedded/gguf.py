@@ -36,7 +36,7 @@ class Attention(msgspec.Struct, frozen=True):
 _Count = Annotated[int, msgspec.Meta(gt=0)]
 
 
-class _Said(msgspec.Struct):
+class _Metadata(msgspec.Struct):
     context_length: _Count
     block_count: _Count
     embedding_length: _Count
@@ -59,14 +59,14 @@ def attention(model: Path) -> Attention | None:
     name = f"{found.get(_ARCHITECTURE)}."
     own = {key.removeprefix(name): value for key, value in found.items() if key.startswith(name)}
     try:
-        said = msgspec.convert(own, _Said)
+        metadata = msgspec.convert(own, _Metadata)
     except msgspec.ValidationError:
         return None
-    width = said.embedding_length // said.heads
-    heads = said.kv_heads or said.heads
-    in_all = sum(heads) if isinstance(heads, tuple) else said.block_count * heads
-    per_head = (said.key_length or width) + (said.value_length or width)
-    return Attention(said.context_length, 2 * in_all * per_head) if in_all * per_head else None
+    width = metadata.embedding_length // metadata.heads
+    heads = metadata.kv_heads or metadata.heads
+    in_all = sum(heads) if isinstance(heads, tuple) else metadata.block_count * heads
+    per_head = (metadata.key_length or width) + (metadata.value_length or width)
+    return Attention(metadata.context_length, 2 * in_all * per_head) if in_all * per_head else None
 
 
 def read_metadata(model: Path, wanted: Collection[str]) -> dict[str, Any]:

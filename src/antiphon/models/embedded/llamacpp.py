@@ -233,12 +233,12 @@ class EmbeddedServer:
                 up = await _handshake(process, self._orders())
         except TimeoutError:
             await _end(process)
-            raise self._start_failed(f"it did not answer within {self.settings.start_s:g} s") from None
+            raise self._start_error(f"it did not answer within {self.settings.start_s:g} s") from None
         except BaseException:
             await _end(process)
             raise
         if up is None:
-            raise self._start_failed(f"the child ended with code {await process.wait()}")
+            raise self._start_error(f"the child ended with code {await process.wait()}")
         self._port, self.load_s, self.last_error = up.port, up.load_s, ""
         self._up.set()
         return process
@@ -276,7 +276,7 @@ class EmbeddedServer:
         }
         return json.dumps(orders).encode() + b"\n"
 
-    def _start_failed(self, why: str) -> StartFailed:
+    def _start_error(self, why: str) -> StartFailed:
         self.last_error = f"{self.settings.model.name} could not be started: {why}\n{_tail(self.settings.log)}"
         return StartFailed(self.last_error)
 

@@ -17,7 +17,7 @@ FROM store_file f JOIN vector_store s ON s.pk = f.store_pk JOIN file ON file.id 
 WHERE f.status = 'in_progress' AND f.run_after <= ? ORDER BY f.created_at, f.pk LIMIT ?"""
 
 # A worker whose lease has run out is told by the number of attempts: the next one has raised it.
-_MINE = "pk = ? AND generation = ? AND attempts = ? AND status = 'in_progress'"
+_HELD = "pk = ? AND generation = ? AND attempts = ? AND status = 'in_progress'"
 
 
 def is_any(db: sqlite3.Connection, now: int) -> bool:
@@ -51,20 +51,20 @@ def claim(db: sqlite3.Connection, now: int, until: int, limit: int) -> list[Inge
     return jobs
 
 
-def _mine(job: IngestionJob) -> tuple[int, int, int]:
+def _claim_key(job: IngestionJob) -> tuple[int, int, int]:
     return job.key, job.generation, job.attempts
 
 
 def _store_of(db: sqlite3.Connection, job: IngestionJob) -> int | None:
     """The number of the vector store, while the job is still its worker's."""
-    row = db.execute(f"SELECT store_pk FROM store_file WHERE {_MINE}", _mine(job)).fetchone()
+    row = db.execute(f"SELECT store_pk FROM store_file WHERE {_HELD}", _claim_key(job)).fetchone()
     return row[0] if row else None
 
 
 def progress(db: sqlite3.Connection, job: IngestionJob, until: int, stage: str, done: int, total: int) -> bool:
     """See ``VectorStoreStore.progress``."""
-    statement = f"UPDATE store_file SET run_after = ?, stage = ?, done = ?, total = ? WHERE {_MINE}"
-    return db.execute(statement, (until, stage, done, total, *_mine(job))).rowcount > 0
+    statement = f"UPDATE store_file SET run_after = ?, stage = ?, done = ?, total = ? WHERE {_HELD}"
+    return db.execute(statement, (until, stage, done, total, *_claim_key(job))).rowcount > 0
 
 
 def find_vectors(db: sqlite3.Connection, digests: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -122,8 +122,8 @@ def fail(db: sqlite3.Connection, job: IngestionJob, code: str, message: str) -> 
 def release(db: sqlite3.Connection, job: IngestionJob, run_after: int, *, counts: bool = True) -> None:
     """See ``VectorStoreStore.release``."""
     less = 0 if counts else 1
-    statement = f"UPDATE store_file SET run_after = ?, stage = 'queued', attempts = attempts - ? WHERE {_MINE}"
-    db.execute(statement, (run_after, less, *_mine(job)))
+    statement = f"UPDATE store_file SET run_after = ?, stage = 'queued', attempts = attempts - ? WHERE {_HELD}"
+    db.execute(statement, (run_after, less, *_claim_key(job)))
 
 
 def recover(db: sqlite3.Connection) -> None:

@@ -70,10 +70,10 @@ def select_oldest(selection: Selection) -> str:
 def read_records(db: sqlite3.Connection, *, after: Id | None, limit: int) -> list[Record]:
     """Visible responses behind ``after``, whole."""
     rows = db.execute(_RECORDS, {"after": after or "", "limit": limit}).fetchall()
-    return [_build_whole(list(group)) for _, group in groupby(rows, key=itemgetter(0))]
+    return [_build_record(list(group)) for _, group in groupby(rows, key=itemgetter(0))]
 
 
-def _build_whole(rows: Sequence[Sequence[Any]]) -> Record:
+def _build_record(rows: Sequence[Sequence[Any]]) -> Record:
     """A response from its rows, one for each item of either side."""
     id, project = rows[0][:2]
     sides = {side: to_items(row[10:] for row in rows if row[9] == side) for side in ("in", "out")}

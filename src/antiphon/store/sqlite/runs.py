@@ -135,9 +135,10 @@ def enqueue(db: sqlite3.Connection, run: NewRun, *, queued_max: int, per_project
         QueueFull, DuplicateResponse, UnknownConversation: nothing was changed.
     """
     record = run.record
-    for statement, most, mine in ((_WAITING_ALL, queued_max, False), (_WAITING_OF_PROJECT, per_project_max, True)):
+    bounds = ((_WAITING_ALL, queued_max, False), (_WAITING_OF_PROJECT, per_project_max, True))
+    for statement, most, of_project in bounds:
         if db.execute(statement, {"most": most, "project": record.project}).fetchone()[0] >= most:
-            raise QueueFull(mine=mine)
+            raise QueueFull(of_project=of_project)
     if not responses.insert(db, record, _next_place(db, record)):
         raise DuplicateResponse(record.id)
     responses.insert_items(db, record, {"in": record.input}, None)
@@ -245,16 +246,16 @@ def release(db: sqlite3.Connection, id: Id, epoch: int) -> None:
 def recover(db: sqlite3.Connection, node: str) -> list[Unfinished]:
     """Queue again what other nodes left; all runs there are, in the order in which they came."""
     db.execute(_ABANDONED, (node,))
-    return _unfinished(db)
+    return _find_unfinished(db)
 
 
 def requeue_lost(db: sqlite3.Connection, node: str, held: Sequence[Id]) -> list[Unfinished]:
     """Queue again what this node does not hold; all runs there are, as ``recover``."""
     db.execute(_LOST, (node, json.dumps(held)))
-    return _unfinished(db)
+    return _find_unfinished(db)
 
 
-def _unfinished(db: sqlite3.Connection) -> list[Unfinished]:
+def _find_unfinished(db: sqlite3.Connection) -> list[Unfinished]:
     return [
         Unfinished(id=id, project=project, status=status, epoch=epoch, conversation_id=conversation)
         for id, project, status, epoch, conversation in db.execute(_UNFINISHED)

@@ -43,10 +43,10 @@ def diff(old: str, new: str) -> str:
         start = _start(before, cursor, group[0][0], end)
         hunks.append(hunk(before[start:end], [(a - start, b - start, lines) for a, b, lines in group]))
         cursor = end
-    said = write(hunks)
+    diff = write(hunks)
     if "\n" not in old:
-        said = said.replace("\n", newline_of(new))
-    return _verify(said, apply(old, said), new)
+        diff = diff.replace("\n", newline_of(new))
+    return _verify(diff, apply(old, diff), new)
 
 
 def hunk(expected: Sequence[str], changed: Iterable[Edit]) -> Hunk:
