@@ -55,7 +55,7 @@ def _refuse_url(url: str, key: str) -> None:
         usable = False
     if not usable:
         # Without the cause, which may quote the URL.
-        raise ConfigError(f"upstream {shown!r} names no host, or a port that there is not") from None
+        raise ConfigError(f"upstream {shown!r} names no host, or an invalid port") from None
     if key and "@" in url.split("/")[2]:
         raise ConfigError(f"upstream {shown!r} holds a user and a password, and upstream_key is set: use one of them")
 
@@ -206,7 +206,7 @@ class Config:
         if self.retention_days < 0 or self.store_bytes_max < 0:
             raise ConfigError("retention_days and store_bytes_max cannot be negative; 0 means unlimited")
         if self.upstreams and not self.upstream:
-            raise ConfigError("upstreams are servers besides upstream, which is not set")
+            raise ConfigError("upstreams needs upstream to be set too")
         for url in self.upstream_urls:
             _refuse_url(url, self.upstream_key)
 
@@ -257,7 +257,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _read_value(name: str, value: Any, source: str) -> Any:
     if name not in _TYPES:
-        raise ConfigError(f"{source}: there is no setting {name!r}; there are {', '.join(sorted(_TYPES))}")
+        raise ConfigError(f"{source}: unknown setting {name!r}; known settings: {', '.join(sorted(_TYPES))}")
     try:
         return _convert(name, value)
     except (ValueError, TypeError) as error:

@@ -250,11 +250,11 @@ def _unseal(item: Json, unseal: Unseal, purpose: Purpose, param: str) -> Json:
 def _unshowable(part: Json, supports_images: bool) -> str | None:
     match part.get("type"):
         case "input_image" if not supports_images:
-            return "This model does not accept images. Remove the image, or choose a model that sees."
+            return "This model does not accept images. Remove the image, or choose a model that supports images."
         case "input_image" if not part.get("image_url"):
             return "Give an image in one of 'image_url' and 'file_id'."
         case "input_file":
-            return "A model reads the text of a file, and there is none of this one."
+            return "Models are shown the text of a file, and this file has none."
         case _:
             return None
 

@@ -296,9 +296,9 @@ def _asked(client: OpenAI) -> None:
 
 def test_an_engine_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     with OpenAI(data=tmp_path, embedded="no-such-model") as client:
-        with pytest.raises(EngineError, match="there is no model 'no-such-model'; there are "):
+        with pytest.raises(EngineError, match="unknown model 'no-such-model'; known models: "):
             client.models.list()
-        with pytest.raises(EngineError, match="there is no model 'no-such-model'; there are "):
+        with pytest.raises(EngineError, match="unknown model 'no-such-model'; known models: "):
             client.models.list()
     with OpenAI(data=tmp_path, embedded=tmp_path / "none.gguf") as client, pytest.raises(EngineError, match="no file"):
         client.models.list()
@@ -306,7 +306,7 @@ def test_an_engine_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
 
 async def test_an_engine_that_cannot_be_opened_says_why_async(tmp_path: Path) -> None:
     async with AsyncOpenAI(data=tmp_path, embedded="no-such-model") as client:
-        with pytest.raises(EngineError, match="there is no model 'no-such-model'; there are "):
+        with pytest.raises(EngineError, match="unknown model 'no-such-model'; known models: "):
             await client.models.list()
 
 

@@ -294,7 +294,7 @@ def test_settings_come_from_where_the_server_has_them(tmp_path: Path, monkeypatc
     assert (settings(config=file).model, settings(config=file).retention_days) == ("qwen", 7)
     assert settings(config=Config(threads=3), data=tmp_path).threads == 3
     assert settings(config=Config(threads=3)).retention_days == 30
-    with pytest.raises(ConfigError, match="there is no setting 'strickt'"):
+    with pytest.raises(ConfigError, match="unknown setting 'strickt'"):
         settings(config={"strickt": True})
 
 

@@ -292,7 +292,7 @@ def test_anything_with_a_kind_and_a_run_is_a_tool(running: Any) -> None:
 @pytest.mark.parametrize(
     ("tools", "options", "error", "words"),
     [
-        ([3], {}, TypeError, "is no tool"),
+        ([3], {}, TypeError, "is not a tool"),
         ([get_weather, get_weather], {}, ValueError, "two tools"),
         ([], {"turns_max": 0}, ValueError, "above 0"),
         ([], {"background": True}, ValueError, "background"),

@@ -128,9 +128,9 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "smollm2-135m-instruct" in listed
     assert "Apache-2.0" in listed
     assert main(["models", "fetch", "nobody"]) == 2
-    assert "there is no model 'nobody' (there are qwen" in capsys.readouterr().err
+    assert "unknown model 'nobody' (known models: qwen" in capsys.readouterr().err
     assert main(["models", "fetch"]) == 2
-    assert "specify a model to fetch (there are qwen" in capsys.readouterr().err
+    assert "specify a model to fetch (known models: qwen" in capsys.readouterr().err
 
 
 def test_mistakes_are_reported(capsys: pytest.CaptureFixture[str]) -> None:

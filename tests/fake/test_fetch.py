@@ -176,7 +176,7 @@ def test_a_broken_transfer_is_resumed_at_once(hub: HubState, place: Path) -> Non
 
 def test_a_later_run_resumes_what_an_earlier_one_left(hub: HubState, place: Path) -> None:
     hub.cuts = [1000, 0]
-    assert "broke off at 1 kB" in failure(place, environ(hub), HUB)
+    assert "interrupted at 1 kB" in failure(place, environ(hub), HUB)
     assert names(place) == ["tiny.gguf.hub.partial"]
     assert get(place, environ(hub), HUB).read_bytes() == DATA
     assert hub.asked[-1].endswith("bytes=1000-")
@@ -282,7 +282,7 @@ def test_pip_that_is_not_there_is_reported(place: Path, monkeypatch: pytest.Monk
 def test_pip_that_hangs_is_ended(tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "STALL_S", 0.3)
     monkeypatch.setattr(fetching, "_pip", lambda: [sys.executable, "-c", "import time; time.sleep(60)"])
-    assert "brought nothing" in failure(place, environ(), INDEX)
+    assert "downloaded nothing" in failure(place, environ(), INDEX)
 
 
 # Both

@@ -42,7 +42,7 @@ async def test_folders_are_added_once_and_found(tmp_path: Path, capsys: pytest.C
         assert not {"\x1b", "\x07", "\x9b"} & set(out), "what a file says does not steer the terminal"
         assert (await ran("search", "kb", "cat"))[1] == "", "what was replaced is gone"
         status, out, _ = await ran("files", "reindex", "--store", "kb")
-        assert status == 0 and "2 taken in again, 0 failed" in out
+        assert status == 0 and "2 ingested again, 0 failed" in out
         assert (await ran("files", "reindex", "--store", "nope"))[0] == 1
         assert (await ran("search", "nope", "x"))[0] == 1
 

@@ -212,7 +212,7 @@ async def test_a_server_without_a_token_takes_none(data: Path) -> None:
 
 async def test_a_server_that_does_not_answer_is_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = await SqliteStore.open(data)
-    for token, said in ((None, "is in use by"), (TOKEN, "does not answer as it should")):
+    for token, said in ((None, "is in use by"), (TOKEN, "did not answer as expected")):
         store.announce("http://127.0.0.1:1/v1", token)
         assert await asyncio.to_thread(main, ["purge", "--data", str(data), "--all"]) == 1
         told = capsys.readouterr().err
@@ -258,7 +258,7 @@ def test_doctor_on_a_healthy_folder(data: Path, gguf: str, capsys: pytest.Captur
 
 def test_doctor_before_the_first_start(tmp_path: Path, gguf: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, found = examined(capsys, "--data", str(tmp_path / "none"), "--model", gguf)
-    assert (status, "not there yet" in found["data folder"], "none yet" in found["database"]) == (0, True, True)
+    assert (status, "does not exist yet" in found["data folder"], "none yet" in found["database"]) == (0, True, True)
     assert not (tmp_path / "none").exists()
 
 

@@ -121,6 +121,6 @@ async def test_answers_are_bounded_and_stay_where_they_are_asked_for(handler: An
 
 async def test_nobody_there_is_reported() -> None:
     embedder = UpstreamEmbedder("http://127.0.0.1:9/v1", "m")
-    with pytest.raises(EmbeddingUnavailable, match="does not answer"):
+    with pytest.raises(EmbeddingUnavailable, match="did not answer"):
         await embedder.embed(["a"])
     await embedder.close()

@@ -96,7 +96,7 @@ LAUGHS = """<?xml version="1.0"?><!DOCTYPE w [<!ENTITY a "ha"><!ENTITY b "&a;&a;
         (b"\x89PNG\r\n\x1a\n\0\0", "unsupported_file", "image"),
         (b"\xd0\xcf\x11\xe0" + b"\0" * 100, "unsupported_file", "Office"),
         (samples.zipped({"a.txt": "hello"}), "unsupported_file", "zip"),
-        (b"ab\0cd" * 50, "unsupported_file", "no text"),
+        (b"ab\0cd" * 50, "unsupported_file", "neither text"),
         (b"   \n", "invalid_file", "no text"),
         (b"%PDF-1.7 garbage", "invalid_file", "damaged"),
         (samples.pdf(("",)), "invalid_file", "no text"),

@@ -340,7 +340,7 @@ async def test_a_full_queue_says_so() -> None:
         await begun(client)
         for _ in range(2):
             await client.responses.create(model="m", input="hi", background=True)
-        with pytest.raises(openai.RateLimitError, match="of yours wait already") as caught:
+        with pytest.raises(openai.RateLimitError, match="of yours are queued") as caught:
             await client.responses.create(model="m", input="hi", background=True)
     assert caught.value.response.headers["retry-after"] == "10"
     assert caught.value.code == "rate_limit_exceeded"

@@ -107,7 +107,7 @@ async def test_a_stored_file_is_read_as_long_as_it_is_there(
         assert "Lemons need full sun." in read(model) and parsed == ["guide.pdf"], "read once for both"
         await client.files.delete(file.id)
         await client.responses.create(model="m", input="And now?", previous_response_id=second.id)
-        assert "Lemons" not in read(model) and "cannot be shown any more" in read(model)
+        assert "Lemons" not in read(model) and "can no longer be shown" in read(model)
         with pytest.raises(openai.NotFoundError) as error:
             await client.responses.create(model="m", input=asked({"file_id": file.id}))
         assert error.value.param == "input[0].content[0]"
@@ -192,7 +192,7 @@ async def test_files_of_a_context_are_bounded_together(model: ScriptedModel, mon
             await client.responses.create(model="m", input=asked(text, text))
         first = await client.responses.create(model="m", input=asked(text))
         await client.responses.create(model="m", input=asked(text), previous_response_id=first.id)
-        assert "cannot be shown any more" in read(model), "of an earlier turn only a note is left"
+        assert "can no longer be shown" in read(model), "of an earlier turn only a note is left"
 
 
 async def test_a_stored_image_is_shown_to_a_model_that_sees(model: ScriptedModel) -> None:
@@ -226,7 +226,7 @@ async def test_a_screen_may_be_a_stored_image() -> None:
         await client.files.delete(file.id)
         await client.responses.create(model="m", input="And now?", previous_response_id=seen)
         (told,) = [item["output"] for item in model.prompts[-1].items if item["type"] == "function_call_output"]
-    assert "cannot be shown any more" in told[0]["text"]
+    assert "can no longer be shown" in told[0]["text"]
 
 
 @pytest.mark.parametrize(

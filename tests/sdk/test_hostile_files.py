@@ -133,7 +133,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatc
         assert (await server.send_form(PURPOSE + FILE + END))[0] == 200
 
 
-class Told(ScriptedModel):
+class Recording(ScriptedModel):
     """Says when it is first asked."""
 
     def __init__(self, *scripts: Any, again: bool) -> None:
@@ -147,7 +147,7 @@ class Told(ScriptedModel):
 
 async def test_what_requests_name_shares_the_room_of_bodies(tmp_path: Path) -> None:
     gate = asyncio.Event()
-    model = Told([gate, "Hi."], again=True)
+    model = Recording([gate, "Hi."], again=True)
     kept = LocalBlobs(tmp_path / "files")
     config = Config(bodies_bytes_max=4_000_000)
     async with (

@@ -43,7 +43,7 @@ def test_a_key_is_shown_once_and_kept_hashed(tmp_path: Path, capsys: pytest.Capt
     assert keys_command(folder, "revoke", key.id, capsys=capsys)[0] == 0
     assert "revoked" in keys_command(folder, "list", capsys=capsys)[1]
     status, _, err = keys_command(folder, "revoke", key.id, capsys=capsys)
-    assert status == 1 and "no open key" in err
+    assert status == 1 and "no active key" in err
 
 
 def test_no_key_is_made_twice() -> None:

@@ -292,7 +292,7 @@ def test_what_a_damaged_log_lacks_is_said_and_kept(
     if not index:
         (folder / f"{DATABASE_NAME}-shm").unlink()
     opener(folder)
-    assert ("changed pages" in caplog.text and "going on without them" in caplog.text) is seen
+    assert ("changed pages" in caplog.text and "continuing without them" in caplog.text) is seen
     assert [each.read_bytes() for each in folder.glob("*-wal.damaged-*")] == (damaged if seen else [])
     start(folder)
     caplog.clear()

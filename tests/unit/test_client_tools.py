@@ -322,7 +322,7 @@ def test_the_grammars_of_a_request_have_a_bound_together() -> None:
     tools = [grammar("regex", f"{'a' * 90_000}{n}") | {"name": f"c{n}"} for n in range(3)]
     assert len(offers(*tools[:2]).functions) == 2
     for each in (tools, [{"type": "namespace", "name": "n", "description": "d", "tools": tools}]):
-        with pytest.raises(InvalidRequest, match="together") as caught:
+        with pytest.raises(InvalidRequest, match="in all") as caught:
             offers(*each)
         assert caught.value.param == "tools"
 

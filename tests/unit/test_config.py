@@ -48,7 +48,7 @@ def test_mistakes_in_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load({}, {}, file)
     file.write_text("prot = 1")
-    with pytest.raises(ConfigError, match="there is no setting 'prot'"):
+    with pytest.raises(ConfigError, match="unknown setting 'prot'"):
         load({}, {}, file)
     file.write_text("= 1")
     with pytest.raises(ConfigError, match="Invalid"):

@@ -112,7 +112,7 @@ def test_an_endpoint_that_cannot_be_used_is_refused_and_no_secret_told(table: di
 
 
 def test_endpoints_are_told_apart_by_their_urls() -> None:
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="same URL"):
         endpoints([{"url": URL, "secret": SECRET}, {"url": URL, "secret": new_secret()}])
     with pytest.raises(ValueError, match="a list"):
         endpoints(7)

@@ -84,10 +84,10 @@ def read(answer: bytes, **fields: Any) -> list[Any]:
     return [*stream.feed(answer), *stream.end()]
 
 
-@pytest.mark.parametrize("thinks", ["tags", "opened"])
-def test_the_whole_answer_is_the_text(thinks: str) -> None:
+@pytest.mark.parametrize("style", ["tags", "opened"])
+def test_the_whole_answer_is_the_text(style: str) -> None:
     pieces = ("<think>go", ' "home"\n', "\\now 😀")
-    deltas = read(frames(*(text(piece) for piece in pieces), finish()), reasoning_format=thinks)
+    deltas = read(frames(*(text(piece) for piece in pieces), finish()), reasoning_format=style)
     calls = [delta for delta in deltas if isinstance(delta, Call)]
     assert [call.name for call in calls if call.name] == ["note"]
     assert json.loads("".join(call.arguments for call in calls)) == {"input": "".join(pieces)}

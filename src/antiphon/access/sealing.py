@@ -61,7 +61,7 @@ class Sealer:
 
     def __init__(self, secrets: Sequence[str], *, random: Callable[[int], bytes] = os.urandom) -> None:
         if not secrets or any(len(secret) < SECRET_CHARS_MIN for secret in secrets):
-            raise WeakSecret(f"a sealing key has {SECRET_CHARS_MIN} characters at least")
+            raise WeakSecret(f"a sealing key must have at least {SECRET_CHARS_MIN} characters")
         self._secrets = {_name(secret): secret.encode() for secret in secrets}
         self._sealing = _name(secrets[0])
         self._random = random

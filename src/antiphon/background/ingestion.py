@@ -106,7 +106,7 @@ class IngestionQueue:
     async def _attempt(self, job: IngestionJob) -> None:
         """Take one file in, or say why not."""
         if job.attempts > BROKEN_OFF_MAX:
-            await self._files.fail(job, "server_error", "Taking the file in broke off too often.")
+            await self._files.fail(job, "server_error", "Ingesting the file was interrupted too often.")
             return
         try:
             await self._take_in(job)
@@ -116,13 +116,13 @@ class IngestionQueue:
         except EmbeddingUnavailable as error:
             await self._postpone(job, error)
         except BlobMissing:
-            await self._files.fail(job, "server_error", "The file's content is not there any more.")
+            await self._files.fail(job, "server_error", "The file's content no longer exists.")
         except (FileLost, StoreUnavailable):
             raise
         except Exception as error:
             log.exception("ingestion failed file_id=%s attempt=%d", job.file_id, job.attempts)
             if job.attempts >= ATTEMPTS_MAX:
-                await self._files.fail(job, "server_error", f"The file could not be taken in ({type(error).__name__}).")
+                await self._files.fail(job, "server_error", f"The file could not be ingested ({type(error).__name__}).")
             else:
                 await self._files.release(job, int(self._clock()) + 2**job.attempts)
 

@@ -190,9 +190,9 @@ class Background:
 
 
 def _queue_full(error: QueueFull) -> RateLimited:
-    whose = "of yours wait already" if error.of_project else "wait on this server already"
+    whose = "of yours are queued" if error.of_project else "are queued on this server"
     return RateLimited(
-        f"Too many background responses {whose}. Try again when some have ended.",
+        f"Too many background responses {whose}. Retry when some have ended.",
         headers={"retry-after": str(RETRY_AFTER_S)},
     )
 

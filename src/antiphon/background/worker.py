@@ -270,10 +270,10 @@ class Worker:
                 else:
                     await self._runs.seal(each.id)
             except StoreUnavailable as error:
-                log.warning("end not stored run_id=%s: %s", each.id, error)
+                log.warning("terminal event not stored run_id=%s: %s", each.id, error)
                 self._recheck_due = True
             except Exception:
-                log.exception("end failed run_id=%s", each.id)
+                log.exception("ending the response failed run_id=%s", each.id)
 
     async def write_cancelled(self, project: str, id: Id, epoch: int) -> None:
         """Stop a run that was cancelled, and write its response as its readers have seen it.

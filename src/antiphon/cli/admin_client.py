@@ -44,7 +44,7 @@ def _purge_step(owner: Owner, purge: Purge) -> Purged:
             raise StoreUnavailable(f"The server, {owner}, answers {answer.status}: {text.decode(errors='replace')}")
         return msgspec.json.decode(text, type=Purged)
     except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
-        raise StoreUnavailable(f"The server, {owner}, does not answer as it should: {error}") from error
+        raise StoreUnavailable(f"The server, {owner}, did not answer as expected: {error}") from error
     finally:
         connection.close()
 

@@ -42,8 +42,8 @@ def add_parser(commands: Any) -> None:
     agent.add_argument("--url", help="computer: where the browser starts, which is also all that it may reach")
     agent.add_argument("--network", action="store_true", help="shell: let commands in the sandbox reach the network")
     agent.add_argument("--yes", action="store_true", help="do not ask before each call")
-    agent.add_argument("--turns", type=int, default=30, help="how many times the model is asked at most (30)")
-    agent.add_argument("--model", help="the model to ask (the first that there is)")
+    agent.add_argument("--turns", type=int, default=30, help="maximum number of turns (30)")
+    agent.add_argument("--model", help="the model to ask (the server's first)")
     agent.add_argument("--base-url", help="a server to use, ending in /v1 (OPENAI_BASE_URL; else none is needed)")
     agent.add_argument("--data", type=Path, metavar="DIR", help="folder of the database, without a server")
 

@@ -56,7 +56,7 @@ def _check_versions() -> Iterator[Finding]:
 
 def _check_folder(data: Path) -> Iterator[Finding]:
     if not data.exists():
-        yield Finding("OK", "data folder", f"{data} is not there yet; the first start makes it")
+        yield Finding("OK", "data folder", f"{data} does not exist yet; the first start creates it")
         return
     if not (data.is_dir() and os.access(data, os.R_OK | os.W_OK | os.X_OK)):
         yield Finding("FAIL", "data folder", f"{data} is not a folder that this user may write in")
@@ -160,7 +160,7 @@ def _check_model(config: Config) -> Iterator[Finding]:
     if path is None:
         yield Finding("WARN", "model", f"{entry.name} is not fetched; the first start does ({size(entry.bytes)})")
     elif download.verify(path, entry):
-        yield Finding("OK", "model", f"{entry.name}, {path}, checksum right")
+        yield Finding("OK", "model", f"{entry.name}, {path}, checksum correct")
     else:
         yield Finding("FAIL", "model", f"{path} is damaged; remove it, and antiphon models fetch {entry.name}")
 

@@ -31,10 +31,10 @@ def add_parser(commands: Any) -> None:
     """Add ``files`` and ``search`` to the commands of an ``argparse`` parser."""
     files = commands.add_parser("files", help="put files into a vector store")
     actions = files.add_subparsers(dest="action", required=True, metavar="ACTION")
-    add = actions.add_parser("add", help="add files, and all files of folders; what is there already stays as it is")
+    add = actions.add_parser("add", help="add files and folders; files that are there already are left alone")
     add.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder or a pattern such as 'docs/**/*.md'")
     add.add_argument("--store", required=True, metavar="NAME", help="the vector store's name or id; made when missing")
-    reindex = actions.add_parser("reindex", help="embed a vector store anew, with the embedding model of today")
+    reindex = actions.add_parser("reindex", help="embed a vector store again, with the current embedding model")
     reindex.add_argument("--store", required=True, metavar="NAME", help="the vector store's name or id")
     search = commands.add_parser("search", help="search a vector store")
     search.add_argument("store", metavar="NAME", help="the vector store's name or id")
@@ -51,7 +51,7 @@ def run_files(options: Options) -> int:
         return _with_client(options, lambda client: _reindex(client, options["store"]))
     paths = sorted(_expand(options["paths"]))
     if not paths:
-        return fail("there are no such files")
+        return fail("no files match")
     return _with_client(options, lambda client: _add(client, options["store"], paths))
 
 
@@ -148,8 +148,8 @@ def _reindex(client: OpenAI, name: str) -> int:
             time.sleep(_PAUSE_S)
         progress.update(bar, completed=first.in_progress)
     failed = client.vector_stores.retrieve(id).file_counts.failed - first.failed
-    print(f"{first.in_progress - failed} taken in again, {failed} failed: {id}")
-    return fail(f"{failed} files could not be taken in again") if failed else 0
+    print(f"{first.in_progress - failed} ingested again, {failed} failed: {id}")
+    return fail(f"{failed} files could not be ingested again") if failed else 0
 
 
 def _upload(client: OpenAI, id: str, path: Path, known: Mapping[Any, Any]) -> str | None:

@@ -23,13 +23,13 @@ def add_parser(commands: Any) -> None:
     keys = commands.add_parser("keys", help="make, list and revoke keys")
     actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = actions.add_parser("create", help="make a key and show it, once")
-    create.add_argument("--name", default="", help="what people call it")
-    create.add_argument("--project", default=DEFAULT_PROJECT, help="the project of what it stores (default)")
+    create.add_argument("--name", default="", help="a name to recognize it by")
+    create.add_argument("--project", default=DEFAULT_PROJECT, help="the project that owns what it stores (default)")
     create.add_argument("--rpm", type=_parse_count, metavar="N", help="responses per minute (no limit)")
     create.add_argument("--tpm", type=_parse_count, metavar="N", help="tokens per minute, input and output (no limit)")
     create.add_argument("--budget-tokens-per-day", type=_parse_count, metavar="N", help="tokens per UTC day (no limit)")
-    shown = actions.add_parser("list", help="list the keys")
-    revoke = actions.add_parser("revoke", help="revoke a key for ever")
+    shown = actions.add_parser("list", help="list keys")
+    revoke = actions.add_parser("revoke", help="revoke a key permanently")
     revoke.add_argument("id", metavar="ID", help="the key's id, key_…")
     usage = actions.add_parser("usage", help="what the keys used, per UTC day")
     usage.add_argument("--days", type=_parse_count, default=30, help="how many days, today included (30)")
@@ -75,10 +75,10 @@ def _list(db: sqlite3.Connection, options: Options) -> int:
 
 def _revoke(db: sqlite3.Connection, options: Options) -> int:
     if not statements.revoke(db, options["id"], int(time.time())):
-        return fail(f"there is no open key {options['id']}")
+        return fail(f"no active key {options['id']}")
     print(f"{options['id']} has been revoked")
     if all(key.revoked_at is not None for key in statements.read_keys(db)):
-        print("No open key is left: the server refuses everything until you make one.", file=sys.stderr)
+        print("No active key is left: the server refuses all requests until you create one.", file=sys.stderr)
     return 0
 
 

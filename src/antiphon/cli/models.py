@@ -40,8 +40,8 @@ def _fetch(name: str) -> int:
     entries = catalogue.load()
     entry = catalogue.find(entries, name)
     if entry is None:
-        wrong = f"there is no model {name!r}" if name else "specify a model to fetch"
-        raise ConfigError(f"{wrong} (there are {', '.join(entry.name for entry in entries)})")
+        wrong = f"unknown model {name!r}" if name else "specify a model to fetch"
+        raise ConfigError(f"{wrong} (known models: {', '.join(entry.name for entry in entries)})")
     try:
         print(download.fetch(entry))
     except download.FetchFailed as error:

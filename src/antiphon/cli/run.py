@@ -132,7 +132,7 @@ def _owner_url(config: Config) -> str | None:
     if owner is None:
         return None
     if owner.socket or not owner.url:
-        raise ServerUnusable(f"run: {config.data} is in use by {owner}, which is no server; --data names another")
+        raise ServerUnusable(f"run: {config.data} is in use by {owner}, not by a server; --data names another")
     return owner.url
 
 

@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
     serve.add_argument("--port", type=int, help="port to listen on (8484; 0 takes a free one)")
     serve.add_argument("--data", type=Path, metavar="DIR", help="folder of the database and the logs")
     serve.add_argument("--store", choices=("sqlite", "memory"), help="where responses are kept (sqlite)")
-    serve.add_argument("--retention-days", type=float, help="how long responses are kept (30; 0 for ever)")
+    serve.add_argument("--retention-days", type=float, help="days that responses are kept (30; 0 means forever)")
     serve.add_argument("--store-bytes-max", type=int, help="size limit; the oldest responses go first (unlimited)")
     serve.add_argument("--log-format", choices=("text", "json"), help="how the log is written (text)")
     serve.add_argument("--strict", action="store_true", default=None, help="refuse undocumented parameters")

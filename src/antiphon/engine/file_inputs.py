@@ -149,7 +149,7 @@ class FileInputs:
         except ApiError as error:
             if not reader.is_history:
                 raise _at(error, path) from error
-            name, text = _name(part), f"[This file cannot be shown any more. {error.message}]"
+            name, text = _name(part), f"[This file can no longer be shown. {error.message}]"
         return {"type": "input_text", "text": f"{name}:\n{text}"}
 
     async def _named_text(self, part: Json, reader: _Reader) -> tuple[str, str]:
@@ -176,7 +176,7 @@ class FileInputs:
                 async with self._blobs.local(id) as path:
                     text = await self._read(path, file.filename)
             except BlobMissing as error:
-                raise NotFound(f"The content of file '{id}' is not there any more.") from error
+                raise NotFound(f"The content of file '{id}' no longer exists.") from error
             except StoreUnavailable as error:
                 raise to_unavailable("Files cannot be read now", error) from error
             self._cache.put(id, text)
@@ -194,7 +194,7 @@ class FileInputs:
         data = b"".join([piece async for piece in self._files.read(id)])
         kind = next((kind for magic, kind in _IMAGES if data.startswith(magic)), None)
         if kind is None:
-            raise InvalidRequest(f"File '{id}' is no image of a kind that is known here.", code="invalid_image")
+            raise InvalidRequest(f"File '{id}' is not an image of a supported type.", code="invalid_image")
         return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
     async def _inline(self, given: str, name: str) -> str:
@@ -237,7 +237,7 @@ class FileInputs:
 
     def _bound(self, size: int) -> None:
         if size > self._bytes_max:
-            text = f"A file for a model has {self._bytes_max} bytes at most; this one has {size}."
+            text = f"A file for a model may have at most {self._bytes_max} bytes; this one has {size}."
             raise InvalidRequest(text, code="file_too_large")
 
     async def _read_bytes(self, data: bytes, name: str) -> str:

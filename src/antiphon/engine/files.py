@@ -72,7 +72,7 @@ class Files:
         try:
             await self._blobs.delete(name)
         except StoreUnavailable as error:
-            log.warning("bytes are left to the sweep name=%s error=%s", name, error)
+            log.warning("blob deletion failed, left to the sweep name=%s error=%s", name, error)
 
     async def forget(self, id: Id) -> None:
         """The file is not added after all."""
@@ -151,7 +151,7 @@ class Files:
             InvalidRequest: it would be too large.
         """
         if new.bytes > self._upload_bytes_max:
-            text = f"Invalid 'bytes': an upload has at most {self._upload_bytes_max} bytes."
+            text = f"Invalid 'bytes': an upload may have at most {self._upload_bytes_max} bytes."
             raise InvalidRequest(text, code="integer_above_max_value", param="bytes")
         now = int(self._clock())
         upload = Upload(

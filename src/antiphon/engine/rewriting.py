@@ -64,7 +64,7 @@ class QueryRewriter:
             names: Sequence[str] = [self._model] if self._model else await self._roster.names()
             return await self._roster.find(names[0]) if names else None
         except ApiError as error:
-            log.warning("no model rewrites queries error=%s", type(error).__name__)
+            log.warning("query rewriting unavailable error=%s", type(error).__name__)
             return None
 
     async def _rewrite(self, model: Model | None, query: str, prompt: Prompt, used: list[tuple[Usage, bool]]) -> str:

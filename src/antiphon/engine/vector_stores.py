@@ -412,7 +412,7 @@ def _chunking(strategy: ChunkingStrategy | None) -> Chunking:
     size, overlap = strategy.static.max_chunk_size_tokens, strategy.static.chunk_overlap_tokens
     if overlap * 2 > size:
         param = "chunking_strategy.static.chunk_overlap_tokens"
-        text = f"Invalid '{param}': it may be half of 'max_chunk_size_tokens' at most."
+        text = f"Invalid '{param}': it may be at most half of 'max_chunk_size_tokens'."
         raise InvalidRequest(text, code="invalid_value", param=param)
     return Chunking(size, overlap, is_auto=False)
 

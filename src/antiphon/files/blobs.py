@@ -189,8 +189,8 @@ async def _ask(work: Callable[..., Any], *given: Any, **named: Any) -> Any:
     except FileNotFoundError:
         raise
     except Exception as error:
-        log.warning("the place of blobs does not answer as it should error=%s", error)
-        raise StoreUnavailable(f"The place of files does not answer as it should ({type(error).__name__}).") from error
+        log.warning("blob store answered unexpectedly error=%s", error)
+        raise StoreUnavailable(f"The blob store did not answer as expected ({type(error).__name__}).") from error
 
 
 class RemoteBlobs:
@@ -226,7 +226,7 @@ class RemoteBlobs:
                 await _ask(self._files.makedirs, self._root, exist_ok=True)
                 await _ask(self._files.put_file, str(source), path)
             except FileNotFoundError as error:
-                raise StoreUnavailable("The place of files is not there, and could not be made.") from error
+                raise StoreUnavailable("The bucket for files does not exist and could not be created.") from error
 
     def read(self, name: str) -> AsyncIterator[bytes]:
         """See ``BlobStore.read``."""

@@ -80,7 +80,7 @@ class UpstreamReranker:
         try:
             return await self._client.post(body)
         except Unreachable as error:
-            raise RerankUnavailable(f"The rerank server does not answer as it should ({error}).") from error
+            raise RerankUnavailable(f"The rerank server did not answer as expected ({error}).") from error
 
     async def close(self) -> None:
         """See ``Reranker.close``."""

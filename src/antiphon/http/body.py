@@ -40,7 +40,7 @@ class BodyBudget:
         taken_by_one = self._taken_by.get(project, 0) + size
         if self._taken + size > self._bytes_max or taken_by_one > self._one_max:
             raise Unavailable(
-                "The server is reading as much as it can. Please retry in a moment.",
+                "The server is at its limit of request bodies. Please retry in a moment.",
                 code="too_many_bodies",
                 headers={"Retry-After": "2"},
             )

@@ -278,7 +278,7 @@ class Protocol(HttpToolsProtocol):
             return None
         if before - self.transport.get_write_buffer_size() >= READER_BYTES_PER_LOOK:
             return self._await_reader()
-        log.info("closed a connection: its client reads no answer")
+        log.info("closed a connection: its client does not read the response")
         return self.transport.abort()
 
     def _stop_timer(self) -> None:

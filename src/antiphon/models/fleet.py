@@ -59,7 +59,7 @@ class Member:
     def note(self, error: ApiError) -> None:
         """Leave it out for now, if that is what the error says of it."""
         if self._probing is None and _is_gone(error):
-            log.warning("upstream %s is away: %s", self.name, error.code)
+            log.warning("upstream %s is unavailable: %s", self.name, error.code)
             self._probing = asyncio.create_task(self._probe())
 
     async def _probe(self) -> None:
@@ -69,7 +69,7 @@ class Member:
             if await self._is_back():
                 break
             pause = min(2 * pause, PROBE_S_MAX)
-        log.warning("upstream %s is back", self.name)
+        log.warning("upstream %s is available again", self.name)
         self._probing = None
 
     async def _is_back(self) -> bool:

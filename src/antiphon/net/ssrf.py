@@ -32,7 +32,7 @@ UNREACHABLE = "not reachable"
 NO_TLS = "tls"
 BROKEN = "connection broken"
 TOO_LARGE = "too large"
-NO_URL = "no address of http or https"
+NO_URL = "not an http or https address"
 
 _SCHEMES = ("http://", "https://")
 

@@ -40,7 +40,7 @@ class ClockWatch:
         if self._jumped_at is None:
             self._jumped_at = now
             days = (offset - self._offset) / _DAY_S
-            log.warning("the clock jumped by %.1f days: nothing is deleted by its age for a day", days)
+            log.warning("the clock jumped by %.1f days: deletion by age is paused for a day", days)
         if now - self._jumped_at < JUMP_HELD_S:
             return False
         self._offset, self._jumped_at = offset, None

@@ -93,7 +93,7 @@ class Sweeper:
         room = await self._purge_for_room()
         swept = Swept(past + room.responses, room.conversations)
         if any(swept):
-            log.info("swept", extra={"fields": swept._asdict()})
+            log.info("retention sweep", extra={"fields": swept._asdict()})
         while await self._store.retention.shrink(KEEP_FREE_BYTES):
             pass
         return swept

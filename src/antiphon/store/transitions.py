@@ -44,7 +44,7 @@ RELEASE = Transition("release", ("in_progress",), "queued", ("in_progress",), "a
 RECOVER = Transition("recover", ("in_progress",), "queued", ("in_progress",), "its process has died")
 REQUEUE = Transition("requeue_lost", ("in_progress",), "queued", ("in_progress",), "its process does not know of it")
 CANCEL = Transition(
-    "cancel", ("queued", "in_progress", "cancelled"), "cancelled", ("cancelled",), "for ever, under a new epoch"
+    "cancel", ("queued", "in_progress", "cancelled"), "cancelled", ("cancelled",), "permanently, under a new epoch"
 )
 FINISH = Transition("finish", ("in_progress",), "ended", ("completed", "incomplete", "failed"), "the worker is done")
 FINISH_CANCELLED = Transition("finish", ("cancelled",), "ended", ("cancelled",), "the last record is written")

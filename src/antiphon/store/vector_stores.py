@@ -199,7 +199,7 @@ class VectorStoreStore(Protocol):
         ...
 
     async def reindex(self, project: str, id: Id, embedder: str) -> bool:
-        """Pin it to another embedder: its vectors go, and its files are to be taken in again, found by words until
+        """Pin it to another embedder: its vectors go, and its files are to be ingested again, found by words until
         then. False when there is none.
         """
         ...

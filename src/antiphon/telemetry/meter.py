@@ -145,7 +145,9 @@ class Meter:
             "antiphon_overhead_seconds", "Of the duration: before the model was asked and after its last word."
         )
         self.tool_helps = Counter(
-            "antiphon_tool_help_total", "Samples in which a model's calls were helped, by what was done.", ("measure",)
+            "antiphon_tool_help_total",
+            "Samples in which a model's calls were repaired, by repair.",
+            ("measure",),
         )
         self.webhook_attempts = Counter(
             "antiphon_webhook_attempts_total", "Attempts to deliver a webhook: delivered or failed.", ("result",)

@@ -66,7 +66,7 @@ async def keeps_no_delivery_without_the_end(store: Store) -> None:
         except (Fenced, DuplicateItem):
             continue
         raise AssertionError("an end was accepted that should not have been")
-    assert await store.deliveries.count_waiting() == 0, "somebody is told of an end that was not"
+    assert await store.deliveries.count_waiting() == 0, "a webhook was queued for an end that did not happen"
 
 
 async def lists_what_is_due_first(store: Store) -> None:

@@ -224,7 +224,7 @@ async def takes_a_write_again(store: Store) -> None:
     assert found is not None and [item.id for item in found.output] == ["o1"], found
 
 
-async def finds_what_it_is_said_to_do(store: Store) -> None:
+async def requeues_what_its_node_lost(store: Store) -> None:
     """What a node does not hold waits again; what it holds, and what others do, is left alone."""
     held = await start_run(store, a_run("r1"))
     lost = await start_run(store, a_run("r2"))
@@ -474,7 +474,7 @@ RUN_CHECKS: tuple[Callable[[Store], Awaitable[None]], ...] = (
     seals_a_long_log,
     fences_a_former_worker,
     takes_a_write_again,
-    finds_what_it_is_said_to_do,
+    requeues_what_its_node_lost,
     takes_a_run_back,
     finds_what_was_left,
     keeps_a_response_as_it_ended,

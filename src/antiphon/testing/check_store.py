@@ -141,7 +141,7 @@ async def refuses_an_unknown_cursor(store: Store) -> None:
             await store.items.read_input(PROJECT, "r1", after=after, limit=5, order="asc")
         except UnknownCursor:
             continue
-        raise AssertionError(f"{after} is no input item of r1")
+        raise AssertionError(f"{after} is not an input item of r1")
     assert await store.items.read_input(STRANGER, "r1", after="nothing", limit=5, order="asc") is None
 
 

@@ -75,7 +75,7 @@ def read_arguments(call: ToolCall) -> Json:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise CallInvalid(f"Error: the arguments of {call.name} are no object.", remedy="force")
+        raise CallInvalid(f"Error: the arguments of {call.name} must be a JSON object.", remedy="force")
     return cast(Json, value)
 
 

@@ -96,7 +96,7 @@ def _grammar(spec: Json) -> tuple[Literal["lark", "regex"], str] | None:
         text = "Invalid 'format': a grammar has a 'syntax', 'lark' or 'regex', and a 'definition'."
         raise SpecInvalid(text, "invalid_value", "format")
     if len(definition) > GRAMMAR_CHARS_MAX:
-        text = f"Invalid 'format.definition': a grammar has {GRAMMAR_CHARS_MAX} characters at most."
+        text = f"Invalid 'format.definition': a grammar may have at most {GRAMMAR_CHARS_MAX} characters."
         raise SpecInvalid(text, "string_above_max_length", "format.definition")
     return syntax, definition
 

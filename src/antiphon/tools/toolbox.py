@@ -116,7 +116,7 @@ class Toolbox:
             InvalidRequest: a tool of the request that cannot be offered, or a function named twice.
         """
         if sum(map(count_grammar_chars, specs)) > GRAMMARS_CHARS_MAX:
-            text = f"Invalid 'tools': their grammars have {GRAMMARS_CHARS_MAX} characters together at most."
+            text = f"Invalid 'tools': their grammars may have at most {GRAMMARS_CHARS_MAX} characters in all."
             raise InvalidRequest(text, code="string_above_max_length", param="tools")
         brought = self._offer_brought(items)
         if not specs:

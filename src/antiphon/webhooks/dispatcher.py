@@ -123,7 +123,7 @@ class WebhookDispatcher:
             lost += step
         if lost:
             self._meter.webhooks_given_up.add(lost)
-            log.warning("%d webhooks were given up: their endpoint is gone, or they are too old", lost)
+            log.warning("%d webhooks were given up: their endpoint was removed, or they are too old", lost)
 
 
 class Lane:

@@ -79,12 +79,12 @@ def endpoints(value: object) -> tuple[Endpoint, ...]:
     """
     tables: object = json.loads(value) if isinstance(value, str) else value
     if not isinstance(tables, list | tuple):
-        raise ValueError("a list of endpoints")
+        raise ValueError("expected a list of endpoints")
     found = tuple(_endpoint(table) for table in cast("Sequence[object]", tables))
     if len(found) > ENDPOINTS_MAX:
-        raise ValueError(f"{ENDPOINTS_MAX} endpoints at most")
+        raise ValueError(f"at most {ENDPOINTS_MAX} endpoints")
     if len({endpoint.url for endpoint in found}) < len(found):
-        raise ValueError("a URL is there twice")
+        raise ValueError("two endpoints have the same URL")
     return found
 
 

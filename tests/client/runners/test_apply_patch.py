@@ -144,10 +144,10 @@ def test_names_are_taken_as_they_are(root: Path, patch: Patched) -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("", "'' is no name of a file"),
-        (".", "'.' is no name of a file"),
-        ("a/", "'a/' is no name of a file"),
-        ("a\0b", "is no name of a file"),
+        ("", "'' is not a file name"),
+        (".", "'.' is not a file name"),
+        ("a/", "'a/' is not a file name"),
+        ("a\0b", "is not a file name"),
         ("/etc/passwd", "/etc/passwd is absolute"),
         ("//a", "//a is absolute"),
         ("C:\\a", "C:\\a is absolute"),
@@ -222,7 +222,7 @@ def test_what_is_no_regular_file_is_refused(root: Path, patch: Patched, kind: st
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as listening, contextlib.chdir(root):
         listening.bind("socket")
         for name in ("pipe", "socket"):
-            with refused(root, f"{name} is no regular file"):
+            with refused(root, f"{name} is not a regular file"):
                 patch(kind, name, "+a" if kind == "create_file" else "-a\n+b")
 
 
@@ -234,7 +234,7 @@ def test_what_is_not_there_is_neither_updated_nor_deleted(root: Path, patch: Pat
 
 def test_what_is_no_text_is_not_updated(root: Path, patch: Patched) -> None:
     (root / "f").write_bytes("a\n".encode("utf-16"))
-    with refused(root, "f is no text"):
+    with refused(root, "f is not a text file"):
         patch("update_file", "f", "-a\n+b")
 
 

@@ -199,7 +199,7 @@ def test_so_many_actions_and_no_more(opened: Any, site: str, asked: Asked) -> No
     computer = opened(f"{site}/", actions_max=3)
     do(computer, asked, CLICK, CLICK)
     for _ in range(2):
-        with pytest.raises(ComputerStopped, match="as many actions as it may"):
+        with pytest.raises(ComputerStopped, match="limit of actions"):
             do(computer, asked, CLICK, CLICK)
 
 
@@ -290,9 +290,9 @@ def test_it_declares_its_tool() -> None:
 
 def test_what_is_no_page_or_bound_is_refused() -> None:
     for url in ("file:///etc/passwd", "about:blank", "a.example", "javascript:1"):
-        with pytest.raises(ValueError, match="is no origin"):
+        with pytest.raises(ValueError, match="is not an origin"):
             Computer(url)
-    with pytest.raises(ValueError, match="is no origin"):
+    with pytest.raises(ValueError, match="is not an origin"):
         Computer("http://a.example/", origins=["b.example"])
     with pytest.raises(ValueError, match="must be above 0"):
         Computer("http://a.example/", actions_max=0)

@@ -29,7 +29,7 @@ def test_an_origin_covers_its_host_and_port(origin: str, host: str, port: int, c
 
 @pytest.mark.parametrize("text", ["", "a.example", "file:///etc", "https://", "ftp://a.example", "javascript:1"])
 def test_what_is_no_origin_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no origin"):
+    with pytest.raises(ValueError, match="is not an origin"):
         Origin.of(text)
 
 

@@ -332,7 +332,7 @@ def test_a_program_of_local_shell_is_run(tmp_path: Path, asked: Asked) -> None:
 
 
 def test_what_local_shell_may_not_do_is_refused(tmp_path: Path, asked: Asked) -> None:
-    with pytest.raises(CommandRefused, match="is no folder below"):
+    with pytest.raises(CommandRefused, match="is not a folder below"):
         local(LocalShell(tmp_path), asked, "ls", working_directory="..")
     with pytest.raises(CommandRefused, match="There is no command"):
         local(LocalShell(tmp_path), asked)

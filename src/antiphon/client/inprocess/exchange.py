@@ -182,13 +182,13 @@ class AsgiExchange:
         try:
             await self._app(self._scope, self._receive, self._send)
         except asyncio.CancelledError:
-            self._fail("The engine was closed before its answer was whole.")
+            self._fail("The engine was closed before its answer was complete.")
             raise
         except Exception:
             log.exception("the application failed")
             if not self._started:
                 await self._send_internal_error()
-        self._fail("The engine ended its answer before it was whole.")
+        self._fail("The engine ended its answer before it was complete.")
 
     def fail_closed(self) -> None:
         """There is no engine to answer any more; the reader is told."""

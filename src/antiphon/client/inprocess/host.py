@@ -246,7 +246,7 @@ class Host:
         if not self._opened.done():
             self._opened.set_exception(_translate_error(error))
         else:
-            log.error("the engine ended", exc_info=error)
+            log.error("the engine stopped unexpectedly", exc_info=error)
 
     async def _serve(self, located: Settings | None) -> None:
         from antiphon.client.inprocess.socket_server import SocketServer, open_socket_file

@@ -28,5 +28,5 @@ class CancellableProgress:
             Abandoned: nobody wants it.
         """
         if self._unwanted():
-            raise Abandoned("The client was closed while its model was fetched; the next fetch goes on from there.")
+            raise Abandoned("The client was closed while its model was fetched; the next fetch resumes from there.")
         self._shown.at(have_bytes)

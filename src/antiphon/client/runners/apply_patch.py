@@ -107,7 +107,7 @@ def _apply(name: str, apply: Callable[..., str], *given: str) -> str:
 
 def _decode(name: str, content: bytes) -> _Text:
     if b"\0" in content:
-        raise PatchRefused(f"{name} is no text.")
+        raise PatchRefused(f"{name} is not a text file.")
     text = content.decode("utf-8", "surrogateescape")
     return _Text(text.removeprefix(_BOM), _BOM if text.startswith(_BOM) else "")
 

@@ -193,7 +193,7 @@ class Computer:
             ComputerStopped: there is nothing more to be done.
         """
         if self._stopped is None and self._loop is not None and time.monotonic() > self._deadline:
-            self._stopped = f"The computer has worked for {self._session_s:g} s, which is as long as it may."
+            self._stopped = f"The computer has worked for {self._session_s:g} s, which is its limit."
         if self._stopped is not None:
             raise ComputerStopped(self._stopped)
         if self._loop is None:
@@ -242,6 +242,6 @@ class Computer:
 
     def _count(self) -> None:
         if self._actions_left == 0:
-            self._stopped = "The computer has done as many actions as it may."
+            self._stopped = "The computer has reached its limit of actions."
             raise ComputerStopped(self._stopped)
         self._actions_left -= 1

@@ -60,7 +60,7 @@ class Root:
             raise NotImplementedError("Patches are applied on systems that open files relative to folders (POSIX).")
         self.path: Final = Path(path).resolve(strict=True)
         if not self.path.is_dir():
-            raise NotADirectoryError(f"{self.path} is no folder.")
+            raise NotADirectoryError(f"{self.path} is not a folder.")
 
     def read(self, name: str) -> bytes:
         """A file's content.
@@ -141,14 +141,14 @@ def _parts(name: str) -> list[str]:
         PatchRefused: it is none, or no file below a folder.
     """
     if not name or "\0" in name or name.endswith("/"):
-        raise PatchRefused(f"{name!r} is no name of a file.")
+        raise PatchRefused(f"{name!r} is not a file name.")
     if name.startswith(("/", "\\")) or name[1:3] in (":\\", ":/"):
         raise PatchRefused(f"{name} is absolute: give the path from the folder that you work in.")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise PatchRefused(f"{name} must not contain '..': give the path from the folder that you work in.")
     if not parts:
-        raise PatchRefused(f"{name!r} is no name of a file.")
+        raise PatchRefused(f"{name!r} is not a file name.")
     return parts
 
 
@@ -180,7 +180,7 @@ def _refuse_special(name: str, status: os.stat_result | None) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise PatchRefused(f"{name} is a folder.")
     if not stat.S_ISREG(status.st_mode):
-        raise PatchRefused(f"{name} is no regular file.")
+        raise PatchRefused(f"{name} is not a regular file.")
 
 
 def _read(name: str, place: Place) -> bytes:

@@ -40,7 +40,7 @@ class Origin:
             return cls("*", None)
         parts = urlsplit(text)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{text!r} is no origin: expected https://host, http://host:port, https://*.host, or *")
+            raise ValueError(f"{text!r} is not an origin, such as https://host, http://host:port, https://*.host, or *")
         return cls(parts.hostname, parts.port or _PORTS[parts.scheme])
 
     def covers(self, host: str, port: int) -> bool:

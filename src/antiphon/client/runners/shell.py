@@ -49,7 +49,7 @@ class _Commands:
             raise ValueError("timeout_s and output_chars_max must be above 0.")
         self._root = Path(root).resolve(strict=True)
         if not self._root.is_dir():
-            raise NotADirectoryError(f"{self._root} is no folder.")
+            raise NotADirectoryError(f"{self._root} is not a folder.")
         self._allowed = None if allow is None else frozenset(allow)
         self._network = network
         self._readable = [Path(path).resolve() for path in readable]
@@ -186,7 +186,7 @@ class LocalShell(_Commands):
     def _start(self, folder: str | None) -> Path:
         path = (self._root / (folder or "")).resolve()
         if not path.is_relative_to(self._root) or not path.is_dir():
-            raise CommandRefused(f"{folder} is no folder below the one that you work in.")
+            raise CommandRefused(f"{folder} is not a folder below the one that you work in.")
         return path
 
 

@@ -119,7 +119,7 @@ class Toolbox:
 
 def _make_function_tool(tool: Any) -> FunctionTool:
     if not callable(tool):
-        raise TypeError(f"{tool!r} is no tool: expected a function, a dict, or an object with kind and run")
+        raise TypeError(f"{tool!r} is not a tool: expected a function, a dict, or an object with kind and run")
     return FunctionTool(tool)
 
 

@@ -76,7 +76,7 @@ class UpstreamEmbedder:
         try:
             return await self._client.post(body)
         except Unreachable as error:
-            raise EmbeddingUnavailable(f"The embedding server does not answer as it should ({error}).") from error
+            raise EmbeddingUnavailable(f"The embedding server did not answer as expected ({error}).") from error
 
     def _rows(self, data: bytes, count: int) -> list[list[float]]:
         try:

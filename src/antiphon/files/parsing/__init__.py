@@ -90,5 +90,5 @@ def _describe_death(code: int, limits: ParseLimits) -> FileRefused:
     if code < 0 and signal.Signals(-code).name in _CPU_SIGNALS:
         return FileRefused("invalid_file", f"Reading the file takes more than {limits.cpu_s} seconds of computing.")
     if code < 0:
-        return FileRefused("invalid_file", "The file is damaged: reading it broke off.")
+        return FileRefused("invalid_file", "The file is damaged: the reader crashed.")
     return FileRefused("server_error", "The file could not be read.")

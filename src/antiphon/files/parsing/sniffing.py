@@ -48,7 +48,7 @@ def sniff(data: bytes, filename: str) -> Kind:
         if head.startswith(magic) and (len(magic) > 2 or b"\0" in head):
             raise FileRefused("unsupported_file", f"This is {name}.")
     if not head.startswith(_BOMS) and b"\0" in head:
-        raise FileRefused("unsupported_file", "This is no text, and no document of a kind that can be read.")
+        raise FileRefused("unsupported_file", "This is neither text nor a document of a supported type.")
     is_named = PurePath(filename).suffix.lower() in HTML_NAMES
     return "html" if _HTML.match(head) or (is_named and b"<" in head) else "text"
 

@@ -52,7 +52,7 @@ def _guess(data: bytes) -> str:
 
     matches = list(from_bytes(data[:GUESS_BYTES]))
     if not matches:
-        raise FileRefused("invalid_file", "The file is no text in any encoding that can be recognised.")
+        raise FileRefused("invalid_file", "The file is not text in any encoding that can be recognised.")
     best = matches[0]
     alike = {match.encoding for match in matches if (match.chaos, match.coherence) == (best.chaos, best.coherence)}
     # Of encodings that make as much sense, the most frequent one.

@@ -25,4 +25,4 @@ async def purge(exchange: Exchange) -> None:
 def _refuse_strangers(exchange: Exchange) -> None:
     token, given = exchange.engine.token, bearer_token(exchange.header(b"authorization")) or ""
     if not token or not hmac.compare_digest(token.encode(), given.encode()):
-        raise Unauthorized("This is for those who can read the server's data folder: use antiphon purge.")
+        raise Unauthorized("Only a process that can read the server's data folder may do this: use antiphon purge.")

@@ -87,7 +87,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._came_bytes += len(data)
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.transport.is_closing():
-            self.conn.send_response(self.conn.reject(400, "This is no WebSocket handshake."))
+            self.conn.send_response(self.conn.reject(400, "This is not a WebSocket handshake."))
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
         self._weigh()
@@ -123,7 +123,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             try:
                 self._bodies.take(wanted - self._taken, self._sender)
             except Unavailable:
-                return self._end("the server is reading as much as it can", _TRY_AGAIN_LATER)
+                return self._end("the server is at its limit of request bodies", _TRY_AGAIN_LATER)
         else:
             self._bodies.give_back(self._taken - wanted, self._sender)
         self._taken = wanted

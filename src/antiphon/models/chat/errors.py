@@ -365,7 +365,7 @@ def is_refusal_of_logprobs(error: ApiError) -> bool:
 
 def no_images() -> ImagesRefused:
     """The documented error for an image that a model cannot be shown."""
-    text = "This model does not accept images. Remove the image, or choose a model that sees."
+    text = "This model does not accept images. Remove the image, or choose a model that supports images."
     return ImagesRefused(text, code="unsupported_value", param="input")
 
 

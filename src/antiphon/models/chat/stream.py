@@ -221,7 +221,7 @@ class ChatStream:
         elif not last:
             self._frame.append(text)  # perhaps it goes on in the next line
         elif not self.is_over:
-            raise _Unreadable("a frame that is no JSON")
+            raise _Unreadable("a frame that is not JSON")
 
     def _document(self, data: bytes, out: list[Delta]) -> None:
         if data.strip() == _DONE:

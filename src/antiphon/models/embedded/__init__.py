@@ -123,7 +123,7 @@ def choose_model(name: str) -> Choice:
         return choose(entries, free_bytes, _room(), slots=SLOTS, cached=[e.name for e in entries if find_cached(e)])
     entry = find(entries, name)
     if entry is None:
-        raise CannotEmbed(f"there is no model {name!r}; there are {', '.join(e.name for e in entries)}")
+        raise CannotEmbed(f"unknown model {name!r}; known models: {', '.join(e.name for e in entries)}")
     return take(entry, free_bytes, slots=SLOTS)
 
 

@@ -191,7 +191,7 @@ def _from_hub(url: str, entry: Entry, partial: Path, report: Reporter) -> None:
             if _length(partial) <= before:
                 raise
     if _length(partial) < entry.bytes:
-        raise _Cut(f"broke off {HUB_TRIES_MAX} times; the next run goes on from there")
+        raise _Cut(f"interrupted {HUB_TRIES_MAX} times; the next run resumes from there")
 
 
 def _read_from_hub(url: str, entry: Entry, partial: Path, start: int, report: Reporter) -> None:
@@ -236,7 +236,7 @@ def _copy(answer: http.client.HTTPResponse, file: BinaryIO, have: int, total: in
         try:
             chunk = answer.read1(CHUNK_BYTES)
         except (OSError, http.client.HTTPException) as error:
-            raise _Cut(f"broke off at {size(have)}: {error or type(error).__name__}") from None
+            raise _Cut(f"interrupted at {size(have)}: {error or type(error).__name__}") from None
         if not chunk:
             break
         have += len(chunk)
@@ -245,7 +245,7 @@ def _copy(answer: http.client.HTTPResponse, file: BinaryIO, have: int, total: in
         file.write(chunk)
         report.at(have)
     if have < total:
-        raise _Cut(f"broke off at {size(have)} of {size(total)}")
+        raise _Cut(f"interrupted at {size(have)} of {size(total)}")
 
 
 def _host(url: str) -> str:
@@ -341,7 +341,7 @@ def _watch(
                 if now > seen:
                     seen, since = now, time.monotonic()
                 elif time.monotonic() - since > STALL_S:
-                    raise _SourceFailed(f"pip brought nothing of {wheel.requirement} for {STALL_S:g} s")
+                    raise _SourceFailed(f"pip downloaded nothing of {wheel.requirement} for {STALL_S:g} s")
         finally:
             process.kill()
 
@@ -361,7 +361,7 @@ def _pip() -> list[str]:
         return [sys.executable, "-m", "pip"]
     other = shutil.which("pip3") or shutil.which("pip")
     if other is None:
-        raise _SourceFailed(f"pip is not there; `{sys.executable} -m ensurepip` installs it")
+        raise _SourceFailed(f"pip is not installed; `{sys.executable} -m ensurepip` installs it")
     return [other]
 
 

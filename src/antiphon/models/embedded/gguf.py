@@ -103,7 +103,7 @@ def _value(file: BinaryIO, kind: int, *, kept: bool) -> Any:
         return _number(file, _format(kind))
     inner, count = _number(file, "I"), _number(file, "Q")
     if count > _COUNT_MAX:
-        raise NotReadable(f"a list of {count} entries is none of a vocabulary")
+        raise NotReadable(f"a list of {count} entries is too long for a vocabulary")
     if inner == _STRING:
         texts = [_text(file) for _ in range(count)]
         return texts if kept else None
@@ -124,5 +124,5 @@ def _number(file: BinaryIO, format: str) -> Any:
 def _text(file: BinaryIO) -> str:
     length = _number(file, "Q")
     if length > _BYTES_MAX:
-        raise NotReadable(f"a text of {length} bytes is none of a vocabulary")
+        raise NotReadable(f"a text of {length} bytes is too long for a vocabulary")
     return file.read(length).decode("utf-8", "replace")

@@ -95,7 +95,7 @@ def notice_loss(path: Path) -> None:
     if loss is None:
         return
     loss = _keep(path, loss)
-    log.warning("%s: %s; going on without them", path, loss)
+    log.warning("%s: %s; continuing without them", path, loss)
     if faults := _check_quickly(path):
         raise StoreUnavailable(f"{path}: {loss}, and the database is damaged; restore a backup: {'; '.join(faults)}")
 
