@@ -107,14 +107,14 @@ def _this_task() -> asyncio.Task[object]:
 class Run(msgspec.Struct, frozen=True):
     """All that one response needs: what was asked, of whom, and where it goes.
 
-    A run with a ``claim`` on its conversation must be given to ``respond``, or have its claim released.
+    A run with a ``lock`` on its conversation must be given to ``respond``, or have its lock released.
 
     Attributes:
         clock: gives Unix seconds.
         history: the items in front of the request's own, as they are kept.
         account: what its key admitted, and who is told what it used.
         offers: what the model may call, and who runs it.
-        heartbeat_s: how long its log may be silent; 0 for ever.
+        heartbeat_s: how long its log may be silent; 0 means unlimited.
         tool_activity: whether a hosted tool is at work.
         sealer: seals what the caller carries; without one it is given nothing sealed.
         citations: how it is found what an answer cites.
@@ -132,7 +132,7 @@ class Run(msgspec.Struct, frozen=True):
     history: Sequence[Json] = ()
     timer: ResponseTimer = msgspec.field(default_factory=ResponseTimer)
     account: Account = Account()
-    claim: ConversationLock | None = None
+    lock: ConversationLock | None = None
     offers: Offers = Offers()
     in_flight: InFlight | None = None
     heartbeat_s: float = 0.0
@@ -274,12 +274,12 @@ async def _complete(run: Run, turn: TurnContext) -> Response:
 
 
 async def _release_claim(run: Run) -> None:
-    if run.claim is not None:
-        await run.claim.release()
+    if run.lock is not None:
+        await run.lock.release()
 
 
 async def _finish_writing(work: Awaitable[None]) -> None:
-    """Do the work to its end, even when cancelled: a claim must not be given up while the store still writes."""
+    """Do the work to its end, even when cancelled: a lock must not be released while the store still writes."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

@@ -137,11 +137,7 @@ class State:
         Raises:
             GrammarError: nothing has been folded yet.
         """
-        if self._base is None:
-            raise GrammarError("a stream begins with response.created")
-        if self.ended:
-            return self._base
-        return msgspec.structs.replace(self._base, output=self.output)
+        return self.envelope if self.ended else msgspec.structs.replace(self.envelope, output=self.output)
 
     @property
     def envelope(self) -> Response:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from scripted_upstream import Upstream, finish, sse, text
 
 from antiphon import AsyncOpenAI, EngineError, OpenAI
 from antiphon.cli import main
@@ -25,7 +26,6 @@ from antiphon.store.sqlite import owner_of
 from antiphon.store.sqlite.lock import FolderLock
 from antiphon.testing.inprocess import scripted
 from antiphon.testing.serving import serving
-from antiphon.testing.upstream import Upstream, finish, sse, text
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 

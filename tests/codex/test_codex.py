@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from codex_machine import Machine, Provider, calls, machine, run, says
+from scripted_upstream import Answer
 
-from antiphon.testing.upstream import Answer
 from antiphon.wire.catalogue import INSTRUCTIONS
 
 CREATE = """*** Begin Patch

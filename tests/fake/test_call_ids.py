@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI
+from scripted_upstream import Upstream, delta, finish, plain, sse, text
 
 from antiphon.models.chat.upstream import upstream_models
 from antiphon.testing.serving import serving
-from antiphon.testing.upstream import Upstream, delta, finish, plain, sse, text
 
 TOOL: Any = {"type": "function", "name": "ping", "parameters": {"type": "object", "properties": {}}, "strict": False}
 ASK: Any = {"type": "message", "role": "user", "content": "go"}

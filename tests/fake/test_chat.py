@@ -11,6 +11,18 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from scripted_upstream import (
+    Answer,
+    Upstream,
+    failure,
+    finish,
+    frames,
+    plain,
+    split,
+    sse,
+    text,
+    usage,
+)
 
 from antiphon.models import (
     Call,
@@ -28,18 +40,6 @@ from antiphon.models import (
 )
 from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.scripted import ScriptedModel
-from antiphon.testing.upstream import (
-    Answer,
-    Upstream,
-    failure,
-    finish,
-    frames,
-    plain,
-    split,
-    sse,
-    text,
-    usage,
-)
 from antiphon.wire.errors import ApiError, InvalidRequest, RateLimited, Unavailable, UpstreamError, UpstreamTimeout
 
 PROMPT = Prompt(items=({"type": "message", "role": "user", "content": "Hi"},))

@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 from openai import OpenAI
 from receiver import Receiver
+from scripted_upstream import Upstream, finish, sse, text
 
 from antiphon.cli import main
-from antiphon.testing.upstream import Upstream, finish, sse, text
 from antiphon.webhooks.outbox import new_secret
 
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from scripted_upstream import Answer, Upstream, frames, text
 
 from antiphon.http import sse
 from antiphon.models import Delta, Finish, Prompt, Text
@@ -15,7 +16,6 @@ from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.model import ChatModel
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
-from antiphon.testing.upstream import Answer, Upstream, frames, text
 
 GUARD_S = 20
 STATM = Path("/proc/self/statm")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from scripted_upstream import Answer, Upstream, finish, frames, sse, text
 
 from antiphon.cli.check_stream import check_stream
-from antiphon.testing.upstream import Answer, Upstream, finish, frames, sse, text
 
 HANGS = Answer(steps=(frames(text("Hel"), done=False), "hang"))
 

@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 from openai import AsyncOpenAI
+from scripted_upstream import Answer, Upstream, failure, finish, plain, sse, text, usage
 
 from antiphon.assembly import CannotOpen, open_engine
 from antiphon.config import Config, ConfigError, load
@@ -15,7 +16,6 @@ from antiphon.models import Prompt, fleet, roster
 from antiphon.models.chat.upstream import upstream_models
 from antiphon.models.fleet import FleetRoster, Member
 from antiphon.testing.serving import serving
-from antiphon.testing.upstream import Answer, Upstream, failure, finish, plain, sse, text, usage
 
 CHAT, MODELS = "/v1/chat/completions", "/v1/models"
 LISTED = plain({"object": "list", "data": [{"id": "qwen", "max_model_len": 4096}]})

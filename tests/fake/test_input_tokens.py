@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memory_keys import MemoryKeys
 from openai import AsyncOpenAI
+from scripted_upstream import Answer, Asked, Upstream, failure, finish, plain, sse, text, usage
 
 from antiphon.models.chat.upstream import upstream_models
 from antiphon.store.keys import Allowance, mint_key
 from antiphon.testing.serving import serving
-from antiphon.testing.upstream import Answer, Asked, Upstream, failure, finish, plain, sse, text, usage
 from antiphon.wire import Json
 
 RENDERED = ("messages", "tools", "response_format", "reasoning_effort", "chat_template_kwargs")

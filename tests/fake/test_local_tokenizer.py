@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from scripted_upstream import Answer, Asked, Upstream, failure, finish, sse, text, usage
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 
@@ -15,7 +16,6 @@ from antiphon.models import Finish, Function, Prompt
 from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.chat.template import NoTemplate, load_tokenizer
 from antiphon.models.chat.upstream import WrongOptions, upstream_models
-from antiphon.testing.upstream import Answer, Asked, Upstream, failure, finish, sse, text, usage
 from antiphon.wire import Json
 
 TEMPLATE = """{{ bos_token }}{% for m in messages %}

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from scripted_upstream import Answer, Upstream, failure
 
 from antiphon.cli import main
 from antiphon.models.scripted import ScriptedModel
@@ -19,7 +20,6 @@ from antiphon.store.sqlite import DATABASE_NAME, SqliteStore, owner_of
 from antiphon.testing.check_store import STRANGER, a_record
 from antiphon.testing.records import a_conversation, an_item
 from antiphon.testing.serving import serving
-from antiphon.testing.upstream import Answer, Upstream, failure
 
 LISTED = Answer(steps=(b'{"object":"list","data":[{"id":"qwen"}]}',), content_type="application/json")
 DAY_S = 86_400

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from scripted_upstream import Answer, Upstream, failure, finish, frames, sse, text
 
 from antiphon.models import Call, Finish, Usage
 from antiphon.models.chat.config import ChatConfig
@@ -17,7 +18,6 @@ from antiphon.models.scripted import ScriptedModel
 from antiphon.store.sqlite import SqliteStore
 from antiphon.telemetry import logs
 from antiphon.testing.serving import serving
-from antiphon.testing.upstream import Answer, Upstream, failure, finish, frames, sse, text
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 

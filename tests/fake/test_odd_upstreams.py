@@ -13,12 +13,12 @@ import brotli
 import pytest
 import zstandard
 from odd import PROMPT, calls, said, tool, used
+from scripted_upstream import Answer, Upstream, finish, frames, plain, text, usage
 
 from antiphon.models import Delta, Prompt, Usage
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.model import ChatModel
 from antiphon.models.chat.upstream import upstream_models
-from antiphon.testing.upstream import Answer, Upstream, finish, frames, plain, text, usage
 from antiphon.wire.errors import ApiError, RateLimited, Unavailable, UpstreamError, UpstreamTimeout
 
 WHOLE = {"choices": [{"message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}]}

@@ -16,8 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-
-from antiphon.testing.upstream import Upstream, failure, plain
+from scripted_upstream import Upstream, failure, plain
 
 _RUN_S = 60
 _STATUS = 7

@@ -9,13 +9,13 @@ import aiohttp
 import openai
 import pytest
 from openai import AsyncOpenAI
+from scripted_upstream import Answer, Upstream, delta, failure, finish, frames, plain, sse, text, usage
 
 from antiphon.cli.check_stream import check_stream
 from antiphon.config import Config
 from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.chat.upstream import WrongOptions, upstream_models
 from antiphon.testing.serving import serving
-from antiphon.testing.upstream import Answer, Upstream, delta, failure, finish, frames, plain, sse, text, usage
 
 NO_EYES = "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
 LISTED = Answer(steps=(b'{"object":"list","data":[{"id":"qwen"}]}',), content_type="application/json")

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai import AsyncOpenAI
+from scripted_upstream import Answer, Asked, Upstream, finish, plain, sse, text, usage
 
 from antiphon.models.chat.upstream import upstream_models
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
-from antiphon.testing.upstream import Answer, Asked, Upstream, finish, plain, sse, text, usage
 from antiphon.wire import Json
 
 WINDOW = 400

@@ -10,11 +10,11 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_upstream import delta, finish, text, usage
 
 from antiphon.models import Call, ContextTooLong, Delta, Finish, Function, Prompt, Reasoning, Text
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.stream import ChatStream
-from antiphon.testing.upstream import delta, finish, text, usage
 from antiphon.wire.errors import ApiError
 
 CONFIG = ChatConfig(base_url="http://model/v1", model="m", line_bytes_max=100_000)

@@ -13,8 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import aiohttp
 import msgspec
-
-from antiphon.testing.upstream import Answer, Asked, Upstream, delta, finish, plain, sse, text, usage
+from scripted_upstream import Answer, Asked, Upstream, delta, finish, plain, sse, text, usage
 
 Provider: TypeAlias = Literal["ours", "with catalogue", "with sockets", "built in"]
 """How Codex is told of the server: as a provider of the user's, which may say where its models are described or that

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from scripted_upstream import delta
+
 from antiphon.models import Call, Delta, Finish, Function, Prompt, Reasoning, Text, Usage
-from antiphon.testing.upstream import delta
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 FUNCTIONS = tuple(Function(name=name, parameters=CITY) for name in ("get_weather", "get_time", "ping", "get"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from scripted_upstream import delta, finish, frames, split, text, usage
 
 from antiphon.models import (
     Call,
@@ -27,7 +28,6 @@ from antiphon.models.chat.body import body, object_text
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.errors import error_of_answer
 from antiphon.models.chat.stream import ChatStream
-from antiphon.testing.upstream import delta, finish, frames, split, text, usage
 from antiphon.wire.errors import (
     ApiError,
     BodyTooLarge,

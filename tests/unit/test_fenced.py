@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from scripted_upstream import finish, frames, text
 
 from antiphon.models import Call, Function, Prompt, TextFormat, ToolChoice
 from antiphon.models.chat.body import body, messages
@@ -10,7 +11,6 @@ from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.dialect import Dialect
 from antiphon.models.chat.fenced import IN_WORDS, call_block, calls_to_messages, description
 from antiphon.models.chat.stream import ChatStream
-from antiphon.testing.upstream import finish, frames, text
 
 CONFIG = ChatConfig(base_url="http://model/v1", model="m", tool_format="fenced")
 F = Function("f", "Does f.", {"type": "object", "properties": {"a": {"type": "string"}}})

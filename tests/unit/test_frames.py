@@ -7,12 +7,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted_upstream import delta, finish, frames, text, usage
 
 from antiphon.models import Finish, Prompt, Reasoning, Text
 from antiphon.models.chat import stream
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.stream import ChatStream
-from antiphon.testing.upstream import delta, finish, frames, text, usage
 
 CONFIG = ChatConfig(base_url="http://127.0.0.1:1/v1", model="m")
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from odd import FUNCTIONS, PROMPT, calls, said, thought, tool, used
+from scripted_upstream import delta, finish, frames, text, usage
 
 from antiphon.models import Call, Delta, Finish, Prompt, Text, Usage
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.stream import ChatStream
-from antiphon.testing.upstream import delta, finish, frames, text, usage
 from antiphon.wire.errors import ApiError, UpstreamError
 
 CONFIG = ChatConfig(base_url="http://model/v1", model="m")

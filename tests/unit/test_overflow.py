@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from scripted_upstream import frames
 
 from antiphon.models import ContextTooLong, Prompt
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.errors import error_of_answer
 from antiphon.models.chat.stream import ChatStream
-from antiphon.testing.upstream import frames
 from antiphon.wire.errors import InvalidRequest
 
 TOO_LONG: list[Any] = [

@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 import pytest
+from scripted_upstream import finish, frames, text
 
 from antiphon.models import Call, Function, Grammar, Prompt, TextFormat, ToolChoice
 from antiphon.models.chat.body import body
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.stream import ChatStream
-from antiphon.testing.upstream import finish, frames, text
 
 LARK = Grammar("lark", 'start: "go " WORD\nWORD: /[a-z]+/')
 REGEX = Grammar("regex", r"a/b\/\d+")

@@ -127,7 +127,7 @@ class Background:
         job = Job(plan=plan, key_id=admission.key_id, reserved=admission.reserved)
         new, response = new_run(run, msgspec.json.encode(job))
         # A task of its own: whether it was queued has to be known, even when nobody waits any more.
-        queuing = asyncio.create_task(self._queue(new, run.claim))
+        queuing = asyncio.create_task(self._queue(new, run.lock))
         self._queuing.add(queuing)
         queuing.add_done_callback(self._forget_task)
         try:
@@ -138,9 +138,9 @@ class Background:
             raise to_api_error(error) from error
         return response
 
-    async def _queue(self, new: NewRun, claim: ConversationLock | None) -> None:
+    async def _queue(self, new: NewRun, lock: ConversationLock | None) -> None:
         id = new.record.id
-        with self._worker.enqueueing(id, claim):
+        with self._worker.enqueueing(id, lock):
             try:
                 await self._runs.enqueue(new, queued_max=self._queued_max, per_project_max=self._per_project_max)
             except StoreUnavailable:
@@ -158,7 +158,7 @@ class Background:
             queuing.exception()
 
     async def cancel(self, project: str, id: Id) -> bool:
-        """Cancel a run for ever; False when there is none that could be."""
+        """Cancel a run permanently; False when there is none that could be."""
         with self._worker.recheck_on_error():
             epoch = await ask_store(self._runs.cancel(project, id))
         if epoch is not None:

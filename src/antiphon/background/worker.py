@@ -98,7 +98,7 @@ class Worker:
 
     @contextmanager
     def enqueueing(self, id: Id, lock: ConversationLock | None) -> Generator[None]:
-        """While inside, a run is being queued. The claim on its conversation is kept until it has ended."""
+        """While inside, a run is being queued. The lock on its conversation is kept until it has ended."""
         self._enqueueing.add(id)
         if lock is not None:
             self._locks[id] = lock

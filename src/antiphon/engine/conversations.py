@@ -142,16 +142,16 @@ class Conversations:
                 raise await self._missing_item(project, id, item_id)
         return await self.retrieve(project, id)
 
-    async def claim(self, project: str, id: Id) -> ConversationLock:
+    async def lock(self, project: str, id: Id) -> ConversationLock:
         """Become the one who writes to it, behind those who only change its items.
 
         Raises:
             InvalidRequest: ``conversation_locked``: a response is being made in it, or too many wait.
         """
         async with self._turn(project, id):
-            return await self._lock(project, id)
+            return await self._take_lock(project, id)
 
-    async def _lock(self, project: str, id: Id) -> ConversationLock:
+    async def _take_lock(self, project: str, id: Id) -> ConversationLock:
         try:
             return await ask_store(self._store.lock(project, id))
         except ConversationLocked as error:
@@ -205,7 +205,7 @@ class Conversations:
     @asynccontextmanager
     async def _claim(self, project: str, id: Id) -> AsyncGenerator[None]:
         async with self._turn(project, id):
-            lock = await self._lock(project, id)
+            lock = await self._take_lock(project, id)
             try:
                 yield
             finally:

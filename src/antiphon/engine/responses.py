@@ -208,7 +208,7 @@ class Responses:
         Raises:
             ApiError: the request cannot be run; nothing has happened, but that it counts as one of the key's minute.
 
-        A run in a conversation holds the claim on it.
+        A run in a conversation holds the lock on it.
         """
         if self._closing:
             raise _closing()
@@ -220,7 +220,7 @@ class Responses:
         timer.model = model.name
         plan = plan.offer_extra(model.accepts)
         project, id = caller.project, plan.conversation_id
-        claim = None if id is None else await self._conversations.claim(project, id)
+        lock = None if id is None else await self._conversations.lock(project, id)
         try:
             if context.references(plan.input):
                 plan = plan.with_input(await self._conversations.resolve_references(project, plan.input, "input"))
@@ -228,11 +228,11 @@ class Responses:
             plan = await self._admit_tools(project, plan)
             offers, prompt, sources = await self._build_prompt(project, plan, history, model)
         except BaseException:
-            if claim is not None:
-                await claim.release()
+            if lock is not None:
+                await lock.release()
             raise
         run = self._run_of(plan, prompt, offers, model, project, timer, account)
-        return msgspec.structs.replace(run, history=history, claim=claim, sources=sources)
+        return msgspec.structs.replace(run, history=history, lock=lock, sources=sources)
 
     async def preview(self, body: Json, caller: Caller) -> Preview:
         """What a create request would ask first. It counts as one of the key's minute.

@@ -17,7 +17,6 @@ from antiphon.files.document import Document
 from antiphon.files.tokens import token_starts
 
 CHUNK_TOKENS, OVERLAP_TOKENS = 800, 400
-CHUNK_TOKENS_MIN, CHUNK_TOKENS_MAX = 100, 4096
 WINDOW_TOKENS = 128
 
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")

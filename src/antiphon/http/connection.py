@@ -348,4 +348,8 @@ def uvicorn_options(config: Config, bodies: BodyBudget) -> dict[str, Any]:
         "ws_ping_interval": PING_S,
         "ws_ping_timeout": SILENT_S,
         "ws_per_message_deflate": False,
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
     }

@@ -157,7 +157,7 @@ class _Idle:
         conversation = self._found.popleft()
         project, id = conversation.project, conversation.id
         try:
-            claim = await self._store.conversations.lock(project, id)
+            lock = await self._store.conversations.lock(project, id)
         except ConversationLocked:
             self._spared.add(id)
             return False
@@ -168,4 +168,4 @@ class _Idle:
             self._spared.add(id)
             return False
         finally:
-            await claim.release()
+            await lock.release()

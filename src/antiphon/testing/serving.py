@@ -123,9 +123,6 @@ async def _listening(engine: Engine) -> AsyncGenerator[str]:
                 make_app(engine, bodies),
                 loop="none",
                 lifespan="on",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
                 timeout_graceful_shutdown=1,
                 **uvicorn_options(engine.config, bodies),
             )

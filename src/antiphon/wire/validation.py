@@ -198,6 +198,15 @@ def too_long(path: Path, length: int, length_max: int) -> Fault:
     return Fault(path, "string_above_max_length", text)
 
 
+def _empty(path: Path, expected: str, length_min: int) -> Fault:
+    kind = expected.split()[-1]
+    text = (
+        f"Invalid '{join_path(path)}': empty {kind}. Expected {expected} with minimum length {length_min}, "
+        f"but got an empty {kind} instead."
+    )
+    return Fault(path, f"empty_{kind}", text)
+
+
 def too_many(path: Path, count: int, count_max: int) -> Fault:
     text = (
         f"Invalid '{join_path(path)}': array too long. Expected an array with maximum length {count_max}, "
@@ -229,11 +238,7 @@ def _str(value: Any, shape: inspect.StrType, path: Path) -> Iterator[Fault]:
     if type(value) is not str:
         yield wrong_type(path, "a string", value)
     elif shape.min_length and len(value) < shape.min_length:
-        text = (
-            f"Invalid '{join_path(path)}': empty string. Expected a string with minimum length {shape.min_length}, "
-            "but got an empty string instead."
-        )
-        yield Fault(path, "empty_string", text)
+        yield _empty(path, "a string", shape.min_length)
     elif shape.max_length is not None and len(value) > shape.max_length:
         yield too_long(path, len(value), shape.max_length)
     elif shape.pattern is not None and not re.search(shape.pattern, value):
@@ -285,11 +290,7 @@ def _list(value: Any, shape: inspect.ListType, path: Path) -> Iterator[Fault]:
         return
     entries = cast("list[Any]", value)
     if shape.min_length and len(entries) < shape.min_length:
-        text = (
-            f"Invalid '{join_path(path)}': empty array. Expected an array with minimum length {shape.min_length}, "
-            "but got an empty array instead."
-        )
-        yield Fault(path, "empty_array", text)
+        yield _empty(path, "an array", shape.min_length)
     if shape.max_length is not None and len(entries) > shape.max_length:
         yield too_many(path, len(entries), shape.max_length)
     for index, entry in enumerate(entries):

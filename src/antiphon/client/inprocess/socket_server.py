@@ -138,11 +138,7 @@ class SocketServer:
             config = uvicorn.Config(
                 trust_callers(self._app),
                 lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
                 date_header=False,
-                proxy_headers=False,
                 **uvicorn_options(self._config, self._bodies),
             )
             config.load()

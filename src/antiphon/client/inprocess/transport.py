@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from typing import Generic, TypeVar
 
 import anyio
 import httpx2
@@ -28,6 +29,8 @@ from antiphon.client.inprocess.resolver import (
 
 # The SDK names it when a stream is dropped: at the interpreter's end too, when nothing can be imported any more.
 _IMPORTED = anyio.EndOfStream
+
+InboxT = TypeVar("InboxT", SyncInbox, AsyncInbox)
 
 _NO_KEEPALIVE = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
 """A connection kept alive belongs to its event loop; the next ``asyncio.run`` has another."""
@@ -119,17 +122,20 @@ def _release(resolver: EngineResolver, networks: dict[str, httpx2.HTTPTransport]
         network.close()
 
 
-class _Body(httpx2.SyncByteStream):
+class _Answer(Generic[InboxT]):
     """An answer on its way. It keeps its transport, and with that the engine, until it is over."""
 
-    def __init__(
-        self, exchange: AsgiExchange, inbox: SyncInbox, read_s: float | None, transport: InProcessTransport
-    ) -> None:
+    def __init__(self, exchange: AsgiExchange, inbox: InboxT, read_s: float | None, transport: object) -> None:
         self._exchange = exchange
         self._inbox = inbox
         self._read_s = read_s
         self._transport = transport
 
+    def __del__(self) -> None:
+        self._exchange.abandon()
+
+
+class _Body(_Answer[SyncInbox], httpx2.SyncByteStream):
     def take(self) -> Head | bytes | None:
         """The next part."""
         try:
@@ -144,9 +150,6 @@ class _Body(httpx2.SyncByteStream):
 
     def close(self) -> None:
         """Take no more."""
-        self._exchange.abandon()
-
-    def __del__(self) -> None:
         self._exchange.abandon()
 
 
@@ -212,17 +215,7 @@ class AsyncInProcessTransport(httpx2.AsyncBaseTransport):
         return self._networks[socket]
 
 
-class _AsyncBody(httpx2.AsyncByteStream):
-    """See ``_Body``."""
-
-    def __init__(
-        self, exchange: AsgiExchange, inbox: AsyncInbox, read_s: float | None, transport: AsyncInProcessTransport
-    ) -> None:
-        self._exchange = exchange
-        self._inbox = inbox
-        self._read_s = read_s
-        self._transport = transport
-
+class _AsyncBody(_Answer[AsyncInbox], httpx2.AsyncByteStream):
     async def take(self) -> Head | bytes | None:
         """The next part."""
         try:
@@ -237,9 +230,6 @@ class _AsyncBody(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Take no more."""
-        self._exchange.abandon()
-
-    def __del__(self) -> None:
         self._exchange.abandon()
 
 

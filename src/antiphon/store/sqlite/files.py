@@ -20,8 +20,6 @@ from antiphon.wire import Id
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-FILE, UPLOAD, PART = (kind.__struct_fields__ for kind in (File, Upload, UploadPart))
-
 
 def _select(table: str, fields: Sequence[str]) -> str:
     return f"SELECT {', '.join(fields)} FROM {table} "
