@@ -318,9 +318,9 @@ class State:
     def _envelope(self, status: str, response: Response) -> None:
         if status == "created" and self._base is not None:
             raise GrammarError("response.created comes once, first")
-        kept, said = _constants_of(self._base or response), _constants_of(response)
-        if said != kept:
-            changed = [name for name, old, new in zip(_CONSTANT, kept, said, strict=True) if old != new]
+        kept, sent = _constants_of(self._base or response), _constants_of(response)
+        if sent != kept:
+            changed = [name for name, old, new in zip(_CONSTANT, kept, sent, strict=True) if old != new]
             raise GrammarError(f"the response changed its {changed[0]}")
         if status in TERMINAL or status == "cancelled":
             self._end(status, response)

@@ -33,7 +33,7 @@ _SHARE: Final = 0.5
 """How much of an optional text has to have been said."""
 _IDS: Final = re.compile(r"(?:^|_)(?:id|no|number)$|[a-z](?:Id|ID|No|Number)$")
 """How members are called whose whole numbers name somebody or something."""
-_SPOKEN_MAX: Final = 99
+_IN_WORDS_MAX: Final = 99
 """Numbers up to this one may have been said in words."""
 _MAIL: Final = re.compile(r"\A(?:e[_-]?mail)\b|\be-?mail address", re.IGNORECASE)
 _PHONE: Final = re.compile(r"\A(?:phone)\b|\b(?:phone|mobile) number", re.IGNORECASE)
@@ -64,7 +64,7 @@ class Transcript:
     def knows_id(self, value: int) -> Verdict:
         """The same of a whole number that names somebody or something."""
         known = self.knows(value)
-        return known if known or self._is_partial or abs(value) <= _SPOKEN_MAX else False
+        return known if known or self._is_partial or abs(value) <= _IN_WORDS_MAX else False
 
     def _knows_text(self, value: str) -> Verdict:
         value = value.strip()

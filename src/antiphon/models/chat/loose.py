@@ -60,7 +60,7 @@ def _choice(value: Json) -> Choice:
     delta, message = _speech(value.get("delta")), value.get("message")
     if isinstance(message, str):
         message = {"content": message}
-    if delta is None and not isinstance(message, dict) and not _SPOKEN.isdisjoint(value):
+    if delta is None and not isinstance(message, dict) and not _OF_A_DELTA.isdisjoint(value):
         delta = value
     return Choice(
         index=_int(value.get("index")),
@@ -81,7 +81,7 @@ def _speech(delta: Any) -> Json | None:
     return cast(Json, found) if isinstance(found, dict) else None
 
 
-_SPOKEN: Final = frozenset({"content", "reasoning_content", "tool_calls"})
+_OF_A_DELTA: Final = frozenset({"content", "reasoning_content", "tool_calls"})
 _REASONS: Final = ("finish_reason", "finishReason", "stop_reason", "finish_details")
 
 
@@ -333,8 +333,8 @@ def _words(part: Any, names: Sequence[str], depth: int = _BLOCKS_MAX) -> str:
     if (listed := _list(part)) is not None:
         return "".join(_words(one, names, depth - 1) for one in listed)
     block = _object(part)
-    said = (_words(block[name], names, depth - 1) for name in names if name in block)
-    return next(filter(None, said), "")
+    texts = (_words(block[name], names, depth - 1) for name in names if name in block)
+    return next(filter(None, texts), "")
 
 
 def blocks_of(content: Sequence[Any]) -> list[tuple[str, str]]:
@@ -361,12 +361,12 @@ def _block(part: Any) -> tuple[str, str]:
 # Logprobs.
 
 
-def logprobs_of(said: Any, top_max: int) -> list[Json]:
+def logprobs_of(value: Any, top_max: int) -> list[Json]:
     """The entries of a choice's ``logprobs`` in full, each with so many alternatives. Some servers write them as those
     of the older completions: lists beside each other.
     """
-    lists = _object(said)
-    entries: Any = lists.get("content", said)
+    lists = _object(value)
+    entries: Any = lists.get("content", value)
     tokens = _list(lists.get("tokens"))
     if tokens is not None:
         numbers, others = (_list(lists.get(name)) or [] for name in ("token_logprobs", "top_logprobs"))
