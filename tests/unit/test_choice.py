@@ -30,7 +30,7 @@ def likely(text: str) -> Text:
     return Text(text, ({"token": text, "top_logprobs": [{"token": "```", "logprob": math.log(0.3)}]},))
 
 
-NAMED = [said("f", f=0.8, answer=0.1), Finish("length")]
+NAMED = [said("f", f=0.9, answer=0.05), Finish("length")]
 """What a begun call would be of: a function that there is."""
 
 
@@ -98,6 +98,13 @@ def test_what_would_be_a_call_of_no_function_is_answered_without_any(opening: Te
     upstream = Upstream([opening, Finish("length")], named, [Text("Hey"), DONE])
     assert sample(upstream) == [Text("Hey"), Finish(helps=("needless",))]
     assert upstream.asked[2] == (msgspec.structs.replace(PROMPT, functions=()), "")
+
+
+def test_a_call_that_could_as_well_have_been_words_is_doubtful() -> None:
+    doubted = [said("f", f=0.6, answer=0.4), Finish("length")]
+    for opening in (Text("```"), likely("To")):
+        upstream = Upstream([opening, Finish("length")], doubted, [CALL, DONE])
+        assert sample(upstream) == [CALL, Finish(helps=("chosen_greedily",), is_doubtful=True)]
 
 
 def test_tokens_of_names_are_pieces_of_them_or_more_than_them() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from antiphon.background.recovery import resume_turns
@@ -288,8 +289,17 @@ def test_one_that_does_so_again_answers_in_words() -> None:
     assert model.prompts[2].functions == ()
 
 
-def test_one_that_calls_about_something_else_answers_in_words() -> None:
-    model = ScriptedModel([Call(0, "f", '{"city": "Madrid"}', "c1"), DONE], [Text("Hello!"), DONE], tool_help="repair")
+ELSEWHERE = Call(0, "f", '{"city": "Madrid"}', "c1")
+
+
+def test_one_that_is_sure_of_a_call_may_know_what_it_is_about() -> None:
+    context = turns(ScriptedModel([ELSEWHERE, DONE], tool_help="repair"))
+    assert [item["type"] for item in context.writer.state.output] == ["function_call"]
+
+
+def test_one_that_is_in_doubt_and_calls_about_something_else_answers_in_words() -> None:
+    doubtful = msgspec.structs.replace(DONE, is_doubtful=True)
+    model = ScriptedModel([ELSEWHERE, doubtful], [Text("Hello!"), DONE], tool_help="repair")
     context = turns(model)
     assert [item["type"] for item in context.writer.state.output] == ["message"]
     assert model.prompts[1].functions == ()

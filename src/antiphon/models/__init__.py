@@ -96,12 +96,13 @@ PROBED: ContextVar[list[Usage] | None] = ContextVar("probed", default=None)
 
 class Finish(msgspec.Struct, frozen=True):
     """The last delta of every sample, exactly one. ``usage`` is None when the server did not say; ``helps`` is what was
-    done so that the model's calls come right.
+    done so that the model's calls come right; ``is_doubtful``: whether it was far from sure of making a call.
     """
 
     reason: Literal["stop", "length", "content_filter"] = "stop"
     usage: Usage | None = None
     helps: tuple[ToolMeasure, ...] = ()
+    is_doubtful: bool = False
 
 
 Delta: TypeAlias = Text | Reasoning | Refusal | Call | Finish

@@ -150,17 +150,18 @@ class SampledCalls:
         (doc,) = offer.tool.to_items(ToolCall(delta.name, "", call_id), offer.spec)
         return _Live(), doc
 
-    def end(self, *, cut: bool, astray: bool) -> list[Json]:
+    def end(self, *, cut: bool, astray: bool, doubtful: bool = False) -> list[Json]:
         """The items of held calls that the caller answers, now that the model is finished; none if a call is no good.
 
         Args:
             cut: whether the answer was cut off; only a live tool can make an item of a call that was.
             astray: whether calls that the request does not allow are all that there is.
+            doubtful: whether the model was far from sure of making them.
         """
         if not self._calls:
             return []
         self._leave_out_repeats()
-        self._leave_out_invented()
+        self._leave_out_invented(doubtful)
         if astray:
             self.invalid += [(call, CallInvalid(self._reason(call.name))) for call in self.barred]
         found: list[Json] = []
@@ -183,18 +184,18 @@ class SampledCalls:
                     text = f"The function '{call.name}' was just called like that."
                     self.invalid.append((call.to_tool_call(), CallInvalid(text, remedy="result")))
 
-    def _leave_out_invented(self) -> None:
-        """Calls about what nobody spoke of, and those of functions that there are not beside others; where the model
-        made no others, it is asked again.
+    def _leave_out_invented(self, doubtful: bool) -> None:
+        """Calls with addresses and numbers that nobody has said, doubtful ones about what nobody spoke of, and those of
+        functions that there are not beside others; where the model made no others, it is asked again.
         """
         for key, call in self._calls.items():
-            invented = self._find_invented(call) if type(call) is _Held else None
+            invented = self._find_invented(call, doubtful) if type(call) is _Held else None
             if type(call) is _Held and invented is not None:
                 self._calls[key], self._has_invented = None, True
                 if not self.held:
                     self.invalid.append((call.to_tool_call(), _fault_of(invented)))
 
-    def _find_invented(self, call: _Held) -> str | None:
+    def _find_invented(self, call: _Held, doubtful: bool) -> str | None:
         """See ``find_invented``."""
         offer, transcript = self._rules.offers.find(call.name), self._rules.transcript
         if transcript is None or self._rules.must_call or not isinstance(offer, ClientOffer):
@@ -205,9 +206,11 @@ class SampledCalls:
         if offer.tool is not self._rules.offers.toolbox.functions:
             return None
         try:
-            return find_invented(read_arguments(call.to_tool_call()), offer.function.parameters or {}, transcript)
+            found = find_invented(read_arguments(call.to_tool_call()), offer.function.parameters or {}, transcript)
         except CallInvalid:
             return None
+        # Much of what is rightly called with follows from what was said, and stands nowhere.
+        return found or (found if doubtful else None)
 
     def _reason(self, name: str) -> str:
         """What the model is told of a call that the request does not allow."""

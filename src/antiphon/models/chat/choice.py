@@ -34,6 +34,8 @@ _OPENERS: Final = ("`", "{", "[", "<tool")
 _ALTERNATIVES: Final = 10
 _NAME_ODDS: Final = 0.5
 """From which odds on a begun call names a function that there is."""
+_SURE_ODDS: Final = 0.85
+"""From which odds on it is surely meant. Most calls that are needed have more, and some that are not."""
 _READ_AGAIN_MAX: Final = 4096
 """How many tokens a prompt may have for being read again without its functions."""
 _NAME_LETTERS: Final = 3
@@ -67,8 +69,9 @@ async def sample_choice(open: Open, prompt: Prompt, config: ChatConfig) -> Async
     greedy = msgspec.structs.replace(prompt, temperature=0.0, presence_penalty=0.0, frequency_penalty=0.0)
     begun = await _look(open, greedy, config)
     words = msgspec.structs.replace(prompt, functions=())
-    is_doubtful = begun is not None and _looks(prompt, config) and estimate_prompt(words) <= _READ_AGAIN_MAX
-    if is_doubtful and not await _names_one(open, greedy):
+    is_read_again = begun is not None and _looks(prompt, config) and estimate_prompt(words) <= _READ_AGAIN_MAX
+    odds = await _odds_of_name(open, greedy) if is_read_again else 1.0
+    if odds < _NAME_ODDS:
         async with open(words, "") as batches:
             yield _Begun(batches).rest("needless")
         return
@@ -77,7 +80,8 @@ async def sample_choice(open: Open, prompt: Prompt, config: ChatConfig) -> Async
             answer = _Begun(await stack.enter_async_context(open(greedy, begun)))
             first = await answer.first()
             if isinstance(first, Call) or (not begun and (not isinstance(first, Text) or _is_greedy(prompt, config))):
-                yield answer.rest("chosen_greedily" if isinstance(first, Call) else None)
+                help = "chosen_greedily" if isinstance(first, Call) else None
+                yield answer.rest(help, is_doubtful=odds < _SURE_ODDS)
                 return
             await stack.aclose()
         yield await stack.enter_async_context(open(prompt, ""))
@@ -102,21 +106,21 @@ async def _look(open: Open, greedy: Prompt, config: ChatConfig) -> str | None:
     return CALL_BEGUN if looks and is_likely else None
 
 
-async def _names_one(open: Open, greedy: Prompt) -> bool:
-    """Whether a call that is begun for the model would be of one of its functions."""
+async def _odds_of_name(open: Open, greedy: Prompt) -> float:
+    """How likely a call that is begun for the model would be of one of its functions; 1 where nothing tells."""
     one = msgspec.structs.replace(greedy, max_output_tokens=1, top_logprobs=_ALTERNATIVES)
     async with open(one, CALL_BEGUN) as batches:
         first = await _Begun(batches).first()
         async for _ in batches:
             pass
     if not isinstance(first, Text) or not first.logprobs:
-        return True
+        return 1.0
     names = [function.name for function in greedy.callable_functions]
 
     def is_of_one(token: str) -> bool:
         return bool(token) and any(name.startswith(token) or token.startswith(name) for name in names)
 
-    return _odds(first, is_of_one) >= _NAME_ODDS
+    return _odds(first, is_of_one)
 
 
 def odds_of_call(first: Text, names: Sequence[str] = ()) -> float:
@@ -156,19 +160,20 @@ class _Begun:
                     return delta
         return None
 
-    async def rest(self, help: ToolMeasure | None) -> AsyncGenerator[Sequence[Delta]]:
+    async def rest(self, help: ToolMeasure | None, *, is_doubtful: bool = False) -> AsyncGenerator[Sequence[Delta]]:
         """All of it.
 
         Args:
             help: by what it was chosen; None where it was not.
         """
         for batch in self._held:
-            yield _mark(batch, help)
+            yield _mark(batch, help, is_doubtful)
         async for batch in self._batches:
-            yield _mark(batch, help)
+            yield _mark(batch, help, is_doubtful)
 
 
-def _mark(batch: Sequence[Delta], help: ToolMeasure | None) -> Sequence[Delta]:
-    if help is None or not isinstance(last := batch[-1], Finish):
+def _mark(batch: Sequence[Delta], help: ToolMeasure | None, is_doubtful: bool) -> Sequence[Delta]:
+    if not isinstance(last := batch[-1], Finish):
         return batch
-    return [*batch[:-1], msgspec.structs.replace(last, helps=(help, *last.helps))]
+    helps = last.helps if help is None else (help, *last.helps)
+    return [*batch[:-1], msgspec.structs.replace(last, helps=helps, is_doubtful=is_doubtful)]
