@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -82,10 +83,7 @@ async def open_engine(
         embedders = make_embedders(config)
         for embedder in embedders:
             stack.push_async_callback(embedder.close)
-        reranker = None
-        if config.rerank_url:
-            reranker = UpstreamReranker(config.rerank_url, config.rerank_model, config.rerank_key)
-            stack.push_async_callback(reranker.close)
+        scratch = await asyncio.to_thread(_empty_scratch, config)
         engine = Engine(
             config,
             roster,
@@ -94,9 +92,10 @@ async def open_engine(
             token=token,
             toolbox=make_toolbox(tools),
             sealer=sealer,
-            blobs=_make_blobs(config, stack),
+            blobs=_make_blobs(config, stack, scratch),
+            scratch=scratch,
             embedders=embedders,
-            reranker=reranker,
+            reranker=_open_reranker(config, stack),
         )
         await stack.enter_async_context(engine.dispatcher.working())
         try:
@@ -136,11 +135,37 @@ def make_embedders(config: Config) -> Sequence[Embedder]:
     return () if config.embedding == "none" else found
 
 
-def _make_blobs(config: Config, stack: AsyncExitStack) -> BlobStore:
+def _open_reranker(config: Config, stack: AsyncExitStack) -> UpstreamReranker | None:
+    if not config.rerank_url:
+        return None
+    reranker = UpstreamReranker(config.rerank_url, config.rerank_model, config.rerank_key)
+    stack.push_async_callback(reranker.close)
+    return reranker
+
+
+def _empty_scratch(config: Config) -> Path | None:
+    """The folder for copies of files that are there for a moment, without those of a process that was killed; None
+    where nothing is kept.
+
+    Raises:
+        CannotOpen: it cannot be made.
+    """
+    if config.store == "memory":
+        return None
+    folder = config.data / "scratch"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotOpen(f"{folder} cannot be made: {error.strerror or error}.") from error
+    return folder
+
+
+def _make_blobs(config: Config, stack: AsyncExitStack, scratch: Path | None) -> BlobStore:
     if config.blobs:
         # What is kept for one process has no place of its own: it may be another's that lasts.
         owner = load_secret(config.data / "blobs.owner") if config.store != "memory" else ""
-        return RemoteBlobs(config.blobs, dict(config.blobs_options), owner)
+        return RemoteBlobs(config.blobs, dict(config.blobs_options), owner, scratch)
     if config.store != "memory":
         return LocalBlobs(config.data / "files")
     return LocalBlobs(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="antiphon-files-"))))

@@ -12,8 +12,11 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from antiphon.assembly import open_engine
 from antiphon.config import Config
 from antiphon.engine import file_inputs
+from antiphon.engine.file_inputs import FileInputs
+from antiphon.files.parsing import parse_file
 from antiphon.models import Call, Finish
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
@@ -236,3 +239,30 @@ async def test_what_is_no_address_is_reported(model: ScriptedModel, url: str) ->
     async with client_of(model) as client:
         with pytest.raises(openai.BadRequestError, match="could not be downloaded"):
             await client.responses.create(model="m", input=asked({"file_url": url}))
+
+
+async def test_what_is_read_lies_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: ScriptedModel
+) -> None:
+    places: list[Path] = []
+
+    async def note(path: Path, name: str, limits: Any) -> Any:
+        places.append(path)
+        return await parse_file(path, name, limits)
+
+    monkeypatch.setattr(file_inputs, "parse_file", note)
+    inputs = FileInputs(Any, Any, bytes_max=1000, urls="public", scratch=tmp_path)
+    (item,) = asked({"filename": "a.txt", "file_data": data_url(b"Hello")})
+    _, (shown,) = await inputs.shown("p", (), [{"type": "message", **item}])
+    assert "Hello" in str(shown)
+    assert [place.is_relative_to(tmp_path) for place in places] == [True]
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_a_killed_process_left_there_goes_with_the_next_start(tmp_path: Path) -> None:
+    left = tmp_path / "scratch" / "antiphon-killed"
+    left.mkdir(parents=True)
+    (left / "file").write_text("secret")
+    async with open_engine(Config(data=tmp_path, upstream="http://127.0.0.1:9/v1"), None):
+        assert list((tmp_path / "scratch").iterdir()) == []
+        assert (tmp_path / "scratch").stat().st_mode & 0o777 == 0o700

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from antiphon.access.keyring import Keyring
 from antiphon.access.sealing import Sealer, new_secret
@@ -66,6 +67,7 @@ class Engine:
         token: str = "",
         toolbox: Toolbox | None = None,
         blobs: BlobStore | None = None,
+        scratch: Path | None = None,
         embedders: Sequence[Embedder] = (),
         reranker: Reranker | None = None,
         sealer: Sealer | None = None,
@@ -98,7 +100,9 @@ class Engine:
             ids=self._make_id,
             toolbox=toolbox,
             sealer=sealer,
-            file_inputs=FileInputs(self.files, blobs, bytes_max=config.input_file_bytes_max, urls=config.file_urls),
+            file_inputs=FileInputs(
+                self.files, blobs, bytes_max=config.input_file_bytes_max, urls=config.file_urls, scratch=scratch
+            ),
             reads=reads,
         )
         self.contexts = Contexts(self.responses, roster, sealer)

@@ -101,9 +101,13 @@ class FileInputs:
     Args:
         bytes_max: of one file.
         urls: see ``Config.file_urls``.
+        scratch: where what is read lies for a moment; the system's own folder for that when None.
     """
 
-    def __init__(self, files: Files, blobs: BlobStore, *, bytes_max: int, urls: str) -> None:
+    def __init__(
+        self, files: Files, blobs: BlobStore, *, bytes_max: int, urls: str, scratch: Path | None = None
+    ) -> None:
+        self._scratch = scratch
         self._files = files
         self._blobs = blobs
         self._bytes_max = bytes_max
@@ -244,7 +248,7 @@ class FileInputs:
         digest = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
         key = digest + PurePosixPath(name).suffix
         if (text := self._cache.get(key)) is None:
-            with tempfile.TemporaryDirectory(prefix="antiphon-") as folder:
+            with tempfile.TemporaryDirectory(prefix="antiphon-", dir=self._scratch) as folder:
                 path = Path(folder) / "file"
                 await asyncio.to_thread(path.write_bytes, data)
                 text = await self._read(path, name)

@@ -199,10 +199,14 @@ class RemoteBlobs:
     Args:
         options: for the file system, such as ``endpoint_url`` and credentials.
         owner: whose place it is: the first who settles there. Nobody removes what others may have put there.
+        scratch: where copies are for a moment; the system's own folder for that when None.
     """
 
-    def __init__(self, url: str, options: dict[str, Any] | None = None, owner: str = "") -> None:
+    def __init__(
+        self, url: str, options: dict[str, Any] | None = None, owner: str = "", scratch: Path | None = None
+    ) -> None:
         self._owner = owner
+        self._scratch = scratch
         fsspec: Any = import_module("fsspec")
         self._files, self._root = fsspec.core.url_to_fs(url, **(options or {}))
 
@@ -211,7 +215,7 @@ class RemoteBlobs:
 
     async def put(self, name: str, pieces: AsyncIterator[bytes]) -> int:
         """See ``BlobStore.put``. Written here first: what ends early shall not be there in part."""
-        with tempfile.TemporaryDirectory(prefix="antiphon-") as folder:
+        with tempfile.TemporaryDirectory(prefix="antiphon-", dir=self._scratch) as folder:
             local = LocalBlobs(Path(folder))
             size = await local.put(name, pieces)
             await self._put(Path(folder) / name, self._path(name))
@@ -235,7 +239,7 @@ class RemoteBlobs:
     @asynccontextmanager
     async def local(self, name: str) -> AsyncGenerator[Path]:
         """See ``BlobStore.local``: a copy, which goes again."""
-        with tempfile.TemporaryDirectory(prefix="antiphon-") as folder:
+        with tempfile.TemporaryDirectory(prefix="antiphon-", dir=self._scratch) as folder:
             path = Path(folder) / "blob"
             try:
                 await _ask(self._files.get_file, self._path(name), str(path))
