@@ -83,7 +83,7 @@ async def open_engine(
         embedders = make_embedders(config)
         for embedder in embedders:
             stack.push_async_callback(embedder.close)
-        scratch = await asyncio.to_thread(_empty_scratch, config)
+        scratch = await asyncio.to_thread(_make_scratch, config, stack)
         engine = Engine(
             config,
             roster,
@@ -143,9 +143,9 @@ def _open_reranker(config: Config, stack: AsyncExitStack) -> UpstreamReranker | 
     return reranker
 
 
-def _empty_scratch(config: Config) -> Path | None:
+def _make_scratch(config: Config, stack: AsyncExitStack) -> Path | None:
     """The folder for copies of files that are there for a moment, without those of a process that was killed; None
-    where nothing is kept.
+    where nothing is kept. It goes with the engine.
 
     Raises:
         CannotOpen: it cannot be made.
@@ -158,6 +158,7 @@ def _empty_scratch(config: Config) -> Path | None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CannotOpen(f"{folder} cannot be made: {error.strerror or error}.") from error
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
