@@ -93,10 +93,7 @@ async def _look(open: Open, greedy: Prompt, config: ChatConfig) -> str | None:
     few = msgspec.structs.replace(
         greedy, max_output_tokens=1 if looks else _OPENER_TOKENS, top_logprobs=_ALTERNATIVES if looks else None
     )
-    async with open(few, "") as batches:
-        first = await _Begun(batches).first()
-        async for _ in batches:
-            pass  # to its end: a server that is cut off may not be free yet when it is asked again
+    first = await _sample_first(open, few, "")
     if isinstance(first, Reasoning):
         return None
     if not isinstance(first, Text) or first.text.lstrip().startswith(_OPENERS):
@@ -106,13 +103,19 @@ async def _look(open: Open, greedy: Prompt, config: ChatConfig) -> str | None:
     return CALL_BEGUN if looks and is_likely else None
 
 
+async def _sample_first(open: Open, prompt: Prompt, begun: str) -> Delta | None:
+    """The first delta of a sample that says what it is."""
+    async with open(prompt, begun) as batches:
+        first = await _Begun(batches).first()
+        async for _ in batches:
+            pass  # to its end: a server that is cut off may not be free yet when it is asked again
+    return first
+
+
 async def _odds_of_name(open: Open, greedy: Prompt) -> float:
     """How likely a call that is begun for the model would be of one of its functions; 1 where nothing tells."""
     one = msgspec.structs.replace(greedy, max_output_tokens=1, top_logprobs=_ALTERNATIVES)
-    async with open(one, CALL_BEGUN) as batches:
-        first = await _Begun(batches).first()
-        async for _ in batches:
-            pass
+    first = await _sample_first(open, one, CALL_BEGUN)
     if not isinstance(first, Text) or not first.logprobs:
         return 1.0
     names = [function.name for function in greedy.callable_functions]
