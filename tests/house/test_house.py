@@ -45,7 +45,7 @@ OWNERS = ("wire/kinds.py", "wire/input_items.py", "wire/tool_specs.py", "wire/re
 """The table, the shape of bodies, and the tools, which own their items."""
 LOWERED = {"function_call", "function_call_output"}
 """What models know of tools: only who speaks to one, or holds what one wrote, names them besides."""
-SPEAKERS = ("models/", "http/chat.py", "compaction.py", "wire/items.py")
+SPEAKERS = ("models/", "http/chat", "compaction.py", "wire/items.py")
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

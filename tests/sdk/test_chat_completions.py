@@ -280,3 +280,30 @@ async def test_what_is_kept_only_when_that_is_asked_for() -> None:
         answer = await client.chat.completions.create(model="m", messages=ASK, store=True)
         kept = await client.responses.retrieve(answer.id.replace("chatcmpl-", "resp_"))
     assert kept.output_text == "Hi"
+
+
+async def test_functions_in_the_form_before_tools() -> None:
+    call = [Call(0, "weather", '{"city":', "c1"), Call(0, arguments='"Rome"}'), DONE]
+    model = ScriptedModel(call, call, [Text("Sunny."), DONE])
+    functions: Any = [WEATHER["function"]]
+    async with client_of(model) as client:
+        answer = await client.chat.completions.create(model="m", messages=ASK, functions=functions)
+        (choice,) = answer.choices
+        assert choice.finish_reason == "function_call" and choice.message.tool_calls is None
+        assert choice.message.function_call is not None
+        stream = await client.chat.completions.create(model="m", messages=ASK, functions=functions, stream=True)
+        chunks = [chunk async for chunk in stream]
+        pieces = [piece for chunk in chunks if (piece := chunk.choices[0].delta.function_call)]
+        assert (pieces[0].name, "".join(piece.arguments or "" for piece in pieces)) == ("weather", '{"city":"Rome"}')
+        assert chunks[-1].choices[0].finish_reason == "function_call"
+        output: Any = {"role": "function", "name": "weather", "content": "sun"}
+        messages: Any = [*ASK, choice.message.model_dump(exclude_none=True), output]
+        last = await client.chat.completions.create(
+            model="m", messages=messages, functions=functions, function_call="none"
+        )
+        assert (last.choices[0].message.content, last.choices[0].finish_reason) == ("Sunny.", "stop")
+        with pytest.raises(BadRequestError) as caught:
+            await client.chat.completions.create(model="m", messages=ASK, functions=[{"name": "no name!"}])
+    assert model.prompts[2].items[-1]["output"] == "sun"
+    assert not model.prompts[0].parallel_tool_calls
+    assert caught.value.param == "functions[0].name"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import msgspec
+
 from antiphon.http.chat import EXTRA, Chunks, rename_param, to_completion, to_responses
+from antiphon.http.chat_functions import is_in_functions, rename_param_to_functions, to_functions, to_tools
 from antiphon.http.exchange import Exchange
 from antiphon.http.handlers.responses import HttpSink
 from antiphon.http.sse import EventStream
@@ -18,26 +21,42 @@ from antiphon.wire.validation import check, find_undocumented, plain
 
 async def create(exchange: Exchange) -> None:
     """``POST /v1/chat/completions``."""
-    request, ignored, extra = _read(await exchange.json(), strict=exchange.engine.config.strict)
+    raw = _without_nulls(await exchange.json())
+    in_functions = is_in_functions(raw)
+    try:
+        await _respond(exchange, to_tools(raw), in_functions=in_functions)
+    except ApiError as error:
+        renamed = rename_param(error)
+        raise (rename_param_to_functions(renamed) if in_functions else renamed) from error.__cause__
+
+
+async def _respond(exchange: Exchange, raw: Json, *, in_functions: bool) -> None:
+    request, ignored, extra = _read(raw, strict=exchange.engine.config.strict)
     options = request.stream_options
-    sink = _ChatSink(exchange, include_usage=options is not None and bool(options.include_usage))
+    include_usage = options is not None and bool(options.include_usage)
+    sink = _ChatSink(exchange, include_usage=include_usage, in_functions=in_functions)
     if ignored:
         exchange.headers["x-antiphon-ignored"] = ", ".join(ignored)
     try:
         with exchange.while_connected():
             await exchange.engine.responses.respond(to_responses(request), exchange.caller, sink, extra=extra)
-    except ApiError as error:
-        raise rename_param(error) from error.__cause__
     finally:
         sink.drop()
 
 
-def _read(body: Any, *, strict: bool) -> tuple[ChatRequest, tuple[str, ...], Json]:
-    """The request, the paths of what is ignored, and the members that a model's server may know."""
+def _without_nulls(body: Any) -> Json:
+    """The body; ``null`` means absent.
+
+    Raises:
+        InvalidRequest: it is no JSON object.
+    """
     if not isinstance(body, dict):
         raise InvalidRequest("Invalid body: expected a JSON object.", code="invalid_type")
-    # ``null`` means absent.
-    raw = {name: value for name, value in cast(Json, body).items() if value is not None}
+    return {name: value for name, value in cast(Json, body).items() if value is not None}
+
+
+def _read(raw: Json, *, strict: bool) -> tuple[ChatRequest, tuple[str, ...], Json]:
+    """The request, the paths of what is ignored, and the members that a model's server may know."""
     request, ignored = check(raw, ChatRequest, strict=strict)
     extra = find_undocumented(raw, ChatRequest) | {name: raw[name] for name in EXTRA if name in raw}
     passed = set(map(plain, extra))
@@ -47,27 +66,32 @@ def _read(body: Any, *, strict: bool) -> tuple[ChatRequest, tuple[str, ...], Jso
 class _ChatStream(EventStream):
     """An event stream whose events are chunks."""
 
-    def __init__(self, exchange: Exchange, chunks: Chunks) -> None:
+    def __init__(self, exchange: Exchange, chunks: Chunks, *, in_functions: bool) -> None:
         super().__init__(exchange, obfuscate=False)
         self._chunks = chunks
+        self._in_functions = in_functions
 
     def append(self, event: Json) -> None:
         """See ``Log.append``."""
         for chunk in self._chunks.of(event):
-            self.append_frame(b"data: " + encode(chunk) + b"\n\n")
+            shown = to_functions(chunk) if self._in_functions else chunk
+            self.append_frame(b"data: " + encode(shown) + b"\n\n")
 
 
 class _ChatSink(HttpSink):
     """The answer as a completion; see ``Sink``."""
 
-    def __init__(self, exchange: Exchange, *, include_usage: bool) -> None:
+    def __init__(self, exchange: Exchange, *, include_usage: bool, in_functions: bool) -> None:
         super().__init__(exchange)
         self._chunks = Chunks(include_usage=include_usage)
+        self._in_functions = in_functions
 
     async def send(self, response: Response) -> None:
         """Answer with one completion."""
-        await self._exchange.reply(to_completion(response))
+        completion = to_completion(response)
+        in_functions = self._in_functions
+        await self._exchange.reply(to_functions(msgspec.to_builtins(completion)) if in_functions else completion)
 
     def make_stream(self) -> EventStream:
         """A stream of chunks."""
-        return _ChatStream(self._exchange, self._chunks)
+        return _ChatStream(self._exchange, self._chunks, in_functions=self._in_functions)
