@@ -92,9 +92,8 @@ class Assembler:
         An answer without a word is still an answer: it becomes an empty message.
         """
         cut = self.finish is None or self.finish.reason != "stop"
-        doubtful = self.finish is not None and self.finish.is_doubtful
         self._flush_text()
-        for doc in self.calls.end(cut=cut, astray=self.is_astray, doubtful=doubtful):
+        for doc in self.calls.end(cut=cut, astray=self.is_astray):
             self._close_current()
             self._writer.show(doc)
         if self._is_empty():

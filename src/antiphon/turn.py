@@ -148,7 +148,7 @@ async def take_turns(turn: TurnContext, open_item: Item | None = None, prefix: s
         prompt = _prompt(turn, corrections)
         if prefix:
             prompt = msgspec.structs.replace(prompt, prefix=prefix)
-        assembler = _assembler(turn, prompt, open_item)
+        assembler = _assembler(turn, prompt, open_item, corrections)
         turn.progress.sampling = True
         finish = await _sample_shown(turn, prompt, assembler)
         turn.progress.add(finish.usage)
@@ -180,17 +180,19 @@ async def _run_hosted(turn: TurnContext, calls: Sequence[tuple[HostedOffer, Tool
     return len(opened) < len(calls[:left])
 
 
-def _assembler(turn: TurnContext, prompt: Prompt, open_item: Item | None) -> Assembler:
+def _assembler(turn: TurnContext, prompt: Prompt, open_item: Item | None, corrections: Corrections) -> Assembler:
     sources = turn.scope.sources if turn.prompt.format.type == "text" else Sources()
-    rules = _call_rules(turn, prompt)
+    rules = _call_rules(turn, prompt, corrections)
     seal, citations = turn.seal, turn.citations
     return Assembler(turn.writer, turn.ids, rules, open_item=open_item, seal=seal, sources=sources, citations=citations)
 
 
-def _call_rules(turn: TurnContext, prompt: Prompt) -> CallRules:
+def _call_rules(turn: TurnContext, prompt: Prompt, corrections: Corrections) -> CallRules:
     offers, repairs = turn.offers.by_name.values(), turn.model.tool_help == "repair"
     has_silent = any(isinstance(each, ClientOffer) and not each.tool.live for each in offers)
     must_call = prompt.tool_choice.mode == "required"
+    # What the model was told here was said by nobody.
+    context = prompt.items[: len(prompt.items) - len(corrections.items)]
     return CallRules(
         offers=turn.offers,
         calls_max=None if turn.prompt.parallel_tool_calls else 1,
@@ -202,8 +204,9 @@ def _call_rules(turn: TurnContext, prompt: Prompt) -> CallRules:
         whole=turn.whole_calls or repairs or has_silent,
         repairs=repairs,
         asked=last_user_text(prompt.items) if repairs else "",
-        transcript=Transcript(prompt.items, prompt.instructions) if repairs and prompt.callable_functions else None,
-        just_made=calls_just_made(prompt.items) if repairs and not must_call else frozenset(),
+        transcript=Transcript(context, prompt.instructions) if repairs and prompt.callable_functions else None,
+        finding=corrections.finding,
+        just_made=calls_just_made(prompt.items) if repairs and not must_call else {},
     )
 
 

@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from antiphon.models import Call, Delta, Finish, Function, Prompt, Reasoning, Text, TextFormat, ToolChoice
-from antiphon.models.chat.choice import is_choice, odds_of_call, sample_choice
+from antiphon.models.chat.choice import is_choice, sample_choice
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.fenced import CALL_BEGUN
+from antiphon.wire import Json
 
 CONFIG = ChatConfig(
     base_url="", model="m", tool_help="repair", tool_format="fenced", call_odds=0.15, sampling={"temperature": 1.0}
@@ -100,21 +101,41 @@ def test_what_would_be_a_call_of_no_function_is_answered_without_any(opening: Te
     assert upstream.asked[2] == (msgspec.structs.replace(PROMPT, functions=()), "")
 
 
-def test_a_call_that_could_as_well_have_been_words_is_doubtful() -> None:
-    doubted = [said("f", f=0.6, answer=0.4), Finish("length")]
-    for opening in (Text("```"), likely("To")):
-        upstream = Upstream([opening, Finish("length")], doubted, [CALL, DONE])
-        assert sample(upstream) == [CALL, Finish(helps=("chosen_greedily",), is_doubtful=True)]
+HI: Json = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi."}]}
+ASKING = msgspec.structs.replace(PROMPT, items=(HI,))
 
 
-def test_tokens_of_names_are_pieces_of_them_or_more_than_them() -> None:
-    functions = (Function("get_time"), Function("f"))
-    prompt = msgspec.structs.replace(PROMPT, functions=functions)
-    for odds in ({" get": 0.3, "get_t": 0.2, 'f"': 0.1}, {"f": 0.6}):
-        upstream = Upstream([Text("```"), Finish("length")], [said("x", **odds), Finish("length")], [CALL, DONE])
-        assert CALL in sample(upstream, prompt)
-    upstream = Upstream([Text("```"), Finish("length")], [said("x", get=0.4, set=0.6), DONE], [Text("Hey"), DONE])
-    assert CALL not in sample(upstream, prompt)
+@pytest.mark.parametrize(("a", "calls"), [(0.9, True), (0.2, False)])
+def test_where_the_name_leaves_a_doubt_it_is_asked_what_is_needed(a: float, calls: bool) -> None:
+    doubted = [said("f", f=0.8, answer=0.2), Finish("length")]
+    letter = [said("A", A=a, B=1 - a), Finish("length")]
+    upstream = Upstream([Text("```"), Finish("length")], doubted, letter, [CALL if calls else Text("Hey"), DONE])
+    told = sample(upstream, ASKING)
+    assert told == ([CALL, Finish(helps=("chosen_greedily",))] if calls else [Text("Hey"), Finish(helps=("needless",))])
+    asked, begun = upstream.asked[2]
+    assert (asked.max_output_tokens, asked.temperature, asked.functions, begun) == (1, 0.0, (), "")
+    assert "A user wrote" in str(asked.items)
+
+
+def test_where_a_call_is_preferred_one_is_begun_however_unlikely() -> None:
+    preferring = msgspec.structs.replace(PROMPT, prefers_call=True)
+    upstream = Upstream([said("Who", Who=0.9), Finish("length")], NAMED, [CALL, DONE])
+    assert sample(upstream, preferring) == [CALL, Finish(helps=("chosen_greedily",))]
+    assert upstream.asked[2][1] == CALL_BEGUN
+
+
+@pytest.mark.parametrize("odds", [0.985, 0.2])
+def test_where_the_name_leaves_none_nothing_more_is_asked(odds: float) -> None:
+    sure = [said("f", f=odds, answer=0.99 - odds), Finish("length")]
+    upstream = Upstream([Text("```"), Finish("length")], sure, [CALL, DONE])
+    sample(upstream, ASKING)
+    assert len(upstream.asked) == 3
+
+
+def test_a_question_that_is_not_answered_leaves_the_name() -> None:
+    doubted = [said("f", f=0.8, answer=0.2), Finish("length")]
+    for silence in ([Finish("length")], [Text("A"), Finish("length")]):
+        assert CALL in sample(Upstream([Text("```"), Finish("length")], doubted, silence, [CALL, DONE]), ASKING)
 
 
 def test_where_a_server_tells_no_odds_of_names_a_call_is_believed() -> None:
@@ -149,15 +170,6 @@ def test_who_reasons_chooses_by_that() -> None:
     upstream = Upstream([Reasoning("Hm"), Finish("length")], [Reasoning("So"), CALL, DONE])
     assert sample(upstream) == [Reasoning("So"), CALL, DONE]
     assert upstream.asked[1] == (PROMPT, "")
-
-
-def test_odds_are_of_all_that_may_open_a_call() -> None:
-    tokens = {"```": 0.1, '{"': 0.2, " [": 0.05, "The": 0.5}
-    first = Text("The", ({"top_logprobs": [{"token": t, "logprob": math.log(p)} for t, p in tokens.items()]},))
-    assert odds_of_call(first) == pytest.approx(0.35)
-    assert odds_of_call(Text("The")) == 0
-    named = said("take", take=0.4, t=0.2, takes=0.1)
-    assert odds_of_call(named, ["set", "take_note"]) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(

@@ -102,12 +102,28 @@ def test_the_remedies() -> None:
 
 def test_what_is_to_be_found_out_is_asked_for_without_the_function_and_then_without_any() -> None:
     corrections = Corrections()
-    for left in ((Function("other"),), ()):
-        assert corrections.learn([], [(call("{}"), CallInvalid("no", "find"))]) == []
+    for left, fault, asked in (((Function("other"),), "who?", "Call another"), ((), "what?", "Ask the user")):
+        assert corrections.learn([], [(call("{}"), CallInvalid(fault, "find"))]) == []
+        assert corrections.apply(PROMPT).functions == left
+        (item,) = corrections.items
+        note = item["content"][0]["text"]
+        assert "who?" in note and asked in note
+        assert corrections.finding
+
+
+def test_what_was_told_before_stays_beside_what_is_to_be_found_out() -> None:
+    corrections, invalid = Corrections(), [(call("{}"), CallInvalid("no"))]
+    corrections.learn([], invalid)
+    corrections.learn([], [(call("{}"), CallInvalid("who?", "find"))])
+    assert [item["type"] for item in corrections.items] == ["function_call", "function_call_output", "message"]
+
+
+def test_a_call_that_is_to_be_changed_is_told_of_and_the_second_time_it_is_answered_without_tools() -> None:
+    corrections = Corrections()
+    for left in (PROMPT.functions, ()):
+        assert corrections.learn([], [(call("{}"), CallInvalid("no", "change"))]) == ["repeat_answered"]
         assert corrections.apply(PROMPT).functions == left
         assert corrections.items[-1]["output"] == "no"
-    spoken, prompt = learned("speak")
-    assert (spoken.items, prompt.functions) == ((), ())
 
 
 def test_an_undeclared_function_is_answered_without_tools() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.tools.invented import Transcript, drop_invented, find_invented
+from antiphon.tools.invented import Transcript, drop_invented, find_invented, is_unspoken
 from antiphon.wire import Json
 
 TEXT: Json = {"type": "string"}
@@ -22,18 +22,14 @@ def taking(*required: str, **properties: Json) -> Json:
 @pytest.mark.parametrize(
     ("asked", "arguments"),
     [
-        ("What is the capital of Spain?", {"city": "Madrid"}),
-        ("Who wrote Hamlet?", {"topic": "literature"}),
         ("Text Maria that I am late.", {"number": "1234567890", "text": "I am late."}),
         ("Mail Bob that I am late.", {"to": "bob@example.com", "body": "I am late."}),
         ("Invite Bob and Ann.", {"people": [{"name": "Bob", "email": "bob@example.com"}]}),
-        ("Which is larger, 7 or 12?", {"artist": "The Beatles", "shuffle": True}),
         ("Which function knows about my parcel?", {"order_id": 123}),
         ("Who is Peter Pan?", {"userId": 100}),
-        ("What is the dog's name in French?", {"value": 100, "unit": "km"}),
     ],
 )
-def test_a_call_about_what_nobody_spoke_of_find_invented(asked: str, arguments: dict[str, Any]) -> None:
+def test_an_address_or_a_number_that_nobody_said_is_found(asked: str, arguments: dict[str, Any]) -> None:
     assert find_invented(arguments, {}, said(asked)) is not None
 
 
@@ -57,10 +53,12 @@ def test_a_call_about_what_nobody_spoke_of_find_invented(asked: str, arguments: 
         ("Where is 1Z999AA10123456784?", {"number": "1Z999AA10123456784"}),
         ("Lights off!", {"on": False}),
         ("Next Monday, please.", {"date": "2026-05-04"}),
+        ("Weather in the capital of Spain?", {"city": "Madrid"}),
+        ("How many grams is a kilo?", {"value": 1000, "unit": "g"}),
         ("Go.", {}),
     ],
 )
-def test_what_was_said_or_can_be_known_is_not(asked: str, arguments: dict[str, Any]) -> None:
+def test_what_was_said_or_can_be_known_is_none(asked: str, arguments: dict[str, Any]) -> None:
     assert find_invented(arguments, {}, said(asked)) is None
 
 
@@ -71,6 +69,20 @@ def test_results_and_instructions_say_things_too() -> None:
     assert find_invented(mail, {}, Transcript([], "Bob is bob@z.com.")) is None
 
 
+def test_what_is_mailed_or_phoned_to_is_no_number_and_no_name() -> None:
+    asked = said("Mail user 7, or phone Maria.")
+    assert find_invented({"to": "7"}, {}, asked, "send_email Send an e-mail.") == "to"
+    assert find_invented({"to": "Maria"}, {}, asked, "send_email") is None
+    assert find_invented({"to": "7"}, {}, asked, "move Move a piece.") is None
+    assert find_invented({"number": "Maria"}, taking("number", number=TEXT), asked, "send_sms") == "number"
+
+
+def test_a_call_is_about_what_was_spoken_of_if_any_of_its_values_is() -> None:
+    assert is_unspoken({"city": "Madrid"}, {}, said("Where is my parcel?"))
+    assert not is_unspoken({"city": "Madrid", "item": "parcel"}, {}, said("Where is my parcel?"))
+    assert not is_unspoken({}, {}, said("Where is my parcel?"))
+
+
 @pytest.mark.parametrize(
     "item", [{"role": "user", "content": [{}]}, {"type": "x", "output": [{"type": "input_image"}]}]
 )
@@ -78,10 +90,11 @@ def test_what_a_picture_shows_may_be_anything(item: Json) -> None:
     assert find_invented({"to": "bob@z.com", "subject": "Lunch"}, {}, Transcript([item])) is None
 
 
-def test_values_that_the_schema_names_say_nothing() -> None:
-    schema = taking("city", city=TEXT, day={"type": "string", "enum": ["today"]})
-    assert find_invented({"city": "Rome", "day": "today"}, schema, said("The capital of Italy today?")) is not None
-    assert find_invented({"day": "tomorrow"}, taking(day={"const": "tomorrow"}), said("Later?")) is None
+def test_values_that_the_schema_names_are_none() -> None:
+    schema = taking("number", number={"type": "string", "enum": ["1234567"]})
+    assert find_invented({"number": "1234567"}, schema, said("Call the office.")) is None
+    assert find_invented({"number": "1234567"}, taking("number", number=TEXT), said("Call the office.")) == "number"
+    assert find_invented({"day": 2027}, taking(day={"const": 2027}), said("Later?")) is None
 
 
 @pytest.mark.parametrize(
@@ -104,6 +117,13 @@ def test_an_optional_text_that_nobody_said_is_dropped(asked: str, value: str, st
     assert drop_invented(arguments, {**schema, "required": ["order", "more"]}, said(asked)) == arguments
 
 
-def test_only_texts_are_dropped() -> None:
+def test_optional_numbers_that_name_something_are_dropped_too() -> None:
+    schema = taking("title", title=TEXT, order_id={"type": "integer"}, count={"type": "integer"})
+    arguments = {"title": "Down", "order_id": 4711, "count": 4711}
+    assert drop_invented(arguments, schema, said("It is down!")) == {"title": "Down", "count": 4711}
+    assert drop_invented(arguments, schema, said("Order 4711 is down!")) == arguments
+
+
+def test_other_values_are_not_dropped() -> None:
     schema = taking(count={"type": "integer"}, kind={"type": "string", "enum": ["blue"]})
     assert drop_invented({"count": 7, "kind": "blue"}, schema, said("Hi")) == {"count": 7, "kind": "blue"}

@@ -6,7 +6,7 @@ import pytest
 
 from antiphon.models.outcome import outcome_of
 from antiphon.tools import ToolCall, call_item, output_item
-from antiphon.tools.repeats import calls_just_made, is_repeat
+from antiphon.tools.repeats import calls_just_made, find_repeat
 from antiphon.wire import Json
 
 
@@ -15,7 +15,7 @@ def asked(text: str) -> Json:
 
 
 def repeats(*items: Json, call: Any = ("mail", '{"to": "a"}')) -> bool:
-    return is_repeat(ToolCall(*call, "c9"), calls_just_made(items))
+    return find_repeat(ToolCall(*call, "c9"), calls_just_made(items)) is not None
 
 
 MAIL = call_item("c1", "mail", '{"to":"a"}')
@@ -34,10 +34,29 @@ def test_a_call_is_known_again_however_its_arguments_are_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["Error: no server", '{"status": "running"}', "12 %", '{"done": false}', '{"error":"x"}']
+    "said",
+    [
+        "Error: timed out",
+        "Error 503",
+        '{"error": "rate limit"}',
+        "Error: the file is locked",
+        '{"status": "running"}',
+        "12 %",
+        '{"done": false}',
+    ],
 )
-def test_what_failed_or_is_not_over_may_be_called_again(said: str) -> None:
+def test_what_may_pass_or_is_not_over_may_be_called_again(said: str) -> None:
     assert not repeats(asked("Go."), MAIL, output_item("c1", said))
+
+
+@pytest.mark.parametrize("said", ["Error: no such folder. There is /srv.", '{"error": "no user 900"}'])
+def test_what_failed_for_good_has_to_be_changed(said: str) -> None:
+    fault = find_repeat(
+        ToolCall("mail", '{"to":"a"}', "c9"), calls_just_made([asked("Go."), MAIL, output_item("c1", said)])
+    )
+    assert fault is not None
+    assert fault.remedy == "change"
+    assert not repeats(asked("Go."), MAIL, output_item("c1", said), call=("mail", '{"to": "b"}'))
 
 
 @pytest.mark.parametrize("said", ["Check until it is done.", "Do it three times.", "Nochmal!"])

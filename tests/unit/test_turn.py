@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import pytest
 
 from antiphon.background.recovery import resume_turns
@@ -81,9 +80,11 @@ def turns(
     items: tuple[Json, ...] = (HI,),
     choice: ToolChoice = ToolChoice(),
     format: TextFormat = TextFormat(),
+    spec: Json | None = None,
+    more: Sequence[Json] = (),
     **options: Any,
 ) -> TurnContext:
-    specs = [{"type": "even"}, {"type": "guarded"}, {"type": "function", "name": "f"}]
+    specs = [{"type": "even"}, {"type": "guarded"}, spec or {"type": "function", "name": "f"}, *more]
     offers = Toolbox([Guarded()], [Even()]).offers(specs)
     log = NullLog()
     writer = Writer(log.append, CountingIds())
@@ -256,6 +257,20 @@ def test_a_weak_model_that_repeats_a_call_answers_from_its_result() -> None:
     assert "repeat_answered" in context.timer.helps
 
 
+def test_a_weak_model_that_repeats_a_failed_call_is_told_so_once_and_then_answers() -> None:
+    made = (HI, call_item("c1", "look", '{"a": 1}'), output_item("c1", "Error: no such thing. There is 2."))
+    repeat = [Call(0, "look", '{"a":1}', "c2"), DONE]
+    changed = [Call(0, "look", '{"a":2}', "c3"), DONE]
+    model = ScriptedModel(repeat, changed, [Text("It is 42."), DONE], tool_help="repair")
+    context = turns(model, items=made)
+    assert [item["type"] for item in context.writer.state.output] == ["mcp_call", "message"]
+    assert "look was just called like that" in str(model.prompts[1].items[-1])
+    model = ScriptedModel(repeat, repeat, [Text("It cannot be found."), DONE], tool_help="repair")
+    context = turns(model, items=made)
+    assert [item["type"] for item in context.writer.state.output] == ["message"]
+    assert model.prompts[2].functions == ()
+
+
 def test_a_new_call_beside_a_repeated_one_is_made_alone() -> None:
     made = (HI, call_item("c1", "look", "{}"), output_item("c1", "42"))
     both = [Call(0, "look", "{}", "c2"), Call(1, "look", '{"a":2}', "c3"), DONE]
@@ -278,32 +293,44 @@ def test_a_weak_model_that_invents_an_address_is_told_and_asked_again_without_th
     context = turns(model)
     assert [item["type"] for item in context.writer.state.output] == ["message"]
     assert [function.name for function in model.prompts[1].functions] == ["even", "look", "push"]
-    assert model.prompts[1].items[-1]["output"].startswith("Error: nobody has said 'to'.")
+    assert "nobody has said which 'to' is meant" in model.prompts[1].items[-1]["content"][0]["text"]
     assert "invented" in context.timer.helps
     assert context.progress.known == Usage(input=6, output=4)
+
+
+def test_a_call_that_says_enough_is_made_without_what_is_optional_and_invented() -> None:
+    texts = {"text": {"type": "string"}, "customer": {"type": "string"}}
+    spec: Json = {"type": "function", "name": "open", "parameters": {"type": "object", "properties": texts}}
+    made = [Call(0, "open", '{"text": "Hi", "customer": "123456"}', "c1"), DONE]
+    spec["parameters"]["required"] = ["text"]
+    context = turns(ScriptedModel(made, tool_help="repair"), spec=spec)
+    assert [item["arguments"] for item in context.writer.state.output] == ['{"text":"Hi"}']
+    del spec["parameters"]["required"]
+    context = turns(ScriptedModel(made, [Text("Whose?"), DONE], tool_help="repair"), spec=spec)
+    assert [item["type"] for item in context.writer.state.output] == ["message"]
+
+
+def test_what_is_to_find_something_out_is_about_what_was_spoken_of() -> None:
+    elsewhere = [Call(0, "f", '{"city": "Madrid"}', "c1"), DONE]
+    spec: Json = {"type": "function", "name": "f"}
+    assert turns(ScriptedModel(elsewhere, tool_help="repair"), spec=spec).writer.state.output
+    other = [{"type": "function", "name": "g"}]
+    model = ScriptedModel(
+        [Call(0, "g", '{"to": "bob@example.com"}', "c1"), DONE], elsewhere, [Text("To whom?"), DONE], tool_help="repair"
+    )
+    context = turns(model, spec=spec, more=other)
+    assert [item["type"] for item in context.writer.state.output] == ["message"]
+    parroted = [Call(0, "f", '{"name": "meant"}', "c1"), DONE]
+    again = [[Call(0, "g", '{"to": "bob@example.com"}', "c1"), DONE], parroted, [Text("To whom?"), DONE]]
+    context = turns(ScriptedModel(*again, tool_help="repair"), spec=spec, more=other)
+    assert [item["type"] for item in context.writer.state.output] == ["message"]
+    assert "Ask the user" in model.prompts[2].items[-1]["content"][0]["text"]
 
 
 def test_one_that_does_so_again_answers_in_words() -> None:
     model = ScriptedModel(INVENTED, INVENTED, [Text("To whom?"), DONE], tool_help="repair")
     assert [item["type"] for item in turns(model).writer.state.output] == ["message"]
     assert model.prompts[2].functions == ()
-
-
-ELSEWHERE = Call(0, "f", '{"city": "Madrid"}', "c1")
-
-
-def test_one_that_is_sure_of_a_call_may_know_what_it_is_about() -> None:
-    context = turns(ScriptedModel([ELSEWHERE, DONE], tool_help="repair"))
-    assert [item["type"] for item in context.writer.state.output] == ["function_call"]
-
-
-def test_one_that_is_in_doubt_and_calls_about_something_else_answers_in_words() -> None:
-    doubtful = msgspec.structs.replace(DONE, is_doubtful=True)
-    model = ScriptedModel([ELSEWHERE, doubtful], [Text("Hello!"), DONE], tool_help="repair")
-    context = turns(model)
-    assert [item["type"] for item in context.writer.state.output] == ["message"]
-    assert model.prompts[1].functions == ()
-    assert "invented" in context.timer.helps
 
 
 def test_a_call_that_tells_more_is_made_without_the_one_that_needs_it() -> None:

@@ -36,8 +36,8 @@ ToolMeasure: TypeAlias = Literal[
 The functions were shown in words. A call was read from text, or from text that had to be mended, or was sampled
 greedily; none was needed, by the odds of the name that it would have; several calls were read where one is required. A
 schema got bounds. Arguments were mended; a call was asked for again, held to its schema; instead of one that does not
-exist, or had just been made, the model answered without tools; one that the request does not allow, or about what
-nobody had spoken of, was left out, or something else was asked for in its place.
+exist, or had just been made, the model answered without tools, or what had failed was changed; one that the request
+does not allow, or about what nobody had spoken of, was left out, or something else was asked for in its place.
 """
 
 
@@ -96,13 +96,12 @@ PROBED: ContextVar[list[Usage] | None] = ContextVar("probed", default=None)
 
 class Finish(msgspec.Struct, frozen=True):
     """The last delta of every sample, exactly one. ``usage`` is None when the server did not say; ``helps`` is what was
-    done so that the model's calls come right; ``is_doubtful``: whether it was far from sure of making a call.
+    done so that the model's calls come right.
     """
 
     reason: Literal["stop", "length", "content_filter"] = "stop"
     usage: Usage | None = None
     helps: tuple[ToolMeasure, ...] = ()
-    is_doubtful: bool = False
 
 
 Delta: TypeAlias = Text | Reasoning | Refusal | Call | Finish
@@ -164,6 +163,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
         effort: reasoning effort, or None.
         extra: members that the request has beside the API's own, and that the model accepts (``Model.accepts``).
         prefix: an assistant text to continue (not repeated in the deltas); empty for none.
+        prefers_call: whether a call that has to do with what was said is preferred to words, where the model is helped
+            with its choice: something is to be found out.
         streamed: whether somebody may read the deltas one by one; else those that come together may be one.
         cache_key: of prompts that begin alike, where the caller said so; empty to see that from the prompt itself.
     """
@@ -185,6 +186,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     extra: Json = {}
     user: str | None = None
     prefix: str = ""
+    prefers_call: bool = False
     streamed: bool = True
     cache_key: str = ""
 

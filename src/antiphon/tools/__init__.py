@@ -28,7 +28,7 @@ class ToolCall(msgspec.Struct, frozen=True):
     call_id: Id
 
 
-Remedy: TypeAlias = Literal["tell", "force", "insist", "answer", "result", "speak", "find"]
+Remedy: TypeAlias = Literal["tell", "force", "insist", "answer", "result", "find", "change"]
 
 
 class CallInvalid(Exception):
@@ -36,8 +36,8 @@ class CallInvalid(Exception):
 
     Attributes:
         remedy: how the model is asked again: ``tell`` it why, ``force`` it to call that function to its schema,
-            ``insist`` by both, have it ``answer`` without tools, or from the ``result`` that it has, or ``speak``
-            because no call is needed, or ``find`` out what that function needs before it may call it, which it is told.
+            ``insist`` by both, have it ``answer`` without tools, or from the ``result`` that it has, or ``find`` out
+            what that function needs before it may call it, or ``change`` what it called with, both of which it is told.
     """
 
     def __init__(self, text: str, remedy: Remedy = "tell") -> None:

@@ -20,7 +20,13 @@ _HELPS: Final[dict[str, ToolMeasure]] = {
     "force": "held_to_schema",
     "answer": "undeclared",
     "result": "repeat_answered",
+    "change": "repeat_answered",
 }
+_FIND: Final = (
+    "That cannot be done yet: {}. Call another function if it can tell that. Otherwise ask the user "
+    "for it, in one short sentence."
+)
+_ASK: Final = "That cannot be done yet: {}. Ask the user for it, in one short sentence."
 _NOT_MADE: Final = "This call was not made, because another one beside it was invalid. Make it again."
 
 _FREE_TEXT: Final = frozenset(("type", "description", "title"))
@@ -123,11 +129,17 @@ class Corrections:
         self.items: tuple[Json, ...] = ()
         self._count = 0
         self._choice: ToolChoice | None = None
-        self._silenced = False
+        self._silenced = self._is_last_try = False
+        self._missing = ""
         self._without: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return self._count > 0
+
+    @property
+    def finding(self) -> bool:
+        """Whether what a call needs is to be found out."""
+        return bool(self._missing)
 
     def learn(self, held: Sequence[ToolCall], invalid: Sequence[tuple[ToolCall, CallInvalid]]) -> list[ToolMeasure]:
         """The model made ``held`` calls, of which some are ``invalid``; or ``invalid`` ones alone. Returns how it is
@@ -140,14 +152,19 @@ class Corrections:
         call, fault = invalid[0]
         if self._count > CORRECTIONS_MAX:
             raise UpstreamError(f"The model did not make a valid tool call: {fault}", code="invalid_tool_call")
-        self._silenced, self._choice = fault.remedy in ("answer", "result", "speak"), None
-        if fault.remedy == "find":
+        self._silenced, self._choice = fault.remedy in ("answer", "result"), None
+        if fault.remedy in ("find", "change"):
             # The second time it is not asked for calls any more.
-            self._silenced = bool(self._without)
+            self._silenced, self._is_last_try = self._is_last_try, True
+        if fault.remedy == "find":
+            self._missing = self._missing or str(fault)
             self._without |= {call.name for call, _ in invalid}
         if fault.remedy in ("force", "insist"):
             self._choice = ToolChoice("required", (call.name,))
-        if fault.remedy in ("tell", "insist", "find"):
+        if fault.remedy == "find":
+            kept = (item for item in self.items if item["type"] != "message")
+            self.items = (*kept, _system((_ASK if self._silenced else _FIND).format(self._missing)))
+        if fault.remedy in ("tell", "insist", "change"):
             reasons = {call.call_id: str(fault) for call, fault in invalid}
             shown = held or [call for call, _ in invalid]
             self.items += tuple(call_item(each.call_id, each.name, each.arguments) for each in shown)
@@ -163,4 +180,8 @@ class Corrections:
         if not self._without:
             return prompt
         functions = tuple(each for each in prompt.functions if each.name not in self._without)
-        return msgspec.structs.replace(prompt, functions=functions)
+        return msgspec.structs.replace(prompt, functions=functions, prefers_call=True)
+
+
+def _system(text: str) -> Json:
+    return {"type": "message", "role": "system", "content": [{"type": "input_text", "text": text}]}

@@ -36,7 +36,9 @@ _IDS: Final = re.compile(r"(?:^|_)(?:id|no|number)$|[a-z](?:Id|ID|No|Number)$")
 _IN_WORDS_MAX: Final = 99
 """Numbers up to this one may have been said in words."""
 _MAIL: Final = re.compile(r"\A(?:e[_-]?mail)\b|\be-?mail address", re.IGNORECASE)
-_PHONE: Final = re.compile(r"\A(?:phone)\b|\b(?:phone|mobile) number", re.IGNORECASE)
+_PHONE: Final = re.compile(r"\A(?:phone|number)\b|\b(?:phone|mobile) number", re.IGNORECASE)
+_MAILS: Final = re.compile(r"(?:\b|_)e?[-_]?mail", re.IGNORECASE)
+_RECIPIENTS: Final = frozenset(("to", "cc", "bcc", "recipient", "recipients"))
 _FOREIGN: Final = "\u0370"
 """From this letter on, what is said is not spelled like what is called."""
 
@@ -100,26 +102,39 @@ def is_name(value: str) -> bool:
     return digits >= _NUMBER_DIGITS and bool(_NUMBER.fullmatch(value)) and not _DATE.fullmatch(value)
 
 
-def find_invented(arguments: Json, schema: Json, transcript: Transcript) -> str | None:
-    """The member with an address or number that nobody has said; empty where a call is about something that nobody
-    spoke of; None where nothing is wrong with it.
+def find_invented(arguments: Json, schema: Json, transcript: Transcript, does: str = "") -> str | None:
+    """The member with an address or number that nobody has said, or with none where one has to be; None where there is
+    no such member.
+
+    Args:
+        does: name and description of the function.
     """
-    verdicts: list[Verdict] = []
+    is_mail = bool(_MAILS.search(does))
     for name, value, spec in _leaves("", arguments, schema):
         if "enum" in spec or "const" in spec:
             continue
         verdict = transcript.knows_id(value) if _IDS.search(name) and type(value) is int else transcript.knows(value)
-        if _is_amiss(name, value, spec) or (verdict is False and (isinstance(value, int) or is_name(value))):
+        if _is_amiss(name, value, spec, is_mail) or (verdict is False and (isinstance(value, int) or is_name(value))):
             return name
-        # What was composed, or is known to the model, is about something.
-        verdicts.append(verdict if verdict is not None or not isinstance(value, str) else True)
-    return "" if False in verdicts and True not in verdicts else None
+    return None
 
 
-def _is_amiss(name: str, value: Any, spec: Json) -> bool:
-    """Whether a text stands where an e-mail address or a phone number has to, and is none."""
+def is_unspoken(arguments: Json, schema: Json, transcript: Transcript) -> bool:
+    """Whether a call is about something that nobody spoke of. Much that a call is rightly about was never said like
+    that, so this is no reason to refuse just any.
+    """
+    verdicts = [transcript.knows(value) for _, value, spec in _leaves("", arguments, schema) if "enum" not in spec]
+    return False in verdicts and True not in verdicts
+
+
+def _is_amiss(name: str, value: Any, spec: Json, is_mail: bool) -> bool:
+    """Whether a text stands where an e-mail address or a phone number has to, and is none. To whom something is mailed
+    may be told by name, but not by a number.
+    """
     if not isinstance(value, str) or not value:
         return False
+    if is_mail and name in _RECIPIENTS:
+        return "@" not in value and not any(map(str.isalpha, value))
     what = f"{name} {spec.get('description') or ''}"
     if _MAIL.search(what):
         return "@" not in value
@@ -127,29 +142,28 @@ def _is_amiss(name: str, value: Any, spec: Json) -> bool:
 
 
 def drop_invented(arguments: Json, schema: Json, transcript: Transcript) -> Json:
-    """Without optional texts that nobody said."""
+    """Without optional texts, and numbers that name something, that nobody said."""
     required: Any = schema.get("required") or ()
+    properties: Any = schema.get("properties")
+    specs = cast(Json, properties) if isinstance(properties, dict) else {}
     return {
         name: value
         for name, value in arguments.items()
-        if name in required or not _is_free(schema, name) or not _is_made_up(value, transcript)
+        if name in required or not _is_made_up(name, value, specs.get(name), transcript)
     }
 
 
-def _is_made_up(value: Any, transcript: Transcript) -> bool:
-    if not isinstance(value, str):
+def _is_made_up(name: str, value: Any, spec: Any, transcript: Transcript) -> bool:
+    kind = cast(Json, spec).get("type") if isinstance(spec, dict) and "enum" not in spec else None
+    if kind == "integer" and type(value) is int:
+        return bool(_IDS.search(name)) and transcript.knows_id(value) is False
+    if kind != "string" or not isinstance(value, str):
         return False
     if _DATE.fullmatch(value):
         return not any(part in transcript.text for part in re.findall(r"\d+", value))
     if transcript.knows(value) is True and not is_name(value):
         return len(_WORD.findall(value)) <= _WORDS_MAX and (transcript.share(value) or 0) < _SHARE
     return transcript.knows(value) is False
-
-
-def _is_free(schema: Json, name: str) -> bool:
-    properties: Any = schema.get("properties")
-    spec = cast(Json, properties).get(name) if isinstance(properties, dict) else None
-    return isinstance(spec, dict) and cast(Json, spec).get("type") == "string" and "enum" not in spec
 
 
 def _leaves(name: str, value: Any, schema: Any) -> Iterator[tuple[str, Any, Json]]:

@@ -1,19 +1,19 @@
-"""Calls that were just made, with success: a weak model makes them again instead of reading what came of them. Pure.
+"""Calls that were just made: a weak model makes them again instead of reading what came of them. Pure.
 
-A repeat is meant where the latest result is no end (a failure, or a state that will change), and where the user asked
-for one.
+A repeat is meant where the latest result is no end (a state that will change, or a failure that may pass), and where
+the user asked for one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from antiphon.models.outcome import outcome_of
-from antiphon.tools import ToolCall
+from antiphon.models.outcome import Outcome, outcome_of
+from antiphon.tools import CallInvalid, ToolCall
 from antiphon.wire import Json
 from antiphon.wire.items import content_texts, last_user_text
 
@@ -29,30 +29,48 @@ _ASKED_FOR: Final = re.compile(
 """Words by which somebody asks for the same call more than once."""
 
 
-def calls_just_made(items: Sequence[Json]) -> frozenset[Made]:
-    """The calls whose outputs end the context, as far as making them again would be of no use."""
+_CHANGE: Final = "Read its result: call it with what that says, or say in words why it cannot be done."
+_MAY_PASS: Final = re.compile(
+    r"time[d -]*out|temporar|\btransient|\b(?:busy|later|again|retry\w*|unavailable|overloaded|locked|connection"
+    r"|network|rate.limit\w*|too many|429|5\d\d)\b",
+    re.IGNORECASE,
+)
+"""What the result of a call says that may succeed if nothing but time passes."""
+
+
+def calls_just_made(items: Sequence[Json]) -> Mapping[Made, Outcome]:
+    """The calls whose outputs end the context, as far as making them again would be of no use, and what came of
+    them.
+    """
     at = len(items)
     outputs: dict[str, Json] = {}
     while at and items[at - 1].get("type") == "function_call_output":
         at -= 1
         outputs.setdefault(items[at].get("call_id") or "", items[at])
     if not outputs or _ASKED_FOR.search(last_user_text(items[:at])):
-        return frozenset()
-    made: set[Made] = set()
+        return {}
+    made: dict[Made, Outcome] = {}
     for item in reversed(items[:at]):
         if item.get("type") != "function_call" or not outputs:
             if not outputs or item.get("type", "message") == "message":
                 break
             continue
         output = outputs.pop(item.get("call_id") or "", None)
-        if output is not None and outcome_of("\n".join(content_texts(output.get("output")))) == "done":
-            made.add(_made(item.get("name") or "", item.get("arguments")))
-    return frozenset(made)
+        result = "\n".join(content_texts(output.get("output"))) if output is not None else ""
+        outcome = outcome_of(result)
+        if output is not None and (outcome == "done" or (outcome == "failed" and not _MAY_PASS.search(result))):
+            made[_made(item.get("name") or "", item.get("arguments"))] = outcome
+    return made
 
 
-def is_repeat(call: ToolCall, just_made: frozenset[Made]) -> bool:
-    """Whether the call is one of those."""
-    return bool(just_made) and _made(call.name, call.arguments) in just_made
+def find_repeat(call: ToolCall, just_made: Mapping[Made, Outcome]) -> CallInvalid | None:
+    """What is wrong with the call if it is one of those."""
+    outcome = just_made.get(_made(call.name, call.arguments)) if just_made else None
+    if outcome is None:
+        return None
+    if outcome == "failed":
+        return CallInvalid(f"Error: {call.name} was just called like that, and failed. {_CHANGE}", remedy="change")
+    return CallInvalid(f"The function '{call.name}' was just called like that.", remedy="result")
 
 
 def _made(name: str, arguments: Any) -> Made:

@@ -6,18 +6,22 @@ is held until the model is finished, and is an item then, or is run here, or is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from antiphon.models import Call, ToolChoice, ToolMeasure
+from antiphon.models.outcome import Outcome
 from antiphon.tools import CallInvalid, ClientOffer, HostedOffer, ToolCall
 from antiphon.tools.corrections import read_arguments, repair_call
-from antiphon.tools.invented import Transcript, find_invented
-from antiphon.tools.repeats import Made, is_repeat
+from antiphon.tools.invented import Transcript, drop_invented, find_invented, is_unspoken
+from antiphon.tools.repeats import Made, find_repeat
 from antiphon.tools.toolbox import Offers
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
+
+_UNSAID: Final = "nobody has said which '{}' is meant"
 
 
 class CallRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +35,9 @@ class CallRules(msgspec.Struct, frozen=True, kw_only=True):
         repairs: whether the calls of functions are mended where they do not fit; then they have to be whole.
         asked: what the user said last.
         transcript: what has been said at all; None where calls may be about anything.
-        just_made: calls that are left out, because their results are there; then calls have to be whole too.
+        finding: whether calls are to find out what another one needs, so that they have to be about what was said.
+        just_made: calls that are left out, because their results are there, with what these say; then calls have to be
+            whole too.
     """
 
     offers: Offers = Offers()
@@ -43,7 +49,8 @@ class CallRules(msgspec.Struct, frozen=True, kw_only=True):
     repairs: bool = False
     asked: str = ""
     transcript: Transcript | None = None
-    just_made: frozenset[Made] = frozenset()
+    finding: bool = False
+    just_made: Mapping[Made, Outcome] = {}
 
 
 class _Held(msgspec.Struct):
@@ -150,18 +157,17 @@ class SampledCalls:
         (doc,) = offer.tool.to_items(ToolCall(delta.name, "", call_id), offer.spec)
         return _Live(), doc
 
-    def end(self, *, cut: bool, astray: bool, doubtful: bool = False) -> list[Json]:
+    def end(self, *, cut: bool, astray: bool) -> list[Json]:
         """The items of held calls that the caller answers, now that the model is finished; none if a call is no good.
 
         Args:
             cut: whether the answer was cut off; only a live tool can make an item of a call that was.
             astray: whether calls that the request does not allow are all that there is.
-            doubtful: whether the model was far from sure of making them.
         """
         if not self._calls:
             return []
         self._leave_out_repeats()
-        self._leave_out_invented(doubtful)
+        self._leave_out_invented()
         if astray:
             self.invalid += [(call, CallInvalid(self._reason(call.name))) for call in self.barred]
         found: list[Json] = []
@@ -178,39 +184,47 @@ class SampledCalls:
     def _leave_out_repeats(self) -> None:
         """Calls that were just made; where the model made no others, it is to answer from their results."""
         for key, call in self._calls.items():
-            if type(call) is _Held and is_repeat(call.to_tool_call(), self._rules.just_made):
+            fault = find_repeat(call.to_tool_call(), self._rules.just_made) if type(call) is _Held else None
+            if type(call) is _Held and fault is not None:
                 self._calls[key] = None
                 if not self.held:
-                    text = f"The function '{call.name}' was just called like that."
-                    self.invalid.append((call.to_tool_call(), CallInvalid(text, remedy="result")))
+                    self.invalid.append((call.to_tool_call(), fault))
 
-    def _leave_out_invented(self, doubtful: bool) -> None:
-        """Calls with addresses and numbers that nobody has said, doubtful ones about what nobody spoke of, and those of
-        functions that there are not beside others; where the model made no others, it is asked again.
+    def _leave_out_invented(self) -> None:
+        """Calls with addresses and numbers that nobody has said, and those of functions that there are not beside
+        others; where the model made no others, it is asked again.
         """
+        transcript, declared = self._rules.transcript, self._rules.offers.by_name
+        if transcript is None or self._rules.must_call:
+            return
         for key, call in self._calls.items():
-            invented = self._find_invented(call, doubtful) if type(call) is _Held else None
-            if type(call) is _Held and invented is not None:
-                self._calls[key], self._has_invented = None, True
-                if not self.held:
-                    self.invalid.append((call.to_tool_call(), _fault_of(invented)))
+            if type(call) is not _Held:
+                continue
+            invented = self._find_invented(call, transcript)
+            if invented is None and (call.name in declared or not any(other.name in declared for other in self.held)):
+                continue
+            self._calls[key], self._has_invented = None, True
+            if not self.held and invented is not None:
+                self.invalid.append((call.to_tool_call(), CallInvalid(_UNSAID.format(invented), remedy="find")))
 
-    def _find_invented(self, call: _Held, doubtful: bool) -> str | None:
+    def _find_invented(self, call: _Held, transcript: Transcript) -> str | None:
         """See ``find_invented``."""
-        offer, transcript = self._rules.offers.find(call.name), self._rules.transcript
-        if transcript is None or self._rules.must_call or not isinstance(offer, ClientOffer):
-            return None
-        declared = self._rules.offers.by_name
-        if call.name not in declared:
-            return "" if any(other.name in declared for other in self.held) else None
-        if offer.tool is not self._rules.offers.toolbox.functions:
+        offers = self._rules.offers
+        offer = offers.find(call.name) if call.name in offers.by_name else None
+        if not isinstance(offer, ClientOffer) or offer.tool is not offers.toolbox.functions:
             return None
         try:
-            found = find_invented(read_arguments(call.to_tool_call()), offer.function.parameters or {}, transcript)
+            arguments = read_arguments(call.to_tool_call())
         except CallInvalid:
             return None
-        # Much of what is rightly called with follows from what was said, and stands nowhere.
-        return found or (found if doubtful else None)
+        schema = offer.function.parameters or {}
+        if schema.get("required"):
+            # They say what it is about, and what else was invented will be dropped.
+            arguments = drop_invented(arguments, schema, transcript)
+        does = f"{call.name} {offer.function.description or ''}"
+        invented = find_invented(arguments, schema, transcript, does)
+        is_stray = self._rules.finding and is_unspoken(arguments, schema, transcript)
+        return next(iter(arguments)) if is_stray and invented is None else invented
 
     def _reason(self, name: str) -> str:
         """What the model is told of a call that the request does not allow."""
@@ -246,10 +260,3 @@ class SampledCalls:
         )
         self._mended = self._mended or repaired is not call
         return repaired
-
-
-def _fault_of(invented: str) -> CallInvalid:
-    if not invented:
-        return CallInvalid("Nobody spoke of what the function was called with.", remedy="speak")
-    text = f"Error: nobody has said '{invented}'. Find it out with another function first, or ask the user for it."
-    return CallInvalid(text, remedy="find")

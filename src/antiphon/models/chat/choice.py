@@ -5,13 +5,11 @@ likelier, a call is sampled greedily, begun for the model in the latter case; wh
 answer is sampled as it was asked for, and so is one that begins with reasoning: who reasons chooses by that. The prompt
 is read once: its server has it when it is asked again, since nothing is cut off in the middle.
 
-A small model opens calls too readily, but which function it would then name tells whether one is needed: where none is,
-it names ``answer_in_words``, which is offered for that, or one that there is not. Then it answers, and is told of none.
+Where no function is needed (``need``), the model answers and is told of none.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final, TypeAlias
@@ -19,27 +17,19 @@ from typing import Final, TypeAlias
 import msgspec
 
 from antiphon.models import Call, Delta, Finish, Prompt, Reasoning, Text, ToolMeasure
+from antiphon.models.chat import need
 from antiphon.models.chat.body import shows_in_words
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.fenced import CALL_BEGUN, IN_WORDS
 from antiphon.models.tokens import estimate_prompt
-from antiphon.wire import Json
 
 Batches: TypeAlias = AsyncIterator[Sequence[Delta]]
 Open: TypeAlias = Callable[[Prompt, str], AbstractAsyncContextManager[Batches]]
 """Samples a prompt, with what is put into the model's mouth."""
 
-_OPENERS: Final = ("`", "{", "[", "<tool")
-"""How what opens a call begins."""
 _ALTERNATIVES: Final = 10
-_NAME_ODDS: Final = 0.5
-"""From which odds on a begun call names a function that there is."""
-_SURE_ODDS: Final = 0.85
-"""From which odds on it is surely meant. Most calls that are needed have more, and some that are not."""
 _READ_AGAIN_MAX: Final = 4096
 """How many tokens a prompt may have for being read again without its functions."""
-_NAME_LETTERS: Final = 3
-"""What is shorter says too little of a name."""
 _OPENER_TOKENS: Final = 4
 """How many tokens tell whether a call was opened, where the first one's odds are not looked at."""
 
@@ -67,11 +57,10 @@ def _is_greedy(prompt: Prompt, config: ChatConfig) -> bool:
 async def sample_choice(open: Open, prompt: Prompt, config: ChatConfig) -> AsyncGenerator[Batches]:
     """Sample once; see ``Model.sample``."""
     greedy = msgspec.structs.replace(prompt, temperature=0.0, presence_penalty=0.0, frequency_penalty=0.0)
-    begun = await _look(open, greedy, config)
+    begun, opening = await _look(open, greedy, config)
     words = msgspec.structs.replace(prompt, functions=())
     is_read_again = begun is not None and _looks(prompt, config) and estimate_prompt(words) <= _READ_AGAIN_MAX
-    odds = await _odds_of_name(open, greedy) if is_read_again else 1.0
-    if odds < _NAME_ODDS:
+    if is_read_again and not await _is_needed(open, greedy, opening):
         async with open(words, "") as batches:
             yield _Begun(batches).rest("needless")
         return
@@ -81,26 +70,33 @@ async def sample_choice(open: Open, prompt: Prompt, config: ChatConfig) -> Async
             first = await answer.first()
             if isinstance(first, Call) or (not begun and (not isinstance(first, Text) or _is_greedy(prompt, config))):
                 help = "chosen_greedily" if isinstance(first, Call) else None
-                yield answer.rest(help, is_doubtful=odds < _SURE_ODDS)
+                yield answer.rest(help)
                 return
             await stack.aclose()
         yield await stack.enter_async_context(open(prompt, ""))
 
 
-async def _look(open: Open, greedy: Prompt, config: ChatConfig) -> str | None:
-    """What a call is begun with: nothing, where the model begins one itself; None where no call is likely."""
+async def _look(open: Open, greedy: Prompt, config: ChatConfig) -> tuple[str | None, float]:
+    """What a call is begun with: nothing, where the model begins one itself; None where no call is likely. And how
+    likely the model begins one, as log odds.
+    """
     looks = _looks(greedy, config)
     few = msgspec.structs.replace(
         greedy, max_output_tokens=1 if looks else _OPENER_TOKENS, top_logprobs=_ALTERNATIVES if looks else None
     )
     first = await _sample_first(open, few, "")
     if isinstance(first, Reasoning):
-        return None
-    if not isinstance(first, Text) or first.text.lstrip().startswith(_OPENERS):
-        return ""
+        return None, 0.0
+    if not isinstance(first, Text):
+        return "", 0.0
+    opening = need.log_odds_of_opening(first)
+    if first.text.lstrip().startswith(need.OPENERS):
+        return "", opening
     names = [IN_WORDS.name, *(function.name for function in greedy.callable_functions)]
-    is_likely = config.call_odds is not None and odds_of_call(first, names) >= config.call_odds
-    return CALL_BEGUN if looks and is_likely else None
+    is_likely = config.call_odds is not None and (
+        greedy.prefers_call or need.odds_of_call(first, names) >= config.call_odds
+    )
+    return (CALL_BEGUN if looks and is_likely else None), opening
 
 
 async def _sample_first(open: Open, prompt: Prompt, begun: str) -> Delta | None:
@@ -112,39 +108,20 @@ async def _sample_first(open: Open, prompt: Prompt, begun: str) -> Delta | None:
     return first
 
 
-async def _odds_of_name(open: Open, greedy: Prompt) -> float:
-    """How likely a call that is begun for the model would be of one of its functions; 1 where nothing tells."""
-    one = msgspec.structs.replace(greedy, max_output_tokens=1, top_logprobs=_ALTERNATIVES)
-    first = await _sample_first(open, one, CALL_BEGUN)
-    if not isinstance(first, Text) or not first.logprobs:
-        return 1.0
+async def _is_needed(open: Open, greedy: Prompt, opening: float) -> bool:
+    """Whether a function is needed; it is where nothing tells."""
     names = [function.name for function in greedy.callable_functions]
-
-    def is_of_one(token: str) -> bool:
-        return bool(token) and any(name.startswith(token) or token.startswith(name) for name in names)
-
-    return _odds(first, is_of_one)
-
-
-def odds_of_call(first: Text, names: Sequence[str] = ()) -> float:
-    """How likely it was that an answer begins with a call, or the bare name of a function, by its first token."""
-    return _odds(first, lambda token: token.startswith(_OPENERS) or _begins_name(token, names))
-
-
-def _begins_name(token: str, names: Sequence[str]) -> bool:
-    return len(token) >= _NAME_LETTERS and any(name.startswith(token) for name in names)
-
-
-def _odds(first: Text, counts: Callable[[str], bool]) -> float:
-    """How likely a first token was that ``counts``, without blanks in front."""
-    if not first.logprobs:
-        return 0.0
-    likeliest: list[Json] = first.logprobs[0].get("top_logprobs") or []
-    return sum(_probability(one) for one in likeliest if counts(str(one.get("token", "")).lstrip()))
-
-
-def _probability(entry: Json) -> float:
-    return math.exp(float(entry.get("logprob") or 0.0))
+    one = msgspec.structs.replace(greedy, max_output_tokens=1, top_logprobs=_ALTERNATIVES)
+    named = await _sample_first(open, one, CALL_BEGUN)
+    if not isinstance(named, Text) or not named.logprobs:
+        return True
+    name = need.log_odds_of_name(named, names)
+    if (settled := need.is_needed(greedy, opening, name)) is not None:
+        return settled
+    asked = need.question(one)
+    answer = await _sample_first(open, asked, "") if asked is not None else None
+    chosen = need.log_odds_of_need(answer, len(names)) if isinstance(answer, Text) else 0.0
+    return need.is_needed_after_all(opening, name, chosen)
 
 
 class _Begun:
@@ -163,20 +140,19 @@ class _Begun:
                     return delta
         return None
 
-    async def rest(self, help: ToolMeasure | None, *, is_doubtful: bool = False) -> AsyncGenerator[Sequence[Delta]]:
+    async def rest(self, help: ToolMeasure | None) -> AsyncGenerator[Sequence[Delta]]:
         """All of it.
 
         Args:
             help: by what it was chosen; None where it was not.
         """
         for batch in self._held:
-            yield _mark(batch, help, is_doubtful)
+            yield _mark(batch, help)
         async for batch in self._batches:
-            yield _mark(batch, help, is_doubtful)
+            yield _mark(batch, help)
 
 
-def _mark(batch: Sequence[Delta], help: ToolMeasure | None, is_doubtful: bool) -> Sequence[Delta]:
-    if not isinstance(last := batch[-1], Finish):
+def _mark(batch: Sequence[Delta], help: ToolMeasure | None) -> Sequence[Delta]:
+    if help is None or not isinstance(last := batch[-1], Finish):
         return batch
-    helps = last.helps if help is None else (help, *last.helps)
-    return [*batch[:-1], msgspec.structs.replace(last, helps=helps, is_doubtful=is_doubtful)]
+    return [*batch[:-1], msgspec.structs.replace(last, helps=(help, *last.helps))]

@@ -49,7 +49,7 @@ def description(functions: Sequence[Function], *, parallel: bool, words: bool = 
     return "\n".join(
         (
             "You can call these functions, and no others:",
-            *(function_line(function) for function in (*functions, *more)),
+            *(function_line(function) for function in (*more, *functions)),
             "",
             "If the user asks for something that one of them can find out or do, call it. Then your whole answer is",
             f"{block}:",
