@@ -117,6 +117,35 @@ def test_where_the_name_leaves_a_doubt_it_is_asked_what_is_needed(a: float, call
     assert "A user wrote" in str(asked.items)
 
 
+SEARCHING = msgspec.structs.replace(PROMPT, functions=(Function("look", searches=True), Function("f")))
+
+
+def test_a_search_is_held_to_its_schema_where_the_model_thought_of_another_name() -> None:
+    named = [said("refund", refund=0.5, look=0.3, answer=0.2), Finish("length")]
+    upstream = Upstream([Text("```"), Finish("length")], named, [CALL, DONE])
+    assert sample(upstream, SEARCHING) == [CALL, Finish(helps=("chosen_greedily",))]
+    asked, begun = upstream.asked[2]
+    assert (asked.tool_choice, asked.temperature, begun) == (ToolChoice("required", ("look",)), 0.0, "")
+    assert asked.max_output_tokens is not None
+    limited = msgspec.structs.replace(SEARCHING, max_output_tokens=50)
+    upstream = Upstream([Text("```"), Finish("length")], named, [CALL, DONE])
+    sample(upstream, limited)
+    assert upstream.asked[2][0].max_output_tokens == 50
+
+
+def test_a_function_that_the_model_thought_of_is_called_beside_a_search() -> None:
+    for name in ("look", "f"):
+        upstream = Upstream([Text("```"), Finish("length")], [said(name, **{name: 0.6}), DONE], [CALL, DONE])
+        assert CALL in sample(upstream, SEARCHING)
+        assert upstream.asked[2][0].tool_choice == ToolChoice()
+
+
+def test_greetings_are_not_searched_for() -> None:
+    named = [said("answer", answer=0.9, look=0.05), Finish("length")]
+    upstream = Upstream([Text("```"), Finish("length")], named, [Text("Hey"), DONE])
+    assert sample(upstream, SEARCHING) == [Text("Hey"), Finish(helps=("needless",))]
+
+
 def test_where_a_call_is_preferred_one_is_begun_however_unlikely() -> None:
     preferring = msgspec.structs.replace(PROMPT, prefers_call=True)
     upstream = Upstream([said("Who", Who=0.9), Finish("length")], NAMED, [CALL, DONE])

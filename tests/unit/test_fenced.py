@@ -118,6 +118,8 @@ def test_where_choices_are_looked_at_words_are_offered_as_a_function_too() -> No
 
     assert told(F).count(IN_WORDS.name) == 1
     assert IN_WORDS.name not in told(F, odds=None)
+    # What a search would find is not known, so general knowledge is no reason to answer.
+    assert "general knowledge" in told(F) and "general knowledge" not in told(F, Function("look", searches=True))
     assert told(F, Function(IN_WORDS.name)).count(IN_WORDS.name) == 1
 
 

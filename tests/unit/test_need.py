@@ -7,6 +7,7 @@ import pytest
 
 from antiphon.models import Function, Prompt, Text
 from antiphon.models.chat.need import (
+    is_name,
     is_needed,
     is_needed_after_all,
     log_odds_of_name,
@@ -63,6 +64,19 @@ def test_where_nothing_was_called_the_name_tells_or_leaves_a_doubt() -> None:
 def test_where_a_call_is_preferred_the_name_alone_tells() -> None:
     preferring = msgspec.structs.replace(PROMPT, prefers_call=True)
     assert [is_needed(preferring, -7, name) for name in (1, 2)] == [False, True]
+
+
+def test_a_search_is_needed_for_whatever_might_be_found() -> None:
+    searching = msgspec.structs.replace(PROMPT, functions=(WEATHER, Function("look", searches=True)))
+    assert [is_needed(searching, -5, name) for name in (-2.5, -1, 1)] == [False, True, True]
+    output = {"type": "function_call_output", "call_id": "c", "output": "[1] Two weeks."}
+    found = msgspec.structs.replace(searching, items=(*PROMPT.items, output))
+    assert [is_needed(found, opening, 3) for opening in (-0.5, 0.5)] == [False, True]
+
+
+def test_a_name_is_one_of_a_function_or_none() -> None:
+    assert is_name(Text(" get"), ["get_weather"]) and is_name(Text('f"'), ["f"])
+    assert not is_name(Text("answer"), ["get_weather"]) and not is_name(Text(" "), ["f"])
 
 
 def test_behind_a_result_the_opening_tells_too() -> None:

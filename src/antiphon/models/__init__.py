@@ -119,6 +119,7 @@ class Function(msgspec.Struct, frozen=True):
 
     Attributes:
         parameters: a JSON schema; None means any object.
+        searches: whether it looks for what the model cannot know, so that it is preferred to general knowledge.
         grammar: of the text in its only parameter, ``input``; None where that is free, or there is none.
     """
 
@@ -127,6 +128,7 @@ class Function(msgspec.Struct, frozen=True):
     parameters: Json | None = None
     strict: bool = True
     grammar: Grammar | None = None
+    searches: bool = False
 
 
 class ToolChoice(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from antiphon.models import Call, Delta, Finish, Prompt, Reasoning, Text, ToolMeasure
+from antiphon.models import Call, Delta, Finish, Prompt, Reasoning, Text, ToolChoice, ToolMeasure
 from antiphon.models.chat import need
 from antiphon.models.chat.body import shows_in_words
 from antiphon.models.chat.config import ChatConfig
@@ -30,6 +30,8 @@ Open: TypeAlias = Callable[[Prompt, str], AbstractAsyncContextManager[Batches]]
 _ALTERNATIVES: Final = 10
 _READ_AGAIN_MAX: Final = 4096
 """How many tokens a prompt may have for being read again without its functions."""
+_SEARCH_TOKENS: Final = 256
+"""How long a search may be that is asked for."""
 _OPENER_TOKENS: Final = 4
 """How many tokens tell whether a call was opened, where the first one's odds are not looked at."""
 
@@ -60,9 +62,10 @@ async def sample_choice(open: Open, prompt: Prompt, config: ChatConfig) -> Async
     begun, opening = await _look(open, greedy, config)
     words = msgspec.structs.replace(prompt, functions=())
     is_read_again = begun is not None and _looks(prompt, config) and estimate_prompt(words) <= _READ_AGAIN_MAX
-    if is_read_again and not await _is_needed(open, greedy, opening):
-        async with open(words, "") as batches:
-            yield _Begun(batches).rest("needless")
+    settled = await _settle(open, words, greedy, opening) if is_read_again else None
+    if settled is not None:
+        async with open(settled, "") as batches:
+            yield _Begun(batches).rest("chosen_greedily" if settled.functions else "needless")
         return
     async with AsyncExitStack() as stack:
         if begun is not None:
@@ -108,20 +111,30 @@ async def _sample_first(open: Open, prompt: Prompt, begun: str) -> Delta | None:
     return first
 
 
-async def _is_needed(open: Open, greedy: Prompt, opening: float) -> bool:
-    """Whether a function is needed; it is where nothing tells."""
-    names = [function.name for function in greedy.callable_functions]
+async def _settle(open: Open, words: Prompt, greedy: Prompt, opening: float) -> Prompt | None:
+    """What is asked instead where no function is needed, or a search whose name the model did not think of; None where
+    it is to call what it chooses, or nothing tells.
+    """
+    functions = greedy.callable_functions
+    names = [function.name for function in functions]
     one = msgspec.structs.replace(greedy, max_output_tokens=1, top_logprobs=_ALTERNATIVES)
     named = await _sample_first(open, one, CALL_BEGUN)
     if not isinstance(named, Text) or not named.logprobs:
-        return True
+        return None
     name = need.log_odds_of_name(named, names)
-    if (settled := need.is_needed(greedy, opening, name)) is not None:
-        return settled
-    asked = need.question(one)
-    answer = await _sample_first(open, asked, "") if asked is not None else None
-    chosen = need.log_odds_of_need(answer, len(names)) if isinstance(answer, Text) else 0.0
-    return need.is_needed_after_all(opening, name, chosen)
+    needed = need.is_needed(greedy, opening, name)
+    if needed is None:
+        asked = need.question(one)
+        answer = await _sample_first(open, asked, "") if asked is not None else None
+        chosen = need.log_odds_of_need(answer, len(names)) if isinstance(answer, Text) else 0.0
+        needed = need.is_needed_after_all(opening, name, chosen)
+    if not needed:
+        return words
+    search = next((function.name for function in functions if function.searches), None)
+    if search is None or need.is_name(named, names):
+        return None
+    tokens = greedy.max_output_tokens or _SEARCH_TOKENS
+    return msgspec.structs.replace(greedy, tool_choice=ToolChoice("required", (search,)), max_output_tokens=tokens)
 
 
 class _Begun:

@@ -26,6 +26,7 @@ IN_WORDS: Final = Function(
     "For all that no other function does: talk, general knowledge, writing, code, translation.",
     _ANY_OBJECT,
 )
+_IN_WORDS_BESIDE_SEARCH: Final = Function(IN_WORDS.name, "For greetings and thanks alone.", _ANY_OBJECT)
 _MADE: Final = "These calls were already made, with these results:"
 _NEXT: Final = {
     "failed": "The last call failed. Correct it by what its result says and make it again, or say why that cannot be.",
@@ -41,7 +42,8 @@ def description(functions: Sequence[Function], *, parallel: bool, words: bool = 
         words: whether it is offered a function for what needs none, so that it can be seen what it would call.
     """
     named = {function.name for function in functions}
-    more = (IN_WORDS,) if words and IN_WORDS.name not in named else ()
+    in_words = _IN_WORDS_BESIDE_SEARCH if any(function.searches for function in functions) else IN_WORDS
+    more = (in_words,) if words and IN_WORDS.name not in named else ()
     block, later = "one such block", ("Make one call at a time.",)
     if parallel:
         block += " for each call"

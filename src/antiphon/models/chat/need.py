@@ -38,6 +38,8 @@ _ENOUGH_AFTER: Final = 1.5
 """What opening and name must come to where something was done already."""
 _ENOUGH_PREFERRED: Final = 1.8
 """What the name must come to where a call is preferred: then the model would rather speak, whatever could be called."""
+_ENOUGH_TO_SEARCH: Final = -1.85
+"""The same where one function searches: what it would find is not known, whatever the model may know."""
 _UTMOST: Final = 7.0
 """Bound on log odds: one that is no token among the likeliest says no more."""
 
@@ -55,7 +57,12 @@ def is_needed(prompt: Prompt, opening: float, name: float) -> bool | None:
     """
     if prompt.prefers_call:
         return name >= _ENOUGH_PREFERRED
+    searches = any(function.searches for function in prompt.callable_functions)
     match _latest_outcome(prompt.items):
+        case None if searches:
+            return name >= _ENOUGH_TO_SEARCH
+        case "done" if searches:
+            return min(opening, name) >= 0
         case None:
             return None if _NONE < name < _SURE else name >= _SURE
         case "done":
@@ -89,11 +96,16 @@ def log_odds_of_opening(first: Text) -> float:
 
 def log_odds_of_name(first: Text, names: Sequence[str]) -> float:
     """How likely a begun call would be of one of the functions, by the first token of the name."""
+    return _log_odds(_odds(first, lambda token: _is_of_one(token, names)))
 
-    def is_of_one(token: str) -> bool:
-        return bool(token) and any(name.startswith(token) or token.startswith(name) for name in names)
 
-    return _log_odds(_odds(first, is_of_one))
+def is_name(first: Text, names: Sequence[str]) -> bool:
+    """Whether the likeliest name is that of one of the functions."""
+    return _is_of_one(first.text.strip(), names)
+
+
+def _is_of_one(token: str, names: Sequence[str]) -> bool:
+    return bool(token) and any(name.startswith(token) or token.startswith(name) for name in names)
 
 
 def question(prompt: Prompt) -> Prompt | None:
