@@ -16,6 +16,7 @@ from antiphon.models.chat import bounds, fenced, forced, written
 from antiphon.models.chat.arguments import compact
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.control_tokens import neutralize, tokens_for
+from antiphon.models.chat.references import name_root
 from antiphon.wire import Json
 from antiphon.wire.items import NO_ARGUMENTS, is_blank
 from antiphon.wire.pairing import pair_calls
@@ -190,7 +191,7 @@ def _format(prompt: Prompt, config: ChatConfig) -> Json:
         case "json_object":
             return _guided_field({"type": "object"}, config) or {"response_format": {"type": "json_object"}}
         case "json_schema":
-            schema = _bound_schema(wanted.schema or {}, prompt, config)
+            schema = _bound_schema(name_root(wanted.schema or {}), prompt, config)
             return _held_to(wanted.name, schema, config, strict=wanted.strict)
 
 

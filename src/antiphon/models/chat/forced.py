@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
 from antiphon.models import Call, Delta, Function, ToolMeasure
 from antiphon.models.chat.arguments import JsonExtent, compact, fits
+from antiphon.models.chat.references import rebase
 from antiphon.wire import Json
 from antiphon.wire.errors import UpstreamError
 
 _ANY_OBJECT: Final[Json] = {"type": "object"}
-_NAMED_SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
-"""Keywords whose members are named by the caller, each holding a schema."""
-_DATA: Final = frozenset({"const", "enum", "default", "example", "examples"})
-"""Keywords that hold data, in which ``$ref`` means nothing."""
 _NOT_NESTED: Final = frozenset({"$schema", "$id", "id"})
 """Keywords of a whole document; ``$id`` in the middle of another would turn the references below it."""
 
@@ -52,7 +49,7 @@ def _call_schema(function: Function, at: str, definitions: dict[str, Json]) -> J
     arguments = {key: value for key, value in whole.items() if key not in _NOT_NESTED}
     if _refers(arguments):
         # References count from the document's root: the whole schema moves to a place of its own below it.
-        definitions[at] = _rebase(arguments, f"#/$defs/{at}")
+        definitions[at] = rebase(arguments, f"#/$defs/{at}")
         arguments = {"$ref": f"#/$defs/{at}"}
     return {
         "type": "object",
@@ -64,25 +61,6 @@ def _call_schema(function: Function, at: str, definitions: dict[str, Json]) -> J
 
 def _refers(arguments: Json) -> bool:
     return '"$ref":' in compact(arguments)
-
-
-def _rebase(node: Any, root: str) -> Any:
-    """The schema with its references turned to ``root``."""
-    if isinstance(node, list):
-        return [_rebase(one, root) for one in cast(list[Any], node)]
-    if not isinstance(node, dict):
-        return node
-    return {key: _rebase_member(key, value, root) for key, value in cast(Json, node).items()}
-
-
-def _rebase_member(key: str, value: Any, root: str) -> Any:
-    if key in _DATA:
-        return value
-    if key == "$ref" and isinstance(value, str):
-        return root + value[1:] if value == "#" or value.startswith("#/") else value
-    if key in _NAMED_SCHEMAS and isinstance(value, dict):
-        return {name: _rebase(one, root) for name, one in cast(Json, value).items()}
-    return _rebase(value, root)
 
 
 def description(functions: Sequence[Function], *, several: bool = False) -> str:
