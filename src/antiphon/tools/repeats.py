@@ -56,9 +56,11 @@ def calls_just_made(items: Sequence[Json]) -> Mapping[Made, Outcome]:
                 break
             continue
         output = outputs.pop(item.get("call_id") or "", None)
-        result = "\n".join(content_texts(output.get("output"))) if output is not None else ""
+        if output is None:
+            continue
+        result = "\n".join(content_texts(output.get("output")))
         outcome = outcome_of(result)
-        if output is not None and (outcome == "done" or (outcome == "failed" and not _MAY_PASS.search(result))):
+        if outcome == "done" or (outcome == "failed" and not _MAY_PASS.search(result)):
             made[_made(item.get("name") or "", item.get("arguments"))] = outcome
     return made
 
