@@ -8,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ async def hold():
 asyncio.run(hold())
 """
 
+LANES = 16
 COMMITS = """
 import asyncio, sys
 from pathlib import Path
@@ -49,7 +51,7 @@ from antiphon.testing.check_store import a_record
 
 async def commit(store, lane):
     previous = None
-    for turn in range(100_000):
+    for turn in range(int(sys.argv[2])):
         id = f"r{lane}x{turn}"
         await store.responses.commit(a_record(id, previous=previous))
         print(id, flush=True)
@@ -57,16 +59,18 @@ async def commit(store, lane):
 
 async def main():
     store = await SqliteStore.open(Path(sys.argv[1]))
-    await asyncio.gather(*(commit(store, lane) for lane in range(16)))
+    await asyncio.gather(*(commit(store, lane) for lane in range(LANES)))
+    await asyncio.Event().wait()
 
 asyncio.run(main())
-"""
+""".replace("LANES", str(LANES))
 
 
 @contextmanager
-def child(code: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def child(code: str, folder: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """A process that is killed, not asked to end."""
-    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", code, str(folder), *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
@@ -203,7 +207,7 @@ async def test_a_glance_at_the_project_keeps_nobody_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, seed: int) -> None:
     wanted = random.Random(seed).randrange(50, 1500)
-    with child(COMMITS, tmp_path) as process:
+    with child(COMMITS, tmp_path, 100_000) as process:
         assert process.stdout
         printed = [process.stdout.readline() for _ in range(wanted)]
         process.send_signal(signal.SIGKILL)
@@ -223,11 +227,11 @@ async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, seed: int) 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a killed process leaves: a database, its log of 200 commits or more, and the log's index."""
+    """What a killed process leaves: a database, its log of 240 responses, and the log's index."""
     folder = tmp_path_factory.mktemp("killed")
-    with child(COMMITS, folder) as process:
+    with child(COMMITS, folder, 15) as process:
         assert process.stdout
-        for _ in range(200):
+        for _ in range(15 * LANES):
             process.stdout.readline()
     return folder
 
@@ -240,6 +244,12 @@ def overwrite(log: Path) -> None:
     with log.open("r+b") as file:
         file.seek(log.stat().st_size // 2)
         file.write(b"garbage." * 2000)
+
+
+def overwrite_end(log: Path) -> None:
+    with log.open("r+b") as file:
+        file.seek(-4096, os.SEEK_END)
+        file.write(b"garbage." * 512)
 
 
 def overwrite_all(log: Path) -> None:
@@ -273,6 +283,9 @@ def read_keys(folder: Path) -> None:
         (Path.unlink, True, look, True),
         # Without its index, nothing tells of what stood behind the end of a file.
         (cut, False, start, False),
+        (overwrite_end, True, start, True),
+        # And the last commit may be one that was never written to its end.
+        (overwrite_end, False, start, False),
     ],
 )
 def test_what_a_damaged_log_lacks_is_said_and_kept(
@@ -310,9 +323,24 @@ def test_a_killed_servers_log_lacks_nothing(killed: Path, tmp_path: Path) -> Non
     assert journal.find_loss(folder / DATABASE_NAME) is None
     (folder / f"{DATABASE_NAME}-shm").unlink()
     assert journal.find_loss(folder / DATABASE_NAME) is None
-    # The end of a commit that did not come to its end, and was acknowledged to nobody.
+
+
+@posix_only
+@pytest.mark.parametrize("page", [b"", b"half" * 512, b"of an earlier log's" * 216], ids=["none", "half", "another"])
+@pytest.mark.parametrize("index", [True, False])
+def test_a_commit_that_did_not_come_to_its_end_is_no_loss(
+    killed: Path, tmp_path: Path, index: bool, page: bytes
+) -> None:
+    """SQLite writes a frame's head before its page, a kill can come between, and nobody was told of the commit."""
+    folder = tmp_path / "data"
+    shutil.copytree(killed, folder)
     log = folder / f"{DATABASE_NAME}-wal"
-    log.write_bytes(log.read_bytes() + log.read_bytes()[32:44] + bytes(4108))
+    written = log.read_bytes()
+    salts = written[16:24]
+    head = struct.pack(">II8s8x", 1, 99, salts)
+    log.write_bytes(written + head + page[:4096])
+    if not index:
+        (folder / f"{DATABASE_NAME}-shm").unlink()
     assert journal.find_loss(folder / DATABASE_NAME) is None
 
 

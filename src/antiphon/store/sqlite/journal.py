@@ -70,7 +70,8 @@ def find_loss(path: Path) -> Loss | None:
         sqlite3.Error: the database cannot be opened.
     """
     left, (known, salts) = _read_log(_log_of(path)), _read_index(path, of_any_log=False)
-    expected = max(left.ends, default=0)
+    # The last commit may be one that a kill cut short, which nobody was told of: only the index knows that it was not.
+    expected = max(left.ends[:-1] if left.salts else left.ends, default=0)
     if not left.salts or salts == left.salts:
         expected = max(expected, known)
     if not expected:
@@ -80,7 +81,7 @@ def find_loss(path: Path) -> Loss | None:
         read, _ = _read_index(path, of_any_log=True)
     if read >= expected:
         return None
-    return Loss(expected - read, sum(end > read for end in left.ends))
+    return Loss(expected - read, sum(read < end <= expected for end in left.ends))
 
 
 def notice_loss(path: Path) -> None:
