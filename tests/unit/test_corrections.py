@@ -70,6 +70,22 @@ def test_an_optional_text_that_says_that_there_is_none_is_dropped(written: str, 
     assert repair_call(call(written), Function("weather", None, NOTED), asked).arguments == made
 
 
+UNSAID = '{"title": "Down", "customer": "123456"'
+HEARD = Transcript([{"role": "user", "content": "It is down!"}])
+
+
+@pytest.mark.parametrize("more", ["}", ', "state": null}', ', "colour": "red"}'])
+def test_what_nobody_said_is_dropped_whatever_else_is_mended(more: str) -> None:
+    function = Function("weather", None, {**NOTED, "additionalProperties": False})
+    assert repair_call(call(UNSAID + more), function, transcript=HEARD).arguments == '{"title":"Down"}'
+
+
+def test_what_nobody_said_stays_where_the_rest_would_not_fit() -> None:
+    either = {**NOTED, "anyOf": [{"required": ["customer"]}, {"required": ["state"]}]}
+    for written in (UNSAID + "}", '{"title": "Down", "customer": "unknown"}'):
+        assert repair_call(call(written), Function("weather", None, either), transcript=HEARD).arguments == written
+
+
 @pytest.mark.parametrize("written", ["", "  ", "null"])
 def test_blank_arguments_are_none(written: str) -> None:
     assert repair_call(call(written), Function("weather")).arguments == "{}"

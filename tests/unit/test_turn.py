@@ -310,6 +310,19 @@ def test_a_call_that_says_enough_is_made_without_what_is_optional_and_invented()
     assert [item["type"] for item in context.writer.state.output] == ["message"]
 
 
+def test_what_is_optional_and_invented_is_never_made_of_a_call_that_has_to_be_mended() -> None:
+    texts = {"text": {"type": "string"}, "customer": {"type": "string"}, "state": {"enum": ["open"]}}
+    schema: Json = {"type": "object", "properties": texts, "required": ["text"], "additionalProperties": False}
+    spec: Json = {"type": "function", "name": "open", "parameters": schema}
+    made = [Call(0, "open", '{"text": "Hi", "customer": "123456", "state": null}', "c1"), DONE]
+    context = turns(ScriptedModel(made, tool_help="repair"), spec=spec)
+    assert [item["arguments"] for item in context.writer.state.output] == ['{"text":"Hi"}']
+    # It cannot be dropped where something like it has to be there; then it is asked for.
+    spec["parameters"] = {**schema, "anyOf": [{"required": ["customer"]}, {"required": ["state"]}]}
+    context = turns(ScriptedModel(made, [Text("Whose?"), DONE], tool_help="repair"), spec=spec)
+    assert [item["type"] for item in context.writer.state.output] == ["message"]
+
+
 def test_what_is_to_find_something_out_is_about_what_was_spoken_of() -> None:
     elsewhere = [Call(0, "f", '{"city": "Madrid"}', "c1"), DONE]
     spec: Json = {"type": "function", "name": "f"}
@@ -339,6 +352,15 @@ def test_a_call_that_tells_more_is_made_without_the_one_that_needs_it() -> None:
     context = turns(model)
     assert [item["type"] for item in context.writer.state.output] == ["mcp_call", "message"]
     assert "invented" in context.timer.helps
+
+
+@pytest.mark.parametrize("turned", [1, -1])
+def test_all_calls_that_were_invented_are_told_of_whatever_their_order(turned: int) -> None:
+    texts = [Call(0, "g", '{"to": "ann@example.com"}', "c2"), Call(1, "f", '{"to": "bob@example.com"}', "c1")]
+    unknown = Call(2, "nothing", "{}", "c3")
+    model = ScriptedModel([*[*texts, unknown][::turned], DONE], [Text("To whom?"), DONE], tool_help="repair")
+    turns(model, more=[{"type": "function", "name": "g"}])
+    assert [function.name for function in model.prompts[1].functions] == ["even", "look", "push"]
 
 
 @pytest.mark.parametrize("choice", [ToolChoice("required"), ToolChoice("required", ("f",))])

@@ -55,14 +55,26 @@ def repair_call(
     if function is None:
         raise CallInvalid(f"There is no function '{call.name}'.", remedy="answer")
     arguments = read_arguments(call)
-    schema = function.parameters
-    if schema is None or violation(schema, arguments) is None:
-        meant = _drop_placeholders(arguments, schema or {}, asked)
-        meant = meant if transcript is None else drop_invented(meant, schema or {}, transcript)
-        return call if meant == arguments and call.arguments.strip() not in ("", "null") else _with(call, meant)
-    for mended in (_drop_empty(arguments, schema), _drop_unknown(arguments, schema)):
+    schema = function.parameters or {}
+    fitting = _make_fit(call, arguments, schema)
+    meant = _drop_placeholders(fitting, schema, asked)
+    meant = meant if transcript is None else drop_invented(meant, schema, transcript)
+    if meant != fitting and violation(schema, meant) is not None:
+        meant = fitting  # one of what is optional has to be there
+    return call if meant == arguments and call.arguments.strip() not in ("", "null") else _with(call, meant)
+
+
+def _make_fit(call: ToolCall, arguments: Json, schema: Json) -> Json:
+    """The arguments as they fit the schema.
+
+    Raises:
+        CallInvalid: they cannot be made to.
+    """
+    if not schema:
+        return arguments
+    for mended in (arguments, _drop_empty(arguments, schema), _drop_unknown(arguments, schema)):
         if violation(schema, mended) is None:
-            return _with(call, mended)
+            return mended
     reason = violation(schema, arguments)
     raise CallInvalid(f"Error: the arguments of {call.name} do not fit its schema: {reason}.", remedy="force")
 

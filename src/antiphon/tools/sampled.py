@@ -6,7 +6,8 @@ is held until the model is finished, and is an item then, or is run here, or is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -183,34 +184,44 @@ class SampledCalls:
 
     def _leave_out_repeats(self) -> None:
         """Calls that were just made; where the model made no others, it is to answer from their results."""
-        for key, call in self._calls.items():
-            fault = find_repeat(call.to_tool_call(), self._rules.just_made) if type(call) is _Held else None
-            if type(call) is _Held and fault is not None:
-                self._calls[key] = None
-                if not self.held:
-                    self.invalid.append((call.to_tool_call(), fault))
+        made = self._rules.just_made
+        self._leave_out(
+            {key: fault for key, call in self._held_by_key() if (fault := find_repeat(call.to_tool_call(), made))}
+        )
 
     def _leave_out_invented(self) -> None:
         """Calls with addresses and numbers that nobody has said, and those of functions that there are not beside
         others; where the model made no others, it is asked again.
         """
-        transcript, declared = self._rules.transcript, self._rules.offers.by_name
+        transcript, offers = self._rules.transcript, self._rules.offers
         if transcript is None or self._rules.must_call:
             return
-        for key, call in self._calls.items():
-            if type(call) is not _Held:
-                continue
-            invented = self._find_invented(call, transcript)
-            if invented is None and (call.name in declared or not any(other.name in declared for other in self.held)):
-                continue
-            self._calls[key], self._has_invented = None, True
-            if not self.held and invented is not None:
-                self.invalid.append((call.to_tool_call(), CallInvalid(_UNSAID.format(invented), remedy="find")))
+        unknown = [key for key, call in self._held_by_key() if not offers.is_known(call.name)]
+        if 0 < len(unknown) < len(self.held):
+            self._calls |= dict.fromkeys(unknown)
+            self._has_invented = True
+        invented = {
+            key: CallInvalid(_UNSAID.format(member), remedy="find")
+            for key, call in self._held_by_key()
+            if (member := self._find_invented(call, transcript)) is not None
+        }
+        self._has_invented = self._has_invented or bool(invented)
+        self._leave_out(invented)
+
+    def _held_by_key(self) -> Iterator[tuple[int, _Held]]:
+        return ((key, call) for key, call in self._calls.items() if type(call) is _Held)
+
+    def _leave_out(self, faults: Mapping[int, CallInvalid]) -> None:
+        """Leave calls out for what is wrong with them, which is told where there are no others."""
+        wrong = [(call.to_tool_call(), faults[key]) for key, call in self._held_by_key() if key in faults]
+        self._calls |= dict.fromkeys(faults)
+        if not self.held:
+            self.invalid += wrong
 
     def _find_invented(self, call: _Held, transcript: Transcript) -> str | None:
         """See ``find_invented``."""
         offers = self._rules.offers
-        offer = offers.find(call.name) if call.name in offers.by_name else None
+        offer = offers.by_name.get(call.name)
         if not isinstance(offer, ClientOffer) or offer.tool is not offers.toolbox.functions:
             return None
         try:
@@ -219,8 +230,11 @@ class SampledCalls:
             return None
         schema = offer.function.parameters or {}
         if schema.get("required"):
-            # They say what it is about, and what else was invented will be dropped.
+            # They say what it is about, and what else was invented will be dropped, where the rest fits then.
             arguments = drop_invented(arguments, schema, transcript)
+            with suppress(CallInvalid):
+                mended = repair_call(call.to_tool_call(), offer.function, self._rules.asked, transcript)
+                arguments = read_arguments(mended)
         does = f"{call.name} {offer.function.description or ''}"
         invented = find_invented(arguments, schema, transcript, does)
         is_stray = self._rules.finding and is_unspoken(arguments, schema, transcript)

@@ -205,6 +205,10 @@ class Offers(msgspec.Struct, frozen=True):
         found = self.by_name.get(name) or self._of_type(name) or self.deferred.get(name)
         return found or ClientOffer(self.toolbox.functions, {"type": "function"}, Function(name))
 
+    def is_known(self, name: str) -> bool:
+        """Whether a call of that name is one of something that was offered."""
+        return name in self.by_name or self._of_type(name) is not None
+
     def is_allowed(self, name: str, choice: ToolChoice) -> bool:
         """Whether a request's choice leaves a call of that name; once it limits what may be called, it is a limit for
         what was never offered too.
