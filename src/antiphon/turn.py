@@ -191,7 +191,7 @@ def _call_rules(turn: TurnContext, prompt: Prompt, corrections: Corrections) -> 
     offers, repairs = turn.offers.by_name.values(), turn.model.tool_help == "repair"
     has_silent = any(isinstance(each, ClientOffer) and not each.tool.live for each in offers)
     must_call = prompt.tool_choice.mode == "required"
-    # What the model was told here was said by nobody.
+    # What the model was told here was said by nobody, and none of those calls was made.
     context = prompt.items[: len(prompt.items) - len(corrections.items)]
     return CallRules(
         offers=turn.offers,
@@ -206,7 +206,7 @@ def _call_rules(turn: TurnContext, prompt: Prompt, corrections: Corrections) -> 
         asked=last_user_text(prompt.items) if repairs else "",
         transcript=Transcript(context, prompt.instructions) if repairs and prompt.callable_functions else None,
         finding=corrections.finding,
-        just_made=calls_just_made(prompt.items) if repairs and not must_call else {},
+        just_made=calls_just_made(context) if repairs and not must_call else {},
     )
 
 

@@ -49,6 +49,12 @@ def test_what_may_pass_or_is_not_over_may_be_called_again(said: str) -> None:
     assert not repeats(asked("Go."), MAIL, output_item("c1", said))
 
 
+def test_what_a_system_says_in_between_changes_nothing() -> None:
+    note: Json = {"type": "message", "role": "developer", "content": "Hush."}
+    assert repeats(asked("Go."), MAIL, SENT, note)
+    assert repeats(asked("Go."), MAIL, note, SENT)
+
+
 @pytest.mark.parametrize("said", ["Error: no such folder. There is /srv.", '{"error": "no user 900"}'])
 def test_what_failed_for_good_has_to_be_changed(said: str) -> None:
     fault = find_repeat(

@@ -271,6 +271,23 @@ def test_a_weak_model_that_repeats_a_failed_call_is_told_so_once_and_then_answer
     assert model.prompts[2].functions == ()
 
 
+def test_a_call_is_still_a_repeat_once_the_model_has_been_told_of_another() -> None:
+    made = (HI, call_item("c1", "look", "{}"), output_item("c1", "42"))
+    repeat = [Call(0, "look", "{}", "c2"), DONE]
+    model = ScriptedModel(INVENTED, repeat, [Text("To whom?"), DONE], tool_help="repair")
+    context = turns(model, items=made)
+    assert [item["type"] for item in context.writer.state.output] == ["message"]
+    assert "repeat_answered" in context.timer.helps
+
+
+def test_a_call_that_was_refused_was_not_made() -> None:
+    odd = [Call(0, "even", "1", "c1"), DONE]
+    model = ScriptedModel(odd, odd, [Call(0, "even", "2", "c1"), DONE], tool_help="repair")
+    context = turns(model)
+    assert [item["type"] for item in context.writer.state.output] == ["shell_call"]
+    assert "repeat_answered" not in context.timer.helps
+
+
 def test_a_new_call_beside_a_repeated_one_is_made_alone() -> None:
     made = (HI, call_item("c1", "look", "{}"), output_item("c1", "42"))
     both = [Call(0, "look", "{}", "c2"), Call(1, "look", '{"a":2}', "c3"), DONE]

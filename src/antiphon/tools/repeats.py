@@ -42,6 +42,8 @@ def calls_just_made(items: Sequence[Json]) -> Mapping[Made, Outcome]:
     """The calls whose outputs end the context, as far as making them again would be of no use, and what came of
     them.
     """
+    # What a system says in between is no end.
+    items = [item for item in items if item.get("role") not in ("system", "developer")]
     at = len(items)
     outputs: dict[str, Json] = {}
     while at and items[at - 1].get("type") == "function_call_output":
