@@ -74,7 +74,66 @@ def test_what_is_mailed_or_phoned_to_is_no_number_and_no_name() -> None:
     assert find_invented({"to": "7"}, {}, asked, "send_email Send an e-mail.") == "to"
     assert find_invented({"to": "Maria"}, {}, asked, "send_email") is None
     assert find_invented({"to": "7"}, {}, asked, "move Move a piece.") is None
+    assert find_invented({"to": "7"}, {}, asked, "sendEmail") == "to"
     assert find_invented({"number": "Maria"}, taking("number", number=TEXT), asked, "send_sms") == "number"
+
+
+def test_a_number_is_a_phones_where_the_function_calls_somebody() -> None:
+    asked, schema = said("Which number is XIV, and which is douze?"), taking("number", number=TEXT)
+    for value in ("XIV", "douze"):
+        assert find_invented({"number": value}, schema, asked, "to_digits Reads a number.") is None
+    for does in ("call_contact", "sendSms", "dial", "send_text"):
+        assert find_invented({"number": "XIV"}, schema, asked, does) == "number"
+
+
+@pytest.mark.parametrize(
+    ("member", "is_asked"),
+    [
+        *((name, True) for name in ("email", "e_mail", "emailAddress", "email_address", "Email", "emails")),
+        *((name, True) for name in ("phone", "phoneNumber", "mobile_number", "telephone", "phone_no")),
+        *((name, False) for name in ("email_subject", "phone_type", "phone_number_type", "emailed", "micro")),
+    ],
+)
+def test_what_asks_for_an_address_or_a_number_is_told_by_its_name_however_that_is_written(
+    member: str, is_asked: bool
+) -> None:
+    invented = find_invented({member: "Maria"}, taking(member, **{member: TEXT}), said("Tell Maria."))
+    assert invented == (member if is_asked else None)
+
+
+@pytest.mark.parametrize(
+    "asked", ["اتصل بالرقم ٠١٢٣٤٥٦٧٨٩", "०१२३४५६७८९ पर फ़ोन करो", "０１２３４５６７８９に電話して", "Call 0123456789."]
+)
+def test_a_number_is_the_same_in_the_digits_of_any_script(asked: str) -> None:
+    for value in ("0123456789", "٠١٢٣٤٥٦٧٨٩"):
+        assert find_invented({"phone": value}, {}, said(asked)) is None
+    assert find_invented({"phone": "0123456788"}, {}, said(asked)) == "phone"
+    assert find_invented({"order_id": 123456789}, {}, said(asked)) is None
+
+
+UNIT: Json = {"$ref": "#/$defs/Unit"}
+
+
+@pytest.mark.parametrize("unit", [UNIT, {"const": "celsius"}, {"anyOf": [UNIT, {"type": "null"}]}, {"allOf": [UNIT]}])
+def test_values_are_named_by_the_schema_wherever_it_does_so(unit: Json) -> None:
+    schema = taking(unit={**unit, "title": "Unit"}) | {"$defs": {"Unit": {"type": "string", "enum": ["celsius"]}}}
+    assert not is_unspoken({"unit": "celsius"}, schema, said("Hi!"))
+    assert drop_invented({"unit": "celsius"}, schema, said("Hi!")) == {"unit": "celsius"}
+    assert is_unspoken({"unit": "celsius"}, taking(unit={"type": "string"}), said("Hi!"))
+
+
+def test_a_member_of_what_is_referred_to_is_looked_at() -> None:
+    person = taking(work={**TEXT, "description": "An e-mail address."})
+    schema = taking(who={"$ref": "#/$defs/Person"}) | {"$defs": {"Person": person}}
+    assert find_invented({"who": {"work": "Maria"}}, schema, said("Mail Maria.")) == "work"
+    endless: Json = {"$ref": "#/$defs/A"}
+    for definitions in ({"A": endless}, {"A": 1}, {}):
+        assert find_invented({"who": "Maria"}, taking(who=endless) | {"$defs": definitions}, said("Hi")) is None
+
+
+@pytest.mark.parametrize("kind", [{"anyOf": [TEXT, {"type": "null"}], "default": None}, {"type": ["string", "null"]}])
+def test_an_optional_text_that_may_be_null_is_dropped_too(kind: Json) -> None:
+    assert drop_invented({"customer": "Smith"}, taking(customer=kind), said("It is down!")) == {}
 
 
 def test_a_call_is_about_what_was_spoken_of_if_any_of_its_values_is() -> None:

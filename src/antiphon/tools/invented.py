@@ -35,10 +35,22 @@ _IDS: Final = re.compile(r"(?:^|_)(?:id|no|number)$|[a-z](?:Id|ID|No|Number)$")
 """How members are called whose whole numbers name somebody or something."""
 _IN_WORDS_MAX: Final = 99
 """Numbers up to this one may have been said in words."""
-_MAIL: Final = re.compile(r"\A(?:e[_-]?mail)\b|\be-?mail address", re.IGNORECASE)
-_PHONE: Final = re.compile(r"\A(?:phone|number)\b|\b(?:phone|mobile) number", re.IGNORECASE)
-_MAILS: Final = re.compile(r"(?:\b|_)e?[-_]?mail", re.IGNORECASE)
+_MAIL: Final = re.compile(r"(?:\Ae[ -]?mails?|\be[ -]?mail address(?:es)?)\Z", re.IGNORECASE)
+_PHONE: Final = re.compile(r"(?:\A(?:tele)?phones?|\b(?:phone|mobile) (?:numbers?|no))\Z", re.IGNORECASE)
+"""Names of members that are an address or a number."""
+_MAIL_DESCRIBED: Final = re.compile(r"\be-?mail address", re.IGNORECASE)
+_PHONE_DESCRIBED: Final = re.compile(r"\b(?:phone|mobile) number", re.IGNORECASE)
+"""The same of their descriptions."""
+_MAILS: Final = re.compile(r"\be?[ -]?mail", re.IGNORECASE)
+_PHONES: Final = re.compile(
+    r"phone|\bcall\b|\b(?:dial|ring|sms|whatsapp|fax)|\btext message|\bsend (?:a )?text", re.IGNORECASE
+)
+"""What functions do to whom a bare recipient or number belongs."""
+_HUMP: Final = re.compile(r"_|(?<=[a-z])(?=[A-Z])")
 _RECIPIENTS: Final = frozenset(("to", "cc", "bcc", "recipient", "recipients"))
+_COMBINING: Final = frozenset(("$ref", "anyOf", "oneOf", "allOf"))
+_REFERENCES_MAX: Final = 8
+"""How many references in a row are followed."""
 _FOREIGN: Final = "\u0370"
 """From this letter on, what is said is not spelled like what is called."""
 
@@ -89,7 +101,7 @@ class Transcript:
     def _knows_name(self, value: str) -> bool:
         if "@" in value:
             return all(part in self.text for part in _fold(value).split("@"))
-        return re.sub(r"\D", "", value)[-_NUMBER_DIGITS:] in self._digits
+        return re.sub(r"\D", "", _fold(value))[-_NUMBER_DIGITS:] in self._digits
 
 
 def is_name(value: str) -> bool:
@@ -109,12 +121,11 @@ def find_invented(arguments: Json, schema: Json, transcript: Transcript, does: s
     Args:
         does: name and description of the function.
     """
-    is_mail = bool(_MAILS.search(does))
-    for name, value, spec in _leaves("", arguments, schema):
-        if "enum" in spec or "const" in spec:
+    for name, value, spec in _leaves("", arguments, schema, schema):
+        if _is_named(spec):
             continue
         verdict = transcript.knows_id(value) if _IDS.search(name) and type(value) is int else transcript.knows(value)
-        if _is_amiss(name, value, spec, is_mail) or (verdict is False and (isinstance(value, int) or is_name(value))):
+        if _is_amiss(name, value, spec, does) or (verdict is False and (isinstance(value, int) or is_name(value))):
             return name
     return None
 
@@ -123,22 +134,35 @@ def is_unspoken(arguments: Json, schema: Json, transcript: Transcript) -> bool:
     """Whether a call is about something that nobody spoke of. Much that a call is rightly about was never said like
     that, so this is no reason to refuse just any.
     """
-    verdicts = [transcript.knows(value) for _, value, spec in _leaves("", arguments, schema) if "enum" not in spec]
+    leaves = _leaves("", arguments, schema, schema)
+    verdicts = [transcript.knows(value) for _, value, spec in leaves if not _is_named(spec)]
     return False in verdicts and True not in verdicts
 
 
-def _is_amiss(name: str, value: Any, spec: Json, is_mail: bool) -> bool:
+def _is_amiss(name: str, value: Any, spec: Json, does: str) -> bool:
     """Whether a text stands where an e-mail address or a phone number has to, and is none. To whom something is mailed
     may be told by name, but not by a number.
     """
     if not isinstance(value, str) or not value:
         return False
-    if is_mail and name in _RECIPIENTS:
+    if name in _RECIPIENTS and _MAILS.search(_in_words(does)):
         return "@" not in value and not any(map(str.isalpha, value))
-    what = f"{name} {spec.get('description') or ''}"
-    if _MAIL.search(what):
+    words, description = _in_words(name), str(spec.get("description") or "")
+    if _MAIL.search(words) or _MAIL_DESCRIBED.search(description):
         return "@" not in value
-    return bool(_PHONE.search(what)) and not any(map(str.isdigit, value))
+    is_called = name == "number" and _PHONES.search(_in_words(does))
+    is_phone = is_called or _PHONE.search(words) or _PHONE_DESCRIBED.search(description)
+    return bool(is_phone) and not any(map(str.isdigit, value))
+
+
+def _in_words(name: str) -> str:
+    """A name as its words, whatever joins them."""
+    return _HUMP.sub(" ", name)
+
+
+def _is_named(spec: Json) -> bool:
+    """Whether the schema itself says what there may be."""
+    return "enum" in spec or "const" in spec
 
 
 def drop_invented(arguments: Json, schema: Json, transcript: Transcript) -> Json:
@@ -149,36 +173,63 @@ def drop_invented(arguments: Json, schema: Json, transcript: Transcript) -> Json
     return {
         name: value
         for name, value in arguments.items()
-        if name in required or not _is_made_up(name, value, specs.get(name), transcript)
+        if name in required or not _is_made_up(name, value, _resolve(specs.get(name), schema), transcript)
     }
 
 
-def _is_made_up(name: str, value: Any, spec: Any, transcript: Transcript) -> bool:
-    kind = cast(Json, spec).get("type") if isinstance(spec, dict) and "enum" not in spec else None
-    if kind == "integer" and type(value) is int:
+def _is_made_up(name: str, value: Any, spec: Json, transcript: Transcript) -> bool:
+    given: Any = spec.get("type")
+    kinds = cast("list[Any]", given) if isinstance(given, list) else [given]
+    if _is_named(spec):
+        return False
+    if "integer" in kinds and type(value) is int:
         return bool(_IDS.search(name)) and transcript.knows_id(value) is False
-    if kind != "string" or not isinstance(value, str):
+    if "string" not in kinds or not isinstance(value, str):
         return False
     if _DATE.fullmatch(value):
-        return not any(part in transcript.text for part in re.findall(r"\d+", value))
+        return not any(part in transcript.text for part in re.findall(r"\d+", _fold(value)))
     if transcript.knows(value) is True and not is_name(value):
         return len(_WORD.findall(value)) <= _WORDS_MAX and (transcript.share(value) or 0) < _SHARE
     return transcript.knows(value) is False
 
 
-def _leaves(name: str, value: Any, schema: Any) -> Iterator[tuple[str, Any, Json]]:
+def _leaves(name: str, value: Any, schema: Any, root: Json) -> Iterator[tuple[str, Any, Json]]:
     """The single values in some arguments, each with the name of its member and its schema."""
-    spec = cast(Json, schema) if isinstance(schema, dict) else {}
+    spec = _resolve(schema, root)
     if isinstance(value, dict):
         properties: Any = spec.get("properties")
         known = cast(Json, properties) if isinstance(properties, dict) else {}
         for name, one in cast(Json, value).items():
-            yield from _leaves(name, one, known.get(name))
+            yield from _leaves(name, one, known.get(name), root)
     elif isinstance(value, list):
         for one in cast("list[Any]", value):
-            yield from _leaves(name, one, spec.get("items"))
+            yield from _leaves(name, one, spec.get("items"), root)
     else:
         yield name, value, spec
+
+
+def _resolve(schema: Any, root: Json) -> Json:
+    """What a schema comes to that refers to another one, or says that there may be something or ``null``: so the types
+    of programs are written.
+    """
+    spec = cast(Json, schema) if isinstance(schema, dict) else {}
+    for _ in range(_REFERENCES_MAX):
+        combined: list[Any] = [_follow(spec["$ref"], root)] if "$ref" in spec else []
+        for branches in (spec.get(keyword) for keyword in ("anyOf", "oneOf", "allOf")):
+            combined += cast("list[Any]", branches) if isinstance(branches, list) else ()
+        combined = [branch for branch in combined if branch != {"type": "null"}]
+        if len(combined) != 1 or not isinstance(combined[0], dict):
+            break
+        spec = cast(Json, combined[0]) | {name: value for name, value in spec.items() if name not in _COMBINING}
+    return spec
+
+
+def _follow(reference: Any, root: Json) -> Any:
+    """The definition that is referred to; None where there is none."""
+    found: Any = root if isinstance(reference, str) and reference.startswith("#/") else None
+    for part in str(reference).split("/")[1:]:
+        found = cast(Json, found).get(part) if isinstance(found, dict) else None
+    return found
 
 
 def _texts(items: Iterable[Json]) -> Iterator[str]:
@@ -195,6 +246,8 @@ def _has_pictures(item: Json) -> bool:
 
 
 def _fold(text: str) -> str:
-    """Without case and accents."""
+    """Without case and accents, and with the digits of any script as those of this one."""
+    if text.isascii():
+        return text.casefold()
     plain = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(letter for letter in plain if not unicodedata.combining(letter))
+    return "".join(str(unicodedata.decimal(letter, letter)) for letter in plain if not unicodedata.combining(letter))
