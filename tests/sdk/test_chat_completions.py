@@ -248,6 +248,15 @@ async def test_what_is_wrong_has_its_name_in_this_dialect(members: Any, code: st
     assert (caught.value.code, caught.value.param) == (code, param)
 
 
+@pytest.mark.parametrize("name", ["input", "text", "max_output_tokens"])
+async def test_what_this_dialect_does_not_know_keeps_its_name(name: str) -> None:
+    async with serving(ScriptedModel(), config=Config(strict=True)) as url, aiohttp.ClientSession() as session:
+        asked = {"model": "m", "messages": ASK, name: 1}
+        async with session.post(f"{url}/chat/completions", json=asked) as answer:
+            error = (await answer.json())["error"]
+    assert (error["param"], error["message"]) == (name, f"Unknown parameter: '{name}'.")
+
+
 async def test_a_failure_in_mid_stream_is_an_error_of_the_stream() -> None:
     async with client_of(ScriptedModel([Text("Hi"), UpstreamError("It broke.")])) as client:
         stream = await client.chat.completions.create(model="m", messages=ASK, stream=True)
@@ -284,7 +293,7 @@ async def test_what_is_kept_only_when_that_is_asked_for() -> None:
 
 async def test_functions_in_the_form_before_tools() -> None:
     call = [Call(0, "weather", '{"city":', "c1"), Call(0, arguments='"Rome"}'), DONE]
-    model = ScriptedModel(call, call, [Text("Sunny."), DONE])
+    model = ScriptedModel(call, call, *[[Text("Sunny."), DONE]] * 3)
     functions: Any = [WEATHER["function"]]
     async with client_of(model) as client:
         answer = await client.chat.completions.create(model="m", messages=ASK, functions=functions)
@@ -304,6 +313,11 @@ async def test_functions_in_the_form_before_tools() -> None:
         assert (last.choices[0].message.content, last.choices[0].finish_reason) == ("Sunny.", "stop")
         with pytest.raises(BadRequestError) as caught:
             await client.chat.completions.create(model="m", messages=ASK, functions=[{"name": "no name!"}])
+        # Half of a round may be all that a client has kept of it.
+        for half in ([*messages[:-1], *ASK], [*ASK, output]):
+            odd: Any = [{"name": "weather", "odd": 1}]
+            raw = await client.chat.completions.with_raw_response.create(model="m", messages=half, functions=odd)
+            assert raw.headers["x-antiphon-ignored"].endswith("functions[0].odd")
     assert model.prompts[2].items[-1]["output"] == "sun"
     assert not model.prompts[0].parallel_tool_calls
     assert caught.value.param == "functions[0].name"

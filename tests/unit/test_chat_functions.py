@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from antiphon.http.chat_functions import is_in_functions, rename_param_to_functions, to_functions, to_tools
+from antiphon.http.chat_functions import (
+    is_in_functions,
+    name_in_functions,
+    rename_param_to_functions,
+    to_functions,
+    to_tools,
+)
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest
 
@@ -30,6 +36,8 @@ def test_a_choice_of_functions_is_one_of_tools(choice: Any, tool_choice: Any) ->
     ("body", "param"),
     [
         ({"functions": [F], "tools": [TOOL]}, "functions"),
+        ({"function_call": "none", "tools": [TOOL]}, "function_call"),
+        ({"functions": [F], "tool_choice": "auto"}, "functions"),
         ({"function_call": "auto", "tool_choice": "auto"}, "function_call"),
         ({"functions": {"name": "f"}}, "functions"),
     ],
@@ -40,18 +48,44 @@ def test_what_cannot_be_told_apart_is_refused(body: Json, param: str) -> None:
     assert caught.value.param == param
 
 
-def test_outputs_are_of_the_latest_call_of_their_function() -> None:
-    made = {"name": "f", "arguments": "{}"}
-    output = {"role": "function", "name": "f", "content": "1"}
-    call = {"role": "assistant", "content": None, "function_call": made}
-    changed = to_tools({"messages": [call, output, call, {**output, "content": None}, {**output, "name": "g"}, "odd"]})
-    first, one, second, two, stray, odd = changed["messages"]
-    assert first["tool_calls"] == [{"id": one["tool_call_id"], "type": "function", "function": made}]
-    assert second["tool_calls"][0]["id"] == two["tool_call_id"] != one["tool_call_id"]
-    assert "function_call" not in first
-    assert [message["content"] for message in (one, two)] == ["1", ""]
-    assert stray["tool_call_id"] not in (one["tool_call_id"], two["tool_call_id"])
-    assert odd == "odd"
+MADE: Json = {"name": "f", "arguments": "{}"}
+CALL: Json = {"role": "assistant", "content": None, "function_call": MADE}
+OUTPUT: Json = {"role": "function", "name": "f", "content": "1"}
+USER: Json = {"role": "user", "content": "Hi"}
+
+
+def paired(*messages: Any) -> list[tuple[str, str]]:
+    """What becomes of messages: the id of each call and output, with the call's name or the output's text."""
+    found: list[tuple[str, str]] = []
+    for message in to_tools({"messages": list(messages)})["messages"]:
+        assert "function_call" not in message
+        for call in message.get("tool_calls") or ():
+            found.append((call["id"], call["function"]["name"]))
+        if message["role"] == "tool":
+            found.append((message["tool_call_id"], message["content"]))
+    return found
+
+
+def test_outputs_are_of_the_latest_call_of_their_function_that_has_none() -> None:
+    (one, first), (one_too, text), (two, second), (two_too, nothing) = paired(
+        CALL, OUTPUT, USER, CALL, {**OUTPUT, "content": None}
+    )
+    assert (one, two) == (one_too, two_too) and one != two
+    assert (first, text, second, nothing) == ("f", "1", "f", "")
+    changed = to_tools({"messages": [CALL, OUTPUT, "odd"]})["messages"]
+    assert changed[0]["tool_calls"] == [{"id": one, "type": "function", "function": MADE}]
+    assert changed[2] == "odd"
+
+
+def test_a_call_need_not_be_answered_and_an_output_needs_no_call() -> None:
+    (call, name), (answered, text) = paired(USER, CALL, USER)
+    assert (name, call, text) == ("f", answered, "")
+    (call, name), (answered, text) = paired(USER, {**OUTPUT, "name": "g"})
+    assert (name, call, text) == ("g", answered, "1")
+    # Nor is a second output lost: it is none of the call that was answered.
+    first, one, second, two = paired(CALL, OUTPUT, {**OUTPUT, "content": "2"})
+    assert first[0] == one[0] != second[0] == two[0]
+    assert (one[1], two[1]) == ("1", "2")
 
 
 def test_an_answer_tells_its_call_as_a_function_call() -> None:
@@ -69,15 +103,32 @@ def test_an_answer_tells_its_call_as_a_function_call() -> None:
     assert to_functions({"error": {}}) == {"error": {}}
 
 
-def test_errors_name_what_the_caller_sent() -> None:
-    for given, param in (
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ("tools", "functions"),
         ("tools[1].function.name", "functions[1].name"),
         ("tools[0]", "functions[0]"),
-        ("tool_choice", "function_call"),
+        ("tool_choice.function.name", "function_call.name"),
         ("model", "model"),
-    ):
-        error = rename_param_to_functions(InvalidRequest(f"Invalid '{given}'.", param=given))
-        assert (error.param, error.message) == (param, f"Invalid '{param}'.")
+        ("messages[1].tool_calls[0].function.name", "messages[1].function_call.name"),
+        # A call stands in front of the output that had none, and an output behind the call.
+        ("messages[2].content", "messages[1].content"),
+        ("messages[3].tool_calls[0].function.name", "messages[2].name"),
+        ("messages[5].content", "messages[3].content"),
+        ("messages[9].content", "messages[9].content"),
+    ],
+)
+def test_errors_name_what_the_caller_sent(given: str, param: str) -> None:
+    body: Json = {"functions": [F], "messages": [USER, CALL, OUTPUT | {"name": "g"}, USER]}
+    error = rename_param_to_functions(InvalidRequest(f"Invalid '{given}'.", param=given), body)
+    assert (error.param, error.message) == (param, f"Invalid '{param}'.")
+
+
+def test_only_what_was_sent_in_that_form_is_named_so() -> None:
+    for given in ("tools[0].function.name", "messages[0].tool_calls[0].function.name", "tool_choice"):
+        assert name_in_functions(given, {"messages": [{"role": "assistant", "tool_calls": []}]}) == given
+        assert name_in_functions(given, {"messages": "odd"}) == given
 
 
 def test_a_request_is_in_that_form_by_its_members() -> None:

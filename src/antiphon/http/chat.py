@@ -202,17 +202,22 @@ def _assistant_items(message: AssistantMessage) -> Iterator[Json]:
                 yield {"type": _CUSTOM.type, "call_id": call.id, "name": custom.name, "input": custom.input}
 
 
+def name_in_chat(path: str) -> str:
+    """What this dialect calls a member of a request that ``/v1/responses`` calls ``path``."""
+    if (tool := _OF_FUNCTION.match(path)) is not None:
+        return f"{tool[0]}.function{path[tool.end() :]}"
+    for ours, theirs in _PARAMS.items():
+        if path == ours or path.startswith((f"{ours}.", f"{ours}[")):
+            return theirs + path[len(ours) :]
+    return path
+
+
 def rename_param(error: ApiError) -> ApiError:
     """The error, with the parameter by the name that the caller knows."""
-    param = error.param or ""
-    for ours, theirs in _PARAMS.items():
-        if param == ours or param.startswith((f"{ours}.", f"{ours}[")):
-            error.message = error.message.replace(f"'{param}", f"'{theirs}{param[len(ours) :]}")
-            error.param = theirs + param[len(ours) :]
-            break
-    if (tool := _OF_FUNCTION.match(param)) is not None:
-        nested = f"{tool[0]}.function{param[tool.end() :]}"
-        error.message, error.param = error.message.replace(f"'{param}'", f"'{nested}'"), nested
+    given = error.param or ""
+    param = name_in_chat(given)
+    if param != given:
+        error.message, error.param = error.message.replace(f"'{given}", f"'{param}"), param
     error.message = error.message.replace("'text.format'", "'response_format'")
     return error
 

@@ -8,14 +8,17 @@ Source: the official SDK's types, where they are deprecated and documented.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest
+from antiphon.wire.items import NO_ARGUMENTS
 
 _FORM: Final = ("functions", "function_call")
-_NESTED: Final = re.compile(r"^tools(\[\d+\])(?:\.function)?")
+_TOOL: Final = re.compile(r"^tools(\[\d+\])?(?:\.function)?")
+_CHOICE: Final = re.compile(r"^tool_choice(?:\.function)?")
+_MESSAGE: Final = re.compile(r"^messages\[(\d+)\](\.tool_calls\[0\]\.function)?")
 
 
 def is_in_functions(body: Json) -> bool:
@@ -30,13 +33,13 @@ def to_tools(body: Json) -> Json:
         InvalidRequest: it has tools too, or ``functions`` is no list.
     """
     changed = {name: value for name, value in body.items() if name not in _FORM}
-    messages: Any = body.get("messages")
-    if isinstance(messages, list):
-        changed["messages"] = list(_to_calls(cast("list[Any]", messages)))
+    if isinstance(body.get("messages"), list):
+        changed["messages"] = [message for _, message in _to_calls(body["messages"])]
     if not is_in_functions(body):
         return changed
-    for ours, theirs in (("functions", "tools"), ("function_call", "tool_choice")):
+    for theirs in ("tools", "tool_choice"):
         if theirs in body:
+            ours = next(name for name in _FORM if name in body)
             raise InvalidRequest(f"Invalid '{ours}': it cannot be used with '{theirs}'.", param=ours)
     functions: Any = body.get("functions", [])
     if not isinstance(functions, list):
@@ -50,23 +53,63 @@ def to_tools(body: Json) -> Json:
     return changed
 
 
-def _to_calls(messages: list[Any]) -> Iterator[Any]:
-    """The messages with calls that have ids, and outputs that name them: each is of the latest call of its function."""
-    call_ids: dict[Any, str] = {}
+# The messages
+
+
+def _to_calls(messages: list[Any]) -> Iterator[tuple[int, Any]]:
+    """The messages with calls that have ids, and outputs that name them, each with its place. In this form a call need
+    not be answered, nor an output asked for: what lacks its other half is given one.
+    """
+    outputs = _pair(messages)
+    calls = {call: output for output, call in outputs.items()}
     for at, message in enumerate(messages):
-        fields = cast(Json, message) if isinstance(message, dict) else {}
-        made: Any = fields.get("function_call")
-        if isinstance(made, dict) and not fields.get("tool_calls"):
-            name = str(cast(Json, made).get("name"))
-            call_ids[name] = f"call_{at}"
-            calls: list[Json] = [{"id": call_ids[name], "type": "function", "function": made}]
-            yield {**_without(fields, "function_call"), "tool_calls": calls}
-        elif fields.get("role") == "function":
-            call_id = call_ids.get(str(fields.get("name")), f"call_{at}")
-            content = fields.get("content")
-            yield {"role": "tool", "tool_call_id": call_id, "content": "" if content is None else content}
+        if (made := _call_of(message)) is not None:
+            yield at, {**_without(message, "function_call"), "tool_calls": [_tool_call(at, made)]}
+            if at not in calls:
+                yield at, _tool_message(at, "")
+        elif _is_output(message):
+            if at not in outputs:
+                made = {"name": message.get("name"), "arguments": NO_ARGUMENTS}
+                yield at, {"role": "assistant", "tool_calls": [_tool_call(at, made)]}
+            content = message.get("content")
+            yield at, _tool_message(outputs.get(at, at), "" if content is None else content)
         else:
-            yield message
+            yield at, message
+
+
+def _pair(messages: list[Any]) -> Mapping[int, int]:
+    """Where each output's call stands, by the output's own place: the latest call of its function that has no output
+    yet.
+    """
+    waiting: dict[str, list[int]] = {}
+    found: dict[int, int] = {}
+    for at, message in enumerate(messages):
+        if (made := _call_of(message)) is not None:
+            waiting.setdefault(str(made.get("name")), []).append(at)
+        elif _is_output(message) and (calls := waiting.get(str(message.get("name")))):
+            found[at] = calls.pop()
+    return found
+
+
+def _call_of(message: Any) -> Json | None:
+    fields = cast(Json, message) if isinstance(message, dict) else {}
+    made: Any = fields.get("function_call")
+    return cast(Json, made) if isinstance(made, dict) and not fields.get("tool_calls") else None
+
+
+def _is_output(message: Any) -> bool:
+    return isinstance(message, dict) and cast(Json, message).get("role") == "function"
+
+
+def _tool_call(at: int, function: Json) -> Json:
+    return {"id": f"call_{at}", "type": "function", "function": function}
+
+
+def _tool_message(call_at: int, content: Any) -> Json:
+    return {"role": "tool", "tool_call_id": f"call_{call_at}", "content": content}
+
+
+# The answer
 
 
 def to_functions(answer: Json) -> Json:
@@ -87,10 +130,34 @@ def _with_function_call(message: Json) -> Json:
     return {**kept, "function_call": functions[0]} if functions else kept
 
 
-def rename_param_to_functions(error: ApiError) -> ApiError:
+# Names
+
+
+def name_in_functions(path: str, body: Json) -> str:
+    """What the caller calls a member of the request, of which ``path`` is the one as tools."""
+    if is_in_functions(body):
+        path = _CHOICE.sub("function_call", _TOOL.sub(r"functions\1", path))
+    found = _MESSAGE.match(path)
+    if found is None or not isinstance(body.get("messages"), list):
+        return path
+    messages = cast("list[Any]", body["messages"])
+    # What was added to them moved the others.
+    places = [at for at, _ in _to_calls(messages)]
+    if int(found[1]) >= len(places):
+        return path
+    at = places[int(found[1])]
+    member = found[2] or ""
+    if _is_output(messages[at]):
+        member = ""
+    elif _call_of(messages[at]) is not None and member:
+        member = ".function_call"
+    return f"messages[{at}]{member}{path[found.end() :]}"
+
+
+def rename_param_to_functions(error: ApiError, body: Json) -> ApiError:
     """The error, with the parameter by the name that the caller used."""
     given = error.param or ""
-    param = _NESTED.sub(r"functions\1", given).replace("tool_choice", "function_call")
+    param = name_in_functions(given, body)
     if param != given:
         error.message, error.param = error.message.replace(f"'{given}'", f"'{param}'"), param
     return error

@@ -6,8 +6,14 @@ from typing import Any, cast
 
 import msgspec
 
-from antiphon.http.chat import EXTRA, Chunks, rename_param, to_completion, to_responses
-from antiphon.http.chat_functions import is_in_functions, rename_param_to_functions, to_functions, to_tools
+from antiphon.http.chat import EXTRA, Chunks, name_in_chat, rename_param, to_completion, to_responses
+from antiphon.http.chat_functions import (
+    is_in_functions,
+    name_in_functions,
+    rename_param_to_functions,
+    to_functions,
+    to_tools,
+)
 from antiphon.http.exchange import Exchange
 from antiphon.http.handlers.responses import HttpSink
 from antiphon.http.sse import EventStream
@@ -22,24 +28,23 @@ from antiphon.wire.validation import check, find_undocumented, plain
 async def create(exchange: Exchange) -> None:
     """``POST /v1/chat/completions``."""
     raw = _without_nulls(await exchange.json())
-    in_functions = is_in_functions(raw)
     try:
-        await _respond(exchange, to_tools(raw), in_functions=in_functions)
+        await _respond(exchange, raw)
     except ApiError as error:
-        renamed = rename_param(error)
-        raise (rename_param_to_functions(renamed) if in_functions else renamed) from error.__cause__
+        raise rename_param_to_functions(error, raw) from error.__cause__
 
 
-async def _respond(exchange: Exchange, raw: Json, *, in_functions: bool) -> None:
-    request, ignored, extra = _read(raw, strict=exchange.engine.config.strict)
+async def _respond(exchange: Exchange, raw: Json) -> None:
+    request, ignored, extra = _read(to_tools(raw), strict=exchange.engine.config.strict)
     options = request.stream_options
-    include_usage = options is not None and bool(options.include_usage)
-    sink = _ChatSink(exchange, include_usage=include_usage, in_functions=in_functions)
+    sink = _ChatSink(exchange, raw, include_usage=options is not None and bool(options.include_usage))
     if ignored:
-        exchange.headers["x-antiphon-ignored"] = ", ".join(ignored)
+        exchange.headers["x-antiphon-ignored"] = ", ".join(name_in_functions(path, raw) for path in ignored)
     try:
         with exchange.while_connected():
             await exchange.engine.responses.respond(to_responses(request), exchange.caller, sink, extra=extra)
+    except ApiError as error:
+        raise rename_param(error) from error.__cause__
     finally:
         sink.drop()
 
@@ -79,12 +84,21 @@ class _ChatStream(EventStream):
 
 
 class _ChatSink(HttpSink):
-    """The answer as a completion; see ``Sink``."""
+    """The answer as a completion; see ``Sink``.
 
-    def __init__(self, exchange: Exchange, *, include_usage: bool, in_functions: bool) -> None:
+    Args:
+        raw: the request as it came.
+    """
+
+    def __init__(self, exchange: Exchange, raw: Json, *, include_usage: bool) -> None:
         super().__init__(exchange)
         self._chunks = Chunks(include_usage=include_usage)
-        self._in_functions = in_functions
+        self._raw = raw
+        self._in_functions = is_in_functions(raw)
+
+    def name_of(self, path: str) -> str:
+        """What the caller calls a member of the request."""
+        return name_in_functions(name_in_chat(path), self._raw)
 
     async def send(self, response: Response) -> None:
         """Answer with one completion."""

@@ -45,8 +45,12 @@ class HttpSink:
         exchange.headers["x-antiphon-model"] = run.model.name
         if run.plan.ignored:
             given = [exchange.headers[_IGNORED]] if _IGNORED in exchange.headers else []
-            exchange.headers[_IGNORED] = ", ".join([*given, *run.plan.ignored])
+            exchange.headers[_IGNORED] = ", ".join([*given, *map(self.name_of, run.plan.ignored)])
         self._obfuscate = run.plan.obfuscate
+
+    def name_of(self, path: str) -> str:
+        """What the caller calls a member of the request."""
+        return path
 
     async def send(self, response: Response) -> None:
         """Answer with JSON."""
