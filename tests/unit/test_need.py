@@ -50,6 +50,9 @@ def test_a_name_is_told_by_pieces_of_it_and_by_more_than_it() -> None:
         logit(0.6)
     )
     assert log_odds_of_name(said(**{"answer": 0.9, " ": 0.1}), names) < -5
+    # One that only begins like a name is none of it, however short that is.
+    assert log_odds_of_name(said(**{"answer": 0.6, 'and"': 0.2, 'a":': 0.2}), ["a"]) == pytest.approx(logit(0.2))
+    assert not is_name(Text('set"'), ["set_light"]) and is_name(Text('set_light"'), ["set_light"])
     assert 5 < log_odds_of_name(said(f=1.0), names) < math.inf
 
 
@@ -121,6 +124,9 @@ def test_a_last_word_is_shown_with_what_it_answers() -> None:
         {"items": ()},
         {"items": (say("user", ""),)},
         {"items": (say("user", "Hi."), say("assistant", "Hello."))},
+        {"items": (say("user", "Hi."), say("user", " "))},
+        {"items": (say("user", "Hi."), {"role": "user", "content": [{"type": "input_image", "image_url": "x"}]})},
+        {"items": ({"role": "user", "content": [*say("user", "Hi.")["content"], {"type": "input_image"}]},)},
         {"functions": tuple(Function(f"f{n}") for n in range(16))},
     ],
 )

@@ -105,7 +105,8 @@ def is_name(first: Text, names: Sequence[str]) -> bool:
 
 
 def _is_of_one(token: str, names: Sequence[str]) -> bool:
-    return bool(token) and any(name.startswith(token) or token.startswith(name) for name in names)
+    written = token.partition('"')[0]  # a token may hold the end of the name and what comes behind it
+    return bool(written) and any(name == written or (written == token and name.startswith(token)) for name in names)
 
 
 def question(prompt: Prompt) -> Prompt | None:
@@ -114,7 +115,8 @@ def question(prompt: Prompt) -> Prompt | None:
     """
     messages = _messages(prompt.items)
     functions = prompt.callable_functions
-    if not messages or messages[-1][0] != "user" or len(functions) >= len(_LETTERS):
+    latest = next((item for item in reversed(prompt.items) if _speaker(item) == "user"), None)
+    if latest is None or not _is_words(latest) or messages[-1][0] != "user" or len(functions) >= len(_LETTERS):
         return None
     options = [_describe(function.name, function.description or "") for function in functions]
     lines = [f"{letter}. {option}" for letter, option in zip(_LETTERS, [*options, _NOTHING], strict=False)]
@@ -151,6 +153,14 @@ def _messages(items: Sequence[Json]) -> list[tuple[str, str]]:
         if len(found) == _MESSAGES:
             break
     return found[::-1]
+
+
+def _is_words(item: Json) -> bool:
+    """Whether a message is text, and nothing else."""
+    content: Any = item.get("content")
+    parts = cast("list[Any]", content) if isinstance(content, list) else []
+    is_plain = all(isinstance(part, dict) and "text" in part for part in parts)
+    return is_plain and any(text.strip() for text in content_texts(content))
 
 
 def _speaker(item: Json) -> str | None:
