@@ -335,6 +335,19 @@ async def test_counting_by_an_answer_of_one_token(upstream: Upstream) -> None:
     await model.close()
 
 
+async def test_one_token_is_counted_of_what_is_sampled_and_not_of_a_look_at_it(upstream: Upstream) -> None:
+    helped = ChatConfig(
+        base_url=upstream.url, model="m", counter="probe", tool_help="repair", tool_format="fenced", call_odds=0.1
+    )
+    model = ChatModel(helped)
+    upstream.play(PROBED)
+    assert await model.count(msgspec.structs.replace(PROMPT, functions=(F,))) == 7
+    (asked,) = upstream.asked
+    await asked.answered.wait()
+    await asyncio.sleep(0.01)
+    await model.close()
+
+
 async def test_how_to_count_is_found_out_once(upstream: Upstream, model: ChatModel) -> None:
     upstream.play(failure(404, "no such path"), plain({"detail": "Not Found"}, 404), PROBED, PROBED)
     assert [await model.count(PROMPT), await model.count(PROMPT)] == [7, 7]

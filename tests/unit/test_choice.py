@@ -9,7 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon.models import Call, Delta, Finish, Function, Prompt, Reasoning, Text, TextFormat, ToolChoice
+from antiphon.models import (
+    PROBED,
+    Call,
+    Delta,
+    Finish,
+    Function,
+    Prompt,
+    Reasoning,
+    Text,
+    TextFormat,
+    ToolChoice,
+    Usage,
+)
 from antiphon.models.chat.choice import is_choice, sample_choice
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.fenced import CALL_BEGUN
@@ -123,7 +135,7 @@ SEARCHING = msgspec.structs.replace(PROMPT, functions=(Function("look", searches
 def test_a_search_is_held_to_its_schema_where_the_model_thought_of_another_name() -> None:
     named = [said("refund", refund=0.5, look=0.3, answer=0.2), Finish("length")]
     upstream = Upstream([Text("```"), Finish("length")], named, [CALL, DONE])
-    assert sample(upstream, SEARCHING) == [CALL, Finish(helps=("chosen_greedily",))]
+    assert sample(upstream, SEARCHING) == [CALL, Finish(helps=("searched",))]
     asked, begun = upstream.asked[2]
     assert (asked.tool_choice, asked.temperature, begun) == (ToolChoice("required", ("look",)), 0.0, "")
     assert asked.max_output_tokens is not None
@@ -159,6 +171,19 @@ def test_where_the_name_leaves_none_nothing_more_is_asked(odds: float) -> None:
     upstream = Upstream([Text("```"), Finish("length")], sure, [CALL, DONE])
     sample(upstream, ASKING)
     assert len(upstream.asked) == 3
+
+
+def test_what_the_looks_use_is_on_the_account_and_not_in_the_answer() -> None:
+    used = [Usage(input=10 + n, output=1) for n in range(4)]
+    looks = [[Text("```")], [said("f", f=0.8, answer=0.2)], [said("A", A=0.9, B=0.1)], [CALL]]
+    upstream = Upstream(*([*look, Finish(usage=usage)] for look, usage in zip(looks, used, strict=True)))
+    probed: list[Usage] = []
+    token = PROBED.set(probed)
+    try:
+        assert sample(upstream, ASKING)[-1] == Finish(usage=used[3], helps=("chosen_greedily",))
+    finally:
+        PROBED.reset(token)
+    assert probed == used[:3]
 
 
 def test_a_question_that_is_not_answered_leaves_the_name() -> None:
@@ -205,6 +230,7 @@ def test_who_reasons_chooses_by_that() -> None:
     ("fields", "config"),
     [
         ({"functions": ()}, {}),
+        ({"max_output_tokens": 1}, {}),
         ({"tool_choice": ToolChoice("none")}, {}),
         ({"tool_choice": ToolChoice("required")}, {}),
         ({"format": TextFormat("json_object")}, {}),

@@ -18,3 +18,4 @@ def test_a_tool_that_is_called_by_its_type_stays_beside_others() -> None:
     for key, (name, arguments) in enumerate([("apply_patch", json.dumps({"input": patch})), ("f", "{}"), ("g", "{}")]):
         calls.take(Call(key, name, arguments))
     assert [item["type"] for item in calls.end(cut=False, astray=False)] == ["apply_patch_call", "function_call"]
+    assert calls.helps == ["undeclared"]

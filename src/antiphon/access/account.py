@@ -21,7 +21,7 @@ class Bill(msgspec.Struct):
     Attributes:
         failed: whether it failed; a caller who left did not make it fail.
         due: whether there is anything to settle; False where somebody else goes on with it, and settles then.
-        probed: what was used meanwhile to count prompts.
+        probed: what was used meanwhile by samples that nobody was shown (``PROBED``).
     """
 
     failed: bool = False

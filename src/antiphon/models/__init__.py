@@ -22,6 +22,7 @@ ToolMeasure: TypeAlias = Literal[
     "text_mended",
     "chosen_greedily",
     "needless",
+    "searched",
     "several_required",
     "schema_bounded",
     "arguments_mended",
@@ -34,10 +35,11 @@ ToolMeasure: TypeAlias = Literal[
 """What may be done so that a weak model's calls come right.
 
 The functions were shown in words. A call was read from text, or from text that had to be mended, or was sampled
-greedily; none was needed, by the odds of the name that it would have; several calls were read where one is required. A
-schema got bounds. Arguments were mended; a call was asked for again, held to its schema; instead of one that does not
-exist, or had just been made, the model answered without tools, or what had failed was changed; one that the request
-does not allow, or about what nobody had spoken of, was left out, or something else was asked for in its place.
+greedily; none was needed, by the odds of its name and of a question; a search was asked for of which the model did not
+know the name; several calls were read where one is required. A schema got bounds. Arguments were mended; a call was
+asked for again, held to its schema; instead of one that does not exist, or had just been made, the model answered
+without tools, or what had failed was changed; one that does not exist beside others, that the request does not allow,
+or about what nobody had spoken of, was left out, or something else was asked for in its place.
 """
 
 
@@ -91,7 +93,9 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 PROBED: ContextVar[list[Usage] | None] = ContextVar("probed", default=None)
-"""Receives what is used to count a prompt, where a model has to be asked for a token to do so; None for nobody."""
+"""Receives what is used by samples of a token or a few that nobody is shown: to count a prompt, or to see what a model
+would begin with. None for nobody.
+"""
 
 
 class Finish(msgspec.Struct, frozen=True):

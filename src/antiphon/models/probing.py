@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from antiphon.models import PROBED, Finish, Model, Prompt
+from antiphon.models import PROBED, Delta, Finish, Model, Prompt, Usage
 
 
 async def probe(model: Model, prompt: Prompt) -> int | None:
@@ -17,8 +19,16 @@ async def probe(model: Model, prompt: Prompt) -> int | None:
     """
     async with model.sample(msgspec.structs.replace(prompt, max_output_tokens=1)) as batches:
         async for batch in batches:
-            if isinstance(finish := batch[-1], Finish) and finish.usage is not None:
-                if (probed := PROBED.get()) is not None:
-                    probed.append(finish.usage)
-                return finish.usage.input
+            if (usage := note_usage(batch)) is not None:
+                return usage.input
     return None
+
+
+def note_usage(batch: Sequence[Delta]) -> Usage | None:
+    """What a sample that nobody is shown used, if the batch ends it and says so. It is put down in ``PROBED``."""
+    finish = batch[-1]
+    if not isinstance(finish, Finish) or finish.usage is None:
+        return None
+    if (probed := PROBED.get()) is not None:
+        probed.append(finish.usage)
+    return finish.usage

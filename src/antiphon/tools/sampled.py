@@ -84,7 +84,7 @@ class SampledCalls:
         self.invalid: list[tuple[ToolCall, CallInvalid]] = []
         self._rules = rules
         self._ids = ids
-        self._mended = self._has_invented = False
+        self._mended = self._has_invented = self._has_undeclared = False
         self._calls: dict[int, _Held | _Live | None] = {}
 
     def __bool__(self) -> bool:
@@ -118,6 +118,7 @@ class SampledCalls:
         helps: dict[ToolMeasure, bool] = {
             "arguments_mended": self._mended,
             "disallowed": bool(self.barred),
+            "undeclared": self._has_undeclared,
             "invented": self._has_invented,
         }
         return [measure for measure, taken in helps.items() if taken]
@@ -199,13 +200,13 @@ class SampledCalls:
         unknown = [key for key, call in self._held_by_key() if not offers.is_known(call.name)]
         if 0 < len(unknown) < len(self.held):
             self._calls |= dict.fromkeys(unknown)
-            self._has_invented = True
+            self._has_undeclared = True
         invented = {
             key: CallInvalid(_UNSAID.format(member), remedy="find")
             for key, call in self._held_by_key()
             if (member := self._find_invented(call, transcript)) is not None
         }
-        self._has_invented = self._has_invented or bool(invented)
+        self._has_invented = bool(invented)
         self._leave_out(invented)
 
     def _held_by_key(self) -> Iterator[tuple[int, _Held]]:

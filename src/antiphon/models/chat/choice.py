@@ -21,6 +21,7 @@ from antiphon.models.chat import need
 from antiphon.models.chat.body import shows_in_words
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.fenced import CALL_BEGUN, IN_WORDS
+from antiphon.models.probing import note_usage
 from antiphon.models.tokens import estimate_prompt
 
 Batches: TypeAlias = AsyncIterator[Sequence[Delta]]
@@ -39,7 +40,9 @@ _OPENER_TOKENS: Final = 4
 def is_choice(prompt: Prompt, config: ChatConfig) -> bool:
     """Whether the model has a choice, and is helped with it."""
     free = prompt.tool_choice.mode == "auto" and prompt.format.type == "text"
-    asked = not prompt.prefix and prompt.top_logprobs is None and bool(prompt.callable_functions)
+    # One token holds no call: by it a prompt is counted, or a model is loaded.
+    has_room = prompt.max_output_tokens != 1 and not prompt.prefix
+    asked = has_room and prompt.top_logprobs is None and bool(prompt.callable_functions)
     return (
         config.tool_help == "repair" and free and asked and (_looks(prompt, config) or not _is_greedy(prompt, config))
     )
@@ -65,7 +68,7 @@ async def sample_choice(open: Open, prompt: Prompt, config: ChatConfig) -> Async
     settled = await _settle(open, words, greedy, opening) if is_read_again else None
     if settled is not None:
         async with open(settled, "") as batches:
-            yield _Begun(batches).rest("chosen_greedily" if settled.functions else "needless")
+            yield _Begun(batches).rest("searched" if settled.functions else "needless")
         return
     async with AsyncExitStack() as stack:
         if begun is not None:
@@ -105,9 +108,11 @@ async def _look(open: Open, greedy: Prompt, config: ChatConfig) -> tuple[str | N
 async def _sample_first(open: Open, prompt: Prompt, begun: str) -> Delta | None:
     """The first delta of a sample that says what it is."""
     async with open(prompt, begun) as batches:
-        first = await _Begun(batches).first()
-        async for _ in batches:
-            pass  # to its end: a server that is cut off may not be free yet when it is asked again
+        answer = _Begun(batches)
+        first = await answer.first()
+        # To its end: a server that is cut off may not be free yet when it is asked again.
+        async for batch in answer.rest(None):
+            note_usage(batch)
     return first
 
 
