@@ -59,13 +59,15 @@ class Upstream:
     async def open(self, prompt: Prompt, begun: str) -> AsyncGenerator[AsyncIterator[Sequence[Delta]]]:
         self.asked.append((prompt, begun))
         try:
-            yield self._play(self._answers.pop(0))
+            yield self._play(begun, self._answers.pop(0))
         finally:
             self.closed += 1
 
-    async def _play(self, answer: Sequence[Delta]) -> AsyncGenerator[Sequence[Delta]]:
+    async def _play(self, begun: str, answer: Sequence[Delta]) -> AsyncGenerator[Sequence[Delta]]:
         for delta in answer:
-            yield [delta]
+            # What was begun is read with the rest.
+            yield [msgspec.structs.replace(delta, text=begun + delta.text) if isinstance(delta, Text) else delta]
+            begun = ""
 
 
 def sample(upstream: Upstream, prompt: Prompt = PROMPT, config: ChatConfig = CONFIG) -> list[Delta]:
@@ -143,13 +145,14 @@ def test_a_search_is_held_to_its_schema_where_the_model_thought_of_another_name(
     upstream = Upstream([Text("```"), Finish("length")], named, [CALL, DONE])
     sample(upstream, limited)
     assert upstream.asked[2][0].max_output_tokens == 50
+    known = [said("look", look=0.6, f=0.3), Finish("length")]
+    assert sample(Upstream([Text("```"), Finish("length")], known, [CALL, DONE]), SEARCHING)[-1].helps == ("searched",)
 
 
-def test_a_function_that_the_model_thought_of_is_called_beside_a_search() -> None:
-    for name in ("look", "f"):
-        upstream = Upstream([Text("```"), Finish("length")], [said(name, **{name: 0.6}), DONE], [CALL, DONE])
-        assert CALL in sample(upstream, SEARCHING)
-        assert upstream.asked[2][0].tool_choice == ToolChoice()
+def test_another_function_that_the_model_thought_of_is_called_beside_a_search() -> None:
+    upstream = Upstream([Text("```"), Finish("length")], [said("f", f=0.6, look=0.3), DONE], [CALL, DONE])
+    assert sample(upstream, SEARCHING) == [CALL, Finish(helps=("chosen_greedily",))]
+    assert upstream.asked[2][0].tool_choice == ToolChoice()
 
 
 def test_greetings_are_not_searched_for() -> None:

@@ -52,7 +52,6 @@ def test_a_name_is_told_by_pieces_of_it_and_by_more_than_it() -> None:
     assert log_odds_of_name(said(**{"answer": 0.9, " ": 0.1}), names) < -5
     # One that only begins like a name is none of it, however short that is.
     assert log_odds_of_name(said(**{"answer": 0.6, 'and"': 0.2, 'a":': 0.2}), ["a"]) == pytest.approx(logit(0.2))
-    assert not is_name(Text('set"'), ["set_light"]) and is_name(Text('set_light"'), ["set_light"])
     assert 5 < log_odds_of_name(said(f=1.0), names) < math.inf
 
 
@@ -78,8 +77,13 @@ def test_a_search_is_needed_for_whatever_might_be_found() -> None:
 
 
 def test_a_name_is_one_of_a_function_or_none() -> None:
-    assert is_name(Text(" get"), ["get_weather"]) and is_name(Text('f"'), ["f"])
-    assert not is_name(Text("answer"), ["get_weather"]) and not is_name(Text(" "), ["f"])
+    def named(token: str) -> Text:
+        return Text('```json\n{"name": "' + token, ({"token": token, "top_logprobs": []},))
+
+    assert is_name(named(" get"), ["get_weather"]) and is_name(named('f"'), ["f"])
+    assert not is_name(named("answer"), ["get_weather"]) and not is_name(named(" "), ["f"])
+    assert not is_name(named('set"'), ["set_light"]) and is_name(named('set_light"'), ["set_light"])
+    assert not is_name(Text("f"), ["f"])
 
 
 def test_behind_a_result_the_opening_tells_too() -> None:

@@ -35,8 +35,8 @@ ToolMeasure: TypeAlias = Literal[
 """What may be done so that a weak model's calls come right.
 
 The functions were shown in words. A call was read from text, or from text that had to be mended, or was sampled
-greedily; none was needed, by the odds of its name and of a question; a search was asked for of which the model did not
-know the name; several calls were read where one is required. A schema got bounds. Arguments were mended; a call was
+greedily; none was needed, by the odds of its name and of a question; a search was asked for, since the model thought of
+no other function; several calls were read where one is required. A schema got bounds. Arguments were mended; a call was
 asked for again, held to its schema; instead of one that does not exist, or had just been made, the model answered
 without tools, or what had failed was changed; one that does not exist beside others, that the request does not allow,
 or about what nobody had spoken of, was left out, or something else was asked for in its place.

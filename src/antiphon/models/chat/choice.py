@@ -117,8 +117,8 @@ async def _sample_first(open: Open, prompt: Prompt, begun: str) -> Delta | None:
 
 
 async def _settle(open: Open, words: Prompt, greedy: Prompt, opening: float) -> Prompt | None:
-    """What is asked instead where no function is needed, or a search whose name the model did not think of; None where
-    it is to call what it chooses, or nothing tells.
+    """What is asked instead where no function is needed, or a search unless the model thought of another function;
+    None where it is to call what it chooses, or nothing tells.
     """
     functions = greedy.callable_functions
     names = [function.name for function in functions]
@@ -136,7 +136,7 @@ async def _settle(open: Open, words: Prompt, greedy: Prompt, opening: float) -> 
     if not needed:
         return words
     search = next((function.name for function in functions if function.searches), None)
-    if search is None or need.is_name(named, names):
+    if search is None or need.is_name(named, [name for name in names if name != search]):
         return None
     tokens = greedy.max_output_tokens or _SEARCH_TOKENS
     return msgspec.structs.replace(greedy, tool_choice=ToolChoice("required", (search,)), max_output_tokens=tokens)

@@ -100,8 +100,8 @@ def log_odds_of_name(first: Text, names: Sequence[str]) -> float:
 
 
 def is_name(first: Text, names: Sequence[str]) -> bool:
-    """Whether the likeliest name is that of one of the functions."""
-    return _is_of_one(first.text.strip(), names)
+    """Whether the likeliest name is that of one of the functions. Its text has before it what was begun."""
+    return bool(first.logprobs) and _is_of_one(str(first.logprobs[0].get("token", "")).strip(), names)
 
 
 def _is_of_one(token: str, names: Sequence[str]) -> bool:
