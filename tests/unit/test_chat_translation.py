@@ -196,6 +196,16 @@ def test_a_required_call_is_had_by_a_schema() -> None:
     assert '"description":"Does f."' in system["content"]
 
 
+def test_no_schema_that_is_sent_refers_to_itself_as_a_whole() -> None:
+    tree = {"type": "object", "properties": {"next": {"$ref": "#"}}, "additionalProperties": False}
+    held = Prompt(items=(), format=TextFormat("json_schema", "t", tree))
+    functions = (Function("t", None, tree),)
+    called = Prompt(items=(), functions=functions)
+    for prompt in (held, called, Prompt(items=(), functions=functions, tool_choice=ToolChoice("required"))):
+        sent = json.dumps(body(prompt, CONFIG))
+        assert '"$ref": "#/$defs/' in sent and '"$ref": "#"' not in sent
+
+
 def test_references_in_a_functions_schema_still_resolve() -> None:
     tree: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

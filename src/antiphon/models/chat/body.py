@@ -173,7 +173,7 @@ def _tool(function: Function) -> Json:
     described: Json = {"name": function.name}
     if function.description is not None:
         described["description"] = function.description
-    described["parameters"] = function.parameters or {"type": "object", "properties": {}}
+    described["parameters"] = name_root(function.parameters or {"type": "object", "properties": {}})
     described["strict"] = function.strict
     return {"type": "function", "function": described}
 
