@@ -135,7 +135,7 @@ async def chat(served: Served) -> Turn:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("id", ["ping:0", "call_" + "s" * 200])
+@pytest.mark.parametrize("id", ["ping:0", "call_" + "s" * 200, "call_" + "s" * 30_000])
 @pytest.mark.parametrize("mode", [chain, conversation, stateless, background, websocket, chat])
 async def test_ids_of_the_upstreams_own(served: Served, mode: Callable[[Served], Awaitable[Turn]], id: str) -> None:
     upstream, turn = served.upstream, await mode(served)

@@ -96,7 +96,7 @@ REFUSALS: list[tuple[Json, str, str | None, str]] = [
     ({"prompt_cache_key": "k" * 65}, "string_above_max_length", "prompt_cache_key", "Invalid 'prompt_cache_key': string too long. Expected a string with maximum length 64, but got a string with length 65 instead."),
     ({"model": ""}, "empty_string", "model", "Invalid 'model': empty string. Expected a string with minimum length 1, but got an empty string instead."),
     ({"input": [{"type": "function_call", "name": "f", "arguments": "{}", "call_id": ""}]}, "empty_string", "input[0].call_id", "Invalid 'input[0].call_id': empty string. Expected a string with minimum length 1, but got an empty string instead."),
-    ({"input": [{"type": "function_call_output", "output": "", "call_id": "c" * 4097}]}, "string_above_max_length", "input[0].call_id", "Invalid 'input[0].call_id': string too long. Expected a string with maximum length 4096, but got a string with length 4097 instead."),
+    ({"input": [{"type": "function_call_output", "output": "", "call_id": "c" * 65537}]}, "string_above_max_length", "input[0].call_id", "Invalid 'input[0].call_id': string too long. Expected a string with maximum length 65536, but got a string with length 65537 instead."),
     # presence
     ({"input": []}, "missing_required_parameter", None, "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation' must be provided."),
     ({"input": [{"role": "user"}]}, "missing_required_parameter", "input[0].content", "Missing required parameter: 'input[0].content'."),

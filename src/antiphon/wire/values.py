@@ -19,8 +19,9 @@ INT_MAX = 2_147_483_647
 TOOLS_MAX = 1024
 
 LongText: TypeAlias = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
-CALL_ID_CHARS_MAX: Final = 4096
-"""Model servers make ids far longer than the 64 characters that the API documents; what left us is taken back."""
+CALL_ID_CHARS_MAX: Final = 65_536
+"""Model servers make ids far longer than the 64 characters that the API documents: some carry in them what a model
+thought, in thousands of characters. What left us is taken back."""
 CallId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=CALL_ID_CHARS_MAX)]
 ItemId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=512)]
 Label: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
