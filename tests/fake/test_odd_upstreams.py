@@ -179,6 +179,7 @@ REFUSALS: list[Any] = [
     (400, "<Error><Message>No such region.</Message></Error>", 400, "upstream_rejected"),
     (422, "Unknown field.", 400, "upstream_rejected"),
     (402, "Insufficient credits.", 429, "rate_limit_exceeded"),
+    (404, "\u627e\u4e0d\u5230\u8be5\u6587\u4ef6\u3002", 404, "upstream_rejected"),
     (424, "The generation failed.", 502, "upstream_error"),
     (498, "Capacity exceeded.", 503, "unavailable"),
     (524, "A timeout occurred.", 504, "upstream_timeout"),
@@ -348,6 +349,13 @@ MODELS: list[Any] = [
     ({"data": [], "models": [{"name": "m"}]}, ["m"]),
     ({"data": [{"id": None, "name": "m"}, {"id": ["x"]}, {"id": ""}]}, ["m"]),
     ({"data": [{"id": "m"}, {"id": "m"}], "x": float("nan")}, ["m"]),
+    ([[{"id": "m"}], [{"id": "n"}]], ["m", "n"]),
+    ({"result": [{"id": "m"}]}, ["m"]),
+    ({"data": [{"model_name": "m"}, {"slug": "n"}, {"model": {"id": "o"}}, {"model": {"x": 1}}]}, ["m", "n", "o"]),
+    (b'\xef\xbb\xbf{"data": [{"id": "m"}]}\n\nWarning: deprecated', ["m"]),
+    (b'{"id": "m"}\n{"id": "n"}\n', ["m", "n"]),
+    ({"id": "m", "permission": [{"id": "p"}]}, None),
+    ({"error": {"message": "No."}, "details": [{"reason": "x"}]}, None),
     ({"object": "list", "data": None}, None),
     ({}, None),
     (7, None),
@@ -357,7 +365,7 @@ MODELS: list[Any] = [
 @pytest.mark.parametrize(("listed", "names"), MODELS)
 @pytest.mark.parametrize("packed", [False, True])
 async def test_lists_of_models(upstream: Upstream, listed: Any, names: list[str] | None, packed: bool) -> None:
-    body = json.dumps(listed).encode()
+    body = listed if isinstance(listed, bytes) else json.dumps(listed).encode()
     headers = {"Content-Encoding": "gzip"} if packed else {}
     upstream.play(Answer(steps=(gzip.compress(body) if packed else body,), headers=headers))
     roster = upstream_models(upstream.url, key="", only="", aliases={}, connections_max=9, options={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
@@ -9,7 +10,7 @@ from typing import Any, Final, TypeAlias, cast
 import aiohttp
 import msgspec
 
-from antiphon.models.chat.chunk import parse
+from antiphon.models.chat.chunk import parse, parse_row
 from antiphon.models.chat.connections import FAILURES, HEADERS, open_session, read_error, read_whole, url_of
 from antiphon.models.chat.errors import error_of_answer
 from antiphon.models.chat.model import ChatConfig, ChatModel
@@ -30,6 +31,8 @@ _NO_LIST = frozenset({404, 405, 501})
 """How a server says that it lists no models at all."""
 _WINDOWS: Final = ("max_model_len", "context_length", "context_window", "max_context_length")
 """Members of a listed model that tell its context window: of vLLM and SGLang, of hosted routers, of others."""
+_NAMES: Final = ("id", "name", "model", "model_name", "model_id", "modelId", "slug")
+"""Members of a listed model that name it, first to last."""
 
 Listed: TypeAlias = Mapping[str, int | None]
 """The models of a list by their names, each with its context window where the list tells it."""
@@ -127,10 +130,12 @@ def _read_list(status: int, body: bytes, headers: Mapping[str, str], key: str) -
     if not 200 <= status < 300:
         error = error_of_answer(status, body, headers, key)
         raise error if isinstance(error, ApiError) else UpstreamError("The model's server could not list its models.")
+    body = body.removeprefix(codecs.BOM_UTF8).strip()
     try:
-        return _models_in(parse(body))
+        values = parse_row(body) if body[:1] in (b"{", b"[") else [parse(body)]
     except ValueError as error:
         raise UpstreamError("The model's server did not list its models.", internal=str(error)) from error
+    return _models_in(values[0] if len(values) == 1 else values)
 
 
 def _models_in(listed: Any) -> Listed | None:
@@ -144,13 +149,21 @@ def _models_in(listed: Any) -> Listed | None:
             listed = _inner_list(inner) or ([inner] if isinstance(inner.get("id"), str) else list(inner))
     if not isinstance(listed, list):
         return None
-    entries = cast("list[Any]", listed)
+    entries = [one for each in cast("list[Any]", listed) for one in _flat(each)]
     return {name: _window_of(entry) for entry in entries if (name := _name_of(entry))}
 
 
 def _inner_list(found: Json) -> Any:
+    """What an object has as its list: under a usual name, else any list of things that have names."""
     given = [found[key] for key in ("data", "models") if found.get(key) is not None]
-    return next((one for one in given if one), given[0] if given else None)
+    if given or _name_of(found):
+        return next((one for one in given if one), given[0] if given else None)
+    lists = (cast("list[Any]", value) for value in found.values() if isinstance(value, list))
+    return next((each for each in lists if any(map(_is_named, each))), None)
+
+
+def _flat(entry: Any) -> Sequence[Any]:
+    return cast("list[Any]", entry) if isinstance(entry, list) else (entry,)
 
 
 def _window_of(entry: Any) -> int | None:
@@ -158,8 +171,18 @@ def _window_of(entry: Any) -> int | None:
     return next((tokens for tokens in sizes if type(tokens) is int and tokens > 0), None)
 
 
+def _is_named(entry: Any) -> bool:
+    return isinstance(entry, dict) and bool(_name_of(entry))
+
+
 def _name_of(entry: Any) -> str:
-    if isinstance(entry, dict):
-        model = cast(Json, entry)
-        entry = next((model[key] for key in ("id", "name", "model") if model.get(key)), None)
-    return clean(str(entry)) if isinstance(entry, str | int) and not isinstance(entry, bool) else ""
+    if not isinstance(entry, dict):
+        return _text_of(entry)
+    model = cast(Json, entry)
+    inner: Any = model.get("model")
+    nested = cast(Json, inner) if isinstance(inner, dict) else {}
+    return next(filter(None, (_text_of(one.get(key)) for one in (model, nested) for key in _NAMES)), "")
+
+
+def _text_of(name: Any) -> str:
+    return clean(str(name)) if isinstance(name, str | int) and not isinstance(name, bool) else ""
