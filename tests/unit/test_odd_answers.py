@@ -9,7 +9,7 @@ import pytest
 from odd import FUNCTIONS, PROMPT, calls, said, thought, tool, used
 from scripted_upstream import delta, finish, frames, text, usage
 
-from antiphon.models import Call, Delta, Finish, Prompt, Text, Usage
+from antiphon.models import Call, ContextTooLong, Delta, Finish, Prompt, Text, Usage
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.stream import ChatStream
 from antiphon.wire.errors import ApiError, UpstreamError
@@ -400,6 +400,21 @@ def test_why_an_answer_ends_in_every_servers_words(reason: str, said: str) -> No
     assert last.reason == reason
 
 
+FULL_CONTEXT = ["model_context_window_exceeded", "context_length_exceeded", "contextWindowExceeded"]
+
+
+@pytest.mark.parametrize("reason", FULL_CONTEXT)
+def test_an_answer_that_ends_with_the_context_before_it_began(reason: str) -> None:
+    last: Any = {"choices": [], "usage": {"prompt_tokens": 9000, "completion_tokens": 0}}
+    with pytest.raises(ContextTooLong) as caught:
+        read(frames(delta(role="assistant", content=""), finish(reason), last))
+    assert caught.value.prompt_tokens == 9000
+    for said_first in (text("Hello"), delta(reasoning_content="Hm"), tool(0, "a", "ping", "{}")):
+        end = read(frames(said_first, finish(reason)))[-1]
+        assert isinstance(end, Finish)
+        assert end.reason == "length"
+
+
 PLACES: list[Any] = [
     {"choices": [{"delta": {}, "finishReason": "length"}]},
     {"choices": [{"delta": {"finish_reason": "length"}}]},
@@ -667,6 +682,8 @@ FRAMES: list[Any] = [
     json.dumps([{"error": {"code": 503, "message": W, "status": "UNAVAILABLE"}}]),
     json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": "error", "error": {"message": W}}]}),
     json.dumps({"choices": [{"delta": {}, "finish_reason": "error"}], "error": {"code": 502, "message": W}}),
+    json.dumps({"error": {"code": "X", "message": None, "innererror": {"code": "Y", "text": W}}}),
+    json.dumps({"error": {"id": 7, "causes": [{"why": W}]}}),
     W,
 ]
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from antiphon.models import Delta, Finish, Prompt, Reasoning, Refusal, Text, ToolMeasure, Usage
+from antiphon.models import ContextTooLong, Delta, Finish, Prompt, Reasoning, Refusal, Text, ToolMeasure, Usage
 from antiphon.models.chat.body import is_bound, shows_in_words
 from antiphon.models.chat.calls import Calls
 from antiphon.models.chat.chunk import (
@@ -38,6 +38,8 @@ _WORDY: Final = re.compile(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z]+")
 _FAILED: Final = re.compile(
     r"(?:\w+_)?error|abort(?:ed)?|cancell?ed|failed|interrupted|\w*overloaded|insufficient_(?:system_resource|quota)"
 )
+_NO_ROOM: Final = re.compile(r"(?:model_)?context_(?:window|length)_exceeded")
+"""That the context was full."""
 _NOT_YET: Final = re.compile(r"null|none|nil|undefined|in_progress|not_finished|(?:finish_reason_)?unspecified")
 _ASIDE_MAX: Final = 65_536
 """How many pieces of choices that nobody asked for are kept, in case the server has no first one."""
@@ -152,7 +154,7 @@ class Answer:
         self._is_loose = False
         self._is_chosen = False
         self._aside: list[Choice] = []
-        self._has_text = False
+        self._has_text = self._has_joined = False
         self._written: str | None = None  # what was said in messages
         self._tokens = _Tokens()
 
@@ -277,6 +279,7 @@ class Answer:
                     self._speak(text, out)
 
     def _join(self, kind: type[_TextDelta], text: str) -> Sequence[_TextDelta]:
+        self._has_joined = True
         return self._texts.feed(kind, text) if self._is_loose or self._texts.pending else (kind(text),)
 
     def _think(self, text: str, out: list[Delta]) -> None:
@@ -325,9 +328,12 @@ class Answer:
 
         Raises:
             UpstreamError: a call cannot be understood.
+            ContextTooLong: it ends because the context is full, and never began.
         """
         reason = self.finish_reason
         assert reason is not None and not self.has_failed, "an answer is finished once it has a reason"
+        if _NO_ROOM.fullmatch(reason) and not self.has_begun and not self._has_joined:
+            raise ContextTooLong(self._tokens.input or None)
         known = _known_reason(reason)
         cut = known != "stop"
         deltas: list[Delta] = list(self._texts.end())

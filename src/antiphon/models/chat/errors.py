@@ -7,7 +7,7 @@ Addresses and keys are never in it. The log gets none of the server's words: the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
@@ -74,6 +74,8 @@ _MARKS: Final = ("error_message", "error_msg", "errors", "error_code", "error_ty
 """What no chunk has that is not an error."""
 _NO_ERRORS: Final = frozenset({"", "null", "none", "ok", "success", "false", "0"})
 _DEPTH_MAX: Final = 4
+_NESTED_MAX: Final = 8
+"""How deep words may stand that have no usual name."""
 _KEY_REFUSED: Final = re.compile(
     r"\b(?:api|access|auth\w*)[ _-]?(?:key|token)|credential|unauthori[sz]ed|authenticat", re.IGNORECASE
 )
@@ -126,12 +128,12 @@ def error_of_answer(
     status: int, body: bytes, headers: Mapping[str, str], api_key: str = ""
 ) -> ApiError | ContextTooLong:
     """The error for an answer with a status that is no success."""
-    return _error(status, _report(_value_of(body)), headers, api_key)
+    return _error(status, _report_of_error(_value_of(body)), headers, api_key)
 
 
 def stream_error(error: Any) -> ApiError | ContextTooLong:
     """The error for what a server reports in the midst of a stream."""
-    report = _report(error)
+    report = _report_of_error(error)
     return _error(report.status or 0, report, {}, "")
 
 
@@ -207,6 +209,22 @@ def _report(body: Any) -> _Report:
         prompt_tokens=_first(objects, "n_prompt_tokens"),
         context_tokens=_first(objects, "n_ctx"),
     )
+
+
+def _report_of_error(body: Any) -> _Report:
+    """The report of what is an error for certain: any sentence in it will do, where its words have no usual name."""
+    report = _report(body)
+    return report if report.message else msgspec.structs.replace(report, message=next(_sentences(body), ""))
+
+
+def _sentences(value: Any, depth: int = _NESTED_MAX) -> Iterator[str]:
+    """The texts of several words in a value, within ``depth``; not every language sets blanks between them."""
+    if isinstance(value, str) and (" " in value.strip() or not value.isascii()):
+        yield clean(value)
+    elif depth and isinstance(value, dict | list):
+        inner = cast(Json, value).values() if isinstance(value, dict) else cast("list[Any]", value)
+        for one in inner:
+            yield from _sentences(one, depth - 1)
 
 
 def _nested_objects(body: Json) -> list[Json]:

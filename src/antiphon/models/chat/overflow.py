@@ -20,6 +20,8 @@ KINDS: Final = frozenset(
 
 _CONTEXT: Final = r"context[ _-]?(?:length|window|size|limit|overflow)"
 _GIVEN: Final = r"(?:prompt|input|request|messages?)"
+_TOKENS: Final = r"(?<!_)(?<!output )(?<!completion )(?<!max )tokens?"
+"""Of a prompt, as far as nothing else is said."""
 _TOO_LONG: Final = re.compile(
     "|".join(
         (
@@ -30,21 +32,31 @@ _TOO_LONG: Final = re.compile(
             r"contextwindowexceeded",
             r"(?:exceed\w*|greater than|longer than|larger than|beyond|over) (?:\w+'?s? ){0,4}?"
             rf"(?:{_CONTEXT}|(?:input|prompt|model|sequence|maximum|max|allowed) length|token limit"
-            r"|max(?:imum)? context|cache size|(?:number of |limit for )(?:input |prompt )?tokens)",
+            r"|max(?:imum)? context|context\b|cache size|(?:number of |limit for )(?:input |prompt )?tokens)",
+            rf"{_CONTEXT}[^.;]{{0,40}} (?:was|is|has been) exceeded",
+            r"\bfit (?:\w+ ){0,3}?(?:in|into|within) (?:\w+'?s? ){0,3}?context",
             r"context shift is disabled",
             # Anthropic, Bedrock, Ollama, vLLM, Zhipu, AI21
-            r"(?:prompt|input|conversation|messages?)(?: is| are|:)? too (?:long|large)(?! a number)",
+            r"(?:prompt|input|conversation|messages?)(?: text| tokens?)?(?: is| are|:)? too (?:long|large)"
+            r"(?! a number)",
             r"input \(\d+ tokens\) is too large to process",
             r"(?:decoder )?prompt \((?:total )?length \d+\)",
             rf"{_GIVEN} (?:length )?\(?\d+\)? (?:tokens )?(?:exceeds|is greater than)",
             r"too large for model",
-            r"prompt ?超长",
+            r"prompt ?超长|(?:上下文|输入|提示词?)\S{0,8}(?:超过|超出|超限|过长|超长)",
             # Gemini, xAI, Cohere, TGI, Copilot, Groq, Cerebras, SambaNova, Databricks
             rf"{_GIVEN} tokens? (?:count )?(?:exceeds?|\(\d+\) exceeds?|is \d+ but)",
             r"(?:prompt|input) token count (?:of|is) \d+",
             r"maximum prompt length is",
             r"too many (?:input |prompt )?tokens(?!,? please wait|:? max[ _]tokens| per )",
             rf"tokens in the {_GIVEN} (?:cannot |must not )?exceed",
+            # SiliconFlow, Zhipu, and whoever names no context
+            rf"{_TOKENS}(?: \(?[\d,]+\)?)? (?:has |have )?(?:exceed(?:s|ed)?|(?:is|are) (?:larger|greater|more) than)"
+            r" (?:the )?(?:\w+'s )?(?:max|limit|allowed|\d)",
+            rf"tokens in (?:the |your )?{_GIVEN} (?:is |are )?(?:more|larger|greater) than",
+            rf"{_GIVEN} exceeds? [\d,]+ tokens",
+            rf"{_GIVEN} (?:has|contains) [\d,]+ tokens[^.]{{0,40}}"
+            r"(?:supports?|allows?|accepts?) (?:at most|up to|only)",
             rf"(?:{_GIVEN} length|tokens? limit) (?:exceeds? the max|exceeded|reached)",
             r"`?inputs`? (?:tokens \+|must have less than \d+ tokens)",
             r"reduce the length of the (?:messages|prompt|input)",
@@ -63,23 +75,26 @@ _TOO_LONG: Final = re.compile(
 _NUMBER: Final = r"(\d[\d,]*)"
 _WINDOW: Final = (
     re.compile(rf"\+ \d+ > {_NUMBER}"),
-    re.compile(rf"(?:greater|longer|larger) than (?:[\w']+ ){{1,5}}\(?{_NUMBER}", re.IGNORECASE),
+    re.compile(rf"(?:greater|longer|larger) than (?:[\w']+ ){{0,5}}\(?(?!0\b){_NUMBER}", re.IGNORECASE),
     re.compile(
         "|".join(
             (
-                rf"{_CONTEXT}(?: limit)?(?: of \S+ is| is| of| to)?(?: just| only)?(?: of)?[:\s(]*{_NUMBER}",
-                r"maximum (?:(?:allowed|input|prompt|model|supported sequence) )?length(?: is| of)?(?: just)?[:\s(]*"
-                + _NUMBER,
+                rf"{_CONTEXT}(?: limit)?(?: of \S+ is| is| of| to)?(?: just| only)?(?: of)?[:\s(]*{_NUMBER}"
+                r"(?![\d,]* >)",
+                r"maximum (?:(?:allowed|input|prompt|model|supported|sequence) ){0,2}length"
+                rf"(?: is| of)?(?: just)?[:\s(]*{_NUMBER}",
                 rf"number of tokens allowed[\s(]*{_NUMBER}",
                 rf"{_NUMBER} maximum",
-                rf"(?:cannot exceed|must be <=|must have less than|must be less than|supports up to) {_NUMBER}",
-                rf"(?:max_seq_len|max_num_tokens|session_len)[^\d]{{0,8}}{_NUMBER}",
+                r"(?:cannot exceed|must be <=|must have less than|must be less than|supports (?:up to|at most)) "
+                + _NUMBER,
+                rf"(?:max_seq_len|max_num_tokens|max_model_len|max_prompt_tokens|session_len)[^\d]{{0,8}}{_NUMBER}",
                 rf"n_ctx \({_NUMBER}",
                 rf"(?:token |configured |, )?limit(?: for this model)?(?: is| of|:)? {_NUMBER}(?! \+)",
                 rf"max (?:size|input tokens): {_NUMBER}",
-                rf"\bmax(?:imum)?(?: context)? \(?{_NUMBER}",
+                rf"\bmax(?:imum)?(?: context)?:? \(?{_NUMBER}",
+                rf"{_GIVEN} exceeds? {_NUMBER} tokens",
                 rf"\[1, {_NUMBER}\]",
-                rf"\d > {_NUMBER}",
+                rf"\d(?: tokens)? > {_NUMBER}",
             )
         ),
         re.IGNORECASE,
@@ -94,12 +109,13 @@ _PROMPT: Final = (
     re.compile(
         "|".join(
             (
-                r"(?:resulted in|(?:request|prompt|input) has|given:|received|contains|requested:?(?: input length)?)"
+                r"(?:resulted in|(?:request|prompt|input) has|prompt of|given:|got:|received|contains"
+                r"|requested:?(?: input length)?)"
                 rf"(?: at least| about| over)? {_NUMBER}(?! output)",
                 rf"(?:input|request|tokens|token count|input length|n_keep|context length) \({_NUMBER}[^>]",
                 rf"token count(?: is| of|:) {_NUMBER}",
-                rf"(?<!maximum )(?:input|prompt)(?: token)? length(?: is| of)? \(?{_NUMBER}",
-                rf"(?:total tokens|input_tokens) {_NUMBER}",
+                rf"(?<!maximum )(?<!supported )(?:input|prompt|sequence)(?: token)? length(?: is| of)? \(?{_NUMBER}",
+                rf"(?:total tokens|input[_ ]tokens) {_NUMBER}",
                 rf"prompt \(?(?:(?:total )?length )?{_NUMBER}",
                 rf"too long[:\s-]+{_NUMBER}",
                 rf"(?:keep the first|provided prompt is|current length is) {_NUMBER}",
@@ -110,6 +126,7 @@ _PROMPT: Final = (
         ),
         re.IGNORECASE,
     ),
+    re.compile(rf"{_NUMBER}(?: tokens)? > \d"),
 )
 """First to last: some add the wanted answer to what was ``requested``, and say the messages' share elsewhere."""
 

@@ -217,7 +217,8 @@ class ChatStream:
         elif text[:1] not in b"{[":
             # A word alone is a heartbeat, and a tag is a page of a proxy.
             is_page = text[:1] == b"<" and not text[1:2].isdigit()
-            self._words = text.decode(errors="replace") if b" " in text and not is_page else self._words
+            is_sentence = b" " in text or not text.isascii()
+            self._words = text.decode(errors="replace") if is_sentence and not is_page else self._words
         elif not last:
             self._frame.append(text)  # perhaps it goes on in the next line
         elif not self.is_over:
