@@ -195,6 +195,18 @@ def test_a_question_that_is_not_answered_leaves_the_name() -> None:
         assert CALL in sample(Upstream([Text("```"), Finish("length")], doubted, silence, [CALL, DONE]), ASKING)
 
 
+def test_a_call_of_the_function_for_words_is_answered_in_words() -> None:
+    spoken = [Call(0, "answer_in_words", "{}"), DONE]
+    chosen = msgspec.structs.replace(PROMPT, tool_choice=ToolChoice("auto", ("f",)))
+    for prompt, name in ((PROMPT, NAMED), (chosen, NAMED), (chosen, [Finish("length")])):
+        upstream = Upstream([Text("```"), Finish("length")], name, spoken, [Text("Hey"), DONE])
+        assert sample(upstream, prompt) == [Text("Hey"), Finish(helps=("needless",))]
+        assert upstream.asked[3][0].functions == ()
+    declared = msgspec.structs.replace(PROMPT, functions=(Function("answer_in_words"),))
+    upstream = Upstream([Text("```"), Finish("length")], [Finish("length")], spoken)
+    assert sample(upstream, declared)[0] == spoken[0]
+
+
 def test_where_a_server_tells_no_odds_of_names_a_call_is_believed() -> None:
     for named in ([Text("x"), Finish("length")], [Finish("length")]):
         assert CALL in sample(Upstream([Text("```"), Finish("length")], named, [CALL, DONE]))

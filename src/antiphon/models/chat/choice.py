@@ -74,12 +74,22 @@ async def sample_choice(open: Open, prompt: Prompt, config: ChatConfig) -> Async
         if begun is not None:
             answer = _Begun(await stack.enter_async_context(open(greedy, begun)))
             first = await answer.first()
+            if _is_for_words(first, prompt):
+                await stack.aclose()
+                yield _Begun(await stack.enter_async_context(open(words, ""))).rest("needless")
+                return
             if isinstance(first, Call) or (not begun and (not isinstance(first, Text) or _is_greedy(prompt, config))):
                 help = "chosen_greedily" if isinstance(first, Call) else None
                 yield answer.rest(help)
                 return
             await stack.aclose()
         yield await stack.enter_async_context(open(prompt, ""))
+
+
+def _is_for_words(first: Delta | None, prompt: Prompt) -> bool:
+    """Whether an answer calls the function that is offered for words, which nobody can run."""
+    declared = any(function.name == IN_WORDS.name for function in prompt.functions)
+    return isinstance(first, Call) and first.name == IN_WORDS.name and not declared
 
 
 async def _look(open: Open, greedy: Prompt, config: ChatConfig) -> tuple[str | None, float]:
