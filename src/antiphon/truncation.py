@@ -15,6 +15,7 @@ from antiphon.models import ContextTooLong, Prompt
 from antiphon.models.tokens import estimate_prompt
 from antiphon.wire import Json
 from antiphon.wire.errors import InvalidRequest
+from antiphon.wire.items import is_system
 from antiphon.wire.pairing import pair_calls
 
 SHORTENINGS_MAX: Final = 8
@@ -24,7 +25,6 @@ SHARE_UNKNOWN: Final = 0.25
 ANSWER_SHARE: Final = 0.25
 """Of the window, what is left free for an answer at most."""
 
-_SYSTEM: Final = ("system", "developer")
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ def drop_oldest(prompt: Prompt, share: float) -> Prompt | None:
     for unit in units[:-1]:
         if gone and due <= 0:
             break
-        if any(i == last or items[i].get("role") in _SYSTEM for i in unit):
+        if any(i == last or is_system(items[i]) for i in unit):
             continue
         gone.update(unit)
         due -= sum(_weight(items[i]) for i in unit)

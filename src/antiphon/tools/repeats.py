@@ -15,7 +15,7 @@ import msgspec
 from antiphon.models.outcome import Outcome, outcome_of
 from antiphon.tools import CallInvalid, ToolCall
 from antiphon.wire import Json
-from antiphon.wire.items import content_texts, last_user_text
+from antiphon.wire.items import content_texts, is_system, last_user_text
 
 Made: TypeAlias = "tuple[str, bytes]"
 """A function, and its arguments without regard to how they are written."""
@@ -43,7 +43,7 @@ def calls_just_made(items: Sequence[Json]) -> Mapping[Made, Outcome]:
     them.
     """
     # What a system says in between is no end.
-    items = [item for item in items if item.get("role") not in ("system", "developer")]
+    items = [item for item in items if not is_system(item)]
     at = len(items)
     outputs: dict[str, Json] = {}
     while at and items[at - 1].get("type") == "function_call_output":

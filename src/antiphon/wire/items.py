@@ -143,6 +143,11 @@ def content_texts(content: Any) -> Iterator[str]:
             yield text
 
 
+def is_system(item: Json) -> bool:
+    """Whether the item is a message of a system's or a developer's: it instructs, and takes no part in the talk."""
+    return item.get("type", "message") == "message" and item.get("role") in ("system", "developer")
+
+
 def last_user_text(items: Sequence[Json]) -> str:
     """What the user said last; empty where nobody did."""
     for item in reversed(items):

@@ -18,7 +18,7 @@ from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.control_tokens import neutralize, tokens_for
 from antiphon.models.chat.references import name_root
 from antiphon.wire import Json
-from antiphon.wire.items import NO_ARGUMENTS, is_blank
+from antiphon.wire.items import NO_ARGUMENTS, is_blank, is_system
 from antiphon.wire.pairing import pair_calls
 
 _ROLES: Final = {"assistant": "assistant", "system": "system", "developer": "developer"}
@@ -36,7 +36,6 @@ _WINDOW_TOKENS: Final = 8192
 _ANSWER_SHARE: Final = 8
 """An answer that is held to a schema and has no limit has this part of the window."""
 _TEMPLATE: Final = "chat_template_kwargs"
-_SYSTEM: Final = frozenset({"system", "developer"})
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -241,7 +240,7 @@ def _front(prompt: Prompt, config: ChatConfig) -> tuple[list[tuple[str, str]], S
     """Role and text of all that is said in front of the conversation, and the conversation."""
     texts = [("system", prompt.instructions)] if prompt.instructions else []
     n = 0
-    while n < len(prompt.items) and _is_system(prompt.items[n]):
+    while n < len(prompt.items) and is_system(prompt.items[n]):
         item = prompt.items[n]
         if text := _text(item.get("content")):
             texts.append((_system_role(item, config), text))
@@ -253,14 +252,6 @@ def _system(texts: Sequence[tuple[str, str]], config: ChatConfig) -> list[Json]:
     if config.one_system and texts:
         return [{"role": texts[0][0], "content": "\n\n".join(text for _, text in texts)}]
     return [{"role": role, "content": text} for role, text in texts]
-
-
-def _is_message(item: Json) -> bool:
-    return item.get("type", "message") == "message"
-
-
-def _is_system(item: Json) -> bool:
-    return _is_message(item) and item.get("role") in _SYSTEM
 
 
 def _system_role(item: Json, config: ChatConfig) -> str:
@@ -311,7 +302,7 @@ class _Conversation:
 
     def _message(self, item: Json) -> None:
         role = _ROLES.get(item.get("role", "user"), "user")
-        if role in _SYSTEM:
+        if is_system(item):
             late = self._config.late_system_role
             role = _system_role(item, self._config) if late == "system" else late
         content = item.get("content")

@@ -16,6 +16,7 @@ from antiphon.models import Function
 from antiphon.models.chat.arguments import compact
 from antiphon.models.outcome import outcome_of
 from antiphon.wire import Json
+from antiphon.wire.items import is_system
 from antiphon.wire.pairing import pair_calls
 
 _ANY_OBJECT: Final[Json] = {"type": "object", "properties": {}}
@@ -204,4 +205,4 @@ def _is_from_user(event: Json | _Made) -> bool:
 
 
 def _is_system(event: Json | _Made) -> bool:
-    return not isinstance(event, _Made) and event.get("role") in ("system", "developer")
+    return not isinstance(event, _Made) and is_system(event)

@@ -19,7 +19,7 @@ import msgspec
 from antiphon.models import Prompt, Text
 from antiphon.models.outcome import Outcome, outcome_of
 from antiphon.wire import Json
-from antiphon.wire.items import content_texts
+from antiphon.wire.items import content_texts, is_system
 
 OPENERS: Final = ("`", "{", "[", "<tool")
 """How what opens a call begins."""
@@ -122,7 +122,7 @@ def question(prompt: Prompt) -> Prompt | None:
     lines = [f"{letter}. {option}" for letter, option in zip(_LETTERS, [*options, _NOTHING], strict=False)]
     text = "\n".join((*_quote(messages), *lines, "Answer with one letter."))
     item: Json = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
-    instructions = [item for item in prompt.items if item.get("role") in ("system", "developer")]
+    instructions = [item for item in prompt.items if is_system(item)]
     return msgspec.structs.replace(prompt, items=(*instructions, item), functions=())
 
 
