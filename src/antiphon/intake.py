@@ -150,7 +150,7 @@ def plan(
         ids: makes a fresh id of a prefix; called for the response first, then for items in order.
         now: Unix seconds.
         generate: False for a request that only prepares, which may be empty.
-        extra: members that are no part of this API, as another dialect brings them.
+        extra: members that are no part of this API, as another dialect brings them; bounds of its own hold there.
 
     Raises:
         InvalidRequest: the first thing wrong, with the official code and the JSON path.
@@ -160,7 +160,7 @@ def plan(
     _refuse_long_input(raw, defaults)
     request, ignored = check(_drop_unknown_tools(raw, defaults), CreateRequest, strict=defaults.strict)
     _refuse_conflicts(request)
-    if defaults.strict:
+    if defaults.strict and extra is None:
         _refuse_small_bound(request)
     _refuse_unsupported(request)
     conversation_id(request)

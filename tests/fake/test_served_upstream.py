@@ -50,6 +50,16 @@ async def test_names_and_aliases() -> None:
     assert [asked.json["model"] for asked in upstream.asked[1:3]] == ["qwen", "qwen"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_name_that_nobody_has_is_not_found_in_the_dialect_of_chat(stream: bool) -> None:
+    messages: Any = [{"role": "user", "content": "x"}]
+    async with Upstream() as upstream, client_of(upstream) as client:
+        upstream.play(LISTED)
+        with pytest.raises(openai.NotFoundError) as caught:
+            await client.chat.completions.create(model="nobody", messages=messages, stream=stream)
+    assert (caught.value.code, caught.value.type) == ("model_not_found", "invalid_request_error")
+
+
 async def test_a_fallback_answers_to_names_that_nobody_has() -> None:
     async with Upstream() as upstream:
         roster = upstream_models(

@@ -23,11 +23,15 @@ LOGPROBS = ({"token": "Hi", "logprob": -0.1, "bytes": [72, 105], "top_logprobs":
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER: Any = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}
 ASK: Any = [{"role": "user", "content": "Hi"}]
+DOT = "data:image/png;base64,AA=="
 
 
 @asynccontextmanager
-async def client_of(model: ScriptedModel) -> AsyncIterator[AsyncOpenAI]:
-    async with serving(model) as url, AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+async def client_of(model: ScriptedModel, **settings: Any) -> AsyncIterator[AsyncOpenAI]:
+    async with (
+        serving(model, config=Config(**settings)) as url,
+        AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client,
+    ):
         yield client
 
 
@@ -149,6 +153,23 @@ async def test_custom_tools(streamed: bool) -> None:
             assert model.prompts[1].items[-2]["arguments"] == '{"input":"ab"}'
 
 
+async def test_what_a_function_shows_reaches_the_model() -> None:
+    """A result may hold images, as tools of other protocols return them, or be nothing."""
+    model = ScriptedModel([Text("Ok."), DONE])
+    calls = [{"id": id, "type": "function", "function": {"name": "look", "arguments": "{}"}} for id in ("c1", "c2")]
+    shown = [{"type": "text", "text": "See:"}, {"type": "image_url", "image_url": {"url": DOT, "detail": "original"}}]
+    outputs = [
+        {"role": "tool", "tool_call_id": "c1", "content": shown},
+        {"role": "tool", "tool_call_id": "c2", "content": None},
+    ]
+    messages: Any = [*ASK, {"role": "assistant", "tool_calls": calls}, *outputs]
+    async with client_of(model) as client:
+        await client.chat.completions.create(model="m", messages=messages)
+    first, second = (item["output"] for item in model.prompts[0].items[-2:])
+    assert [part["type"] for part in first] == ["input_text", "input_image"]
+    assert (first[1]["image_url"], first[1]["detail"], second) == (DOT, "original", "")
+
+
 async def test_allowed_tools_in_this_dialects_form() -> None:
     model = ScriptedModel([Text("Ok."), DONE])
     allowed: Any = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "weather"}}]}
@@ -176,7 +197,7 @@ async def test_every_kind_of_message_and_part() -> None:
             "name": "ada",
             "content": [
                 {"type": "text", "text": "See:"},
-                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}},
+                {"type": "image_url", "image_url": {"url": DOT, "detail": "low"}},
             ],
         },
         {"role": "assistant", "content": "A square.", "refusal": None},
@@ -227,7 +248,13 @@ async def test_an_answer_that_was_cut(finish: Finish, reason: str) -> None:
         ({"n": 2}, "unsupported_value", "n"),
         ({"temperature": 9}, "decimal_above_max_value", "temperature"),
         ({"tools": [{"type": "function", "function": {}}]}, "missing_required_parameter", "tools[0].function.name"),
+        ({"tools": [{"type": "custom", "custom": {}}]}, "missing_required_parameter", "tools[0].custom.name"),
         ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
+        (
+            {"tools": [WEATHER], "tool_choice": {"type": "function"}},
+            "missing_required_parameter",
+            "tool_choice.function.name",
+        ),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": 1}}}},
             "invalid_json_schema",
@@ -255,6 +282,42 @@ async def test_what_this_dialect_does_not_know_keeps_its_name(name: str) -> None
         async with session.post(f"{url}/chat/completions", json=asked) as answer:
             error = (await answer.json())["error"]
     assert (error["param"], error["message"]) == (name, f"Unknown parameter: '{name}'.")
+
+
+async def test_a_strict_server_takes_what_the_official_api_documents() -> None:
+    members = {
+        "max_tokens": 1,
+        "modalities": ["text"],
+        "prediction": {"type": "content", "content": "x"},
+        "prompt_cache_retention": "24h",
+        "prompt_cache_options": {"mode": "implicit"},
+        "moderation": {"model": "omni-moderation-latest"},
+        "web_search_options": {},
+    }
+    part = {"type": "text", "text": "Hi", "prompt_cache_breakpoint": {"mode": "explicit"}}
+    body = {"model": "m", "messages": [{"role": "user", "content": [part]}], **members}
+    async with client_of(ScriptedModel([Text("Ok."), DONE]), strict=True) as client:
+        answer = await client.chat.completions.with_raw_response.create(**body)  # type: ignore[arg-type]
+        with pytest.raises(BadRequestError):
+            await client.chat.completions.create(model="m", messages=ASK, extra_body={"top_q": 1})
+    assert answer.headers["x-antiphon-ignored"] == "modalities, prediction, web_search_options"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_strict_server_takes_its_own_answers_back_as_the_sdk_holds_them(streamed: bool) -> None:
+    model = ScriptedModel([Reasoning("hm"), Call(0, "weather", '{"city":"Rome"}', "c1"), DONE], [Text("{}"), DONE])
+    strict: Any = {**PARAMETERS, "additionalProperties": False}
+    tools: Any = [{"type": "function", "function": {"name": "weather", "parameters": strict, "strict": True}}]
+    async with client_of(model, strict=True) as client:
+        if streamed:
+            async with client.chat.completions.stream(model="m", messages=ASK, tools=tools) as stream:
+                (choice,) = (await stream.get_final_completion()).choices
+        else:
+            (choice,) = (await client.chat.completions.parse(model="m", messages=ASK, tools=tools)).choices
+        messages = [*ASK, choice.message.model_dump(), {"role": "tool", "tool_call_id": "c1", "content": "sun"}]
+        last = await client.chat.completions.with_raw_response.create(model="m", messages=messages, tools=tools)
+    assert last.parse().choices[0].message.content == "{}"
+    assert "x-antiphon-ignored" not in last.headers
 
 
 async def test_a_failure_in_mid_stream_is_an_error_of_the_stream() -> None:

@@ -34,7 +34,7 @@ from antiphon.wire.chat import (
     UserMessage,
     UserPart,
 )
-from antiphon.wire.errors import ApiError, InvalidRequest
+from antiphon.wire.errors import ApiError, InvalidRequest, NotFound
 from antiphon.wire.items import NO_ARGUMENTS
 from antiphon.wire.kinds import call_and_output
 from antiphon.wire.response import Response
@@ -54,10 +54,13 @@ _SAME: Final = (
     "user",
     "safety_identifier",
     "prompt_cache_key",
+    "prompt_cache_retention",
+    "prompt_cache_options",
+    "moderation",
     "stream",
 )
 """Members that mean the same in both."""
-EXTRA: Final = ("stop", "seed", "logit_bias")
+EXTRA: Final = ("stop", "seed", "logit_bias", "modalities", "audio", "prediction", "web_search_options")
 """Members that the other has not."""
 _PARAMS: Final = {
     "input": "messages",
@@ -72,7 +75,9 @@ _CALLS: Final = ("function_call", _CUSTOM.type)
 _UNCALLABLE: Final = frozenset(
     ("apply_patch", "shell", "local_shell", "computer", "computer_use", "computer_use_preview", "tool_search")
 )
-_OF_FUNCTION: Final = re.compile(r"tools\[\d+\](?=\.(?:name|description|parameters|strict)\b)")
+_NESTED: Final = ("function", "custom")
+"""Kinds of tool whose members are nested here, under that name."""
+_OF_TOOL: Final = re.compile(r"(tools\[(\d+)\]|tool_choice)(?=\.(?!(?:type|function|custom)\b))")
 
 
 # A request
@@ -150,15 +155,22 @@ def _items(message: Message, customs: frozenset[str]) -> Iterator[Json]:
         case AssistantMessage():
             yield from _assistant_items(message)
         case ToolMessage(tool_call_id=call_id, content=content):
-            output = content if isinstance(content, str) else "\n".join(part.text for part in content)
             kind = _CUSTOM_OUTPUT.type if call_id in customs else "function_call_output"
-            yield {"type": kind, "call_id": call_id, "output": output}
+            yield {"type": kind, "call_id": call_id, "output": _output(content)}
         case _:
             assert_never(message)
 
 
 def _texts(content: str | Sequence[TextPart]) -> str | list[Json]:
     return content if isinstance(content, str) else [{"type": "input_text", "text": part.text} for part in content]
+
+
+def _output(content: str | Sequence[UserPart] | None) -> str | list[Json]:
+    """What a function returned: one text, unless there is more than text in it."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    texts = [part.text for part in content if isinstance(part, TextPart)]
+    return "\n".join(texts) if len(texts) == len(content) else [_part(part) for part in content]
 
 
 def _part(part: UserPart) -> Json:
@@ -202,20 +214,24 @@ def _assistant_items(message: AssistantMessage) -> Iterator[Json]:
                 yield {"type": _CUSTOM.type, "call_id": call.id, "name": custom.name, "input": custom.input}
 
 
-def name_in_chat(path: str) -> str:
-    """What this dialect calls a member of a request that ``/v1/responses`` calls ``path``."""
-    if (tool := _OF_FUNCTION.match(path)) is not None:
-        return f"{tool[0]}.function{path[tool.end() :]}"
+def name_in_chat(path: str, body: Json) -> str:
+    """What this dialect calls a member of a request with that body that ``/v1/responses`` calls ``path``."""
+    if (tool := _OF_TOOL.match(path)) is not None:
+        given = body["tool_choice"] if tool[2] is None else body["tools"][int(tool[2])]
+        kind = given.get("type")
+        return f"{tool[0]}.{kind}{path[tool.end() :]}" if kind in _NESTED and "name" not in given else path
     for ours, theirs in _PARAMS.items():
         if path == ours or path.startswith((f"{ours}.", f"{ours}[")):
             return theirs + path[len(ours) :]
     return path
 
 
-def rename_param(error: ApiError) -> ApiError:
-    """The error, with the parameter by the name that the caller knows."""
+def to_chat_error(error: ApiError, body: Json) -> ApiError:
+    """The error of a request with that body as this dialect has it: its status, and parameters by their names here."""
+    if error.code == "model_not_found":
+        error.status = NotFound.status
     given = error.param or ""
-    param = name_in_chat(given)
+    param = name_in_chat(given, body)
     if param != given:
         error.message, error.param = error.message.replace(f"'{given}", f"'{param}"), param
     error.message = error.message.replace("'text.format'", "'response_format'")

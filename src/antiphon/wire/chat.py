@@ -25,7 +25,13 @@ from antiphon.wire.values import (
 )
 
 
-class TextPart(StrictStruct, tag_field="type", tag="text", kw_only=True):
+class Part(StrictStruct, tag_field="type", kw_only=True):
+    """A part of a message; where a prefix ends that may be cached is the business of whoever has a cache."""
+
+    prompt_cache_breakpoint: Json | None = None
+
+
+class TextPart(Part, tag="text", kw_only=True):
     text: LongText
 
 
@@ -35,10 +41,10 @@ class RefusalText(StrictStruct, tag_field="type", tag="refusal", kw_only=True):
 
 class ImageUrl(StrictStruct, kw_only=True):
     url: str
-    detail: Literal["auto", "low", "high"] | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
 
 
-class ImagePart(StrictStruct, tag_field="type", tag="image_url", kw_only=True):
+class ImagePart(Part, tag="image_url", kw_only=True):
     image_url: ImageUrl
 
 
@@ -48,7 +54,7 @@ class FileRef(StrictStruct, kw_only=True):
     filename: str | None = None
 
 
-class FilePart(StrictStruct, tag_field="type", tag="file", kw_only=True):
+class FilePart(Part, tag="file", kw_only=True):
     file: FileRef
 
 
@@ -77,6 +83,7 @@ class UserMessage(Speech, tag="user", kw_only=True):
 class CalledFunction(StrictStruct, kw_only=True):
     name: Label
     arguments: LongText | None = None
+    parsed_arguments: Any = None
 
 
 class CalledCustom(StrictStruct, kw_only=True):
@@ -84,13 +91,16 @@ class CalledCustom(StrictStruct, kw_only=True):
     input: LongText
 
 
-class FunctionCall(StrictStruct, tag_field="type", tag="function", kw_only=True):
+class Called(StrictStruct, tag_field="type", kw_only=True):
     id: CallId
+    index: Any = None
+
+
+class FunctionCall(Called, tag="function", kw_only=True):
     function: CalledFunction
 
 
-class CustomCall(StrictStruct, tag_field="type", tag="custom", kw_only=True):
-    id: CallId
+class CustomCall(Called, tag="custom", kw_only=True):
     custom: CalledCustom
 
 
@@ -98,15 +108,25 @@ CallMade: TypeAlias = FunctionCall | CustomCall
 
 
 class AssistantMessage(Speech, tag="assistant", kw_only=True):
+    """What a model said before. Clients send back what their SDK made of an answer: ``parsed``, ``parsed_arguments``
+    and ``index`` are the SDK's, who reads them is the client itself.
+    """
+
     content: LongText | list[AssistantPart] | None = None
     refusal: LongText | None = None
     tool_calls: list[CallMade] | None = None
     reasoning_content: LongText | None = None
+    annotations: Any = None
+    audio: Any = None
+    function_call: Any = None
+    parsed: Any = None
 
 
 class ToolMessage(Speech, tag="tool", kw_only=True):
+    """What a function returned: texts in the official API; images and files too from tools of other protocols."""
+
     tool_call_id: CallId
-    content: LongText | list[TextPart]
+    content: LongText | list[UserPart] | None = None
 
 
 Message: TypeAlias = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
@@ -165,10 +185,17 @@ class ChatRequest(StrictStruct, kw_only=True):
     user: str | None = None
     safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
     prompt_cache_key: Annotated[str, Meta(max_length=64)] | None = None
+    prompt_cache_retention: Any = None
+    prompt_cache_options: Any = None
+    moderation: Any = None
     service_tier: Any = None
     stop: Any = None
     seed: Any = None
     logit_bias: Any = None
+    modalities: Any = None
+    audio: Any = None
+    prediction: Any = None
+    web_search_options: Any = None
 
 
 class ChatUsage(msgspec.Struct, kw_only=True):

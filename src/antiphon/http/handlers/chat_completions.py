@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
-from antiphon.http.chat import EXTRA, Chunks, name_in_chat, rename_param, to_completion, to_responses
+from antiphon.http.chat import EXTRA, Chunks, name_in_chat, to_chat_error, to_completion, to_responses
 from antiphon.http.chat_functions import (
     is_in_functions,
     name_in_functions,
@@ -35,16 +35,17 @@ async def create(exchange: Exchange) -> None:
 
 
 async def _respond(exchange: Exchange, raw: Json) -> None:
-    request, ignored, extra = _read(to_tools(raw), strict=exchange.engine.config.strict)
+    body = to_tools(raw)
+    request, ignored, extra = _read(body, strict=exchange.engine.config.strict)
     options = request.stream_options
-    sink = _ChatSink(exchange, raw, include_usage=options is not None and bool(options.include_usage))
+    sink = _ChatSink(exchange, raw, body, include_usage=options is not None and bool(options.include_usage))
     if ignored:
         exchange.headers["x-antiphon-ignored"] = ", ".join(name_in_functions(path, raw) for path in ignored)
     try:
         with exchange.while_connected():
             await exchange.engine.responses.respond(to_responses(request), exchange.caller, sink, extra=extra)
     except ApiError as error:
-        raise rename_param(error) from error.__cause__
+        raise to_chat_error(error, body) from error.__cause__
     finally:
         sink.drop()
 
@@ -87,18 +88,18 @@ class _ChatSink(HttpSink):
     """The answer as a completion; see ``Sink``.
 
     Args:
-        raw: the request as it came.
+        raw: the request as it came; ``body``: the same with tools.
     """
 
-    def __init__(self, exchange: Exchange, raw: Json, *, include_usage: bool) -> None:
+    def __init__(self, exchange: Exchange, raw: Json, body: Json, *, include_usage: bool) -> None:
         super().__init__(exchange)
         self._chunks = Chunks(include_usage=include_usage)
-        self._raw = raw
+        self._raw, self._body = raw, body
         self._in_functions = is_in_functions(raw)
 
     def name_of(self, path: str) -> str:
         """What the caller calls a member of the request."""
-        return name_in_functions(name_in_chat(path), self._raw)
+        return name_in_functions(name_in_chat(path, self._body), self._raw)
 
     async def send(self, response: Response) -> None:
         """Answer with one completion."""
