@@ -333,7 +333,7 @@ async def test_a_failure_in_mid_stream_is_an_error_of_the_stream() -> None:
 async def test_a_stream_that_is_silent_says_so_in_comments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("antiphon.http.sse._SILENT_S", 0.3)
     said = asyncio.Event()
-    async with serving(ScriptedModel([said, Text("Hi"), DONE]), config=Config(heartbeat_s=0.02)) as url:
+    async with serving(ScriptedModel([said, Text("Hi"), DONE]), config=Config(heartbeat_s=0)) as url:
         asked = {"model": "m", "messages": ASK, "stream": True}
         async with aiohttp.ClientSession() as session, session.post(f"{url}/chat/completions", json=asked) as answer:
             lines: list[str] = []
@@ -345,6 +345,30 @@ async def test_a_stream_that_is_silent_says_so_in_comments(monkeypatch: pytest.M
     assert any(line.startswith(":") for line in lines), "nothing kept the client waiting"
     assert [chunk["object"] for chunk in data] == ["chat.completion.chunk"] * len(data)
     assert lines[-2:] == ["data: [DONE]\n", "\n"]
+
+
+@pytest.mark.parametrize("functions", [False, True])
+async def test_a_stream_that_is_silent_repeats_that_it_goes_on(functions: bool) -> None:
+    """Clients count chunks while they wait, and give up; comments do not help."""
+    first, second = asyncio.Event(), asyncio.Event()
+    model = ScriptedModel([first, Text("Hi "), second, Text("you."), DONE])
+    asked: Any = {"model": "m", "messages": ASK, "stream": True, "stream_options": {"include_usage": True}}
+    if functions:
+        asked["functions"] = [WEATHER["function"]]
+    async with client_of(model, heartbeat_s=0.05) as client:
+        chunks: list[ChatCompletionChunk] = []
+        async for chunk in await client.chat.completions.create(**asked):
+            chunks.append(chunk)
+            if len(chunks) == 3:
+                first.set()
+            if "Hi " in [each.choices[0].delta.content for each in chunks[-2:-1] if each.choices]:
+                second.set()
+    deltas = [chunk.choices[0].delta.model_dump(exclude_unset=True) for chunk in chunks if chunk.choices]
+    assert deltas[0]["role"] == "assistant" and deltas[1:3] == [{}, {}]
+    spoken = deltas.index({"content": "Hi "})
+    assert deltas[spoken + 1] == {} and deltas[-2:] == [{"content": "you."}, {}]
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-2:] == [None, "stop"]
+    assert chunks[-1].usage is not None and len({chunk.id for chunk in chunks}) == 1
 
 
 async def test_what_is_kept_only_when_that_is_asked_for() -> None:

@@ -334,7 +334,11 @@ class Chunks:
                 response: Response = event["response"]
                 head = {"id": completion_id(response), "object": "chat.completion.chunk"}
                 self._head = {**head, "created": response.created_at, "model": response.model}
+                self._head |= {"service_tier": response.service_tier, "system_fingerprint": None}
                 yield self._chunk({"role": "assistant", "content": "", "refusal": None})
+            case "response.in_progress" if event["sequence_number"] > 1:
+                # It is silent, and says that it goes on: clients count chunks too.
+                yield self._chunk({})
             case "response.completed" | "response.incomplete":
                 yield from self._end(event["response"])
             case "error":
