@@ -39,20 +39,30 @@ async def ask_shortened(prompt: Prompt, ask: Callable[[Prompt], Awaitable[T]], m
     Raises:
         InvalidRequest: ``context_length_exceeded``.
     """
+    tokens = window = None
     for _ in range(SHORTENINGS_MAX):
         try:
             return await ask(prompt)
         except ContextTooLong as error:
-            share = excess_share(error.prompt_tokens, error.context_tokens, prompt.max_output_tokens)
+            tokens, window = error.prompt_tokens, error.context_tokens
+            share = excess_share(tokens, window, prompt.max_output_tokens)
             shorter = drop_oldest(prompt, share) if may_shorten() else None
             if shorter is None:
                 break
             prompt = shorter
-    raise InvalidRequest(
-        "Your input exceeds the context window of this model. Please adjust your input and try again.",
-        code="context_length_exceeded",
-        param="input",
-    )
+    raise _too_long(tokens, window)
+
+
+def _too_long(tokens: int | None, window: int | None) -> InvalidRequest:
+    """The documented refusal, with the numbers that are known, as they are said in chat completions: clients look for
+    them.
+    """
+    text = "Your input exceeds the context window of this model. Please adjust your input and try again."
+    if window:
+        text += f" This model's maximum context length is {window} tokens."
+        if tokens:
+            text += f" However, your input resulted in {tokens} tokens."
+    return InvalidRequest(text, code="context_length_exceeded", param="input")
 
 
 def excess_share(tokens: int | None, window: int | None, answer_tokens: int | None) -> float:

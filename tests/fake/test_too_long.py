@@ -103,6 +103,7 @@ async def test_what_is_too_long_is_refused_before_any_time_of_the_model(window: 
                 model="m", input="x" * 4 * WINDOW, conversation=conversation.id, truncation="disabled", stream=stream
             )
         assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "input")
+        assert f"maximum context length is {WINDOW} tokens. However, your input resulted in " in caught.value.message
         # Where the window is known nobody is asked; else it is the model's server that says so, before it computes.
         assert (len(model.refused), model.answered) == (0 if window else 1, [])
         response = await client.responses.create(model="m", input="short", conversation=conversation.id)

@@ -115,3 +115,14 @@ async def test_an_estimate_is_marked() -> None:
     async with client_of(Guessing()) as client:
         answer = await client.responses.input_tokens.with_raw_response.count(model="m", input="hi")
     assert answer.headers["x-antiphon-estimated"] == "input_tokens"
+
+
+async def test_what_is_ignored_is_named_here_too() -> None:
+    tools: Any = [{"type": "web_search"}, FUNCTION, {"type": "holodeck"}]
+    async with (
+        serving(Honest()) as url,
+        AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client,
+    ):
+        count = client.responses.input_tokens.with_raw_response.count
+        answer = await count(model="m", input="Hi", tools=tools, extra_body={"top_q": 1})
+    assert answer.headers["x-antiphon-ignored"] == "top_q, tools[0]:web_search, tools[2]:holodeck"

@@ -125,6 +125,12 @@ TOO_LONG: list[Any] = [
         None,
     ),
     (
+        "Your input exceeds the context window of this model. Please adjust your input and try again. This model's "
+        "maximum context length is 4096 tokens. However, your input resulted in 5000 tokens.",
+        5000,
+        4096,
+    ),
+    (
         "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in "
         "300000 tokens. Please reduce the length of the messages.",
         300000,

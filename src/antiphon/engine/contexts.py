@@ -39,11 +39,12 @@ _NO_CONVERSATION = (
 
 
 class Counted(msgspec.Struct, frozen=True):
-    """A context's tokens for the model of that name, and whether they are only estimated."""
+    """A context's tokens for the model of that name, whether they are only estimated, and what would be ignored."""
 
     answer: InputTokens
     model: str
     estimated: bool
+    ignored: tuple[str, ...]
 
 
 class Contexts:
@@ -72,7 +73,7 @@ class Contexts:
                 # Most models count without being asked for an answer.
                 bill.due = bool(bill.probed)
         model = preview.model
-        return Counted(InputTokens(input_tokens=tokens), model.name, model.estimates_tokens)
+        return Counted(InputTokens(input_tokens=tokens), model.name, model.estimates_tokens, preview.ignored)
 
     async def _first_model(self) -> str:
         names = await self._roster.names()

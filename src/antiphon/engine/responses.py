@@ -79,6 +79,7 @@ class Preview(msgspec.Struct, frozen=True):
     Attributes:
         truncate: whether a prompt that is too long may be shortened.
         note_images: whether a model that refuses images would be told of them in words instead.
+        ignored: what of the request would be ignored.
     """
 
     model: Model
@@ -86,6 +87,7 @@ class Preview(msgspec.Struct, frozen=True):
     account: Account
     truncate: bool
     note_images: bool
+    ignored: tuple[str, ...]
 
 
 class Responses:
@@ -256,6 +258,7 @@ class Responses:
             msgspec.structs.replace(account, price=price, model=plan.response.model),
             truncate=plan.response.truncation == "auto",
             note_images=self._note_images,
+            ignored=plan.ignored,
         )
 
     async def _admit_tools(self, project: str, plan: Plan) -> Plan:

@@ -25,6 +25,7 @@ log = logging.getLogger("antiphon.http.app")
 _encode = msgspec.json.Encoder().encode
 
 
+_IGNORED: Final = "x-antiphon-ignored"
 GONE: Final = 499
 """The status of a request whose client left, or took nothing, before its answer was whole."""
 
@@ -190,6 +191,12 @@ class Exchange:
         if left and work is not None and isinstance(error, asyncio.CancelledError):
             work.uncancel()
             raise ClientDisconnected from None
+
+    def name_ignored(self, paths: Sequence[str]) -> None:
+        """Tell in a header what of the request is ignored, beside what was told already."""
+        if paths:
+            given = self.headers.get(_IGNORED)
+            self.headers[_IGNORED] = ", ".join([given, *paths] if given else paths)
 
     def watch(self) -> None:
         """Cancel the work under ``while_connected`` once the client leaves. Harmless when called again."""

@@ -39,8 +39,7 @@ async def _respond(exchange: Exchange, raw: Json) -> None:
     request, ignored, extra = _read(body, strict=exchange.engine.config.strict)
     options = request.stream_options
     sink = _ChatSink(exchange, raw, body, include_usage=options is not None and bool(options.include_usage))
-    if ignored:
-        exchange.headers["x-antiphon-ignored"] = ", ".join(name_in_functions(path, raw) for path in ignored)
+    exchange.name_ignored([name_in_functions(path, raw) for path in ignored])
     try:
         with exchange.while_connected():
             await exchange.engine.responses.respond(to_responses(request), exchange.caller, sink, extra=extra)

@@ -17,6 +17,7 @@ async def count_input_tokens(exchange: Exchange) -> None:
     with exchange.while_connected():
         counted = await exchange.engine.contexts.count(body, exchange.caller)
         exchange.headers["x-antiphon-model"] = counted.model
+        exchange.name_ignored(counted.ignored)
         if counted.estimated:
             exchange.headers["x-antiphon-estimated"] = "input_tokens"
         await exchange.reply(counted.answer)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from antiphon.http.exchange import Exchange
 from antiphon.http.listing import (
     apply_include,
@@ -27,7 +25,7 @@ async def create_conversation(exchange: Exchange) -> None:
     """``POST /v1/conversations``."""
     engine = exchange.engine
     params = new_conversation(await exchange.json(optional=True), engine.ids, strict=engine.config.strict)
-    _report_ignored(exchange, params.ignored)
+    exchange.name_ignored(params.ignored)
     await exchange.reply(_object(await engine.conversations.create(exchange.project, params)))
 
 
@@ -46,7 +44,7 @@ async def update_conversation(exchange: Exchange) -> None:
     """``POST /v1/conversations/{conversation_id}``."""
     engine = exchange.engine
     params = changed_conversation(await exchange.json(), strict=engine.config.strict)
-    _report_ignored(exchange, params.ignored)
+    exchange.name_ignored(params.ignored)
     changed = await engine.conversations.update(exchange.project, _id(exchange), params.metadata)
     await exchange.reply(_object(changed))
 
@@ -61,7 +59,7 @@ async def create_items(exchange: Exchange) -> None:
     """``POST /v1/conversations/{conversation_id}/items``."""
     engine, query = exchange.engine, read_query(exchange.query, PageQuery)
     params = new_items(await exchange.json(), engine.ids, strict=engine.config.strict)
-    _report_ignored(exchange, params.ignored)
+    exchange.name_ignored(params.ignored)
     items = await engine.conversations.add(exchange.project, _id(exchange), params.items)
     await exchange.reply(item_list(items, query, has_more=False))
 
@@ -93,8 +91,3 @@ def _id(exchange: Exchange) -> str:
 
 def _object(conversation: Conversation) -> ConversationObject:
     return ConversationObject(id=conversation.id, created_at=conversation.created_at, metadata=conversation.metadata)
-
-
-def _report_ignored(exchange: Exchange, ignored: Sequence[str]) -> None:
-    if ignored:
-        exchange.headers["x-antiphon-ignored"] = ", ".join(ignored)

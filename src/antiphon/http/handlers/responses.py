@@ -13,7 +13,6 @@ from antiphon.wire.lists import Deleted, ResponseList
 from antiphon.wire.queries import ListQuery, PageQuery, RetrieveQuery, read_query
 from antiphon.wire.response import Response
 
-_IGNORED = "x-antiphon-ignored"
 _SNAPSHOT = "x-antiphon-snapshot"
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
@@ -43,9 +42,7 @@ class HttpSink:
         run.timer.request_id, run.timer.parent = exchange.request_id, exchange.header(b"traceparent") or ""
         exchange.headers |= exchange.engine.keyring.headers(exchange.key_id)
         exchange.headers["x-antiphon-model"] = run.model.name
-        if run.plan.ignored:
-            given = [exchange.headers[_IGNORED]] if _IGNORED in exchange.headers else []
-            exchange.headers[_IGNORED] = ", ".join([*given, *map(self.name_of, run.plan.ignored)])
+        exchange.name_ignored([*map(self.name_of, run.plan.ignored)])
         self._obfuscate = run.plan.obfuscate
 
     def name_of(self, path: str) -> str:
