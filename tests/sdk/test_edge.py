@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
@@ -163,3 +164,36 @@ async def test_one_request_object_as_input() -> None:
     ):
         assert answer.status == 200
     assert model.prompts[0].items[0]["content"][0]["text"] == "Hello!"
+
+
+async def test_what_is_ignored_is_named_on_every_route_that_takes_a_body() -> None:
+    part, file = aiohttp.FormData(), aiohttp.FormData({"purpose": "assistants", "bogus": "1"})
+    part.add_field("data", b"hello", filename="part")
+    file.add_field("file", b"hello", filename="a.txt")
+    upload = {"filename": "a.txt", "bytes": 5, "mime_type": "text/plain", "purpose": "assistants"}
+    async with session_of(ScriptedModel("Hi!", again=True)) as session:
+
+        async def send(path: str, **body: Any) -> Any:
+            async with session.post(path, json={**body, "bogus": 1}) as answer:
+                assert answer.status == 200 and answer.headers["x-antiphon-ignored"] == "bogus", path
+                return await answer.json()
+
+        async with session.post("/v1/files", data=file) as answer:
+            assert answer.headers["x-antiphon-ignored"] == "bogus"
+            file_id = (await answer.json())["id"]
+        upload_id = (await send("/v1/uploads", **upload))["id"]
+        async with session.post(f"/v1/uploads/{upload_id}/parts", data=part) as answer:
+            part_id = (await answer.json())["id"]
+        await send(f"/v1/uploads/{upload_id}/complete", part_ids=[part_id])
+        store = f"/v1/vector_stores/{(await send('/v1/vector_stores'))['id']}"
+        await send(store, name="n")
+        await send(f"{store}/search", query="x")
+        await send(f"{store}/files", file_id=file_id)
+        await send(f"{store}/files/{file_id}", attributes={})
+        await send(f"{store}/file_batches", file_ids=[file_id])
+        conversation = f"/v1/conversations/{(await send('/v1/conversations'))['id']}"
+        await send(conversation, metadata={})
+        await send(f"{conversation}/items", items=[{"role": "user", "content": "x"}])
+        for path in ("/v1/responses", "/v1/responses/input_tokens", "/v1/responses/compact"):
+            await send(path, model="m", input="x")
+        await send("/v1/chat/completions", model="m", messages=[{"role": "user", "content": "x"}])

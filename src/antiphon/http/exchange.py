@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -20,11 +20,13 @@ from antiphon.http.encoding import UnsupportedEncoding, codings_of, unpack
 from antiphon.http.monitor import ConnectionMonitor
 from antiphon.http.profile import choose_profile
 from antiphon.wire.errors import ApiError, BodyTooLarge, ServerError, Unavailable
+from antiphon.wire.files import body_of
 
 log = logging.getLogger("antiphon.http.app")
 _encode = msgspec.json.Encoder().encode
 
 
+T = TypeVar("T")
 _IGNORED: Final = "x-antiphon-ignored"
 GONE: Final = 499
 """The status of a request whose client left, or took nothing, before its answer was whole."""
@@ -106,6 +108,17 @@ class Exchange:
         """
         body = await self.body()
         return {} if optional and not body else decode_json(body, self.share)
+
+    async def read(self, kind: type[T], *, optional: bool = False, keep_null: Sequence[str] = ()) -> T:
+        """The body as one of our structs; what is ignored of it is named. See ``json`` and ``body_of``.
+
+        Raises:
+            ApiError: see there.
+        """
+        body = await self.json(optional=optional)
+        read, ignored = body_of(body, kind, strict=self.engine.config.strict, keep_null=keep_null)
+        self.name_ignored(ignored)
+        return read
 
     async def body(self) -> bytes:
         """The body, as it came; to be asked for once.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,8 @@ from antiphon.wire.errors import InvalidRequest
 from antiphon.wire.paging import ListPage
 from antiphon.wire.validation import check
 from antiphon.wire.values import StrictStruct
+
+T = TypeVar("T")
 
 PARTS_MAX = 10_000
 FILENAME_CHARS_MAX = 512
@@ -120,8 +122,9 @@ def plain_name(name: str) -> str:
     return _STEERING.sub("_", name.replace("\\", "/").rpartition("/")[2])
 
 
-def file_form(fields: Mapping[str, str]) -> FileForm:
-    """The form's fields; ``expires_after[anchor]`` and ``expires_after[seconds]`` are one object.
+def file_form(fields: Mapping[str, str], *, strict: bool) -> tuple[FileForm, tuple[str, ...]]:
+    """The form's fields; ``expires_after[anchor]`` and ``expires_after[seconds]`` are one object. Beside it the names
+    of those that no document knows.
 
     Raises:
         InvalidRequest: the first thing wrong.
@@ -137,11 +140,12 @@ def file_form(fields: Mapping[str, str]) -> FileForm:
             raw[name] = value
     if expiry:
         raw["expires_after"] = expiry
-    return check(raw, FileForm, strict=False)[0]
+    return check(raw, FileForm, strict=strict)
 
 
-def body_of(body: object, kind: type[Any], *, strict: bool, keep_null: Sequence[str] = ()) -> Any:
-    """A body as one of our structs; ``null`` means absent, but for the members in ``keep_null``.
+def body_of(body: object, kind: type[T], *, strict: bool, keep_null: Sequence[str] = ()) -> tuple[T, tuple[str, ...]]:
+    """A body as one of our structs, and the paths of members that no document knows; ``null`` means absent, but for the
+    members in ``keep_null``.
 
     Raises:
         InvalidRequest: the first thing wrong.
@@ -149,4 +153,4 @@ def body_of(body: object, kind: type[Any], *, strict: bool, keep_null: Sequence[
     if not isinstance(body, dict):
         raise InvalidRequest("Invalid body: expected a JSON object.", code="invalid_type")
     raw: Json = {key: value for key, value in body.items() if value is not None or key in keep_null}  # pyright: ignore
-    return check(raw, kind, strict=strict)[0]
+    return check(raw, kind, strict=strict)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from antiphon.http.exchange import Exchange
 from antiphon.wire.embeddings import EmbeddingRequest
-from antiphon.wire.files import body_of
 
 
 async def create_embeddings(exchange: Exchange) -> None:
     """``POST /v1/embeddings``."""
-    request = body_of(await exchange.json(), EmbeddingRequest, strict=exchange.engine.config.strict)
+    request = await exchange.read(EmbeddingRequest)
     with exchange.while_connected():
         answer = await exchange.engine.embeddings.create(request)
     await exchange.reply(answer)

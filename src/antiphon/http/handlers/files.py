@@ -17,7 +17,6 @@ from antiphon.wire.files import (
     NewUpload,
     UploadObject,
     UploadPartObject,
-    body_of,
     file_form,
 )
 from antiphon.wire.queries import read_query
@@ -29,7 +28,8 @@ async def create_file(exchange: Exchange) -> None:
     id = files.new_id()
     try:
         size = await files.receive(id, form.file())
-        fields = file_form(form.fields)
+        fields, ignored = file_form(form.fields, strict=exchange.engine.config.strict)
+        exchange.name_ignored(ignored)
         file = await files.add(exchange.project, id, form.filename or "file", size, fields)
     except BaseException:
         await files.forget(id)
@@ -75,7 +75,7 @@ async def read_file(exchange: Exchange) -> None:
 
 async def create_upload(exchange: Exchange) -> None:
     """``POST /v1/uploads``."""
-    new = body_of(await exchange.json(), NewUpload, strict=exchange.engine.config.strict)
+    new = await exchange.read(NewUpload)
     await exchange.reply(_upload(await exchange.engine.files.create_upload(exchange.project, new)))
 
 
@@ -92,7 +92,7 @@ async def create_part(exchange: Exchange) -> None:
 
 async def complete_upload(exchange: Exchange) -> None:
     """``POST /v1/uploads/{upload_id}/complete``."""
-    completion = body_of(await exchange.json(), CompletedUpload, strict=exchange.engine.config.strict)
+    completion = await exchange.read(CompletedUpload)
     id = exchange.params["upload_id"]
     upload, file = await exchange.engine.files.complete_upload(exchange.project, id, completion)
     await exchange.reply(_upload(upload, file))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import aclosing
-from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -14,7 +13,6 @@ from antiphon.http.exchange import Exchange
 from antiphon.http.listing import list_page
 from antiphon.store.vector_stores import Chunking, ChunkRow, FileBatch, StoreFile, VectorStore
 from antiphon.wire import Json
-from antiphon.wire.files import body_of
 from antiphon.wire.queries import read_query
 from antiphon.wire.vector_stores import (
     ChangedStoreFile,
@@ -41,16 +39,13 @@ from antiphon.wire.vector_stores import (
     VectorStoreObject,
 )
 
-T = TypeVar("T")
-
 POLL_AFTER_MS, POLL_AFTER_DONE_MS = "500", "100"
 """When a client that waits for files shall look again."""
 
 
 async def create_vector_store(exchange: Exchange) -> None:
     """``POST /v1/vector_stores``."""
-    body = await exchange.json(optional=True)
-    new = body_of(body, NewVectorStore, strict=exchange.engine.config.strict)
+    new = await exchange.read(NewVectorStore, optional=True)
     await _reply_store(exchange, await exchange.engine.vector_stores.create(exchange.project, new))
 
 
@@ -68,7 +63,7 @@ async def retrieve_vector_store(exchange: Exchange) -> None:
 
 async def update_vector_store(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}``."""
-    changes = await _body(exchange, ChangedVectorStore, "name", "metadata", "expires_after")
+    changes = await exchange.read(ChangedVectorStore, keep_null=("name", "metadata", "expires_after"))
     await _reply_store(exchange, await exchange.engine.vector_stores.update(exchange.project, _id(exchange), changes))
 
 
@@ -80,7 +75,7 @@ async def delete_vector_store(exchange: Exchange) -> None:
 
 async def search_vector_store(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}/search``."""
-    request = await _body(exchange, SearchRequest)
+    request = await exchange.read(SearchRequest)
     stores = exchange.engine.vector_stores
     with exchange.while_connected():
         await stores.usable(exchange.project, _id(exchange))
@@ -97,7 +92,7 @@ async def reindex_vector_store(exchange: Exchange) -> None:
 
 async def create_store_file(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}/files``."""
-    new = await _body(exchange, NewStoreFile)
+    new = await exchange.read(NewStoreFile)
     await _reply_file(exchange, await exchange.engine.vector_stores.add_file(exchange.project, _id(exchange), new))
 
 
@@ -116,7 +111,7 @@ async def retrieve_store_file(exchange: Exchange) -> None:
 
 async def update_store_file(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}/files/{file_id}``."""
-    changes = await _body(exchange, ChangedStoreFile, "attributes")
+    changes = await exchange.read(ChangedStoreFile, keep_null=("attributes",))
     changed = await exchange.engine.vector_stores.set_attributes(
         exchange.project, _id(exchange), _file_id(exchange), changes.attributes or {}
     )
@@ -153,7 +148,7 @@ async def read_store_file(exchange: Exchange) -> None:
 
 async def create_batch(exchange: Exchange) -> None:
     """``POST /v1/vector_stores/{vector_store_id}/file_batches``."""
-    new = await _body(exchange, NewFileBatch)
+    new = await exchange.read(NewFileBatch)
     await _reply_batch(exchange, await exchange.engine.vector_stores.create_batch(exchange.project, _id(exchange), new))
 
 
@@ -186,10 +181,6 @@ def _file_id(exchange: Exchange) -> str:
 
 def _batch_id(exchange: Exchange) -> str:
     return exchange.params["batch_id"]
-
-
-async def _body(exchange: Exchange, kind: type[T], *keep_null: str) -> T:
-    return body_of(await exchange.json(), kind, strict=exchange.engine.config.strict, keep_null=keep_null)
 
 
 def _poll(exchange: Exchange, *, is_done: bool) -> None:
