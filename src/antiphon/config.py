@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ RENAMED = {
 }
 """Earlier names of settings, which still work, with a warning."""
 
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s?#]+")
 log = logging.getLogger("antiphon.config")
 
 
@@ -203,12 +205,22 @@ class Config:
     drain_s: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.retention_days < 0 or self.store_bytes_max < 0:
-            raise ConfigError("retention_days and store_bytes_max cannot be negative; 0 means unlimited")
+        for each in fields(self):
+            if isinstance(number := getattr(self, each.name), int | float) and number < 0:
+                raise ConfigError(f"{each.name} cannot be negative")
+        self._refuse_origins()
         if self.upstreams and not self.upstream:
             raise ConfigError("upstreams needs upstream to be set too")
         for url in self.upstream_urls:
             _refuse_url(url, self.upstream_key)
+
+    def _refuse_origins(self) -> None:
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                text = (
+                    f"cors_origins: {origin!r} is no origin; write it as browsers do, such as https://chat.example.org"
+                )
+                raise ConfigError(text)
 
     @property
     def upstream_urls(self) -> Sequence[str]:
@@ -279,17 +291,23 @@ def _convert(name: str, value: Any) -> Any:
         return _choose(kind, value)
     if kind is Path:
         return Path(value).expanduser()
-    if name in ("cors_origins", "upstreams") and isinstance(value, str):
-        return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
-    if name == "aliases" and isinstance(value, str):
-        return {name: real for name, _, real in (pair.partition("=") for pair in value.split(",") if pair)}
-    if name == "sealing_keys" and isinstance(value, str):
-        return [key.strip() for key in value.split(",") if key.strip()]
     if get_origin(kind) is not None and isinstance(value, str):
-        value = json.loads(value)
+        value = _read_text(name, value)
     import msgspec  # a client that is told nothing does without
 
-    return msgspec.convert(value, kind, strict=False)
+    converted = msgspec.convert(value, kind, strict=False)
+    return tuple(url.rstrip("/") for url in converted) if name in ("cors_origins", "upstreams") else converted
+
+
+def _read_text(name: str, text: str) -> Any:
+    """What is more than a text, written as one: JSON, or short forms with commas for what is set often."""
+    if text.lstrip().startswith(("[", "{")):
+        return json.loads(text)
+    if name == "aliases":
+        return {name: real for name, _, real in (pair.partition("=") for pair in text.split(",") if pair)}
+    if name in ("cors_origins", "upstreams", "sealing_keys"):
+        return [each.strip() for each in text.split(",") if each.strip()]
+    return json.loads(text)
 
 
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}

@@ -36,11 +36,28 @@ def test_the_environment_speaks_text() -> None:
         ({"ANTIPHON_PROFILE": "closed"}, "one of openai, openresponses"),
         ({"ANTIPHON_UNSUPPORTED_IMAGES": "guess"}, "one of refuse, note"),
         ({"ANTIPHON_UPSTREAM": "localhost:8000"}, "not an http"),
+        ({"ANTIPHON_HEARTBEAT_S": "-1"}, "heartbeat_s cannot be negative"),
+        ({"ANTIPHON_KEEP_ALIVE_S": "-1"}, "keep_alive_s cannot be negative"),
+        ({"ANTIPHON_CORS_ORIGINS": "chat.example.org"}, "'chat.example.org' is no origin"),
+        ({"ANTIPHON_CORS_ORIGINS": '["https://a.example", "https://b.example/chat"]'}, "is no origin"),
+        ({"ANTIPHON_CORS_ORIGINS": '["https://a.example"'}, "cors_origins cannot be"),
     ],
 )
 def test_mistakes(environ: dict[str, str], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         load({}, environ)
+
+
+@pytest.mark.parametrize("text", ["https://a.example/, app://b", '["https://a.example/", "app://b"]'])
+def test_lists_are_written_with_commas_or_as_json(text: str) -> None:
+    config = load({}, {"ANTIPHON_CORS_ORIGINS": text, "ANTIPHON_ALIASES": '{"a": "b"}'})
+    assert (tuple(config.cors_origins), config.aliases) == (("https://a.example", "app://b"), {"a": "b"})
+
+
+def test_origins_in_the_file_may_end_in_a_slash_too(tmp_path: Path) -> None:
+    file = tmp_path / "antiphon.toml"
+    file.write_text('cors_origins = ["https://a.example/"]')
+    assert tuple(load({}, {}, file).cors_origins) == ("https://a.example",)
 
 
 def test_mistakes_in_the_file(tmp_path: Path) -> None:
