@@ -87,12 +87,68 @@ async def test_an_encoding_may_be_said_in_several_headers() -> None:
         assert answer.status == 200
 
 
-async def test_a_form_in_an_encoding_is_refused_as_one() -> None:
+FORM_TYPE = {"content-type": "multipart/form-data; boundary=x"}
+
+
+def form(content: bytes) -> bytes:
+    named = [(b'"purpose"', b"assistants"), (b'"file"; filename="a.txt"', content)]
+    parts = (b"--x\r\nContent-Disposition: form-data; name=%b\r\n\r\n%b\r\n" % each for each in named)
+    return b"".join(parts) + b"--x--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", lambda data: zlib.compress(data, wbits=-15)),
+        ("zstd", ZSTD.compress),
+        ("br", brotli.compress),
+        ("gzip, br", lambda data: brotli.compress(gzip.compress(data))),
+        ("Identity", bytes),
+    ],
+)
+@pytest.mark.parametrize("content", [b"hello", bytes(range(256)) * 3000], ids=["short", "long"])
+async def test_a_form_may_be_packed(encoding: str, pack: Any, content: bytes) -> None:
+    data = pack(form(content))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), max(1, len(data) // 9)):
+            yield data[start : start + max(1, len(data) // 9)]
+
     async with session_of(ScriptedModel()) as (session, url):
-        for encoding, status in (("gzip", 415), ("Identity", 400)):
-            headers = {"content-encoding": encoding, "content-type": "multipart/form-data; boundary=x"}
-            async with session.post(f"{url}/files", data=b"x", headers=headers) as answer:
-                assert answer.status == status
+        headers = FORM_TYPE | {"content-encoding": encoding}
+        async with session.post(f"{url}/files", data=pieces(), headers=headers) as answer:
+            assert answer.status == 200
+            file = await answer.json()
+        async with session.get(f"{url}/files/{file['id']}/content") as answer:
+            assert await answer.read() == content
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data", "status", "code"),
+    [
+        ("lzma", b"x", 415, "unsupported_content_encoding"),
+        ("gzip", form(b"hello"), 400, "invalid_content_encoding"),
+        ("gzip", gzip.compress(form(b"hello"))[:-5], 400, "invalid_content_encoding"),
+        ("br", brotli.compress(form(b"hello"))[:-2], 400, "invalid_content_encoding"),
+        ("gzip", gzip.compress(form(bytes(6_000_000))), 413, "request_too_large"),
+        ("zstd", ZSTD.compress(form(bytes(6_000_000))), 413, "request_too_large"),
+        ("br", brotli.compress(form(bytes(6_000_000))), 413, "request_too_large"),
+        ("br", brotli.compress(b"x" * 6_000_000), 400, None),
+    ],
+)
+async def test_a_form_that_cannot_be_unpacked_is_refused(
+    encoding: str, data: bytes, status: int, code: str | None
+) -> None:
+    async with session_of(ScriptedModel(), file_bytes_max=1_000_000) as (session, url):
+        headers = FORM_TYPE | {"content-encoding": encoding}
+        async with session.post(f"{url}/files", data=data, headers=headers) as answer:
+            error = (await answer.json())["error"]
+            assert (answer.status, error["code"]) == (status, code), error
+            assert ("accept-encoding" in answer.headers) is (status == 415)
+        async with session.get(f"{url}/files") as answer:
+            assert (await answer.json())["data"] == []
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from antiphon.access.keyring import Caller
 from antiphon.engine import Engine
 from antiphon.http.body import BodyShare, decode_json
-from antiphon.http.encoding import UnsupportedEncoding, codings_of, unpack
+from antiphon.http.encoding import Unpacking, unpack
 from antiphon.http.monitor import ConnectionMonitor
 from antiphon.http.profile import choose_profile
 from antiphon.wire.errors import ApiError, BodyTooLarge, ServerError, Unavailable
@@ -28,6 +28,8 @@ _encode = msgspec.json.Encoder().encode
 
 T = TypeVar("T")
 _IGNORED: Final = "x-antiphon-ignored"
+_FORM_BYTES: Final = 2 << 20
+"""What stands around the file in a form, at most."""
 GONE: Final = 499
 """The status of a request whose client left, or took nothing, before its answer was whole."""
 
@@ -166,20 +168,22 @@ class Exchange:
         )
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it comes, for one that is too large to be held; whoever reads it bounds it.
+        """The body as it comes, for one that is too large to be held; whoever reads it bounds it, too.
 
         Raises:
-            UnsupportedEncoding: it comes in an encoding.
+            UnsupportedEncoding, InvalidRequest: it comes in an encoding that cannot be read.
+            BodyTooLarge: it is larger than a file when it is unpacked.
         """
-        if codings_of(self._encoding):
-            raise UnsupportedEncoding("This endpoint takes a body without a content encoding.")
+        unpacking = Unpacking(self._encoding, self.engine.config.file_bytes_max + _FORM_BYTES)
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnected
-            if piece := message.get("body", b""):
-                yield piece
+            for piece in unpacking.feed(message.get("body", b"")):
+                if piece:
+                    yield piece
             if not message.get("more_body"):
+                unpacking.end()
                 return
 
     def while_connected(self) -> Self:
