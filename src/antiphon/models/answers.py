@@ -50,4 +50,5 @@ def _check_text(format: TextFormat, text: str) -> None:
 
 
 def _invalid(why: str) -> UpstreamError:
-    return UpstreamError(f"The model's answer does not keep to text.format: {why}.", code="invalid_output")
+    text = f"The model's answer does not keep to the format that was asked for: {why}."
+    return UpstreamError(text, code="invalid_output")
