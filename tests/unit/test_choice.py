@@ -140,11 +140,10 @@ def test_a_search_is_held_to_its_schema_where_the_model_thought_of_another_name(
     assert sample(upstream, SEARCHING) == [CALL, Finish(helps=("searched",))]
     asked, begun = upstream.asked[2]
     assert (asked.tool_choice, asked.temperature, begun) == (ToolChoice("required", ("look",)), 0.0, "")
-    assert asked.max_output_tokens is not None
-    limited = msgspec.structs.replace(SEARCHING, max_output_tokens=50)
-    upstream = Upstream([Text("```"), Finish("length")], named, [CALL, DONE])
-    sample(upstream, limited)
-    assert upstream.asked[2][0].max_output_tokens == 50
+    for limit, tokens in ((None, 256), (4000, 256), (50, 50)):
+        upstream = Upstream([Text("```"), Finish("length")], named, [CALL, DONE])
+        sample(upstream, msgspec.structs.replace(SEARCHING, max_output_tokens=limit))
+        assert upstream.asked[2][0].max_output_tokens == tokens
     known = [said("look", look=0.6, f=0.3), Finish("length")]
     assert sample(Upstream([Text("```"), Finish("length")], known, [CALL, DONE]), SEARCHING)[-1].helps == ("searched",)
 

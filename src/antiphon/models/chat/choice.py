@@ -31,8 +31,8 @@ Open: TypeAlias = Callable[[Prompt, str], AbstractAsyncContextManager[Batches]]
 _ALTERNATIVES: Final = 10
 _READ_AGAIN_MAX: Final = 4096
 """How many tokens a prompt may have for being read again without its functions."""
-_SEARCH_TOKENS: Final = 256
-"""How long a search may be that is asked for."""
+_SEARCH_TOKENS_MAX: Final = 256
+"""How long a search may be that is asked for, however long an answer may be: a weak model may go on to the end."""
 _OPENER_TOKENS: Final = 4
 """How many tokens tell whether a call was opened, where the first one's odds are not looked at."""
 
@@ -148,7 +148,7 @@ async def _settle(open: Open, words: Prompt, greedy: Prompt, opening: float) -> 
     search = next((function.name for function in functions if function.searches), None)
     if search is None or need.is_name(named, [name for name in names if name != search]):
         return None
-    tokens = greedy.max_output_tokens or _SEARCH_TOKENS
+    tokens = min(greedy.max_output_tokens or _SEARCH_TOKENS_MAX, _SEARCH_TOKENS_MAX)
     return msgspec.structs.replace(greedy, tool_choice=ToolChoice("required", (search,)), max_output_tokens=tokens)
 
 
