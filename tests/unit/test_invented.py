@@ -111,6 +111,14 @@ def test_a_number_is_the_same_in_the_digits_of_any_script(asked: str) -> None:
     assert find_invented({"order_id": 123456789}, {}, said(asked)) is None
 
 
+@pytest.mark.parametrize(
+    ("asked", "value"), [("Łódź", "Lodz"), ("Đà Nẵng", "Da Nang"), ("Ærø", "Aero"), ("Iğdır", "Igdir"), ("Åre", "Are")]
+)
+def test_a_name_is_the_same_without_what_other_keyboards_lack(asked: str, value: str) -> None:
+    assert not is_unspoken({"city": value}, taking(city=TEXT), said(f"And in {asked}?"))
+    assert drop_invented({"city": value}, taking(city=TEXT), said(f"And in {asked}?")) == {"city": value}
+
+
 UNIT: Json = {"$ref": "#/$defs/Unit"}
 
 

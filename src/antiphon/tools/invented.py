@@ -51,6 +51,10 @@ _RECIPIENTS: Final = frozenset(("to", "cc", "bcc", "recipient", "recipients"))
 _COMBINING: Final = frozenset(("$ref", "anyOf", "oneOf", "allOf"))
 _REFERENCES_MAX: Final = 8
 """How many references in a row are followed."""
+_WHOLE_LETTERS: Final = str.maketrans(
+    {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "ı": "i", "ħ": "h", "ŧ": "t", "æ": "ae", "œ": "oe", "þ": "th"}
+)
+"""Letters of Latin script that are no letter with an accent, and how they are written without."""
 _FOREIGN: Final = "\u0370"
 """From this letter on, what is said is not spelled like what is called."""
 
@@ -249,5 +253,5 @@ def _fold(text: str) -> str:
     """Without case and accents, and with the digits of any script as those of this one."""
     if text.isascii():
         return text.casefold()
-    plain = unicodedata.normalize("NFKD", text.casefold())
+    plain = unicodedata.normalize("NFKD", text.casefold().translate(_WHOLE_LETTERS))
     return "".join(str(unicodedata.decimal(letter, letter)) for letter in plain if not unicodedata.combining(letter))
