@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from openai import APIError, AsyncOpenAI, BadRequestError, NotFoundError
+from openai import APIError, AsyncOpenAI, BadRequestError, NotFoundError, RateLimitError
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
 
@@ -16,7 +16,7 @@ from antiphon.config import Config
 from antiphon.models import Call, Finish, Reasoning, Refusal, Text, Usage
 from antiphon.models.scripted import ScriptedModel
 from antiphon.testing.serving import serving
-from antiphon.wire.errors import UpstreamError
+from antiphon.wire.errors import RateLimited, UpstreamError
 
 DONE = Finish("stop", Usage(input=7, cached=2, output=3, reasoning=1))
 LOGPROBS = ({"token": "Hi", "logprob": -0.1, "bytes": [72, 105], "top_logprobs": []},)
@@ -345,6 +345,18 @@ async def test_a_stream_that_is_silent_says_so_in_comments(monkeypatch: pytest.M
     assert any(line.startswith(":") for line in lines), "nothing kept the client waiting"
     assert [chunk["object"] for chunk in data] == ["chat.completion.chunk"] * len(data)
     assert lines[-2:] == ["data: [DONE]\n", "\n"]
+
+
+async def test_a_refusal_keeps_its_status_until_there_is_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients try again by the status of an answer, and by its ``Retry-After``; never in the middle of a stream."""
+    monkeypatch.setattr("antiphon.http.sse.FLUSH_AFTER_S", 0)
+    refused = asyncio.Event()
+    slow_down = RateLimited("Slow down.", headers={"Retry-After": "3"})
+    async with client_of(ScriptedModel([refused, slow_down])) as client:
+        asyncio.get_running_loop().call_later(0.8, refused.set)
+        with pytest.raises(RateLimitError) as caught:
+            await client.chat.completions.create(model="m", messages=ASK, stream=True)
+    assert caught.value.response.headers["retry-after"] == "3"
 
 
 @pytest.mark.parametrize("functions", [False, True])

@@ -59,11 +59,17 @@ def encode_message(event: Json, *, obfuscate: bool) -> bytes:
 
 
 class EventStream:
-    """The log of a response that is streamed to one client."""
+    """The log of a response that is streamed to one client.
 
-    def __init__(self, exchange: Exchange, *, obfuscate: bool) -> None:
+    Args:
+        holds_opening: whether what opens the stream waits for the first words, as long as silence may last: until then
+            a failure is the answer, with its status.
+    """
+
+    def __init__(self, exchange: Exchange, *, obfuscate: bool, holds_opening: bool = False) -> None:
         self._exchange = exchange
         self._obfuscate = obfuscate
+        self._holds_opening = holds_opening
         self._frames: list[bytes] = []
         self._monitor = exchange.monitor
         self._writing = False
@@ -111,7 +117,8 @@ class EventStream:
             if now - self._since > STALLED_S:
                 self._exchange.abandon()
             return
-        if self._frames and now - self.moved > FLUSH_AFTER_S:
+        is_held = self._holds_opening and not self._exchange.started
+        if self._frames and now - self.moved > (_SILENT_S if is_held else FLUSH_AFTER_S):
             await self.flush()
         elif self._exchange.started and now - self.moved > _SILENT_S:
             await self._write(_PING)

@@ -72,7 +72,7 @@ class _ChatStream(EventStream):
     """An event stream whose events are chunks."""
 
     def __init__(self, exchange: Exchange, chunks: Chunks, *, in_functions: bool) -> None:
-        super().__init__(exchange, obfuscate=False)
+        super().__init__(exchange, obfuscate=False, holds_opening=True)
         self._chunks = chunks
         self._in_functions = in_functions
 
