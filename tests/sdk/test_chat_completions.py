@@ -187,6 +187,20 @@ async def test_a_tool_whose_calls_would_be_lost_is_refused() -> None:
     assert (caught.value.code, caught.value.param) == ("unsupported_value", "tools[1].type")
 
 
+async def test_a_message_is_named_by_its_own_place() -> None:
+    """One message may become several items."""
+    calls = [{"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}} for id in ("c1", "c2")]
+    said = {"role": "assistant", "content": "So.", "reasoning_content": "hm", "tool_calls": calls}
+    outputs = [{"role": "tool", "tool_call_id": call["id"], "content": ""} for call in calls]
+    file = [{"type": "file", "file": {"file_id": "file-nope"}}]
+    async with client_of(ScriptedModel()) as client:
+        for older, place in (([], 0), ([*ASK, said, *outputs], 4)):
+            messages: Any = [*older, {"role": "user", "content": file}]
+            with pytest.raises(NotFoundError) as caught:
+                await client.chat.completions.create(model="m", messages=messages)
+            assert caught.value.param == f"messages[{place}].content[0]"
+
+
 async def test_every_kind_of_message_and_part() -> None:
     model = ScriptedModel([Text("Ok."), DONE])
     messages: Any = [

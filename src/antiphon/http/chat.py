@@ -77,6 +77,7 @@ _UNCALLABLE: Final = frozenset(
 )
 _NESTED: Final = ("function", "custom")
 """Kinds of tool whose members are nested here, under that name."""
+_OF_ITEM: Final = re.compile(r"input\[(\d+)\]")
 _OF_TOOL: Final = re.compile(r"(tools\[(\d+)\]|tool_choice)(?=\.(?!(?:type|function|custom)\b))")
 
 
@@ -214,10 +215,12 @@ def _assistant_items(message: AssistantMessage) -> Iterator[Json]:
                 yield {"type": _CUSTOM.type, "call_id": call.id, "name": custom.name, "input": custom.input}
 
 
-def name_in_chat(path: str, body: Json) -> str:
-    """What this dialect calls a member of a request with that body that ``/v1/responses`` calls ``path``."""
+def name_in_chat(path: str, request: ChatRequest) -> str:
+    """What this dialect calls a member of the request that ``/v1/responses`` calls ``path``."""
+    if (item := _OF_ITEM.match(path)) is not None:
+        return f"messages[{_find_message(request, int(item[1]))}]{path[item.end() :]}"
     if (tool := _OF_TOOL.match(path)) is not None:
-        given = body["tool_choice"] if tool[2] is None else body["tools"][int(tool[2])]
+        given = request.tool_choice if tool[2] is None else (request.tools or ())[int(tool[2])]
         kind = given.get("type")
         return f"{tool[0]}.{kind}{path[tool.end() :]}" if kind in _NESTED and "name" not in given else path
     for ours, theirs in _PARAMS.items():
@@ -226,12 +229,18 @@ def name_in_chat(path: str, body: Json) -> str:
     return path
 
 
-def to_chat_error(error: ApiError, body: Json) -> ApiError:
-    """The error of a request with that body as this dialect has it: its status, and parameters by their names here."""
+def _find_message(request: ChatRequest, item: int) -> int:
+    """The place of the message that became that item among others."""
+    places = [place for place, message in enumerate(request.messages) for _ in _items(message, frozenset())]
+    return places[item] if item < len(places) else item
+
+
+def to_chat_error(error: ApiError, request: ChatRequest) -> ApiError:
+    """The error of the request as this dialect has it: its status, and parameters by their names here."""
     if error.code == "model_not_found":
         error.status = NotFound.status
     given = error.param or ""
-    param = name_in_chat(given, body)
+    param = name_in_chat(given, request)
     if param != given:
         error.message, error.param = error.message.replace(f"'{given}", f"'{param}"), param
     error.message = error.message.replace("'text.format'", "'response_format'")

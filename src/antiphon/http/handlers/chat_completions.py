@@ -35,16 +35,14 @@ async def create(exchange: Exchange) -> None:
 
 
 async def _respond(exchange: Exchange, raw: Json) -> None:
-    body = to_tools(raw)
-    request, ignored, extra = _read(body, strict=exchange.engine.config.strict)
-    options = request.stream_options
-    sink = _ChatSink(exchange, raw, body, include_usage=options is not None and bool(options.include_usage))
+    request, ignored, extra = _read(to_tools(raw), strict=exchange.engine.config.strict)
+    sink = _ChatSink(exchange, raw, request)
     exchange.name_ignored([name_in_functions(path, raw) for path in ignored])
     try:
         with exchange.while_connected():
             await exchange.engine.responses.respond(to_responses(request), exchange.caller, sink, extra=extra)
     except ApiError as error:
-        raise to_chat_error(error, body) from error.__cause__
+        raise to_chat_error(error, request) from error.__cause__
     finally:
         sink.drop()
 
@@ -87,18 +85,19 @@ class _ChatSink(HttpSink):
     """The answer as a completion; see ``Sink``.
 
     Args:
-        raw: the request as it came; ``body``: the same with tools.
+        raw: the request as it came; ``request``: what was read of it.
     """
 
-    def __init__(self, exchange: Exchange, raw: Json, body: Json, *, include_usage: bool) -> None:
+    def __init__(self, exchange: Exchange, raw: Json, request: ChatRequest) -> None:
         super().__init__(exchange)
-        self._chunks = Chunks(include_usage=include_usage)
-        self._raw, self._body = raw, body
+        options = request.stream_options
+        self._chunks = Chunks(include_usage=options is not None and bool(options.include_usage))
+        self._raw, self._request = raw, request
         self._in_functions = is_in_functions(raw)
 
     def name_of(self, path: str) -> str:
         """What the caller calls a member of the request."""
-        return name_in_functions(name_in_chat(path, self._body), self._raw)
+        return name_in_functions(name_in_chat(path, self._request), self._raw)
 
     async def send(self, response: Response) -> None:
         """Answer with one completion."""
