@@ -154,3 +154,36 @@ async def test_ids_of_the_upstreams_own(served: Served, mode: Callable[[Served],
     assert [(call["id"], call["function"]["arguments"]) for call in calls] == [
         (id, f'{{"n": {n}}}') for n in range(ROUNDS)
     ]
+
+
+SIGNED: Any = {"google": {"thought_signature": "EjQKMgEMOdbH+/" * 300 + "=="}}
+ENCRYPTED: Any = {"type": "reasoning.encrypted", "data": "S" * 500, "id": "a", "format": "google-gemini-v1", "index": 0}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("id", ["a", "", "a__with__e30="])
+@pytest.mark.parametrize("mode", [chain, conversation, stateless, background, websocket, chat])
+async def test_what_comes_with_a_call_goes_back_with_it(
+    served: Served, mode: Callable[[Served], Awaitable[Turn]], id: str
+) -> None:
+    """Gemini and what stands in front of it refuse a call without the signature of the thought that led to it."""
+    upstream, turn = served.upstream, await mode(served)
+    items: list[Any] = [ASK]
+    for _ in range(ROUNDS):
+        signed = {"id": id, "function": {"name": "ping", "arguments": "{}"}, "extra_content": SIGNED}
+        other = {"id": id and "b", "function": {"name": "ping", "arguments": '{"n": 1}'}}
+        upstream.play(sse(delta(tool_calls=[signed, other], reasoning_details=[ENCRYPTED]), finish("tool_calls")))
+        made = [item for item in await turn(items) if item["type"] == "function_call"]
+        items = [{"type": "function_call_output", "call_id": call["call_id"], "output": "pong"} for call in made]
+    upstream.play(sse(text("done"), finish()))
+    await turn(items)
+    messages = upstream.asked[-1].json["messages"]
+    said = [message for message in messages if message["role"] == "assistant"]
+    assert [message.get("reasoning_details") for message in said] == [[ENCRYPTED]] * ROUNDS
+    calls = [call for message in said for call in message["tool_calls"]]
+    assert [call.get("extra_content") for call in calls] == [SIGNED, None] * ROUNDS
+    assert [message["tool_call_id"] for message in messages if message["role"] == "tool"] == [
+        one["id"] for one in calls
+    ]
+    if id:
+        assert [call["id"] for call in calls] == [id, "b"] * ROUNDS

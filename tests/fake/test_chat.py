@@ -304,6 +304,43 @@ async def test_logprobs_beside_tools_are_asked_for_by_the_name_that_llama_server
     assert asked == [(1, None), (None, 1), (None, 1), (2, None)]
 
 
+THOUGHT: Any = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm"}]}
+MADE: Any = [
+    item
+    for call_id in ("c0", "c1")
+    for item in (
+        {"type": "function_call", "call_id": call_id, "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": call_id, "output": "ok"},
+    )
+]
+STAND_IN = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+WANTED = {
+    "Missing `reasoning_content` field in the assistant message at message index 2.": ["Hm", ""],
+    "The `reasoning_content` in the thinking mode must be passed back to the API.": ["Hm", ""],
+    "thinking is enabled but reasoning_content is missing in assistant tool call message at index 2": ["Hm", ""],
+    "Function call is missing a thought_signature in functionCall parts.": [STAND_IN, STAND_IN],
+}
+
+
+@pytest.mark.parametrize("words", WANTED)
+async def test_what_a_server_wants_back_of_its_calls_is_sent_from_then_on(
+    upstream: Upstream, model: ChatModel, words: str
+) -> None:
+    prompt = Prompt(items=(*PROMPT.items, THOUGHT, *MADE), functions=(F,))
+    upstream.play(failure(400, words), sse(*ANSWER), sse(*ANSWER))
+    for _ in range(2):
+        assert said(await read(model, prompt)) == "Hello"
+    sent = [
+        [message.get("reasoning_content", message["tool_calls"][0].get("extra_content")) for message in messages]
+        for asked in upstream.asked
+        if (messages := [one for one in asked.json["messages"] if one["role"] == "assistant"])
+    ]
+    assert sent == [[None, None], WANTED[words], WANTED[words]]
+    upstream.play(failure(400, words))
+    with pytest.raises(InvalidRequest):
+        await read(model, prompt)
+
+
 async def test_counting_as_llama_server_does(upstream: Upstream) -> None:
     llamacpp = ChatModel(ChatConfig(base_url=upstream.url, model="m", counter="llamacpp"))
     upstream.play(plain({"prompt": "<user>Hi"}), plain({"tokens": [1, 2, 3]}))

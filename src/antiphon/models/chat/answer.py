@@ -12,6 +12,7 @@ import msgspec
 from antiphon.models import ContextTooLong, Delta, Finish, Prompt, Reasoning, Refusal, Text, ToolMeasure, Usage
 from antiphon.models.chat.body import is_bound, shows_in_words
 from antiphon.models.chat.calls import Calls
+from antiphon.models.chat.carried import Aside, is_signature
 from antiphon.models.chat.chunk import (
     CallPiece,
     Choice,
@@ -156,6 +157,7 @@ class Answer:
         self._aside: list[Choice] = []
         self._has_text = self._has_joined = False
         self._written: str | None = None  # what was said in messages
+        self._signatures: list[Json] = []  # of thoughts, for the next call
         self._tokens = _Tokens()
 
     @property
@@ -246,10 +248,7 @@ class Answer:
     def _read_message(self, message: Message, choice: Choice, out: list[Delta]) -> None:
         if self._top_logprobs is not None and choice.logprobs is not None:
             self._logprobs += tuple(logprobs_of(choice.logprobs, self._top_logprobs))
-        if thought := message.reasoning_content or message.reasoning or message.reasoning_text or message.thinking:
-            self._think(thought, out)
-        elif blocks := message.reasoning_details or message.thinking_blocks:
-            self._think("".join(map(thought_of, blocks)), out)
+        self._hear_thoughts(message, out)
         content = message.content or message.text
         if type(content) is str:
             if content and not (
@@ -265,6 +264,16 @@ class Answer:
             out += self._join(Refusal, message.refusal)
         if message.tool_calls or message.function_call is not None:
             self._tool_calls(message.tool_calls or [CallPiece(-1, None, message.function_call)], out)
+
+    def _hear_thoughts(self, message: Message, out: list[Delta]) -> None:
+        """Reasoning, under whatever name it comes, and what its server signed it with."""
+        details = message.reasoning_details
+        if thought := message.reasoning_content or message.reasoning or message.reasoning_text or message.thinking:
+            self._think(thought, out)
+        elif blocks := details or message.thinking_blocks:
+            self._think("".join(map(thought_of, blocks)), out)
+        if details:
+            self._signatures += filter(is_signature, details)
 
     def _blocks(self, content: Sequence[Any], out: list[Delta]) -> None:
         if called := calls_of(content):
@@ -321,7 +330,12 @@ class Answer:
         self._calls.next_chunk()
         for piece in pieces:
             name, arguments = _read_call(piece)
-            out += self._calls.feed(piece.index, piece.id or "", name, arguments)
+            out += self._calls.feed(piece.index, piece.id or "", name, arguments, self._aside_of(piece))
+
+    def _aside_of(self, piece: CallPiece) -> Aside:
+        """What is wanted back with a call; the signatures of what was thought go with the first that comes then."""
+        signatures, self._signatures = self._signatures, []
+        return Aside(piece.extra_content, signatures or None)
 
     def finish(self, out: list[Delta]) -> None:
         """Append what is still to be said, and the end.

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from antiphon.models import Function, Prompt, answers
-from antiphon.models.chat import bounds, fenced, forced, written
+from antiphon.models.chat import bounds, carried, fenced, forced, written
 from antiphon.models.chat.arguments import compact
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.control_tokens import neutralize, tokens_for
@@ -312,7 +312,8 @@ class _Conversation:
 
     def _reasoning_fields(self, role: str) -> Json:
         thought, self._reasoning = self._reasoning, ""
-        return {"reasoning_content": thought} if thought and role == "assistant" else {}
+        # Servers that ask for it do so for every answer, also where nothing was thought.
+        return {"reasoning_content": thought} if self._config.replays_reasoning and role == "assistant" else {}
 
     def _calls(self, start: int, end: int) -> None:
         """One assistant message for calls that follow each other, then their outputs in the same order."""
@@ -320,7 +321,13 @@ class _Conversation:
         if last.get("role") != "assistant" or "tool_calls" in last:
             last = {"role": "assistant", "content": None, **self._reasoning_fields("assistant")}
             self._out.append(last)
-        last["tool_calls"] = [_tool_call(call) for call in self._items[start:end]]
+        asides = [carried.unload(call.get("call_id") or "") for call in self._items[start:end]]
+        if self._config.signs_calls and not any(aside for _, aside in asides):
+            asides[0] = (asides[0][0], carried.STAND_IN)
+        pairs = zip(self._items[start:end], asides, strict=True)
+        last["tool_calls"] = [_tool_call(call, call_id, aside) for call, (call_id, aside) in pairs]
+        if signatures := [one for _, aside in asides for one in aside.reasoning_details or ()]:
+            last["reasoning_details"] = signatures
         pictures: list[Json] = []
         for n in range(start, end):
             if n in self._outputs:
@@ -331,7 +338,8 @@ class _Conversation:
 
     def _output(self, item: Json) -> list[Json]:
         output = item.get("output")
-        self._out.append({"role": "tool", "tool_call_id": item.get("call_id") or "", "content": _text(output)})
+        call_id, _ = carried.unload(item.get("call_id") or "")
+        self._out.append({"role": "tool", "tool_call_id": call_id, "content": _text(output)})
         return _pictures(output, self._config)
 
     def _stray_output(self, item: Json) -> None:
@@ -344,9 +352,11 @@ class _Conversation:
         self._out.append({"role": "user", "content": f"Output of an earlier function call:\n{text}"})
 
 
-def _tool_call(item: Json) -> Json:
+def _tool_call(item: Json, call_id: str, aside: carried.Aside) -> Json:
+    """A call as its server made it; ``aside``: what came with it."""
     named = {"name": item.get("name") or "", "arguments": object_text(item.get("arguments"))}
-    return {"id": item.get("call_id") or "", "type": "function", "function": named}
+    made = {"id": call_id, "type": "function", "function": named}
+    return {**made, "extra_content": aside.extra_content} if aside.extra_content else made
 
 
 def object_text(arguments: Any) -> str:

@@ -15,6 +15,7 @@ import msgspec
 
 from antiphon.models import Call, Delta
 from antiphon.models.chat.arguments import JsonPieces, JsonScanner, compact
+from antiphon.models.chat.carried import Aside, load
 from antiphon.models.chat.mending import mend_object
 from antiphon.models.chat.unicode import SurrogateJoiner, clean
 from antiphon.wire import Json
@@ -43,6 +44,7 @@ class _OpenCall(msgspec.Struct):
         empty: whether it is ``{}``, which some servers say before the object proper.
         repeats: whether each piece says again what was said before it.
         named_again: whether its name was said once more, behind its arguments.
+        aside: what its server wants back with it.
     """
 
     key: int
@@ -59,6 +61,7 @@ class _OpenCall(msgspec.Struct):
     empty: bool = False
     repeats: bool = False
     named_again: bool = False
+    aside: Aside = msgspec.field(default_factory=Aside)
     joiner: SurrogateJoiner = msgspec.field(default_factory=SurrogateJoiner)
 
     @property
@@ -172,8 +175,10 @@ class Calls:
         """What comes now stands in another chunk than what came so far: within one, nothing is said twice."""
         self._before = len(self._opened)
 
-    def feed(self, index: int | None, call_id: str, name: str, arguments: str | Json | None) -> list[Delta]:
-        """The deltas of one piece of a call."""
+    def feed(
+        self, index: int | None, call_id: str, name: str, arguments: str | Json | None, aside: Aside
+    ) -> list[Delta]:
+        """The deltas of one piece of a call; ``aside``: what is wanted back with it."""
         piece = arguments if isinstance(arguments, str) else _write(arguments) if arguments is not None else ""
         call = self._find(index, call_id, name, piece)
         if call is None:
@@ -182,6 +187,8 @@ class Calls:
             call.ids[call_id] = None
         if name:
             self._hear_name(call, name)
+        if aside:
+            call.aside |= aside
         free = call.take(piece)
         return self._show(call, free) if self._parallel or call is self._opened[0] else []
 
@@ -310,11 +317,13 @@ class Calls:
 
     def _id(self, call: _OpenCall) -> str:
         """The server's id, unless another call of the answer has it too, or nobody could send it back: then one is to
-        be made.
+        be made. What is wanted back with the call is in it.
         """
         own = next(iter(call.ids), "")
         before = self._opened[: self._opened.index(call)]
-        return "" if len(own) > CALL_ID_CHARS_MAX or any(own in one.ids for one in before) else own
+        if len(own) > CALL_ID_CHARS_MAX or any(own in one.ids for one in before):
+            own = ""
+        return load(own, call.aside, f"call_{call.key}")
 
     def end(self, cut: bool) -> list[Delta]:
         """What is still to be passed on at the end of the answer; ``cut`` when it was stopped by its length.

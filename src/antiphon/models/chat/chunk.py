@@ -32,7 +32,7 @@ class CustomPiece(msgspec.Struct, gc=False):
 
 class CallPiece(msgspec.Struct, gc=False):
     """``name`` and ``arguments``, or ``input``, beside each other, as some servers have it, instead of a ``function``;
-    ``custom``: a call whose input is free.
+    ``custom``: a call whose input is free; ``extra_content``: what is wanted back with it.
     """
 
     index: int | None = None
@@ -43,6 +43,7 @@ class CallPiece(msgspec.Struct, gc=False):
     parameters: str | Json | None = None
     input: str | Json | None = None
     custom: CustomPiece | None = None
+    extra_content: Json | None = None
 
 
 class Message(msgspec.Struct, gc=False):

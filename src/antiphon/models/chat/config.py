@@ -55,7 +55,10 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
         call_odds: from which odds on that its first token opens a call the model is made to write one, whatever token
             is the likeliest; None to leave that to the model. For ``fenced`` alone, and servers that can go on with a
             begun answer and say the odds of tokens.
-        replays_reasoning: whether earlier reasoning is sent back, as ``reasoning_content``.
+        replays_reasoning: whether earlier reasoning is sent back, as ``reasoning_content``; found out where a server
+            refuses a prompt without it.
+        signs_calls: whether the first of the calls in a message that came without a signature gets the stand-in that
+            Google documents for it; found out like that.
         developer_role: whether the server's templates know ``developer``; otherwise it is sent as ``system``.
         one_system: whether all system texts in front are joined into one message; most templates take only
             one.
@@ -99,6 +102,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     tool_format: ToolFormat = "template"
     call_odds: float | None = None
     replays_reasoning: bool = False
+    signs_calls: bool = False
     developer_role: bool = False
     one_system: bool = True
     late_system_role: Literal["system", "user"] = "system"

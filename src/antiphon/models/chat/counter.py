@@ -40,10 +40,14 @@ _PASSING: Final = (RateLimited, Unavailable, UpstreamTimeout)
 
 
 class TokenCounter:
-    """Counts for one model; finds out once which way its server knows, where ``config`` does not say."""
+    """Counts for one model; finds out once which way its server knows, where ``config`` does not say.
+
+    Attributes:
+        config: what is known of the model, which may become more.
+    """
 
     def __init__(self, config: ChatConfig, ask: Ask, model: Model) -> None:
-        self._config = config
+        self.config = config
         self._root = config.base_url.rstrip("/").removesuffix("/v1")
         self._ask = ask
         self._model = model
@@ -56,7 +60,7 @@ class TokenCounter:
         if shows_images(prompt):
             # What an image is worth, a tokenizer does not tell.
             return await self._probe(prompt)
-        shown = _select_rendered(body(prompt, self._config, native_calls=native_calls))
+        shown = _select_rendered(body(prompt, self.config, native_calls=native_calls))
         match self._found:
             case "llamacpp":
                 return await self._by_llamacpp(shown)
@@ -76,7 +80,7 @@ class TokenCounter:
             self._found = "probe"
             return tokens
         name, counted = found
-        if counted > (self._config.context_tokens or counted):
+        if counted > (self.config.context_tokens or counted):
             return counted
         try:
             reported = await self._probe(prompt)
@@ -108,14 +112,14 @@ class TokenCounter:
         return len(_member(await self._ask(f"{self._root}/tokenize", text), "tokens", list))
 
     async def _by_vllm(self, shown: Json) -> int:
-        answer = await self._ask(f"{self._root}/tokenize", {"model": self._config.model, **shown})
+        answer = await self._ask(f"{self._root}/tokenize", {"model": self.config.model, **shown})
         return _member(answer, "count", int)
 
     async def _by_files(self, shown: Json) -> int:
-        if not self._config.tokenizer:
+        if not self.config.tokenizer:
             raise _uncountable(self._model.name)
         try:
-            return await asyncio.to_thread(load_tokenizer(self._config.tokenizer).count, shown)
+            return await asyncio.to_thread(load_tokenizer(self.config.tokenizer).count, shown)
         except NoTemplate as error:
             raise _uncountable(self._model.name) from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
@@ -105,6 +105,7 @@ _NO_IMAGES: Final = re.compile(
 )
 """That a model takes no images at all: of llama.cpp, vLLM, SGLang, Ollama, LM Studio, OpenAI, OpenRouter, Anthropic,
 Gemini, Groq, DeepSeek, xAI, Bedrock; not what servers say of a certain image that they cannot read."""
+_NEEDED: Final = re.compile(r"missing|must|requir|need", re.IGNORECASE)
 _TRY_AGAIN: Final = ("Retry-After", "Retry-After-Ms")
 _HEADER_CHARS_MAX: Final = 64
 
@@ -379,6 +380,17 @@ def is_refusal_of_images(error: Exception) -> bool:
 def is_refusal_of_logprobs(error: ApiError) -> bool:
     """Whether a server says that it tells no probabilities beside tools, as llama.cpp does."""
     return "logprobs" in error.message and "tools" in error.message
+
+
+def wanted_back(error: ApiError) -> Literal["replays_reasoning", "signs_calls"] | None:
+    """The field of ``ChatConfig`` by which a server is sent what it says is missing in what its model said before:
+    the reasoning (DeepSeek, Kimi), or its signature (Gemini).
+    """
+    if _NEEDED.search(error.message) is None:
+        return None
+    if "reasoning_content" in error.message:
+        return "replays_reasoning"
+    return "signs_calls" if "thought_signature" in error.message else None
 
 
 def no_images() -> ImagesRefused:

@@ -113,6 +113,7 @@ def _read_message(value: Json) -> Message:
     return Message(
         content=cast("str | list[Any]", content) if isinstance(content, str | list) else None,
         reasoning_content=_thought_in(value),
+        reasoning_details=_list(value.get("reasoning_details")),
         refusal=_text(value.get("refusal")),
         tool_calls=[_call(one) for one in _objects(calls, "function", "name")],
         function_call=_function(_decode(value.get("function_call"))),
@@ -163,6 +164,7 @@ def _call(value: Json) -> CallPiece:
         parameters=beside.parameters if beside else None,
         input=beside.input if beside else None,
         custom=CustomPiece(_text(custom.get("name")), _text(custom.get("input"))) if custom else None,
+        extra_content=_object(value.get("extra_content")) or None,
     )
 
 

@@ -34,7 +34,13 @@ from antiphon.models.chat.connections import (
     url_of,
 )
 from antiphon.models.chat.counter import TokenCounter
-from antiphon.models.chat.errors import error_of_answer, is_refusal_of_images, is_refusal_of_logprobs, no_images
+from antiphon.models.chat.errors import (
+    error_of_answer,
+    is_refusal_of_images,
+    is_refusal_of_logprobs,
+    no_images,
+    wanted_back,
+)
 from antiphon.models.chat.stream import ChatStream
 from antiphon.models.tokens import shows_images
 from antiphon.wire import Json
@@ -181,9 +187,21 @@ class ChatModel:
         self, prompt: Prompt, *, native: bool, begun: str = ""
     ) -> tuple[aiohttp.ClientResponse, ChatStream]:
         forced = holds_to_schema(prompt, self.config) and not native
-        sent = body(prompt, self.config, native_calls=native, begun=begun)
-        response = await self._ask_for_answer(sent)
+        try:
+            response = await self._ask_for_answer(body(prompt, self.config, native_calls=native, begun=begun))
+        except InvalidRequest as refusal:
+            if not self._learn_from(refusal):
+                raise
+            response = await self._ask_for_answer(body(prompt, self.config, native_calls=native, begun=begun))
         return response, ChatStream(prompt, self.config, forced=forced, begun=begun)
+
+    def _learn_from(self, refusal: InvalidRequest) -> bool:
+        """Whether the refusal says what the server wants to have back; from now on it is sent."""
+        wanted = wanted_back(refusal)
+        if wanted is None or getattr(self.config, wanted):
+            return False
+        self.config = self._counter.config = msgspec.structs.replace(self.config, **{wanted: True})
+        return True
 
     async def _ask_for_answer(self, sent: Json) -> aiohttp.ClientResponse:
         beside_tools = "tools" in sent and "top_logprobs" in sent
