@@ -371,6 +371,15 @@ def test_a_call_that_tells_more_is_made_without_the_one_that_needs_it() -> None:
     assert "invented" in context.timer.helps
 
 
+@pytest.mark.parametrize("choice", [ToolChoice(), ToolChoice("auto", ("f",))])
+def test_a_weak_model_that_calls_what_there_is_not_answers_whatever_else_is_allowed(choice: ToolChoice) -> None:
+    model = ScriptedModel([Call(0, "nothing", "{}", "c1"), DONE], [Text("Hello."), DONE], tool_help="repair")
+    context = turns(model, choice=choice)
+    assert [item["type"] for item in context.writer.state.output] == ["message"]
+    assert model.prompts[1].functions == ()
+    assert "undeclared" in context.timer.helps
+
+
 @pytest.mark.parametrize("turned", [1, -1])
 def test_all_calls_that_were_invented_are_told_of_whatever_their_order(turned: int) -> None:
     texts = [Call(0, "g", '{"to": "ann@example.com"}', "c2"), Call(1, "f", '{"to": "bob@example.com"}', "c1")]

@@ -53,7 +53,7 @@ def repair_call(
         CallInvalid: it cannot be mended.
     """
     if function is None:
-        raise CallInvalid(f"There is no function '{call.name}'.", remedy="answer")
+        raise undeclared(call.name)
     arguments = read_arguments(call)
     schema = function.parameters or {}
     fitting = _make_fit(call, arguments, schema)
@@ -77,6 +77,11 @@ def _make_fit(call: ToolCall, arguments: Json, schema: Json) -> Json:
             return mended
     reason = violation(schema, arguments)
     raise CallInvalid(f"Error: the arguments of {call.name} do not fit its schema: {reason}.", remedy="force")
+
+
+def undeclared(name: str) -> CallInvalid:
+    """What is wrong with a call of a function that was never declared."""
+    return CallInvalid(f"There is no function '{name}'.", remedy="answer")
 
 
 def read_arguments(call: ToolCall) -> Json:

@@ -15,7 +15,7 @@ import msgspec
 from antiphon.models import Call, ToolChoice, ToolMeasure
 from antiphon.models.outcome import Outcome
 from antiphon.tools import CallInvalid, ClientOffer, HostedOffer, ToolCall
-from antiphon.tools.corrections import read_arguments, repair_call
+from antiphon.tools.corrections import read_arguments, repair_call, undeclared
 from antiphon.tools.invented import Transcript, drop_invented, find_invented, is_unspoken
 from antiphon.tools.repeats import Made, find_repeat
 from antiphon.tools.toolbox import Offers
@@ -171,7 +171,7 @@ class SampledCalls:
         self._leave_out_repeats()
         self._leave_out_invented()
         if astray:
-            self.invalid += [(call, CallInvalid(self._reason(call.name))) for call in self.barred]
+            self.invalid += [(call, self._refuse(call.name)) for call in self.barred]
         found: list[Json] = []
         for call in self.held:
             offer = self._rules.offers.find(call.name)
@@ -241,8 +241,15 @@ class SampledCalls:
         is_stray = self._rules.finding and is_unspoken(arguments, schema, transcript)
         return next(iter(arguments)) if is_stray and invented is None else invented
 
+    def _refuse(self, name: str) -> CallInvalid:
+        """What is wrong with a call that the request does not allow."""
+        rules = self._rules
+        if rules.repairs and rules.choice.mode == "auto" and not rules.offers.is_known(name):
+            return undeclared(name)
+        return CallInvalid(self._reason(name))
+
     def _reason(self, name: str) -> str:
-        """What the model is told of a call that the request does not allow."""
+        """What the model is told of such a call."""
         rules = self._rules
         if rules.choice.mode == "none":
             return f"Error: {name} was not called: no tool can be called now. Answer in words."
