@@ -38,6 +38,7 @@ from antiphon.models import (
     ToolChoice,
     Usage,
 )
+from antiphon.models.chat.carried import Aside, load
 from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.scripted import ScriptedModel
 from antiphon.wire.errors import ApiError, InvalidRequest, RateLimited, Unavailable, UpstreamError, UpstreamTimeout
@@ -339,6 +340,35 @@ async def test_what_a_server_wants_back_of_its_calls_is_sent_from_then_on(
     upstream.play(failure(400, words))
     with pytest.raises(InvalidRequest):
         await read(model, prompt)
+
+
+REFUSED = {
+    "property 'extra_content' is unsupported": {},
+    "Extra inputs are not permitted": {},
+    "Corrupted thought signature.": {"extra_content": STAND_IN},
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+async def test_what_came_with_the_calls_of_another_model_is_left_out_where_it_is_refused(
+    upstream: Upstream, model: ChatModel, words: str
+) -> None:
+    aside = Aside({"google": {"thought_signature": "x"}})
+    prompt = Prompt(items=(*PROMPT.items, *({**item, "call_id": load("c", aside, "")} for item in MADE)))
+    upstream.play(failure(400, words), sse(*ANSWER), sse(*ANSWER))
+    for _ in range(2):
+        assert said(await read(model, prompt)) == "Hello"
+    calls = [
+        [message["tool_calls"][0] for message in asked.json["messages"] if message["role"] == "assistant"]
+        for asked in upstream.asked
+    ]
+    made = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    signed, bare = {**made, "extra_content": aside.extra_content}, {**made, **REFUSED[words]}
+    # The next prompt may be of the model's own.
+    assert calls == [[signed, signed], [bare, bare], [signed, signed]]
+    upstream.play(failure(400, next(iter(REFUSED))))
+    with pytest.raises(InvalidRequest):
+        await read(model, Prompt(items=(*PROMPT.items, *MADE)))
 
 
 async def test_counting_as_llama_server_does(upstream: Upstream) -> None:

@@ -322,6 +322,8 @@ class _Conversation:
             last = {"role": "assistant", "content": None, **self._reasoning_fields("assistant")}
             self._out.append(last)
         asides = [carried.unload(call.get("call_id") or "") for call in self._items[start:end]]
+        if not self._config.returns_asides:
+            asides = [(call_id, carried.Aside()) for call_id, _ in asides]
         if self._config.signs_calls and not any(aside for _, aside in asides):
             asides[0] = (asides[0][0], carried.STAND_IN)
         pairs = zip(self._items[start:end], asides, strict=True)

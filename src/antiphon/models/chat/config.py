@@ -57,6 +57,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
             begun answer and say the odds of tokens.
         replays_reasoning: whether earlier reasoning is sent back, as ``reasoning_content``; found out where a server
             refuses a prompt without it.
+        returns_asides: whether what came with a call is sent back with it (``carried``).
         signs_calls: whether the first of the calls in a message that came without a signature gets the stand-in that
             Google documents for it; found out like that.
         developer_role: whether the server's templates know ``developer``; otherwise it is sent as ``system``.
@@ -102,6 +103,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     tool_format: ToolFormat = "template"
     call_odds: float | None = None
     replays_reasoning: bool = False
+    returns_asides: bool = True
     signs_calls: bool = False
     developer_role: bool = False
     one_system: bool = True

@@ -105,6 +105,10 @@ _NO_IMAGES: Final = re.compile(
 )
 """That a model takes no images at all: of llama.cpp, vLLM, SGLang, Ollama, LM Studio, OpenAI, OpenRouter, Anthropic,
 Gemini, Groq, DeepSeek, xAI, Bedrock; not what servers say of a certain image that they cannot read."""
+_SIGNATURE: Final = re.compile(r"thought.?signature", re.IGNORECASE)
+_MEMBER: Final = re.compile(
+    r"extra_content|reasoning_details|extra (?:inputs?|fields?)|additional propert", re.IGNORECASE
+)
 _NEEDED: Final = re.compile(r"missing|must|requir|need", re.IGNORECASE)
 _TRY_AGAIN: Final = ("Retry-After", "Retry-After-Ms")
 _HEADER_CHARS_MAX: Final = 64
@@ -391,6 +395,13 @@ def wanted_back(error: ApiError) -> Literal["replays_reasoning", "signs_calls"] 
     if "reasoning_content" in error.message:
         return "replays_reasoning"
     return "signs_calls" if "thought_signature" in error.message else None
+
+
+def refused_aside(error: ApiError) -> Literal["member", "signature"] | None:
+    """Whether a server does not take what came with a call: the member that it is in, or the signature itself."""
+    if _SIGNATURE.search(error.message) is not None:
+        return "signature"
+    return "member" if _MEMBER.search(error.message) is not None else None
 
 
 def no_images() -> ImagesRefused:

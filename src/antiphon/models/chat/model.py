@@ -39,6 +39,7 @@ from antiphon.models.chat.errors import (
     is_refusal_of_images,
     is_refusal_of_logprobs,
     no_images,
+    refused_aside,
     wanted_back,
 )
 from antiphon.models.chat.stream import ChatStream
@@ -187,21 +188,28 @@ class ChatModel:
         self, prompt: Prompt, *, native: bool, begun: str = ""
     ) -> tuple[aiohttp.ClientResponse, ChatStream]:
         forced = holds_to_schema(prompt, self.config) and not native
+        sent = body(prompt, self.config, native_calls=native, begun=begun)
         try:
-            response = await self._ask_for_answer(body(prompt, self.config, native_calls=native, begun=begun))
+            response = await self._ask_for_answer(sent)
         except InvalidRequest as refusal:
-            if not self._learn_from(refusal):
+            again = body(prompt, self._learn_from(refusal), native_calls=native, begun=begun)
+            if again == sent:
                 raise
-            response = await self._ask_for_answer(body(prompt, self.config, native_calls=native, begun=begun))
+            response = await self._ask_for_answer(again)
         return response, ChatStream(prompt, self.config, forced=forced, begun=begun)
 
-    def _learn_from(self, refusal: InvalidRequest) -> bool:
-        """Whether the refusal says what the server wants to have back; from now on it is sent."""
+    def _learn_from(self, refusal: InvalidRequest) -> ChatConfig:
+        """What is known of the model now that it refused a prompt. What it wants to have back is sent from now on; what
+        it does not take may have come from another model, so that the next prompt has it again.
+        """
         wanted = wanted_back(refusal)
-        if wanted is None or getattr(self.config, wanted):
-            return False
-        self.config = self._counter.config = msgspec.structs.replace(self.config, **{wanted: True})
-        return True
+        if wanted is not None and not getattr(self.config, wanted):
+            self.config = self._counter.config = msgspec.structs.replace(self.config, **{wanted: True})
+            return self.config
+        why = refused_aside(refusal)
+        if why is None:
+            return self.config
+        return msgspec.structs.replace(self.config, returns_asides=False, signs_calls=why == "signature")
 
     async def _ask_for_answer(self, sent: Json) -> aiohttp.ClientResponse:
         beside_tools = "tools" in sent and "top_logprobs" in sent
