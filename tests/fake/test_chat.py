@@ -342,6 +342,39 @@ async def test_what_a_server_wants_back_of_its_calls_is_sent_from_then_on(
         await read(model, prompt)
 
 
+UNASKED = [
+    "stream_options is not supported",
+    {
+        "detail": [
+            {"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}
+        ]
+    },
+    {"error": {"message": "Unrecognized request argument supplied: stream_options", "param": None}},
+]
+
+
+@pytest.mark.parametrize("refusal", UNASKED)
+async def test_a_server_that_does_not_know_stream_options_is_not_sent_them_again(
+    upstream: Upstream, model: ChatModel, refusal: Any
+) -> None:
+    refused = failure(400, refusal) if isinstance(refusal, str) else plain(refusal, 422)
+    upstream.play(refused, sse(*ANSWER), sse(*ANSWER))
+    for _ in range(2):
+        assert said(await read(model)) == "Hello"
+    assert ["stream_options" in asked.json for asked in upstream.asked] == [True, False, False]
+
+
+async def test_a_model_goes_on_without_thinking_where_its_server_misses_earlier_thoughts(upstream: Upstream) -> None:
+    words = "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`."
+    upstream.play(failure(400, words), sse(*ANSWER))
+    thinking = msgspec.structs.replace(PROMPT, effort="high")
+    assert said(await with_config(upstream, thinking, effort="field")) == "Hello"
+    assert [asked.json.get("reasoning_effort") for asked in upstream.asked] == ["high", None]
+    upstream.play(failure(400, words))
+    with pytest.raises(InvalidRequest):
+        await with_config(upstream, PROMPT, effort="field")
+
+
 REFUSED = {
     "property 'extra_content' is unsupported": {},
     "Extra inputs are not permitted": {},

@@ -109,6 +109,7 @@ _SIGNATURE: Final = re.compile(r"thought.?signature", re.IGNORECASE)
 _MEMBER: Final = re.compile(
     r"extra_content|reasoning_details|extra (?:inputs?|fields?)|additional propert", re.IGNORECASE
 )
+_THOUGHTS_MISSED: Final = re.compile(r"expected `?thinking\b.*\bfound\b", re.IGNORECASE)
 _NEEDED: Final = re.compile(r"missing|must|requir|need", re.IGNORECASE)
 _TRY_AGAIN: Final = ("Retry-After", "Retry-After-Ms")
 _HEADER_CHARS_MAX: Final = 64
@@ -248,6 +249,9 @@ def _nested_objects(body: Json) -> list[Json]:
 def _words_in(error: Json, depth: int = _DEPTH_MAX) -> str:
     members = {name.lower(): value for name, value in error.items()}
     words = next((text for key in _WORDS if (text := _plain(members.get(key), depth))), "")
+    place: Any = members.get("loc")
+    if words and isinstance(place, list) and (path := cast("list[Any]", place)[1:]):
+        words = f"{clean('.'.join(map(str, path)))}: {words}"
     metadata: Any = error.get("metadata")
     raw: Any = cast(Json, metadata).get("raw") if isinstance(metadata, dict) else None
     # A gateway's own words say less than those of the server behind it.
@@ -395,6 +399,11 @@ def wanted_back(error: ApiError) -> Literal["replays_reasoning", "signs_calls"] 
     if "reasoning_content" in error.message:
         return "replays_reasoning"
     return "signs_calls" if "thought_signature" in error.message else None
+
+
+def misses_thoughts(error: ApiError) -> bool:
+    """Whether a model cannot think now, because its earlier thoughts are not there, as Claude behind gateways says."""
+    return _THOUGHTS_MISSED.search(error.message) is not None
 
 
 def refused_aside(error: ApiError) -> Literal["member", "signature"] | None:

@@ -38,6 +38,7 @@ from antiphon.models.chat.errors import (
     error_of_answer,
     is_refusal_of_images,
     is_refusal_of_logprobs,
+    misses_thoughts,
     no_images,
     refused_aside,
     wanted_back,
@@ -59,6 +60,8 @@ _DOUBTFUL_S: Final = 30.0
 """The same where the answer went on behind its end."""
 _STALE_MAX: Final = 3
 """How many idle connections a request may find closed by the server: those of one moment of idleness close together."""
+_OPTIONS: Final = "stream_options"
+"""What nobody asked for, and a server may not know."""
 _SCHEMA_REFUSED: Final = ("response_format", "json_schema", "guided", "structured")
 """Words with which a server says that it holds no answer to any schema."""
 
@@ -202,14 +205,24 @@ class ChatModel:
         """What is known of the model now that it refused a prompt. What it wants to have back is sent from now on; what
         it does not take may have come from another model, so that the next prompt has it again.
         """
-        wanted = wanted_back(refusal)
-        if wanted is not None and not getattr(self.config, wanted):
-            self.config = self._counter.config = msgspec.structs.replace(self.config, **{wanted: True})
-            return self.config
+        if (learned := self._lasting(refusal)) is not None:
+            self.config = self._counter.config = learned
+            return learned
+        if misses_thoughts(refusal):
+            return msgspec.structs.replace(self.config, effort=None)
         why = refused_aside(refusal)
         if why is None:
             return self.config
         return msgspec.structs.replace(self.config, returns_asides=False, signs_calls=why == "signature")
+
+    def _lasting(self, refusal: InvalidRequest) -> ChatConfig | None:
+        """What the refusal says of every prompt; None where it says nothing new."""
+        wanted = wanted_back(refusal)
+        if wanted is not None and not getattr(self.config, wanted):
+            return msgspec.structs.replace(self.config, **{wanted: True})
+        if _OPTIONS in refusal.message and _OPTIONS not in self.config.extra:
+            return msgspec.structs.replace(self.config, extra={**self.config.extra, _OPTIONS: None})
+        return None
 
     async def _ask_for_answer(self, sent: Json) -> aiohttp.ClientResponse:
         beside_tools = "tools" in sent and "top_logprobs" in sent
