@@ -285,6 +285,72 @@ async def test_a_grammar_that_the_server_does_not_take_gives_way_to_a_schema(ups
     await vllm.close()
 
 
+YEAR = {"type": "object", "properties": {"year": {"type": "integer"}}, "required": ["year"]}
+IN_A_FORMAT = Prompt(items=PROMPT.items, format=TextFormat("json_schema", "x", YEAR), max_output_tokens=100)
+
+
+@pytest.fixture
+async def by_grammar(upstream: Upstream) -> AsyncIterator[ChatModel]:
+    """A model of llama.cpp's server, as the embedded one."""
+    config = ChatConfig(
+        base_url=upstream.url,
+        model="m",
+        grammars="llamacpp",
+        schemas="llguidance",
+        supports_prefill="llamacpp",
+        bounds_schemas=True,
+    )
+    model = ChatModel(config)
+    yield model
+    await model.close()
+
+
+async def test_an_answer_by_a_grammar_is_begun_as_a_block_of_json(upstream: Upstream, by_grammar: ChatModel) -> None:
+    upstream.play(sse(text("```json\n"), text('{"year": 1}'), finish()))
+    assert said(await read(by_grammar, IN_A_FORMAT)) == '{"year": 1}'
+    (asked,) = upstream.asked
+    assert asked.json["messages"][-1] == {"role": "assistant", "content": "```json\n"}
+    assert asked.json["grammar"].startswith("%llguidance {}\nstart: %json {")
+    assert "response_format" not in asked.json
+
+
+async def test_what_breaks_off_is_gone_on_with_where_it_stopped(upstream: Upstream, by_grammar: ChatModel) -> None:
+    begun = "```json\n"
+    upstream.play(
+        sse(text(begun), text('{"year'), text('": 18'), finish("length"), usage(9, 60)),
+        sse(text(begun + '{"year": 18'), text("42}"), finish(), usage(69, 3)),
+    )
+    deltas = await read(by_grammar, IN_A_FORMAT)
+    assert said(deltas) == '{"year": 1842}'
+    last = deltas[-1]
+    assert isinstance(last, Finish) and last.reason == "stop" and last.usage == Usage(9, 0, 63, 0)
+    first, second = upstream.asked
+    assert second.json["messages"][-1]["content"] == begun + '{"year": 18'
+    assert 0 < second.json["max_tokens"] <= 100 - 60 < first.json["max_tokens"] < 100
+    assert "%json" not in second.json["grammar"], "the whole answer's grammar would begin it anew"
+
+
+async def test_a_schema_beyond_grammars_is_left_to_the_server(upstream: Upstream, by_grammar: ChatModel) -> None:
+    upstream.play(failure(400, "failed to parse grammar"), sse(text('{"year": 1}'), finish()))
+    assert said(await read(by_grammar, IN_A_FORMAT)) == '{"year": 1}'
+    first, second = (asked.json for asked in upstream.asked)
+    assert "grammar" in first and "response_format" in second and "grammar" not in second
+    assert second["messages"][-1]["role"] == "user"
+
+
+async def test_functions_beside_a_format_leave_it_to_the_server(upstream: Upstream, by_grammar: ChatModel) -> None:
+    upstream.play(sse(text('{"year": 1}'), finish()))
+    await read(by_grammar, msgspec.structs.replace(IN_A_FORMAT, functions=(Function("f"),)))
+    assert "grammar" not in upstream.asked[0].json
+
+
+async def test_a_call_by_a_grammar_is_begun_as_a_block_of_json(upstream: Upstream, by_grammar: ChatModel) -> None:
+    upstream.play(sse(text("```json\n"), text('{"name": "f", "arguments": {}}'), finish()))
+    (call, *_) = await read(by_grammar, FORCED)
+    assert isinstance(call, Call) and call.name == "f"
+    assert upstream.asked[0].json["messages"][-1]["content"] == "```json\n"
+
+
 LOGPROBS_REFUSED = "logprobs is not supported with tools + stream"
 
 

@@ -16,7 +16,8 @@ import msgspec
 import pytest
 from tests.real.conftest import small_settings
 
-from antiphon.models import Finish, Model, Prompt, Text, Usage
+from antiphon.models import Finish, Model, Prompt, Text, TextFormat, Usage
+from antiphon.models.answers import fits_format
 from antiphon.models.chat.model import ChatConfig, ChatModel
 from antiphon.models.embedded import FILE_POOL, EmbeddedModel, llamacpp
 from antiphon.models.embedded.catalogue import Entry
@@ -349,9 +350,53 @@ async def test_the_log_holds_nothing_of_a_request_and_is_its_projects(own: Embed
     await ask(own, messages=[{"role": "user", "content": "secretword"}])
     for each in (format, broken):
         await ask(own, response_format=each)
+    for value in (schema, {"$ref": "#/secretword"}, {"type": "string", "pattern": "secretword("}):
+        await ask(own, grammar=f"%llguidance {{}}\nstart: %json {json.dumps(value)}")
     log = own.settings.log
     assert b"secretword" not in log.read_bytes()
     assert (log.stat().st_mode & 0o777, log.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+TREE = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "children": {"type": "array", "items": {"$ref": "#"}}},
+    "required": ["name", "children"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "schema"),
+    [
+        ("Write down all that you know of cats.", {"type": "object", "additionalProperties": {"type": "string"}}),
+        ("Make a tree of folders.", TREE),
+        (
+            "Who wrote Hamlet, and what else?",
+            {
+                "type": "object",
+                "properties": {"author": {"type": "string"}, "works": {"type": "array", "items": {"type": "string"}}},
+                "required": ["author", "works"],
+            },
+        ),
+    ],
+)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+async def test_an_answer_in_a_format_ends_within_its_tokens(
+    own: EmbeddedServer, question: str, schema: dict[str, Any], temperature: float
+) -> None:
+    model = await EmbeddedModel(own, (), "repair").find("")
+    format = TextFormat("json_schema", "x", schema)
+    prompt = Prompt(items=(said(question),), format=format, max_output_tokens=100, temperature=temperature)
+    async with model.sample(prompt) as batches:
+        deltas = [delta async for batch in batches for delta in batch]
+    await asyncio.sleep(0.1)  # for the last bytes of its connection
+    await model.close()
+    last = deltas[-1]
+    assert isinstance(last, Finish) and last.usage is not None
+    assert last.usage.output <= 100
+    text = "".join(delta.text for delta in deltas if isinstance(delta, Text))
+    assert last.reason == "stop", text
+    assert fits_format(format, text)
 
 
 async def test_requests_of_all_sizes_share_a_pool_that_never_overflows(settings: Settings) -> None:

@@ -8,7 +8,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from antiphon.models import Function, Prompt, TextFormat, ToolChoice
 from antiphon.models.chat.body import body, limit_answer
-from antiphon.models.chat.bounds import BLANKS, CHARS_PER_TOKEN, FORMAT_CHARS_MIN, NUMBER_MAX, bound
+from antiphon.models.chat.bounds import CHARS_PER_TOKEN, FORMAT_CHARS_MIN, NUMBER_MAX, bound, bound_lightly
 from antiphon.models.chat.config import ChatConfig
 
 TEXT: dict[str, Any] = {"type": "string"}
@@ -57,7 +57,7 @@ def test_the_longest_answer_fits_its_tokens(schema: dict[str, Any]) -> None:
     ],
 )
 def test_what_is_bound_already_stays(schema: dict[str, Any]) -> None:
-    assert bound(schema, 50) == {**schema, "x-guidance": BLANKS}
+    assert bound(schema, 50) == schema
 
 
 def test_what_has_a_least_keeps_it() -> None:
@@ -81,7 +81,6 @@ def test_what_has_a_least_keeps_it() -> None:
         ({"type": "array", "items": TEXT}, "[" + '"a",' * 9000),
         ({"type": "array"}, "[" + "1," * 9000),
         (thing(a=TEXT), '{"a":"b"' + "".join(f',"{n}":1' for n in range(3000))),
-        (thing(a=TEXT), "{" + "\n" * 9000),
         ({"type": "object", "additionalProperties": TEXT}, "{" + "".join(f'"{n}":"a",' for n in range(3000))),
         ({"type": "object"}, "{" + "".join(f'"{n}":"a",' for n in range(3000))),
         ({"$ref": "#/definitions/t", "definitions": {"t": TEXT}}, '"' + "word " * 9000),
@@ -150,6 +149,29 @@ def test_an_answer_that_is_held_to_a_schema_has_a_limit() -> None:
         assert limit_answer(prompt, ChatConfig(base_url="", model="m")) == prompt
     for prompt in (Prompt(items=()), Prompt(items=(), max_output_tokens=7, format=held.format)):
         assert limit_answer(prompt, config) == prompt
+
+
+def test_light_bounds_are_on_digits_formats_and_unnamed_members_alone() -> None:
+    inner = thing(n={"type": "number"}, texts={"type": "array", "items": TEXT}, enum={"type": "integer"})
+    schema = {"anyOf": [{"$ref": "#/$defs/t"}, {"type": "null"}], "$defs": {"t": inner}, "default": {"type": "number"}}
+    bounded = bound_lightly(schema, 100)
+    properties = bounded["$defs"]["t"]["properties"]
+    assert "maximum" in properties["n"]
+    assert "maximum" in properties["enum"]
+    assert properties["texts"] == inner["properties"]["texts"]
+    assert bounded["$defs"]["t"]["additionalProperties"] is False
+    assert bounded["default"] == {"type": "number"}
+    assert bound_lightly({"type": "object", "additionalProperties": TEXT}, 100) == {
+        "type": "object",
+        "additionalProperties": TEXT,
+    }
+
+
+@pytest.mark.parametrize(("tokens", "chars"), [(1, 64), (200, 100), (4096, FORMAT_CHARS_MIN)])
+def test_a_text_of_a_format_or_pattern_has_half_the_tokens_where_they_are_few(tokens: int, chars: int) -> None:
+    assert bound_lightly({"type": "string", "format": "email"}, tokens)["maxLength"] == chars
+    assert bound_lightly({"type": "string", "format": "email", "maxLength": 9}, tokens)["maxLength"] == 9
+    assert bound_lightly({"type": "string", "pattern": "a"}, tokens)["maxLength"] == chars
 
 
 def test_branches_and_definitions_are_bound_too() -> None:

@@ -39,6 +39,15 @@ def check_answer(prompt: Prompt, items: Sequence[Json]) -> None:
         _check_text(prompt.format, text)
 
 
+def fits_format(format: TextFormat, text: str) -> bool:
+    """Whether a text keeps to ``text.format``."""
+    try:
+        _check_text(format, text)
+    except UpstreamError:
+        return False
+    return True
+
+
 def _check_text(format: TextFormat, text: str) -> None:
     try:
         value = msgspec.json.decode(text)

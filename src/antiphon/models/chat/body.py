@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from antiphon.models import Function, Prompt, answers
-from antiphon.models.chat import bounds, carried, fenced, forced, written
+from antiphon.models.chat import bounds, carried, fenced, forced, json_grammar, written
 from antiphon.models.chat.arguments import compact
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.control_tokens import neutralize, tokens_for
@@ -88,6 +88,25 @@ def allows_several(prompt: Prompt, config: ChatConfig) -> bool:
     return prompt.parallel_tool_calls and config.forced_several and len(prompt.tool_choice.names) != 1
 
 
+def format_schema(prompt: Prompt, config: ChatConfig) -> Json | None:
+    """The schema of an answer that llguidance holds to a format; None where it does not: its grammar leaves no room for
+    a call.
+    """
+    if config.schemas != "llguidance" or prompt.format.type == "text" or prompt.callable_functions:
+        return None
+    return prompt.format.schema or {"type": "object"}
+
+
+def put_in_mouth(prompt: Prompt, config: ChatConfig, *, forced: bool) -> str:
+    """What the answer is begun with for the model, which is no part of it, or was said before.
+
+    Args:
+        forced: whether a call is had by a schema.
+    """
+    by_schema = forced and config.schemas == "llguidance" and held_function(prompt, config) is None
+    return (json_grammar.FENCE if by_schema or format_schema(prompt, config) else "") + prompt.prefix
+
+
 def shows_in_words(prompt: Prompt, config: ChatConfig) -> bool:
     """Whether functions are told in words that the model may call; not where its answer is held to something else."""
     free = prompt.tool_choice.mode != "required" and prompt.format.type == "text"
@@ -96,7 +115,8 @@ def shows_in_words(prompt: Prompt, config: ChatConfig) -> bool:
 
 def is_bound(prompt: Prompt, config: ChatConfig) -> bool:
     """Whether the answer is held to a schema that is bound by its tokens."""
-    held = prompt.format.type == "json_schema" or holds_to_schema(prompt, config)
+    by_grammar = format_schema(prompt, config) is not None
+    held = prompt.format.type == "json_schema" or holds_to_schema(prompt, config) or by_grammar
     return config.bounds_schemas and prompt.max_output_tokens is not None and held
 
 
@@ -154,6 +174,8 @@ def _calling(prompt: Prompt, config: ChatConfig, native_calls: bool) -> Json:
         if (held := held_function(prompt, config)) and held.grammar and config.grammars:
             return written.constraint(held.grammar, config.grammars)
         schema = _bound_schema(forced.schema(functions, several=allows_several(prompt, config)), prompt, config)
+        if config.schemas == "llguidance":
+            return {"grammar": json_grammar.whole(schema)}
         return _held_to("call", schema, config, strict=True)
     fields = _format(prompt, config)
     if not functions or shows_in_words(prompt, config):
@@ -183,6 +205,10 @@ def _bound_schema(schema: Json, prompt: Prompt, config: ChatConfig) -> Json:
 
 
 def _format(prompt: Prompt, config: ChatConfig) -> Json:
+    if schema := format_schema(prompt, config):
+        tokens = prompt.max_output_tokens
+        bounded = bounds.bound_lightly(schema, tokens) if config.bounds_schemas and tokens is not None else schema
+        return {"grammar": json_grammar.whole(bounded)}
     wanted = prompt.format
     match wanted.type:
         case "text":
@@ -217,8 +243,9 @@ def messages(prompt: Prompt, config: ChatConfig, *, native_calls: bool = False) 
         items = fenced.calls_to_messages(items)
     out = _system(front, config)
     out += _Conversation(items, config).messages()
-    if prompt.prefix:
-        out.append({"role": "assistant", "content": prompt.prefix})
+    by_schema = holds_to_schema(prompt, config) and not native_calls
+    if begun := put_in_mouth(prompt, config, forced=by_schema):
+        out.append({"role": "assistant", "content": begun})
     if not out:  # some clients have a model loaded by an empty prompt, and most servers refuse an empty list
         out.append({"role": "user", "content": ""})
     return neutralize(out, tokens_for(config.model, config.control_tokens))

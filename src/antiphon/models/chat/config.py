@@ -38,10 +38,11 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
             which every server named above enforces token by token. ``native``: the server's own
             ``tool_choice``, for hosted models.
         grammars: whose way of holding a whole answer to a grammar the server speaks; None when it does not.
-        schemas: the field by which the server is told the schema of an answer.
+        schemas: the field by which the server is told the schema of an answer. ``llguidance``: as a grammar, of
+            llama.cpp and models that do not reason; it needs ``supports_prefill``.
         forced_several: whether several calls may be made where one is required and ``parallel_tool_calls`` allows it.
         bounds_schemas: whether what a schema leaves free is bound by the answer's tokens, and an answer that is held to
-            one has a limit in any case; for samplers by llguidance.
+            one has a limit in any case.
         supports_prefill: whose way of continuing a begun answer the server speaks; None when it cannot.
         counter: how the tokens of a prompt are counted; None to find that out.
         tokenizer: a folder with the model's ``tokenizer.json`` and chat template, or that file; empty for none.
@@ -90,7 +91,7 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int | None = None
     forced_calls: Literal["schema", "native"] = "schema"
     grammars: Literal["llamacpp", "vllm", "guided"] | None = None
-    schemas: Literal["response_format", "guided_json"] = "response_format"
+    schemas: Literal["response_format", "guided_json", "llguidance"] = "response_format"
     forced_several: bool = True
     bounds_schemas: bool = False
     supports_prefill: Literal["llamacpp", "vllm"] | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from antiphon.models import Delta, Prompt, Text, ToolMeasure
-from antiphon.models.chat.body import allows_several, held_function, shows_in_words
+from antiphon.models.chat.body import allows_several, held_function, put_in_mouth, shows_in_words
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.dialect import Dialect
 from antiphon.models.chat.forced import ForcedCall
@@ -100,8 +100,9 @@ def filters(
     functions = prompt.callable_functions
     reads = (config.text_calls and config.tool_help != "off") or shows_in_words(prompt, config)
     chain: list[Filter] = []
-    if (prompt.prefix or begun) and config.supports_prefill == "llamacpp":
-        chain.append(Repeated(prompt.prefix or begun))
+    mouth = put_in_mouth(prompt, config, forced=forced) or begun
+    if mouth and config.supports_prefill == "llamacpp":
+        chain.append(Repeated(mouth))
     if begun:
         chain.append(Begun(begun))
     held = held_function(prompt, config) if forced else None

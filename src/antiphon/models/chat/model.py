@@ -18,7 +18,15 @@ import msgspec
 from yarl import URL
 
 from antiphon.models import ContextTooLong, Delta, Prompt, ToolHelp
-from antiphon.models.chat.body import body, held_function, holds_to_schema, limit_answer, with_n_probs
+from antiphon.models.chat.body import (
+    body,
+    format_schema,
+    held_function,
+    holds_to_schema,
+    is_bound,
+    limit_answer,
+    with_n_probs,
+)
 from antiphon.models.chat.choice import is_choice, sample_choice
 from antiphon.models.chat.config import ChatConfig
 from antiphon.models.chat.connections import (
@@ -44,6 +52,7 @@ from antiphon.models.chat.errors import (
     wanted_back,
 )
 from antiphon.models.chat.stream import ChatStream
+from antiphon.models.chat.to_end import sample_to_end
 from antiphon.models.tokens import shows_images
 from antiphon.wire import Json
 from antiphon.wire.errors import ApiError, InvalidRequest, UpstreamError
@@ -142,7 +151,8 @@ class ChatModel:
         prompt = limit_answer(prompt, self.config)
         if is_choice(prompt, self.config):
             return sample_choice(self._open, prompt, self.config)
-        return self._open(prompt)
+        schema = format_schema(prompt, self.config) if is_bound(prompt, self.config) and not prompt.prefix else None
+        return sample_to_end(self._open, prompt, schema) if schema is not None else self._open(prompt)
 
     def _open(self, prompt: Prompt, begun: str = "") -> _Answer:
         shows_any = self.config.supports_images and shows_images(prompt)
@@ -169,9 +179,18 @@ class ChatModel:
             return await self._start_either_way(clipped, begun)
 
     def _start_either_way(self, prompt: Prompt, begun: str) -> Awaitable[tuple[aiohttp.ClientResponse, ChatStream]]:
-        if self._native_calls or not holds_to_schema(prompt, self.config):
-            return self._start_once(prompt, native=self._native_calls, begun=begun)
-        return self._start_by_schema(prompt)
+        if not self._native_calls and holds_to_schema(prompt, self.config):
+            return self._start_by_schema(prompt)
+        if format_schema(prompt, self.config) is not None and not prompt.prefix:
+            return self._start_by_grammar(prompt)
+        return self._start_once(prompt, native=self._native_calls, begun=begun)
+
+    async def _start_by_grammar(self, prompt: Prompt) -> tuple[aiohttp.ClientResponse, ChatStream]:
+        """A format is had by a grammar, or as the server makes one of its schema when it refuses that."""
+        try:
+            return await self._start_once(prompt, native=self._native_calls)
+        except InvalidRequest:
+            return await self._start_once(prompt, native=self._native_calls, by_grammar=False)
 
     async def _start_by_schema(self, prompt: Prompt) -> tuple[aiohttp.ClientResponse, ChatStream]:
         """A required call is had by a grammar or a schema, or by the server's own ``tool_choice`` when it refuses
@@ -188,18 +207,22 @@ class ChatModel:
             return started
 
     async def _start_once(
-        self, prompt: Prompt, *, native: bool, begun: str = ""
+        self, prompt: Prompt, *, native: bool, begun: str = "", by_grammar: bool = True
     ) -> tuple[aiohttp.ClientResponse, ChatStream]:
-        forced = holds_to_schema(prompt, self.config) and not native
-        sent = body(prompt, self.config, native_calls=native, begun=begun)
+        def known(config: ChatConfig) -> ChatConfig:
+            return config if by_grammar else msgspec.structs.replace(config, schemas="response_format")
+
+        config = known(self.config)
+        forced = holds_to_schema(prompt, config) and not native
+        sent = body(prompt, config, native_calls=native, begun=begun)
         try:
             response = await self._ask_for_answer(sent)
         except InvalidRequest as refusal:
-            again = body(prompt, self._learn_from(refusal), native_calls=native, begun=begun)
+            again = body(prompt, known(self._learn_from(refusal)), native_calls=native, begun=begun)
             if again == sent:
                 raise
             response = await self._ask_for_answer(again)
-        return response, ChatStream(prompt, self.config, forced=forced, begun=begun)
+        return response, ChatStream(prompt, config, forced=forced, begun=begun)
 
     def _learn_from(self, refusal: InvalidRequest) -> ChatConfig:
         """What is known of the model now that it refused a prompt. What it wants to have back is sent from now on; what

@@ -1,4 +1,4 @@
-"""References in schemas that move, or that a sampler does not follow. Pure."""
+"""Schemas as trees: their nodes, and references that move or that a sampler does not follow. Pure."""
 
 from __future__ import annotations
 
@@ -36,19 +36,25 @@ def name_root(schema: Json) -> Json:
     return {**turned, "$defs": {**(turned.get("$defs") or {}), name: root}}
 
 
-def _turn(node: Any, turn: Callable[[str], str]) -> Any:
-    if isinstance(node, list):
-        return [_turn(one, turn) for one in cast(list[Any], node)]
-    if not isinstance(node, dict):
-        return node
-    return {key: _turn_member(key, value, turn) for key, value in cast(Json, node).items()}
+def change_schemas(schema: Json, change: Callable[[Json], Json]) -> Json:
+    """The schema with ``change`` made to it, after it was made to each schema in it."""
+    return change({keyword: _change_in(keyword, value, change) for keyword, value in schema.items()})
 
 
-def _turn_member(key: str, value: Any, turn: Callable[[str], str]) -> Any:
-    if key in _DATA:
+def _change_in(keyword: str, value: Any, change: Callable[[Json], Json]) -> Any:
+    if keyword in _DATA:
         return value
-    if key == "$ref" and isinstance(value, str):
-        return turn(value)
-    if key in _NAMED_SCHEMAS and isinstance(value, dict):
-        return {name: _turn(one, turn) for name, one in cast(Json, value).items()}
-    return _turn(value, turn)
+    if isinstance(value, list):
+        return [_change_in("", one, change) for one in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    if keyword in _NAMED_SCHEMAS:
+        return {name: _change_in("", one, change) for name, one in cast(Json, value).items()}
+    return change_schemas(cast(Json, value), change)
+
+
+def _turn(schema: Json, turn: Callable[[str], str]) -> Json:
+    def turn_one(node: Json) -> Json:
+        return {**node, "$ref": turn(node["$ref"])} if isinstance(node.get("$ref"), str) else node
+
+    return change_schemas(schema, turn_one)

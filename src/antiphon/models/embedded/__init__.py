@@ -38,7 +38,7 @@ from antiphon.models.embedded.llamacpp import (
 )
 from antiphon.models.embedded.pool import Gate, Pool, fit_pool, least_pool
 from antiphon.models.embedded.progress import Reporter
-from antiphon.models.embedded.vocabulary import NoVocabulary, control_tokens, shows_functions
+from antiphon.models.embedded.vocabulary import NoVocabulary, control_tokens, reasons, shows_functions
 
 SLOTS = 2
 FILE_POOL = Pool(window_tokens=8192, tokens=SLOTS * 8192, slots=SLOTS)
@@ -71,7 +71,8 @@ def locate(name: str, data: Path, say: Say, threads: int = 0, reporter: Reporter
         if not path.is_file():
             raise CannotEmbed(f"there is no file {path}")
         pool = pool_of_file(path, memory_bytes())
-        return Settings(model=path, log=log, alias=path.stem, pool=pool, threads=threads, tool_format=_format_of(path))
+        settings = Settings(model=path, log=log, alias=path.stem, pool=pool, threads=threads)
+        return _with_template(settings)
     chosen = choose_model(name)
     say(f"Model: {chosen.why}")
     try:
@@ -90,10 +91,12 @@ def locate(name: str, data: Path, say: Say, threads: int = 0, reporter: Reporter
     )
 
 
-def _format_of(path: Path) -> ToolFormat:
-    """How a model is shown functions of which no more is known than its file says."""
+def _with_template(settings: Settings) -> Settings:
+    """How a model is asked of which no more is known than its file says."""
+    path = settings.model
     try:
-        return "template" if shows_functions(path) else "fenced"
+        tool_format: ToolFormat = "template" if shows_functions(path) else "fenced"
+        return msgspec.structs.replace(settings, tool_format=tool_format, reasons=reasons(path))
     except (NoVocabulary, OSError) as error:
         raise CannotEmbed(f"{path}: {error}") from error
 
@@ -229,6 +232,7 @@ class EmbeddedModel:
                 model=server.settings.alias,
                 context_tokens=server.context_tokens,
                 grammars="llamacpp",
+                schemas="response_format" if server.settings.reasons else "llguidance",
                 supports_prefill="llamacpp",
                 forced_several=not server.settings.tools_unreliable,
                 bounds_schemas=tool_help == "repair",

@@ -48,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         pool: the contexts of its slots; the server lowers the window to what the model was trained for.
         tool_format: how functions are shown to it.
         call_odds: from which odds on a call is made; None to leave that to the model.
+        reasons: whether it may think before it answers.
         tools_unreliable: whether its calls are known not to be relied on.
         threads: threads that compute.
         prompt_cache_bytes: memory for contexts of earlier requests that lost their slot.
@@ -63,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool: Pool
     tool_format: ToolFormat = "template"
     call_odds: float | None = None
+    reasons: bool = False
     tools_unreliable: bool = False
     threads: int = 1
     prompt_cache_bytes: int = 256 << 20

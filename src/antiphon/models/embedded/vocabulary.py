@@ -1,4 +1,4 @@
-"""What a model's own file declares: its control tokens, and whether its chat template shows functions."""
+"""What a model's own file declares: its control tokens, and what its chat template knows of functions and reasoning."""
 
 from __future__ import annotations
 
@@ -46,8 +46,21 @@ def shows_functions(model: Path) -> bool:
         NoVocabulary: it is no such file.
         OSError: it cannot be read.
     """
-    template = _read(model, _TEMPLATE).get(_TEMPLATE, "")
-    return re.search(r"\btools\b", str(template)) is not None
+    return re.search(r"\btools\b", _template(model)) is not None
+
+
+def reasons(model: Path) -> bool:
+    """Whether the chat template of a ``.gguf`` file has to do with reasoning. Blocks for some tenths of a second.
+
+    Raises:
+        NoVocabulary: it is no such file.
+        OSError: it cannot be read.
+    """
+    return re.search(r"think|reason|<\|channel", _template(model)) is not None
+
+
+def _template(model: Path) -> str:
+    return str(_read(model, _TEMPLATE).get(_TEMPLATE, ""))
 
 
 def _read(model: Path, *wanted: str) -> dict[str, Any]:
