@@ -59,6 +59,17 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     toolbox: Toolbox = Toolbox()
 
 
+class Extra(msgspec.Struct, frozen=True):
+    """What a request in another dialect has beside what this API has; bounds of its own hold there.
+
+    Attributes:
+        known: the names of those that the server of every model knows, because it speaks that dialect.
+    """
+
+    members: Json
+    known: tuple[str, ...]
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One accepted request.
 
@@ -78,6 +89,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         compact_threshold: how many tokens of context are compacted in the middle of the response; 0 leaves that to the
             server, None for never.
         tools: the request's tools that this server runs, whole.
+        known: the members of ``prompt.extra`` that every model is given.
     """
 
     response: Response
@@ -91,6 +103,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[Json, ...] = ()
     compacts: bool = False
     compact_threshold: int | None = None
+    known: tuple[str, ...] = ()
 
     @property
     def input(self) -> tuple[Json, ...]:
@@ -121,7 +134,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """The same for a model that accepts those undocumented members of the request."""
         if not self.prompt.extra:
             return self
-        extra = {name: value for name, value in self.prompt.extra.items() if name in accepts}
+        extra = {name: value for name, value in self.prompt.extra.items() if name in accepts or name in self.known}
         return msgspec.structs.replace(
             self,
             prompt=msgspec.structs.replace(self.prompt, extra=extra),
@@ -142,7 +155,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan(
-    body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool = True, extra: Json | None = None
+    body: object, *, defaults: Defaults, ids: Ids, now: int, generate: bool = True, extra: Extra | None = None
 ) -> Plan:
     """What to do for ``body``, the decoded JSON of a create request.
 
@@ -150,7 +163,7 @@ def plan(
         ids: makes a fresh id of a prefix; called for the response first, then for items in order.
         now: Unix seconds.
         generate: False for a request that only prepares, which may be empty.
-        extra: members that are no part of this API, as another dialect brings them; bounds of its own hold there.
+        extra: members that are no part of this API; None for a request in this API's own form.
 
     Raises:
         InvalidRequest: the first thing wrong, with the official code and the JSON path.
@@ -172,9 +185,9 @@ def plan(
     if generate:
         _refuse_empty(request, items)
     response, prompt = _answer(request, raw, items, id, now, defaults)
-    extra = {**(find_undocumented(raw, CreateRequest) if ignored else {}), **(extra or {})}
-    if extra:
-        prompt = msgspec.structs.replace(prompt, extra=extra)
+    beside = {**(find_undocumented(raw, CreateRequest) if ignored else {}), **(extra.members if extra else {})}
+    if beside:
+        prompt = msgspec.structs.replace(prompt, extra=beside)
     options = request.stream_options
     window = request.background_options and request.background_options.completion_window
     return Plan(
@@ -184,11 +197,12 @@ def plan(
         generate=generate,
         include=frozenset(request.include or ()),
         obfuscate=options is None or options.include_obfuscation is not False,
-        ignored=tuple(dict.fromkeys((*ignored, *map(plain, extra), *_find_ignored_tools(raw, items, defaults)))),
+        ignored=tuple(dict.fromkeys((*ignored, *map(plain, beside), *_find_ignored_tools(raw, items, defaults)))),
         priority=_PRIORITIES[window] if window else 0,
         tools=tuple(tool for tool in raw.get("tools", ()) if defaults.toolbox.serves(tool["type"])),
         compacts=bool(items) and items[-1]["type"] == "compaction_trigger",
         compact_threshold=_threshold(request),
+        known=extra.known if extra else (),
     )
 
 

@@ -317,6 +317,18 @@ async def test_a_strict_server_takes_what_the_official_api_documents() -> None:
     assert answer.headers["x-antiphon-ignored"] == "modalities, prediction, web_search_options"
 
 
+async def test_what_every_server_of_this_dialect_knows_is_passed_on() -> None:
+    asked: Any = {"model": "m", "stop": ["\nObservation:"], "seed": 7, "logit_bias": {"9": -100}}
+    model = ScriptedModel([Text("Ok."), DONE], [Text("Ok."), DONE])
+    async with client_of(model) as client:
+        passed = await client.chat.completions.with_raw_response.create(messages=ASK, extra_body={"top_q": 1}, **asked)
+        named = await client.responses.with_raw_response.create(model="m", input="Hi", extra_body={"seed": 7})
+    assert model.prompts[0].extra == {name: asked[name] for name in ("stop", "seed", "logit_bias")}
+    assert passed.headers["x-antiphon-ignored"] == "top_q"
+    assert model.prompts[1].extra == {}
+    assert named.headers["x-antiphon-ignored"] == "seed"
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_strict_server_takes_its_own_answers_back_as_the_sdk_holds_them(streamed: bool) -> None:
     model = ScriptedModel([Reasoning("hm"), Call(0, "weather", '{"city":"Rome"}', "c1"), DONE], [Text("{}"), DONE])

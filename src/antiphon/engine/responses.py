@@ -27,7 +27,7 @@ from antiphon.engine.memory import LaneMemory
 from antiphon.engine.reads import Reads
 from antiphon.engine.synthesis import synthesize, take_snapshot
 from antiphon.files.citations import Sources
-from antiphon.intake import Plan
+from antiphon.intake import Extra, Plan
 from antiphon.log import Log, NullLog, Reader, StaticReader, decode_event, read_log
 from antiphon.models import Model, Prompt, Roster
 from antiphon.models.tokens import estimate_prompt
@@ -148,7 +148,7 @@ class Responses:
         *,
         memory: LaneMemory | None = None,
         generate: bool = True,
-        extra: Json | None = None,
+        extra: Extra | None = None,
     ) -> None:
         """Answer a create request.
 
@@ -203,7 +203,7 @@ class Responses:
         *,
         memory: LaneMemory | None = None,
         generate: bool = True,
-        extra: Json | None = None,
+        extra: Extra | None = None,
     ) -> Run:
         """Check a create request whole: parameters, the key's limits, model, and the context it builds on.
 

@@ -62,6 +62,8 @@ _SAME: Final = (
 """Members that mean the same in both."""
 EXTRA: Final = ("stop", "seed", "logit_bias", "modalities", "audio", "prediction", "web_search_options")
 """Members that the other has not."""
+KNOWN: Final = ("stop", "seed", "logit_bias")
+"""Those that whoever speaks this dialect knows, as the servers of all models do."""
 _PARAMS: Final = {
     "input": "messages",
     "max_output_tokens": "max_completion_tokens",

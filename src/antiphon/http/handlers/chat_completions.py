@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
-from antiphon.http.chat import EXTRA, Chunks, name_in_chat, to_chat_error, to_completion, to_responses
+from antiphon.http.chat import EXTRA, KNOWN, Chunks, name_in_chat, to_chat_error, to_completion, to_responses
 from antiphon.http.chat_functions import (
     is_in_functions,
     name_in_functions,
@@ -17,6 +17,7 @@ from antiphon.http.chat_functions import (
 from antiphon.http.exchange import Exchange
 from antiphon.http.handlers.responses import HttpSink
 from antiphon.http.sse import EventStream
+from antiphon.intake import Extra
 from antiphon.log import encode
 from antiphon.wire import Json
 from antiphon.wire.chat import ChatRequest
@@ -58,12 +59,12 @@ def _without_nulls(body: Any) -> Json:
     return {name: value for name, value in cast(Json, body).items() if value is not None}
 
 
-def _read(raw: Json, *, strict: bool) -> tuple[ChatRequest, tuple[str, ...], Json]:
+def _read(raw: Json, *, strict: bool) -> tuple[ChatRequest, tuple[str, ...], Extra]:
     """The request, the paths of what is ignored, and the members that a model's server may know."""
     request, ignored = check(raw, ChatRequest, strict=strict)
-    extra = find_undocumented(raw, ChatRequest) | {name: raw[name] for name in EXTRA if name in raw}
-    passed = set(map(plain, extra))
-    return request, tuple(path for path in ignored if path not in passed), extra
+    members = find_undocumented(raw, ChatRequest) | {name: raw[name] for name in EXTRA if name in raw}
+    passed = set(map(plain, members))
+    return request, tuple(path for path in ignored if path not in passed), Extra(members, KNOWN)
 
 
 class _ChatStream(EventStream):
