@@ -164,6 +164,8 @@ def test_where_no_end_is_known_that_is_said(schema: Json) -> None:
         (thing(a=TEXT), "what is no JSON"),
         (thing(a=TEXT), '{"a" "x"}'),
         (thing(a=TEXT), "{x"),
+        (thing(a=NUMBER), '{"a": 1.x'),
+        (thing(a=TEXT), '{"a": "\\x", '),
     ],
 )
 def test_what_is_not_understood_is_left(schema: Json, written: str) -> None:
@@ -176,3 +178,8 @@ def test_the_grammar_of_a_schema_leaves_room_for_line_breaks_and_what_it_cannot_
     matcher = LLMatcher(LLTokenizer("byte"), whole(schema))
     text = '{\n  "a": "x"\n}'
     assert matcher.try_consume_tokens(list(text.encode())) == len(text)
+
+
+def test_many_branches_that_do_not_fit_are_no_depth() -> None:
+    branch = {"anyOf": [thing(a=thing(b={"const": n})) for n in range(100)]}
+    assert find_end(items(branch), '[{"a": {"b": 99}}', 100)[0] == ["]"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast
 
 from antiphon.models.chat import bounds
@@ -83,7 +84,10 @@ def find_end(schema: Json, written: str, tokens: int) -> tuple[list[Part], int]:
 
 
 def _find_end(schema: Json, written: str, chars: int) -> list[Part]:
-    _, missing = _Reader(schema, written, chars).value(schema, 0, frozenset())
+    try:
+        _, missing = _Reader(schema, written, chars).value(schema, 0, frozenset())
+    except ValueError as error:  # it is no JSON
+        raise Endless from error
     return missing or []
 
 
@@ -129,13 +133,12 @@ class _Reader(Schemas):
         if self._depth == _DEPTH_MAX:
             raise Endless
         self._depth += 1
-        for branch, refs in self._branches(node, outer):
-            try:
-                found = self._value(branch, at, refs)
-            except _OtherBranch:
-                continue
+        try:
+            for branch, refs in self._branches(node, outer):
+                with suppress(_OtherBranch):
+                    return self._value(branch, at, refs)
+        finally:
             self._depth -= 1
-            return found
         raise _OtherBranch
 
     def _branches(self, node: Any, outer: Refs) -> Iterator[tuple[Json, Refs]]:
@@ -186,7 +189,7 @@ class _Reader(Schemas):
         end = found.end()
         if end == len(self._text):
             # Its digits go on where the model says so: half a number is another number.
-            more = _rest_ofnumber(node, found[0])
+            more = _rest_of_number(node, found[0])
             return end, [Pattern(more)] if more else []
         _see_that_fits(node, json.loads(found[0]))
         return end, None
@@ -345,7 +348,7 @@ def _rest_of_escape(begun: str) -> str:
     return r"[\"\\bfnrt]" if begun == "\\" else f"[0-9a-fA-F]{{{6 - len(begun)}}}"
 
 
-def _rest_ofnumber(node: Json, begun: str) -> str:
+def _rest_of_number(node: Json, begun: str) -> str:
     """The regular expression of what may follow, and must where the last character is no digit."""
     least = 0 if begun[-1].isdigit() else 1
     if "e" in begun.lower():
