@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
@@ -33,6 +34,7 @@ _WINDOWS: Final = ("max_model_len", "context_length", "context_window", "max_con
 """Members of a listed model that tell its context window: of vLLM and SGLang, of hosted routers, of others."""
 _NAMES: Final = ("id", "name", "model", "model_name", "model_id", "modelId", "slug")
 """Members of a listed model that name it, first to last."""
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 Listed: TypeAlias = Mapping[str, int | None]
 """The models of a list by their names, each with its context window where the list tells it."""
@@ -181,7 +183,9 @@ def _name_of(entry: Any) -> str:
     model = cast(Json, entry)
     inner: Any = model.get("model")
     nested = cast(Json, inner) if isinstance(inner, dict) else {}
-    return next(filter(None, (_text_of(one.get(key)) for one in (model, nested) for key in _NAMES)), "")
+    found = [name for one in (model, nested) for key in _NAMES if (name := _text_of(one.get(key)))]
+    # Some number their models, and name them beside that.
+    return next((name for name in found if not _UUID.fullmatch(name)), next(iter(found), ""))
 
 
 def _text_of(name: Any) -> str:
