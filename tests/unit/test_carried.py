@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from typing import Any
 
+import msgspec
 import pytest
 
 from antiphon.models.chat.carried import Aside, load, unload
@@ -26,6 +28,11 @@ def test_a_call_without_an_id_gets_one_where_it_has_to_carry_something() -> None
 def test_what_cannot_be_carried_is_left() -> None:
     assert load("a", Aside({"x": "y" * CALL_ID_CHARS_MAX}), "made") == "a"
     assert load("a", Aside({"x": "\ud83d"}), "made") == "a"
+    assert load("a", Aside(nested(99)), "made") == "a"
+
+
+def nested(depth: int) -> Any:
+    return {"x": nested(depth - 1)} if depth else {}
 
 
 def packed(data: bytes) -> str:
@@ -43,6 +50,7 @@ def packed(data: bytes) -> str:
         packed(b"7"),
         packed(b'{"reasoning_details": [7]}'),
         packed(b"[" * 9999),
+        packed(msgspec.json.encode(Aside(nested(99)))),
     ],
 )
 def test_ids_of_anybodys_own(id: str) -> None:

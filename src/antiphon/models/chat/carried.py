@@ -8,6 +8,7 @@ brings back, however it keeps its conversation.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from itertools import chain
 from typing import Any, Final, cast
 
 import msgspec
@@ -16,6 +17,7 @@ from antiphon.wire import Json
 from antiphon.wire.values import CALL_ID_CHARS_MAX
 
 _MARK: Final = "__with__"
+_DEPTH_MAX: Final = 16
 
 
 class Aside(msgspec.Struct, omit_defaults=True):
@@ -51,7 +53,7 @@ def load(call_id: str, aside: Aside, made: str) -> str:
     Args:
         made: an id for a call that has none.
     """
-    if not aside and _MARK not in call_id:
+    if (not aside and _MARK not in call_id) or not _is_shallow(aside):
         return call_id
     try:
         packed = b64encode(msgspec.json.encode(aside)).decode()
@@ -66,10 +68,22 @@ def unload(call_id: str) -> tuple[str, Aside]:
     own, mark, packed = call_id.rpartition(_MARK)
     if mark:
         try:
-            return own, _DECODE(b64decode(packed, validate=True))
+            aside = _DECODE(b64decode(packed, validate=True))
         except (ValueError, RecursionError):
-            pass
+            return call_id, Aside()
+        if _is_shallow(aside):
+            return own, aside
     return call_id, Aside()
+
+
+def _is_shallow(aside: Aside) -> bool:
+    """Whether it is nested as little as what servers send; callers may send anything."""
+    level: list[Any] = [aside.extra_content, aside.reasoning_details]
+    for _ in range(_DEPTH_MAX):
+        objects = [cast(Json, one).values() for one in level if isinstance(one, dict)]
+        lists = [cast("list[Any]", one) for one in level if isinstance(one, list)]
+        level = list(chain(*objects, *lists))
+    return not level
 
 
 def is_signature(detail: Any) -> bool:
