@@ -169,13 +169,15 @@ async def test_what_the_upstream_knows_is_passed_on_and_the_rest_is_named(dialec
     assert answer.headers["x-antiphon-ignored"] == "min_p, caf?"
 
 
-@pytest.mark.parametrize("dialect", ["responses", "chat"])
-async def test_what_no_setting_says_the_upstream_knows_is_named_alone(dialect: str) -> None:
+@pytest.mark.parametrize(("dialect", "passed"), [("responses", set[str]()), ("chat", {"seed", "stop"})])
+async def test_what_neither_a_setting_nor_its_dialect_says_the_upstream_knows_is_named_alone(
+    dialect: str, passed: set[str]
+) -> None:
     async with Upstream() as upstream, client_of(upstream) as client:
         upstream.play(LISTED, sse(text("Hi"), finish()))
         answer = await ask(client, dialect, KNOBS)
-    assert not KNOBS.keys() & upstream.asked[-1].json.keys()
-    assert set(answer.headers["x-antiphon-ignored"].split(", ")) == set(KNOBS)
+    assert KNOBS.keys() & upstream.asked[-1].json.keys() == passed
+    assert set(answer.headers["x-antiphon-ignored"].split(", ")) == set(KNOBS) - passed
 
 
 async def test_a_strict_server_takes_what_chat_completions_document() -> None:
