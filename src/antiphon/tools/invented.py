@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from antiphon.wire import Json
 from antiphon.wire.items import content_texts
+from antiphon.wire.pointers import look_up, steps_of
 
 Verdict: TypeAlias = "bool | None"
 """Whether a value was said; None where that cannot be known."""
@@ -230,10 +231,8 @@ def _resolve(schema: Any, root: Json) -> Json:
 
 def _follow(reference: Any, root: Json) -> Any:
     """The definition that is referred to; None where there is none."""
-    found: Any = root if isinstance(reference, str) and reference.startswith("#/") else None
-    for part in str(reference).split("/")[1:]:
-        found = cast(Json, found).get(part) if isinstance(found, dict) else None
-    return found
+    is_within = isinstance(reference, str) and reference.startswith("#/")
+    return look_up(root, steps_of(reference[1:])) if is_within else None
 
 
 def _texts(items: Iterable[Json]) -> Iterator[str]:

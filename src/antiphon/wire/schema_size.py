@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 import msgspec
 
 from antiphon.wire import Json
+from antiphon.wire.pointers import look_up, steps_of
 
 LEVELS_MAX: Final = 100
 """How deep a schema may be nested: everything that reads one, here or in a model's server, can follow that far."""
@@ -273,14 +274,9 @@ class Links:
         return self._follow_pointer(local[1:]) if local.startswith("#/") else self._find_anchor(local[1:])
 
     def _follow_pointer(self, pointer: str) -> Sequence[_Spot]:
-        node: Any = self._root
-        steps = [step.replace("~1", "/").replace("~0", "~") for step in _unquote(pointer).split("/")[1:]]
-        for step in steps:
-            if isinstance(node, dict):
-                node = cast(Json, node).get(step)
-            elif isinstance(node, list) and step.isdecimal() and len(step) < 7:
-                node = next(iter(cast("list[Any]", node)[int(step) : int(step) + 1]), None)
-        return (_Spot(cast(Json, node), tuple(steps)),) if isinstance(node, dict) else ()
+        steps = steps_of(pointer)
+        node = look_up(self._root, steps)
+        return (_Spot(cast(Json, node), steps),) if isinstance(node, dict) else ()
 
     def _find_anchor(self, name: str) -> Sequence[_Spot]:
         if self._anchors is None:
@@ -292,12 +288,6 @@ def _refuse_new_base(names: Sequence[Any], spot: _Spot) -> None:
     """Below an ``$id``, references count from another root; ``#name`` is but an anchor."""
     if any(isinstance(name, str) and not name.startswith("#") for name in names):
         raise Excess(f"In context={_describe(spot)}, '$id' is known at the top of a schema only.")
-
-
-def _unquote(pointer: str) -> str:
-    from urllib.parse import unquote  # rarely needed
-
-    return unquote(pointer) if "%" in pointer else pointer
 
 
 def _anchors(root: Json) -> dict[str, list[_Spot]]:

@@ -33,7 +33,7 @@ _DEPTH_MAX: Final = 32
 _FIXED: Final = ("enum", "const", "pattern")
 _COMBINED: Final = ("$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties", "unevaluatedProperties")
 """Keywords by which an object has members beside its own."""
-_BRANCHES: Final = ("anyOf", "oneOf")
+BRANCHES: Final = ("anyOf", "oneOf")
 _DEFINITIONS: Final = ("$defs", "definitions")
 
 
@@ -55,14 +55,14 @@ def _bound_one_lightly(node: Json, tokens: int) -> Json:
         node = _close(node)
     if "string" in types and ("format" in node or "pattern" in node):
         chars = min(FORMAT_CHARS_MIN, max(tokens // 2, FORMAT_CHARS_LEAST))
-        node = _lower_bound(node, "maxLength", chars, least=_number(node, "minLength"))
+        node = _lower_bound(node, "maxLength", chars, least=number(node, "minLength"))
     return _bound_number(node, 0, 0) if "number" in types or "integer" in types else node
 
 
 def _bound(node: Json, tokens: int, depth: int) -> Json:
     if depth > _DEPTH_MAX:
         return node
-    for keyword in _BRANCHES:
+    for keyword in BRANCHES:
         if isinstance(node.get(keyword), list):
             node = {**node, keyword: [_each(one, tokens, depth) for one in node[keyword]]}
     for keyword in _DEFINITIONS:
@@ -89,7 +89,7 @@ def _bound_text(node: Json, tokens: int, depth: int) -> Json:
     if any(keyword in node for keyword in _FIXED):
         return node
     chars = max(tokens * CHARS_PER_TOKEN, FORMAT_CHARS_MIN if "format" in node else CHARS_MIN)
-    return _lower_bound(node, "maxLength", chars, least=_number(node, "minLength"))
+    return _lower_bound(node, "maxLength", chars, least=number(node, "minLength"))
 
 
 def _bound_number(node: Json, tokens: int, depth: int) -> Json:
@@ -109,10 +109,10 @@ def _bound_number(node: Json, tokens: int, depth: int) -> Json:
 def _bound_list(node: Json, tokens: int, depth: int) -> Json:
     items: Any = node.get("items")
     fit = max(tokens // least(items, depth), 1)
-    node = _lower_bound(node, "maxItems", fit, least=_number(node, "minItems"))
+    node = _lower_bound(node, "maxItems", fit, least=number(node, "minItems"))
     if not isinstance(items, dict):
         return node
-    return {**node, "items": _each(items, tokens // max(_number(node, "maxItems"), 1), depth)}
+    return {**node, "items": _each(items, tokens // max(number(node, "maxItems"), 1), depth)}
 
 
 def _bound_object(node: Json, tokens: int, depth: int) -> Json:
@@ -138,10 +138,10 @@ def _bound_map(node: Json, tokens: int, depth: int) -> Json:
         return node
     values: Any = node.get("additionalProperties")
     fit = max(tokens // (_TEXT_TOKENS + least(values, depth)), 1)
-    node = _lower_bound(node, "maxProperties", fit, least=_number(node, "minProperties"))
+    node = _lower_bound(node, "maxProperties", fit, least=number(node, "minProperties"))
     if not isinstance(values, dict):
         return node
-    return {**node, "additionalProperties": _each(values, tokens // max(_number(node, "maxProperties"), 1), depth)}
+    return {**node, "additionalProperties": _each(values, tokens // max(number(node, "maxProperties"), 1), depth)}
 
 
 _BY_KIND: Final[dict[str, Callable[[Json, int, int], Json]]] = {
@@ -159,7 +159,8 @@ def _lower_bound(node: Json, keyword: str, value: int, *, least: int) -> Json:
     return {**node, keyword: max(min(given, value) if isinstance(given, int) else value, least)}
 
 
-def _number(node: Json, keyword: str) -> int:
+def number(node: Json, keyword: str) -> int:
+    """A bound that the schema gives; 0 for none."""
     value: Any = node.get(keyword)
     return value if isinstance(value, int) else 0
 
@@ -183,8 +184,8 @@ def least(node: Any, depth: int = 0) -> int:
         names = sum(map(len, members)) // _CHARS_OF_NAMES_PER_TOKEN
         return _OTHER_TOKENS + names + sum(least(one, depth + 1) for one in members.values())
     if isinstance(items, dict):
-        return _OTHER_TOKENS + max(_number(known, "minItems"), 1) * least(items, depth + 1)
-    for keyword in _BRANCHES:
+        return _OTHER_TOKENS + max(number(known, "minItems"), 1) * least(items, depth + 1)
+    for keyword in BRANCHES:
         if isinstance(known.get(keyword), list):
             return max((least(one, depth + 1) for one in known[keyword]), default=_OTHER_TOKENS)
     return _TEXT_TOKENS if _is_free(known) else _OTHER_TOKENS

@@ -15,17 +15,7 @@ from typing import Any, Final, cast
 from antiphon.models.chat import bounds
 from antiphon.models.chat.arguments import compact
 from antiphon.models.chat.json_grammar import Part, Pattern
-from antiphon.models.chat.shortest import (
-    BRANCHES,
-    Endless,
-    Refs,
-    Schemas,
-    Shortest,
-    number,
-    properties,
-    required,
-    without,
-)
+from antiphon.models.chat.shortest import Endless, Refs, Schemas, Shortest, properties, required, without
 from antiphon.wire import Json
 
 _CHARS_MIN: Final = 8
@@ -143,7 +133,7 @@ class _Reader(Schemas):
 
     def _branches(self, node: Any, outer: Refs) -> Iterator[tuple[Json, Refs]]:
         known, outer = self.follow(node, outer)
-        keyword = next((one for one in BRANCHES if isinstance(known.get(one), list)), None)
+        keyword = next((one for one in bounds.BRANCHES if isinstance(known.get(one), list)), None)
         if keyword is None:
             yield known, outer
             return
@@ -207,7 +197,7 @@ class _Reader(Schemas):
             raise Endless
         begun = found[3] or ""
         length = len(json.loads(f'"{found[1]}"', strict=False))
-        missing = max(0, number(node, "minLength") - length - bool(begun))
+        missing = max(0, bounds.number(node, "minLength") - length - bool(begun))
         room = max(0, node["maxLength"] - length - bool(begun)) if "maxLength" in node else self._chars
         more = Pattern(f"{_rest_of_escape(begun)}{_CHARACTER}{{{missing},{max(missing, min(room, self._chars))}}}")
         return len(self._text), [more, '"']
@@ -234,7 +224,7 @@ class _Reader(Schemas):
 
     def _end_of_list(self, node: Json, count: int, outer: Refs) -> list[Part]:
         parts: list[Part] = []
-        for n in range(count, number(node, "minItems")):
+        for n in range(count, bounds.number(node, "minItems")):
             first: Any = node.get("prefixItems") or ()
             item = first[n] if n < len(first) else node.get("items", True)
             parts += [*([", "] if n else []), self._shortest.of(item, outer)]
@@ -278,7 +268,7 @@ class _Reader(Schemas):
         missing = [name for name in properties(node) if name in required(node) and name not in seen]
         if behind_comma and not missing:
             return self._one_more(node, seen, outer)
-        if len(seen) + len(missing) < max(len(required(node)), number(node, "minProperties")):
+        if len(seen) + len(missing) < max(len(required(node)), bounds.number(node, "minProperties")):
             raise Endless
         parts: list[Part] = []
         for n, name in enumerate(missing):

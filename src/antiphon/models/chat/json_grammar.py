@@ -17,7 +17,7 @@ from antiphon.wire import Json
 FENCE: Final = "```json\n"
 """What such an answer is begun with, for models write better JSON where they would have written it by themselves."""
 
-_OF_LLGUIDANCE: Final = "%llguidance {}\n"
+LLGUIDANCE: Final = "%llguidance {}\n"
 """By this llama.cpp knows it from a grammar in its own words."""
 _SPACED: Final[Json] = {"whitespace_pattern": r"( |\n {0,20})?"}
 """One space, or a line break and what indents the next line. Of more, small models make no end."""
@@ -38,12 +38,12 @@ Part: TypeAlias = str | Pattern | Json
 
 def whole(schema: Json) -> str:
     """The grammar of an answer that fits the schema."""
-    return f"{_OF_LLGUIDANCE}start: {_value(schema, _SPACED)}"
+    return f"{LLGUIDANCE}start: {_value(schema, _SPACED)}"
 
 
 def sequence(parts: Sequence[Part]) -> str:
     """The grammar of an answer of these pieces."""
-    return f"{_OF_LLGUIDANCE}start: {' '.join(map(_piece, parts))}"
+    return f"{LLGUIDANCE}start: {' '.join(map(_piece, parts))}"
 
 
 def _piece(part: Part) -> str:

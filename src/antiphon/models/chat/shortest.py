@@ -8,8 +8,8 @@ from typing import Any, Final, TypeAlias, cast
 
 from antiphon.models.chat import bounds
 from antiphon.wire import Json
+from antiphon.wire.pointers import look_up, steps_of
 
-BRANCHES: Final = ("anyOf", "oneOf")
 Refs: TypeAlias = frozenset[str]
 _REFS_MAX: Final = 64
 _BEYOND: Final = ("allOf", "if", "not", "patternProperties", "dependentSchemas", "propertyNames", "contains")
@@ -56,12 +56,7 @@ class Schemas:
         raise Endless
 
     def _target(self, ref: Any) -> Json:
-        node: Any = self._root
-        if not isinstance(ref, str) or not ref.startswith("#"):
-            raise Endless
-        for name in ref[1:].split("/")[1:]:
-            name = name.replace("~1", "/").replace("~0", "~")
-            node = cast(Json, node).get(name) if isinstance(node, dict) else None
+        node = look_up(self._root, steps_of(ref[1:])) if isinstance(ref, str) and ref.startswith("#") else None
         if not isinstance(node, dict):
             raise Endless
         return cast(Json, node)
@@ -89,7 +84,7 @@ class Shortest(Schemas):
         outer |= refs
         if "const" in known or "enum" in known:
             return {keyword: known[keyword] for keyword in ("type", "const", "enum") if keyword in known}
-        for keyword in BRANCHES:
+        for keyword in bounds.BRANCHES:
             if isinstance(known.get(keyword), list):
                 return {"anyOf": self._branches(known, keyword, outer)}
         return self._alone(known, outer)
@@ -110,7 +105,9 @@ class Shortest(Schemas):
             node, kinds = {**_ANY, **node}, bounds.kinds(_ANY)
         short = {keyword: node[keyword] for keyword in _KEPT if keyword in node}
         if "string" in kinds and "pattern" not in node:
-            chars = max(self._chars, bounds.FORMAT_CHARS_LEAST if "format" in node else 0, number(node, "minLength"))
+            chars = max(
+                self._chars, bounds.FORMAT_CHARS_LEAST if "format" in node else 0, bounds.number(node, "minLength")
+            )
             short["maxLength"] = min(chars, node.get("maxLength", chars))
         if "array" in kinds:
             short |= self._list(node, outer)
@@ -119,7 +116,7 @@ class Shortest(Schemas):
         return bounds.bound_lightly(short, 0)
 
     def _list(self, node: Json, outer: Refs) -> Json:
-        least = number(node, "minItems")
+        least = bounds.number(node, "minItems")
         if not least:
             return {"maxItems": 0}
         if node.get("prefixItems"):
@@ -128,7 +125,7 @@ class Shortest(Schemas):
 
     def _object(self, node: Json, outer: Refs) -> Json:
         names = [name for name in properties(node) if name in required(node)]
-        if len(names) < max(len(required(node)), number(node, "minProperties")):
+        if len(names) < max(len(required(node)), bounds.number(node, "minProperties")):
             raise Endless
         short = {name: self.of(properties(node)[name], outer) for name in names}
         return {"properties": short, "required": names, "additionalProperties": False}
@@ -149,9 +146,3 @@ def required(node: Json) -> Sequence[str]:
     """The names of the members that it must have."""
     found: Any = node.get("required")
     return cast("list[str]", found) if isinstance(found, list) else ()
-
-
-def number(node: Json, keyword: str) -> int:
-    """A bound that the schema gives; 0 for none."""
-    found: Any = node.get(keyword)
-    return found if isinstance(found, int) else 0

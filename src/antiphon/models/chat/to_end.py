@@ -90,12 +90,11 @@ def _go_on(prompt: Prompt, schema: Json, written: str, cut: Finish) -> Prompt | 
 def _join(prompt: Prompt, written: str, before: Finish | None, last: Finish) -> Finish:
     """The end of all samples so far. The prompt was read once: what is read again is not counted."""
     reason, usage = last.reason, last.usage
-    if reason == "length" and fits_format(prompt.format, written):
-        reason = "stop"  # its last token was the last that it had
+    if reason == "length" or (reason == "stop" and before is not None):
+        # Its last token may be the last that it had; and what is gone on with need not fit.
+        reason = "stop" if fits_format(prompt.format, written) else "length"
     if before is None:
         return msgspec.structs.replace(last, reason=reason)
-    if reason == "stop" and not fits_format(prompt.format, written):
-        reason = "length"
     if before.usage is not None and usage is not None:
         usage = msgspec.structs.replace(before.usage, output=before.usage.output + usage.output)
     return Finish(reason, usage or before.usage, before.helps)

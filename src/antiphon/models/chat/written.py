@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from antiphon.models import Call, Delta, Function, Grammar
+from antiphon.models.chat.json_grammar import LLGUIDANCE
 from antiphon.wire import Json
 
 Dialect: TypeAlias = Literal["llamacpp", "vllm", "guided"]
@@ -25,9 +26,9 @@ def constraint(grammar: Grammar, dialect: Dialect) -> Json:
     """The fields that hold an answer to the grammar. llama.cpp takes Lark where it is built with llguidance."""
     match dialect, grammar.syntax:
         case "llamacpp", "lark":
-            return {"grammar": f"%llguidance {{}}\n{grammar.definition}"}
+            return {"grammar": LLGUIDANCE + grammar.definition}
         case "llamacpp", "regex":
-            return {"grammar": f"%llguidance {{}}\nstart: /{_in_lark(grammar.definition)}/"}
+            return {"grammar": f"{LLGUIDANCE}start: /{_in_lark(grammar.definition)}/"}
         case "vllm", "lark":
             return {"structured_outputs": {"grammar": grammar.definition}}
         case "vllm", "regex":
